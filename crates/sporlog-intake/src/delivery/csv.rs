@@ -1,0 +1,92 @@
+//! A revision CSV: the reader finds where records end, the workers parse slabs of them.
+
+use std::io::Read;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use sporlog_record::revision::{Header, Splitter, parse_slab};
+use sporlog_record::{Finding, Position, Severity};
+
+use super::{Context, Judged, PART_BYTES, Receiver, RefusedRecord, Summary, run};
+use crate::error::Result;
+
+/// Whole records, and the line on which they begin.
+struct Slab {
+    bytes: Vec<u8>,
+    first_line: u64,
+}
+
+pub(super) fn deliver(context: &Context<'_>, mut reader: impl Read, receiver: &dyn Receiver) -> Result<Summary> {
+    let options = context.options;
+    let mut buffer = Vec::with_capacity(PART_BYTES);
+    fill(&mut reader, &mut buffer, Header::MAX_BYTES).map_err(|e| context.read_error(e))?;
+    let header = Header::parse(&buffer, &options.rules)?;
+    let header_bytes = buffer[..header.body()].to_vec();
+    let mut splitter = Splitter::new(&header, &options.rules);
+    let unquoted = AtomicBool::new(header.unquoted());
+
+    let read = |hand_on: &mut dyn FnMut(Slab) -> bool| {
+        buffer.drain(..header.body());
+        let mut seen = 0;
+        loop {
+            fill(&mut reader, &mut buffer, PART_BYTES).map_err(|e| context.read_error(e))?;
+            let fresh = &buffer[seen..];
+            if fresh.is_empty() {
+                let first_line = splitter.finish(&header, &buffer)?;
+                if !buffer.is_empty() {
+                    hand_on(Slab { bytes: std::mem::take(&mut buffer), first_line });
+                }
+                return Ok(());
+            }
+            let cut = splitter.split(fresh)?;
+            if cut.end > 0 {
+                let end = seen + cut.end;
+                let mut rest = Vec::with_capacity(PART_BYTES);
+                rest.extend_from_slice(&buffer[end..]);
+                buffer.truncate(end);
+                let bytes = std::mem::replace(&mut buffer, rest);
+                if !hand_on(Slab { bytes, first_line: cut.first_line }) {
+                    return Ok(());
+                }
+            }
+            seen = buffer.len();
+        }
+    };
+    let judge = |slab: Slab| {
+        let origin = context.origin;
+        let parsed = parse_slab(&header, &options.rules, &slab.bytes, slab.first_line, origin, options.collect)?;
+        if parsed.unquoted {
+            unquoted.store(true, Ordering::Relaxed);
+        }
+        let refused = parsed.refused.into_iter().map(|row| RefusedRecord {
+            line: row.line,
+            content: row.bytes,
+            findings: row.findings,
+        });
+        let judged = Judged {
+            accepted: parsed.rows.num_rows() as u64,
+            remarks: parsed.remarks,
+            refused: refused.collect(),
+            findings: parsed.findings,
+        };
+        Ok((parsed.rows, judged))
+    };
+    let mut summary = run(options.workers, receiver, &header_bytes, read, judge)?;
+    summary.file_remarks = header.remarks().to_vec();
+    if unquoted.into_inner() {
+        summary.file_remarks.push(Finding {
+            severity: Severity::Remark,
+            field: "".into(),
+            rule: "quotes",
+            text: "texts without quotes: all texts should stand in double quotes".into(),
+            position: Position { line: 1, column: 1 },
+        });
+    }
+    summary.header = header_bytes;
+    Ok(summary)
+}
+
+/// Reads until `buffer` holds `wanted` bytes or the source ends; at least once.
+fn fill(reader: &mut impl Read, buffer: &mut Vec<u8>, wanted: usize) -> std::io::Result<()> {
+    let missing = wanted.saturating_sub(buffer.len()).max(64 << 10);
+    reader.take(missing as u64).read_to_end(buffer).map(drop)
+}

@@ -1,0 +1,55 @@
+//! Disclosures and audit records: the reader finds where records end, the workers parse groups of them.
+
+use std::io::Read;
+
+use sporlog_record::json::{Judged as JudgedRecord, RawRecord, RecordReader, RowsBuilder};
+
+use super::{Context, Judged, PART_BYTES, Receiver, RefusedRecord, Summary, run};
+use crate::error::Result;
+
+/// Records in a part, however small they are.
+const PART_RECORDS: usize = 32 << 10;
+
+pub(super) fn deliver(context: &Context<'_>, reader: impl Read, receiver: &dyn Receiver) -> Result<Summary> {
+    let options = context.options;
+    let read = |hand_on: &mut dyn FnMut(Vec<RawRecord>) -> bool| {
+        let mut part = Vec::new();
+        let mut bytes = 0;
+        for record in RecordReader::new(reader, options.rules.max_record_bytes) {
+            let record = record.map_err(|e| context.file_error(e))?;
+            bytes += record.bytes.len();
+            part.push(record);
+            if bytes >= PART_BYTES || part.len() >= PART_RECORDS {
+                bytes = 0;
+                if !hand_on(std::mem::take(&mut part)) {
+                    return Ok(());
+                }
+            }
+        }
+        if !part.is_empty() {
+            hand_on(part);
+        }
+        Ok(())
+    };
+    let judge = |part: Vec<RawRecord>| {
+        let mut builder = RowsBuilder::new(options.kind, &options.rules);
+        let mut judged = Judged::default();
+        for RawRecord { bytes, at } in part {
+            let origin = format!("{}:{}", context.origin, at.line);
+            match builder.push(&bytes, &origin, at) {
+                JudgedRecord::Accepted(remarks) => {
+                    judged.accepted += 1;
+                    judged.remarks += remarks.len() as u64;
+                    if options.collect {
+                        judged.findings.extend(remarks);
+                    }
+                }
+                JudgedRecord::Refused(findings) => {
+                    judged.refused.push(RefusedRecord { line: at.line, content: bytes, findings });
+                }
+            }
+        }
+        Ok((builder.finish(), judged))
+    };
+    run(options.workers, receiver, b"", read, judge)
+}

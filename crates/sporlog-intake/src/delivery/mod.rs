@@ -1,0 +1,267 @@
+//! A file's records, judged by several threads, in order.
+//!
+//! ```text
+//! reader:   bytes → parts of whole records (bounded queue)
+//! workers:  a part → rows, refusals, findings; the rows go straight to the receiver
+//! in order: refusals and findings, part by part
+//! ```
+//!
+//! What is in memory is a few parts, whatever the size of the file.
+
+mod csv;
+mod json;
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arrow::array::RecordBatch;
+use sporlog_record::json::FileError;
+use sporlog_record::revision::FileRefusal;
+use sporlog_record::{Finding, Kind, Rules};
+
+use crate::error::{Error, Result};
+use crate::source::Source;
+
+/// Bytes of a part.
+const PART_BYTES: usize = 16 << 20;
+
+/// A record that is refused alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedRecord {
+    /// The line that it begins at.
+    pub line: u64,
+    /// Its bytes, as delivered.
+    pub content: Vec<u8>,
+    /// What is wrong with it, and what is doubtful.
+    pub findings: Vec<Finding>,
+}
+
+/// What one part of a file came to.
+#[derive(Debug, Default)]
+pub struct Judged {
+    /// Records accepted.
+    pub accepted: u64,
+    /// Remarks on the accepted ones.
+    pub remarks: u64,
+    /// The refused ones.
+    pub refused: Vec<RefusedRecord>,
+    /// Remarks in full, where they were asked for.
+    pub findings: Vec<Finding>,
+}
+
+/// What a whole file came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Records accepted.
+    pub accepted: u64,
+    /// Records refused.
+    pub refused: u64,
+    /// Remarks on the accepted ones.
+    pub remarks: u64,
+    /// Remarks on the file as a whole.
+    pub file_remarks: Vec<Finding>,
+    /// The SHA-256 of the file as delivered.
+    pub sha256: [u8; 32],
+    /// The file's size as delivered.
+    pub bytes: u64,
+    /// The file's header as delivered, for a CSV file.
+    pub header: Vec<u8>,
+}
+
+/// Who takes what a delivery comes to.
+pub trait Receiver: Sync {
+    /// Accepted rows; called by several threads. The numbers begin at 0 and have no gaps, and
+    /// every number comes, though not in order.
+    fn rows(&self, part: u64, rows: RecordBatch) -> Result<()>;
+
+    /// The rest, in the order of the file, from one thread. `header` is a CSV file's.
+    fn judged(&self, header: &[u8], judged: Judged) -> Result<()>;
+
+    /// The delivery has failed; `rows` will not be called with all numbers.
+    fn failed(&self) {}
+}
+
+/// How a delivery is taken.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// What its records are.
+    pub kind: Kind,
+    /// How they are judged.
+    pub rules: Rules,
+    /// Whether remarks are wanted in full, and not only counted.
+    pub collect: bool,
+    /// Threads that judge.
+    pub workers: usize,
+}
+
+impl Options {
+    /// With as many workers as there are cores.
+    pub fn new(kind: Kind, rules: Rules) -> Self {
+        let workers = std::thread::available_parallelism().map_or(1, usize::from);
+        Options { kind, rules, collect: false, workers }
+    }
+}
+
+/// A part of a file on its way to a worker.
+struct Part<T> {
+    number: u64,
+    content: T,
+}
+
+/// Reads `source` to its end. `progress` is told now and then how many bytes have been read.
+///
+/// Blocks; call it where that is allowed.
+pub fn deliver(
+    source: Source,
+    options: &Options,
+    receiver: &dyn Receiver,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<Summary> {
+    let name = source.name().to_owned();
+    let origin = format!("file:{name}");
+    let (mut reader, account) = source.unpack()?;
+    let context = Context { options, origin: &origin, name: &name };
+    let told = Told { inner: &mut reader, account: &account, progress };
+    let result = match options.kind {
+        Kind::Revision => csv::deliver(&context, told, receiver),
+        _ => json::deliver(&context, told, receiver),
+    };
+    if result.is_err() {
+        receiver.failed();
+    }
+    let mut summary = result?;
+    // To the end: a digest is of the whole file, also of what stands behind a compressed stream.
+    std::io::copy(&mut reader, &mut std::io::sink()).map_err(|source| Error::Read { name, source })?;
+    (summary.sha256, summary.bytes) = (account.sha256(), account.bytes());
+    Ok(summary)
+}
+
+struct Context<'a> {
+    options: &'a Options,
+    origin: &'a str,
+    name: &'a str,
+}
+
+impl Context<'_> {
+    fn file_error(&self, error: FileError) -> Error {
+        match error {
+            FileError::Io(source) => self.read_error(source),
+            error => Error::Refused { findings: vec![error.to_finding()] },
+        }
+    }
+
+    fn read_error(&self, source: std::io::Error) -> Error {
+        Error::Read { name: self.name.to_owned(), source }
+    }
+}
+
+struct Told<'a> {
+    inner: &'a mut Box<dyn Read + Send>,
+    account: &'a crate::source::Account,
+    progress: &'a (dyn Fn(u64) + Sync),
+}
+
+impl Read for Told<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        (self.progress)(self.account.bytes());
+        Ok(read)
+    }
+}
+
+impl From<FileRefusal> for Error {
+    fn from(refusal: FileRefusal) -> Self {
+        Error::Refused { findings: refusal.findings }
+    }
+}
+
+/// Runs the threads of a delivery: `read` hands parts to `judge`, whose rows go to the receiver at
+/// once, and the rest in order.
+fn run<T: Send>(
+    workers: usize,
+    receiver: &dyn Receiver,
+    header: &[u8],
+    read: impl FnOnce(&mut dyn FnMut(T) -> bool) -> Result<()>,
+    judge: impl Fn(T) -> Result<(RecordBatch, Judged)> + Sync,
+) -> Result<Summary> {
+    let (parts, waiting) = crossbeam_channel::bounded::<Part<T>>(1);
+    let (done, judged) = crossbeam_channel::bounded::<(u64, Result<Judged>)>(workers);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..workers.max(1) {
+            let (waiting, done, judge, stop) = (waiting.clone(), done.clone(), &judge, &stop);
+            scope.spawn(move || {
+                for Part { number, content } in waiting {
+                    if stop.load(Ordering::Acquire) {
+                        continue;
+                    }
+                    let result = judge(content).and_then(|(rows, judged)| {
+                        receiver.rows(number, rows)?;
+                        Ok(judged)
+                    });
+                    if result.is_err() {
+                        stop.store(true, Ordering::Release);
+                        receiver.failed();
+                    }
+                    if done.send((number, result)).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop((waiting, done));
+        let collector = scope.spawn(|| {
+            let collected = collect(receiver, header, &judged);
+            if collected.is_err() {
+                stop.store(true, Ordering::Release);
+                receiver.failed();
+                // The workers must not wait for a reader that is gone.
+                judged.iter().for_each(drop);
+            }
+            collected
+        });
+        let mut number = 0;
+        let mut hand_on = |content: T| {
+            let sent = !stop.load(Ordering::Acquire) && parts.send(Part { number, content }).is_ok();
+            number += 1;
+            sent
+        };
+        let read = read(&mut hand_on);
+        if read.is_err() {
+            stop.store(true, Ordering::Release);
+            receiver.failed();
+        }
+        drop(parts);
+        let collected = collector.join().map_err(|_| Error::Internal("a thread panicked".into()))?;
+        // An error found earlier in the file says more than what it led to.
+        match (collected, read) {
+            (Err(error), _) | (Ok(_), Err(error)) => Err(error),
+            (Ok(summary), Ok(())) => Ok(summary),
+        }
+    })
+}
+
+/// Puts the parts' results in order.
+fn collect(
+    receiver: &dyn Receiver,
+    header: &[u8],
+    judged: &crossbeam_channel::Receiver<(u64, Result<Judged>)>,
+) -> Result<Summary> {
+    let mut summary = Summary::default();
+    let mut early = BTreeMap::new();
+    let mut next = 0;
+    for (number, part) in judged {
+        early.insert(number, part);
+        while let Some(part) = early.remove(&next) {
+            let part = part?;
+            next += 1;
+            summary.accepted += part.accepted;
+            summary.refused += part.refused.len() as u64;
+            summary.remarks += part.remarks;
+            receiver.judged(header, part)?;
+        }
+    }
+    // The first failure, in the order of the file.
+    early.into_values().find_map(Result::err).map_or(Ok(summary), Err)
+}

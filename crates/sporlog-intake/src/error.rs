@@ -1,0 +1,39 @@
+//! What can go wrong on the way in.
+
+use sporlog_record::Finding;
+
+/// A failure of the intake.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file is refused as a whole; nothing of it was stored.
+    #[error("the file is refused: {}", findings.first().map(ToString::to_string).unwrap_or_default())]
+    Refused {
+        /// What is wrong with it; never empty.
+        findings: Vec<Finding>,
+    },
+    /// A source could not be read.
+    #[error("{name}: {source}")]
+    Read {
+        /// The source.
+        name: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The ledger failed.
+    #[error(transparent)]
+    Ledger(#[from] sporlog_ledger::Error),
+    /// There is no such item in the quarantine, or it has been dealt with.
+    #[error("quarantine item {id}: {reason}")]
+    Item {
+        /// The item's id.
+        id: u64,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A thread of ours failed.
+    #[error("{0}")]
+    Internal(String),
+}
+
+/// A result of the intake.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

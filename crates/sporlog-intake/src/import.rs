@@ -1,0 +1,249 @@
+//! A delivery into a log: all of its good records as one commit, exactly once, with a receipt.
+//!
+//! What is refused goes into the quarantine first, and the records into their log then; each of
+//! the two commits carries the file's digest as its position. So a crash anywhere leaves a file
+//! that is taken in whole when it is delivered again, and one that is in already is recognised.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use arrow::array::RecordBatch;
+use serde::Serialize;
+use sporlog_ledger::{Bulk, BulkPusher, Outcome, Position, Writer};
+use sporlog_record::json::quarantine::{Action, QuarantineRecord};
+use sporlog_record::{Finding, Kind};
+use tokio::runtime::Handle;
+
+use crate::delivery::{self, Judged, Options, Receiver, Summary, deliver};
+use crate::error::{Error, Result};
+use crate::quarantine::Quarantine;
+use crate::source::Source;
+
+/// What became of a delivery.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Receipt {
+    /// The file's name.
+    pub file: String,
+    /// What its records are.
+    pub kind: Kind,
+    /// The log that they are in.
+    pub log: String,
+    /// The SHA-256 of the file as delivered, in hexadecimal; absent when it was not read to its end.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub sha256: String,
+    /// The file's size as delivered.
+    pub bytes: u64,
+    /// Records stored.
+    pub accepted: u64,
+    /// Records refused, each kept in the quarantine.
+    pub quarantined: u64,
+    /// Remarks on stored records.
+    pub remarks: u64,
+    /// The first record's id, if any was stored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_id: Option<u64>,
+    /// The last record's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_id: Option<u64>,
+    /// When it was received, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub received_at: Option<String>,
+    /// Since when the same bytes have been there, RFC 3339; then nothing was stored now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub already_since: Option<String>,
+    /// Remarks on the file as a whole.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub file_remarks: Vec<Finding>,
+    /// Why the file was refused whole; then nothing of it was stored.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<Finding>,
+    /// How long it took, in seconds.
+    pub seconds: f64,
+}
+
+impl Receipt {
+    /// Whether everything in the file is stored, now or before.
+    pub fn is_clean(&self) -> bool {
+        self.quarantined == 0 && self.refused.is_empty()
+    }
+}
+
+/// Takes `source` into the log of `writer`. `progress` is told how many bytes have been read.
+///
+/// A file that is refused whole is no error: the receipt says so.
+pub async fn import(
+    writer: &Writer,
+    quarantine: &Quarantine,
+    source: Source,
+    options: Options,
+    progress: impl Fn(u64) + Send + Sync + 'static,
+) -> Result<Receipt> {
+    let started = Instant::now();
+    let mut receipt = Receipt {
+        file: source.name().to_owned(),
+        kind: options.kind,
+        log: writer.log().name().to_owned(),
+        sha256: String::new(),
+        bytes: source.size().unwrap_or_default(),
+        accepted: 0,
+        quarantined: 0,
+        remarks: 0,
+        first_id: None,
+        last_id: None,
+        received_at: None,
+        already_since: None,
+        file_remarks: Vec::new(),
+        refused: Vec::new(),
+        seconds: 0.0,
+    };
+    let bulk = writer.bulk().await?;
+    let importing = Importing {
+        rows: bulk.pusher(),
+        refused: Refusals {
+            runtime: Handle::current(),
+            quarantine: quarantine.clone(),
+            kind: options.kind,
+            log: receipt.log.clone(),
+            source: receipt.file.clone(),
+            bulk: Mutex::new(None),
+        },
+    };
+    let delivered = tokio::task::spawn_blocking(move || {
+        let Importing { rows, refused } = &importing;
+        let receiver = Both { rows, refused };
+        let result = deliver(source, &options, &receiver, &progress);
+        let Importing { refused, .. } = importing;
+        (result, refused.bulk.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
+    });
+    let (result, refused) = delivered.await.map_err(|e| Error::Internal(e.to_string()))?;
+    let committed = match result {
+        Ok(summary) => commit(bulk, refused, &mut receipt, summary).await,
+        Err(error) => {
+            if let Some((refused, _)) = refused {
+                refused.abort().await;
+            }
+            bulk.abort().await;
+            match error {
+                Error::Refused { findings } => {
+                    receipt.refused = findings;
+                    Ok(())
+                }
+                error => Err(error),
+            }
+        }
+    };
+    receipt.seconds = started.elapsed().as_secs_f64();
+    committed.map(|()| receipt)
+}
+
+/// The quarantine first, the log then.
+async fn commit(
+    bulk: Bulk,
+    refused: Option<(Bulk, u64)>,
+    receipt: &mut Receipt,
+    summary: Summary,
+) -> Result<()> {
+    receipt.sha256 = hex(&summary.sha256);
+    receipt.bytes = summary.bytes;
+    receipt.file_remarks = summary.file_remarks;
+    if let Some((refused, _)) = refused {
+        let position = (format!("file:{}:{}", receipt.log, receipt.sha256), 1);
+        refused.finish(vec![position]).await?;
+    }
+    match bulk.finish(vec![(format!("file:{}", receipt.sha256), 1)]).await? {
+        Outcome::Appended(appended) => {
+            receipt.accepted = summary.accepted;
+            receipt.quarantined = summary.refused;
+            receipt.remarks = summary.remarks;
+            if appended.last >= appended.first {
+                (receipt.first_id, receipt.last_id) = (Some(appended.first), Some(appended.last));
+            }
+            receipt.received_at = Some(utc(appended.received_at));
+        }
+        Outcome::AlreadyThere { position, .. } => receipt.already_since = Some(since(position)),
+    }
+    Ok(())
+}
+
+struct Importing {
+    rows: BulkPusher,
+    refused: Refusals,
+}
+
+struct Both<'a> {
+    rows: &'a BulkPusher,
+    refused: &'a Refusals,
+}
+
+impl Receiver for Both<'_> {
+    fn rows(&self, part: u64, rows: RecordBatch) -> Result<()> {
+        Ok(self.rows.push(part, &rows)?)
+    }
+
+    fn judged(&self, header: &[u8], judged: Judged) -> Result<()> {
+        self.refused.take(header, judged.refused)
+    }
+
+    fn failed(&self) {
+        self.rows.give_up();
+    }
+}
+
+/// The refused records of a delivery, on their way into the quarantine.
+struct Refusals {
+    runtime: Handle,
+    quarantine: Quarantine,
+    kind: Kind,
+    log: String,
+    source: String,
+    /// Begun with the first refusal; and how many parts have been pushed.
+    bulk: Mutex<Option<(Bulk, u64)>>,
+}
+
+impl Refusals {
+    fn take(&self, header: &[u8], refused: Vec<delivery::RefusedRecord>) -> Result<()> {
+        if refused.is_empty() {
+            return Ok(());
+        }
+        let mut bulk = self.bulk.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let (bulk, parts) = match &mut *bulk {
+            Some(begun) => begun,
+            none => {
+                let writer = self.runtime.block_on(self.quarantine.writer())?;
+                none.insert((self.runtime.block_on(writer.bulk())?, 0))
+            }
+        };
+        let note = (!header.is_empty()).then(|| String::from_utf8_lossy(header).into_owned());
+        let record = |refused: delivery::RefusedRecord| QuarantineRecord {
+            action: Action::Refused,
+            item: None,
+            kind: self.kind.name().to_owned(),
+            log: self.log.clone(),
+            source: self.source.clone(),
+            line: i64::try_from(refused.line).ok(),
+            reasons: refused.findings,
+            content: refused.content,
+            note: note.clone(),
+        };
+        let records: Vec<_> = refused.into_iter().map(record).collect();
+        let rows = crate::quarantine::rows(&records, &format!("file:{}", self.source));
+        bulk.pusher().push(*parts, &rows)?;
+        *parts += 1;
+        Ok(())
+    }
+}
+
+/// RFC 3339, to the second.
+fn utc(micros: i64) -> String {
+    let time = chrono::DateTime::from_timestamp_micros(micros).unwrap_or_default();
+    time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+}
+
+fn since(position: Position) -> String {
+    utc(Duration::from_millis(position.at.unsigned_abs()).as_micros() as i64)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,257 @@
+//! What was refused, and what became of it.
+//!
+//! The quarantine is itself a log: a record `REFUSED` holds what was refused, byte for byte, and
+//! why; a later record `REPLAYED` or `DISCARDED` says what became of it. So nothing that was
+//! refused can disappear unseen either.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::Int64Type;
+use futures::TryStreamExt;
+use sporlog_ledger::{Append, Appended, Log, Outcome, Store, Writer, WriterOptions};
+use sporlog_record::json::quarantine::{Action, QuarantineRecord};
+use sporlog_record::json::{Judged, RowsBuilder};
+use sporlog_record::revision::{Header, parse_slab};
+use sporlog_record::{Finding, Kind, Rules};
+use tokio::sync::OnceCell;
+
+use crate::error::{Error, Result};
+
+/// The quarantine's name as a log.
+pub const LOG: &str = "quarantine";
+
+/// A store's quarantine. Cheap to clone; its log is made with the first refusal.
+#[derive(Clone)]
+pub struct Quarantine {
+    store: Store,
+    writer: Arc<OnceCell<Writer>>,
+}
+
+/// Something that was refused and still waits.
+#[derive(Debug, Clone, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Item {
+    /// Its id in the quarantine.
+    pub id: u64,
+    /// When it was refused, in microseconds UTC.
+    #[serde(skip)]
+    pub refused_at: i64,
+    /// What it was delivered as.
+    pub kind: String,
+    /// The log that it was meant for.
+    pub log: String,
+    /// The file or topic that it came from.
+    pub source: String,
+    /// Its line there.
+    pub line: Option<i64>,
+    /// Why, as a JSON array of findings.
+    pub reasons: String,
+}
+
+/// An item with what was refused.
+#[derive(Debug, Clone)]
+pub struct Refused {
+    /// What is known of it.
+    pub item: Item,
+    /// The bytes, as delivered.
+    pub content: Vec<u8>,
+    /// The header of the CSV file that it stood in.
+    pub header: Option<String>,
+}
+
+/// What became of a replay.
+#[derive(Debug)]
+pub enum Replay {
+    /// It is in its log now.
+    Appended(Appended),
+    /// It is still refused, for these reasons; nothing has changed.
+    StillRefused(Vec<Finding>),
+}
+
+impl Quarantine {
+    /// The quarantine of `store`.
+    pub fn new(store: Store) -> Self {
+        Quarantine { store, writer: Arc::default() }
+    }
+
+    /// The writer of its log. Several processes take turns at it.
+    pub async fn writer(&self) -> Result<&Writer> {
+        let options = WriterOptions { take_turns: true };
+        Ok(self.writer.get_or_try_init(|| self.store.writer(LOG, Kind::Quarantine, options)).await?)
+    }
+
+    async fn log(&self) -> Result<Option<Log>> {
+        match self.store.log(LOG).await {
+            Ok(log) => Ok(Some(log)),
+            Err(sporlog_ledger::Error::NoSuchLog(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What waits, oldest first.
+    pub async fn list(&self) -> Result<Vec<Item>> {
+        let Some(log) = self.log().await? else { return Ok(Vec::new()) };
+        let mut items = BTreeMap::new();
+        let mut batches = log.read(0, None);
+        while let Some(batch) = batches.try_next().await? {
+            for row in 0..batch.num_rows() {
+                match text(&batch, "action", row) {
+                    Some("REFUSED") => {
+                        let item = item(&batch, row)?;
+                        items.insert(item.id, item);
+                    }
+                    _ => {
+                        let dealt_with = number(&batch, "item", row).and_then(|id| u64::try_from(id).ok());
+                        dealt_with.map(|id| items.remove(&id));
+                    }
+                }
+            }
+        }
+        Ok(items.into_values().collect())
+    }
+
+    /// One item with its content, whether it still waits or not.
+    pub async fn show(&self, id: u64) -> Result<Refused> {
+        let missing = |reason: &str| Error::Item { id, reason: reason.to_owned() };
+        let log = self.log().await?.ok_or_else(|| missing("the quarantine is empty"))?;
+        let batch = log.record(id).await?;
+        if text(&batch, "action", 0) != Some("REFUSED") {
+            return Err(missing("this is not a refusal, but what became of one"));
+        }
+        let content = batch.column_by_name("content").and_then(|c| c.as_binary_opt::<i32>());
+        Ok(Refused {
+            item: item(&batch, 0)?,
+            content: content.map(|c| c.value(0).to_vec()).unwrap_or_default(),
+            header: text(&batch, "note", 0).map(str::to_owned),
+        })
+    }
+
+    async fn waiting(&self, id: u64) -> Result<Refused> {
+        let refused = self.show(id).await?;
+        if !self.list().await?.iter().any(|item| item.id == id) {
+            return Err(Error::Item { id, reason: "it has been replayed or discarded already".into() });
+        }
+        Ok(refused)
+    }
+
+    /// Puts an item into its log after all: as it is, or with `corrected` in its place.
+    pub async fn replay(&self, id: u64, corrected: Option<Vec<u8>>, rules: &Rules) -> Result<Replay> {
+        let Refused { item, content, header } = self.waiting(id).await?;
+        let kind: Kind = item.kind.parse().map_err(|_| Error::Item { id, reason: "its kind is unknown".into() })?;
+        let content = corrected.unwrap_or(content);
+        let origin = format!("{LOG}:{id}");
+        let rows = match judge(kind, &content, header.as_deref(), &origin, rules)? {
+            Ok(rows) => rows,
+            Err(findings) => return Ok(Replay::StillRefused(findings)),
+        };
+        let writer = self.store.writer(&item.log, kind, WriterOptions { take_turns: true }).await?;
+        let outcome = writer.append(Append { rows, positions: vec![(origin, 1)] }).await?;
+        writer.close().await?;
+        self.note(Action::Replayed, &item, None).await?;
+        match outcome {
+            Outcome::Appended(appended) => Ok(Replay::Appended(appended)),
+            // A crash came between the two steps last time; the second has now been made up for.
+            Outcome::AlreadyThere { .. } => {
+                Err(Error::Item { id, reason: "it was already in its log; this has now been noted".into() })
+            }
+        }
+    }
+
+    /// Gives an item up. That is recorded, with `reason`; what was refused stays in the log until
+    /// retention removes it.
+    pub async fn discard(&self, id: u64, reason: &str) -> Result<()> {
+        let item = self.waiting(id).await?.item;
+        self.note(Action::Discarded, &item, Some(reason.to_owned())).await
+    }
+
+    async fn note(&self, action: Action, item: &Item, note: Option<String>) -> Result<()> {
+        let record = QuarantineRecord {
+            action,
+            item: i64::try_from(item.id).ok(),
+            kind: item.kind.clone(),
+            log: item.log.clone(),
+            source: item.source.clone(),
+            line: item.line,
+            reasons: Vec::new(),
+            content: Vec::new(),
+            note,
+        };
+        let rows = rows(&[record], &format!("{LOG}:{}", item.id));
+        // At most once: whoever comes second finds the position taken.
+        let positions = vec![(format!("{LOG}:{}", item.id), 1)];
+        self.writer().await?.append(Append { rows, positions }).await?;
+        Ok(())
+    }
+
+    /// Ends the writer, if there is one.
+    pub async fn close(&self) -> Result<()> {
+        match self.writer.get() {
+            Some(writer) => Ok(writer.clone().close().await?),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Rows of the quarantine, dated now.
+pub(crate) fn rows(records: &[QuarantineRecord], origin: &str) -> RecordBatch {
+    let now = chrono::Local::now().naive_local().and_utc().timestamp_micros();
+    sporlog_record::json::quarantine::rows(records, origin, now)
+}
+
+/// One record, as its source would judge it.
+fn judge(
+    kind: Kind,
+    content: &[u8],
+    header: Option<&str>,
+    origin: &str,
+    rules: &Rules,
+) -> Result<std::result::Result<RecordBatch, Vec<Finding>>> {
+    if kind != Kind::Revision {
+        let mut builder = RowsBuilder::new(kind, rules);
+        let at = sporlog_record::Position { line: 1, column: 1 };
+        return Ok(match builder.push(content, origin, at) {
+            Judged::Accepted(_) => Ok(builder.finish()),
+            Judged::Refused(findings) => Err(findings),
+        });
+    }
+    // A corrected row may come with its own header, or stand alone under that of its file.
+    let header = header.unwrap_or_default().as_bytes();
+    let with_header = Header::parse(content, rules).is_ok();
+    let file = if with_header { content.to_vec() } else { [header, content].concat() };
+    let parsed = Header::parse(&file, rules)
+        .and_then(|header| parse_slab(&header, rules, &file[header.body()..], header.first_line(), origin, false));
+    Ok(match parsed {
+        Ok(mut slab) => match slab.refused.pop() {
+            Some(refused) => Err(refused.findings),
+            None => Ok(slab.rows),
+        },
+        Err(refusal) => Err(refusal.findings),
+    })
+}
+
+fn text<'a>(batch: &'a RecordBatch, column: &str, row: usize) -> Option<&'a str> {
+    let column = batch.column_by_name(column)?.as_string_opt::<i32>()?;
+    column.is_valid(row).then(|| column.value(row))
+}
+
+fn number(batch: &RecordBatch, column: &str, row: usize) -> Option<i64> {
+    let column = batch.column_by_name(column)?.as_primitive_opt::<Int64Type>()?;
+    column.is_valid(row).then(|| column.value(row))
+}
+
+fn item(batch: &RecordBatch, row: usize) -> Result<Item> {
+    let owned = |column: &str| text(batch, column, row).unwrap_or_default().to_owned();
+    let received = batch.column_by_name("received_at");
+    let received = received.and_then(|c| c.as_primitive_opt::<arrow::datatypes::TimestampMicrosecondType>());
+    Ok(Item {
+        id: number(batch, "id", row).unwrap_or_default() as u64,
+        refused_at: received.map_or(0, |c| c.value(row)),
+        kind: owned("kind"),
+        log: owned("log"),
+        source: owned("source"),
+        line: number(batch, "line", row),
+        reasons: owned("reasons"),
+    })
+}

@@ -1,0 +1,103 @@
+//! Where a delivery's bytes come from.
+
+use std::fs::File;
+use std::io::{self, BufReader, Cursor, Read};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+
+/// A file or a stream that is about to be read.
+pub struct Source {
+    name: String,
+    size: Option<u64>,
+    reader: Box<dyn Read + Send>,
+}
+
+impl Source {
+    /// The file at `path`; `-` is standard input.
+    pub fn open(path: &Path) -> Result<Self> {
+        if path == Path::new("-") {
+            return Ok(Source { name: "-".into(), size: None, reader: Box::new(io::stdin()) });
+        }
+        let fail = |source| Error::Read { name: path.display().to_string(), source };
+        let file = File::open(path).map_err(fail)?;
+        let metadata = file.metadata().map_err(fail)?;
+        if metadata.is_dir() {
+            return Err(fail(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory")));
+        }
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        Ok(Source { name, size: metadata.is_file().then(|| metadata.len()), reader: Box::new(file) })
+    }
+
+    /// Bytes in memory.
+    pub fn bytes(name: &str, bytes: Vec<u8>) -> Self {
+        let size = Some(bytes.len() as u64);
+        Source { name: name.to_owned(), size, reader: Box::new(Cursor::new(bytes)) }
+    }
+
+    /// The file's name, without its folder.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How many bytes it has, if that is known beforehand.
+    pub fn size(&self) -> Option<u64> {
+        self.size
+    }
+
+    /// The bytes, unpacked if they are compressed (gzip or Zstandard, told by their first bytes),
+    /// and an account of what was read.
+    pub fn unpack(self) -> Result<(Box<dyn Read + Send>, Arc<Account>)> {
+        let account = Arc::new(Account::default());
+        let fail = |source| Error::Read { name: self.name.clone(), source };
+        let mut raw = Accounted { inner: self.reader, account: account.clone() };
+        let mut magic = Vec::with_capacity(4);
+        (&mut raw).take(4).read_to_end(&mut magic).map_err(fail)?;
+        let whole = Cursor::new(magic.clone()).chain(raw);
+        let reader: Box<dyn Read + Send> = if magic.starts_with(&[0x1f, 0x8b]) {
+            Box::new(flate2::read::MultiGzDecoder::new(BufReader::with_capacity(128 << 10, whole)))
+        } else if magic == [0x28, 0xb5, 0x2f, 0xfd] {
+            Box::new(zstd::Decoder::new(whole).map_err(fail)?)
+        } else {
+            Box::new(whole)
+        };
+        Ok((reader, account))
+    }
+}
+
+/// The digest and the size of what has been read, as it was delivered.
+#[derive(Default)]
+pub struct Account {
+    digest: Mutex<Sha256>,
+    bytes: AtomicU64,
+}
+
+impl Account {
+    /// Bytes read so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// The SHA-256 of what has been read so far.
+    pub fn sha256(&self) -> [u8; 32] {
+        self.digest.lock().unwrap_or_else(PoisonError::into_inner).clone().finalize().into()
+    }
+}
+
+struct Accounted {
+    inner: Box<dyn Read + Send>,
+    account: Arc<Account>,
+}
+
+impl Read for Accounted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.account.digest.lock().unwrap_or_else(PoisonError::into_inner).update(&buffer[..read]);
+        self.account.bytes.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
+    }
+}

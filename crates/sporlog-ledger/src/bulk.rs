@@ -1,0 +1,416 @@
+//! A bulk append: any number of rows, pushed by several threads, as one commit or not at all.
+//!
+//! ```text
+//! threads: push(0) push(1) …   number, commit to, encode one row group each, side by side
+//!             └──────┬─────┘
+//! assembler:  row groups in order → Parquet files; commitments in order → tree and tiles
+//!             │
+//! sequencer:  one commit of all files
+//! ```
+//!
+//! What is under way is bounded: a row group per pushing thread, and a few between them and the
+//! assembler. While a bulk append lasts, other appends to the same log wait.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use arrow::array::RecordBatch;
+use bytes::Bytes;
+use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload};
+use parquet::arrow::arrow_writer::ArrowColumnChunk;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use crate::datafile::{FileWriter, GroupEncoder};
+use crate::error::{Error, Result};
+use crate::keyindex::{self, Posting};
+use crate::keys::Commitment;
+use crate::log::Shared;
+use crate::seal::Sealer;
+use crate::sequencer::{Command, Outcome, Writer, new_file, write_index};
+use crate::storage::Storage;
+use crate::table::DataFile;
+use crate::tlog::tlog_name;
+use crate::tree::Tree;
+use tlog_tiles::tlog::Hash;
+
+/// A data file is closed after so many rows or bytes.
+const FILE_ROWS: u64 = 1 << 20;
+const FILE_BYTES: u64 = 512 << 20;
+/// Row groups that may wait for the assembler.
+const WAITING_GROUPS: usize = 1;
+/// Tiles that are written together.
+const TILES: usize = 256;
+/// Bytes of a part of a multipart upload; a bucket takes no smaller ones.
+const PART: usize = 8 << 20;
+
+/// What the sequencer lends.
+pub(crate) struct BulkGrant {
+    pub sealer: Sealer,
+    pub tree: Tree,
+    pub received_at: i64,
+    pub shared: Arc<Shared>,
+    pub returned: oneshot::Sender<(BulkResult, oneshot::Sender<Result<Outcome>>)>,
+}
+
+/// What the sequencer gets back: files that are written and not committed.
+pub(crate) struct BulkResult {
+    pub files: Vec<DataFile>,
+    pub tree: Tree,
+    /// The names of the tiles that have been written.
+    pub tiles: Vec<String>,
+    pub positions: Vec<(String, i64)>,
+    pub received_at: i64,
+}
+
+/// A row group on its way to the assembler.
+struct Group {
+    first: u64,
+    rows: u64,
+    chunks: Vec<ArrowColumnChunk>,
+    entries: Vec<(Commitment, Hash)>,
+    postings: Vec<Posting>,
+    occurred: Option<(i64, i64)>,
+}
+
+/// Whose turn it is to take numbers.
+struct Turn {
+    sequence: u64,
+    next_id: u64,
+    failed: bool,
+    /// All has been pushed, and the files are to be kept.
+    complete: bool,
+}
+
+struct Pushing {
+    turn: Mutex<Turn>,
+    moved: Condvar,
+    sealer: Sealer,
+    encoder: GroupEncoder,
+    received_at: i64,
+}
+
+/// A bulk append under way. Dropped without [`finish`](Bulk::finish), it leaves nothing behind.
+pub struct Bulk {
+    pushing: Arc<Pushing>,
+    groups: crossbeam_channel::Sender<(u64, Option<Group>)>,
+    assembler: JoinHandle<Result<Assembled>>,
+    received_at: i64,
+    returned: oneshot::Sender<(BulkResult, oneshot::Sender<Result<Outcome>>)>,
+}
+
+/// Pushes rows into a bulk append; one for each thread.
+#[derive(Clone)]
+pub struct BulkPusher {
+    pushing: Arc<Pushing>,
+    groups: crossbeam_channel::Sender<(u64, Option<Group>)>,
+}
+
+impl Writer {
+    /// Begins a bulk append. Others to the same log wait until it is finished or dropped.
+    pub async fn bulk(&self) -> Result<Bulk> {
+        let BulkGrant { sealer, tree, received_at, shared, returned } = self.ask(Command::Bulk).await?;
+        let encoder = GroupEncoder::new(sealer.kind).map_err(Error::parquet("a new data file"))?;
+        let (groups, receiver) = crossbeam_channel::bounded(WAITING_GROUPS);
+        let turn = Turn { sequence: 0, next_id: tree.size() + 1, failed: false, complete: false };
+        let pushing =
+            Arc::new(Pushing { turn: Mutex::new(turn), moved: Condvar::new(), sealer, encoder, received_at });
+        let assembler = Assembler {
+            runtime: Handle::current(),
+            shared,
+            done: Assembled { tree, files: Vec::new(), tiles: Vec::new() },
+            waiting_tiles: Vec::new(),
+            open: None,
+            received_at,
+        };
+        let watched = pushing.clone();
+        let run = move || {
+            let result = assembler.run(&receiver, &watched);
+            if result.is_err() {
+                // Nobody should wait for a turn that will not come.
+                watched.fail();
+            }
+            result
+        };
+        let spawned = std::thread::Builder::new().name("assembler".into()).spawn(run);
+        let assembler =
+            spawned.map_err(|source| Error::Io { what: "starting the assembler".into(), source })?;
+        Ok(Bulk { pushing, groups, assembler, received_at, returned })
+    }
+}
+
+impl Bulk {
+    /// A handle to push rows with.
+    pub fn pusher(&self) -> BulkPusher {
+        BulkPusher { pushing: self.pushing.clone(), groups: self.groups.clone() }
+    }
+
+    /// Gives up, and waits until what was written is gone again.
+    pub async fn abort(self) {
+        let Bulk { pushing, groups, assembler, .. } = self;
+        pushing.fail();
+        drop((pushing, groups));
+        let _ = tokio::task::spawn_blocking(move || assembler.join()).await;
+    }
+
+    /// Commits all that has been pushed, with the source's `positions`. All pushers must be gone.
+    pub async fn finish(self, positions: Vec<(String, i64)>) -> Result<Outcome> {
+        let Bulk { pushing, groups, assembler, received_at, returned } = self;
+        pushing.turn().complete = true;
+        drop((pushing, groups));
+        let joined = tokio::task::spawn_blocking(move || assembler.join()).await;
+        let stopped = |reason: &str| Error::Failed { log: "bulk append".into(), reason: reason.to_owned() };
+        let assembled =
+            joined.map_err(|e| stopped(&e.to_string()))?.map_err(|_| stopped("the assembler panicked"))??;
+        let Assembled { files, tree, tiles } = assembled;
+        let (answer, answered) = oneshot::channel();
+        let result = BulkResult { files, tree, tiles, positions, received_at };
+        returned.send((result, answer)).map_err(|_| stopped("the sequencer has stopped"))?;
+        answered.await.map_err(|_| stopped("the sequencer has stopped"))?
+    }
+}
+
+impl Pushing {
+    fn turn(&self) -> MutexGuard<'_, Turn> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fail(&self) {
+        self.turn().failed = true;
+        self.moved.notify_all();
+    }
+
+    /// Waits for `sequence`'s turn and takes `rows` numbers.
+    fn take_numbers(&self, sequence: u64, rows: u64) -> Option<u64> {
+        let waiting = |turn: &mut Turn| turn.sequence != sequence && !turn.failed;
+        let mut turn = self.moved.wait_while(self.turn(), waiting).unwrap_or_else(PoisonError::into_inner);
+        if turn.failed {
+            return None;
+        }
+        let first = turn.next_id;
+        turn.next_id += rows;
+        turn.sequence += 1;
+        self.moved.notify_all();
+        Some(first)
+    }
+}
+
+impl BulkPusher {
+    /// Appends `rows` as one row group. The caller counts the calls, from 0: rows come into the
+    /// log in the order of `sequence`, whichever thread is first. Every number must be used.
+    pub fn push(&self, sequence: u64, rows: &RecordBatch) -> Result<()> {
+        let pushed = self.try_push(sequence, rows);
+        if pushed.is_err() {
+            self.pushing.fail();
+        }
+        pushed
+    }
+
+    fn try_push(&self, sequence: u64, rows: &RecordBatch) -> Result<()> {
+        let count = rows.num_rows() as u64;
+        let failed = || Error::Failed {
+            log: self.pushing.sealer.log.to_string(),
+            reason: "another part of the bulk append failed".into(),
+        };
+        let first = self.pushing.take_numbers(sequence, count).ok_or_else(failed)?;
+        let group = if count == 0 {
+            None
+        } else {
+            let sealed = self.pushing.sealer.seal(rows, first, self.pushing.received_at)?;
+            let chunks =
+                self.pushing.encoder.encode(&[sealed.batch]).map_err(Error::parquet("a new data file"))?;
+            let (entries, postings, occurred) = (sealed.entries, sealed.postings, sealed.occurred);
+            Some(Group { first, rows: count, chunks, entries, postings, occurred })
+        };
+        self.groups.send((sequence, group)).map_err(|_| failed())
+    }
+
+    /// Gives the whole bulk append up, so that nobody waits for rows that will not come.
+    pub fn give_up(&self) {
+        self.pushing.fail();
+    }
+}
+
+type Groups = crossbeam_channel::Receiver<(u64, Option<Group>)>;
+
+struct Assembled {
+    files: Vec<DataFile>,
+    tree: Tree,
+    tiles: Vec<String>,
+}
+
+struct OpenFile {
+    writer: FileWriter<PartSink>,
+    file: DataFile,
+    postings: Vec<Posting>,
+}
+
+struct Assembler {
+    runtime: Handle,
+    shared: Arc<Shared>,
+    done: Assembled,
+    waiting_tiles: Vec<(String, Bytes)>,
+    open: Option<OpenFile>,
+    received_at: i64,
+}
+
+impl Assembler {
+    fn run(mut self, groups: &Groups, pushing: &Pushing) -> Result<Assembled> {
+        let result = self.assemble(groups, pushing);
+        if result.is_err() {
+            let names = self.done.files.iter().flat_map(|f| [f.name(), f.index_name()]).collect();
+            let _ = self.runtime.block_on(self.shared.storage.remove(names));
+        }
+        result.map(|()| self.done)
+    }
+
+    fn assemble(&mut self, groups: &Groups, pushing: &Pushing) -> Result<()> {
+        let mut early = BTreeMap::new();
+        let mut next = 0;
+        for (sequence, group) in groups {
+            early.insert(sequence, group);
+            while let Some(group) = early.remove(&next) {
+                next += 1;
+                if let Some(group) = group {
+                    self.append(group)?;
+                }
+            }
+        }
+        {
+            let turn = pushing.turn();
+            if turn.failed || !turn.complete {
+                return Err(Error::Failed {
+                    log: self.shared.name.to_string(),
+                    reason: "it was given up".into(),
+                });
+            }
+        }
+        self.close_file()?;
+        self.write_tiles()
+    }
+
+    fn append(&mut self, group: Group) -> Result<()> {
+        for (entry, leaf) in &group.entries {
+            let waiting = &mut self.waiting_tiles;
+            self.done.tree.push(entry, leaf, &mut |(path, bytes)| waiting.push((tlog_name(&path), bytes)));
+        }
+        if self.waiting_tiles.len() >= TILES {
+            self.write_tiles()?;
+        }
+        let full = |open: &OpenFile| open.file.rows() >= FILE_ROWS || open.writer.size() >= FILE_BYTES;
+        if self.open.as_ref().is_some_and(full) {
+            self.close_file()?;
+        }
+        if self.open.is_none() {
+            self.open = Some(self.open_file(group.first)?);
+        }
+        let Some(open) = &mut self.open else { return Ok(()) };
+        let offset = (group.first - open.file.first) as u32;
+        // The row is the lower half of a posting.
+        open.postings.extend(group.postings.iter().map(|posting| posting + u64::from(offset)));
+        open.file.last = group.first + group.rows - 1;
+        open.file.occurred = widest(open.file.occurred, group.occurred);
+        open.writer.append(group.chunks).map_err(Error::parquet(open.file.name()))
+    }
+
+    fn open_file(&self, first: u64) -> Result<OpenFile> {
+        let file = new_file(first, first, self.received_at);
+        let sink = PartSink::new(self.runtime.clone(), &self.shared.storage, &file.name());
+        let writer = FileWriter::new(self.shared.kind, sink).map_err(Error::parquet(file.name()))?;
+        Ok(OpenFile { writer, file, postings: Vec::new() })
+    }
+
+    fn close_file(&mut self) -> Result<()> {
+        let Some(OpenFile { writer, mut file, postings }) = self.open.take() else { return Ok(()) };
+        let name = file.name();
+        let (sink, size, sha256) = writer.finish().map_err(Error::parquet(&name))?;
+        (file.size, file.sha256) = (size, sha256);
+        sink.complete().map_err(Error::storage(&name))?;
+        if file.rows() >= keyindex::MIN_ROWS {
+            self.runtime.block_on(write_index(&self.shared, &mut file, postings))?;
+        }
+        self.done.files.push(file);
+        Ok(())
+    }
+
+    fn write_tiles(&mut self) -> Result<()> {
+        let tiles = std::mem::take(&mut self.waiting_tiles);
+        self.done.tiles.extend(tiles.iter().map(|(name, _)| name.clone()));
+        self.runtime.block_on(self.shared.storage.put_many(tiles))
+    }
+}
+
+/// The smallest range that holds both.
+pub(crate) fn widest(a: Option<(i64, i64)>, b: Option<(i64, i64)>) -> Option<(i64, i64)> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
+        (one, other) => one.or(other),
+    }
+}
+
+/// A file on its way into the store, part by part; a small one goes in one piece.
+pub(crate) struct PartSink {
+    runtime: Handle,
+    store: Arc<dyn ObjectStore>,
+    path: object_store::path::Path,
+    upload: Option<Box<dyn MultipartUpload>>,
+    buffer: Vec<u8>,
+}
+
+impl PartSink {
+    pub(crate) fn new(runtime: Handle, storage: &Storage, name: &str) -> Self {
+        let (store, path) = (storage.store(), storage.path(name));
+        PartSink { runtime, store, path, upload: None, buffer: Vec::with_capacity(PART) }
+    }
+
+    fn send_part(&mut self) -> object_store::Result<()> {
+        let part = std::mem::replace(&mut self.buffer, Vec::with_capacity(PART));
+        let upload = match &mut self.upload {
+            Some(upload) => upload,
+            None => {
+                let begun = self.runtime.block_on(self.store.put_multipart(&self.path))?;
+                self.upload.insert(begun)
+            }
+        };
+        self.runtime.block_on(upload.put_part(PutPayload::from(part)))
+    }
+
+    /// The file is durable when this returns.
+    pub(crate) fn complete(mut self) -> object_store::Result<()> {
+        if self.upload.is_none() {
+            let bytes = std::mem::take(&mut self.buffer);
+            return self.runtime.block_on(self.store.put(&self.path, bytes.into())).map(drop);
+        }
+        if !self.buffer.is_empty() {
+            self.send_part()?;
+        }
+        match self.upload.take() {
+            Some(mut upload) => self.runtime.block_on(upload.complete()).map(drop),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for PartSink {
+    fn drop(&mut self) {
+        if let Some(mut upload) = self.upload.take() {
+            let _ = self.runtime.block_on(upload.abort());
+        }
+    }
+}
+
+impl Write for PartSink {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= PART {
+            self.send_part().map_err(std::io::Error::other)?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,255 @@
+//! Housekeeping: many small files into few large ones, Delta checkpoints, retention, left-overs.
+//!
+//! None of it changes a record: merged files hold the same rows with the same ids in the same
+//! order, and what retention removes stays committed to.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use futures::TryStreamExt;
+use sha2::{Digest, Sha256};
+use tokio::runtime::Handle;
+
+use crate::bulk::{PartSink, widest};
+use crate::datafile::{FileWriter, GROUP_ROWS, GroupEncoder};
+use crate::error::{Error, Result};
+use crate::keyindex::{self, Posting};
+use crate::log::Shared;
+use crate::scan;
+use crate::sequencer::{Command, Writer, new_file, write_index};
+use crate::table::{DataFile, INDEX, Sha, TABLE};
+
+/// A merged file is not made larger than this.
+const MERGED_ROWS: u64 = 1 << 20;
+const MERGED_BYTES: u64 = 512 << 20;
+/// Bytes of columns in a row group, where records are large.
+const GROUP_BYTES: usize = 64 << 20;
+/// So many neighbours of about one size are merged in the background.
+const NEIGHBOURS: usize = 16;
+
+/// One file in the place of several.
+pub(crate) struct Replacement {
+    pub removed: Vec<Arc<DataFile>>,
+    pub added: Vec<DataFile>,
+}
+
+/// What a compaction did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Compacted {
+    /// Files merged.
+    pub merged: usize,
+    /// Files that they became.
+    pub into: usize,
+    /// Left-over files removed.
+    pub cleaned: usize,
+}
+
+/// What retention removed, or would.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Expired {
+    /// Files.
+    pub files: usize,
+    /// Records.
+    pub records: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// The oldest id that is left, one above the newest if none is.
+    pub first_left: u64,
+}
+
+impl Writer {
+    /// Merges all that is small, removes left-over files older than `grace`, and writes a Delta
+    /// checkpoint.
+    pub async fn compact(&self, grace: Duration) -> Result<Compacted> {
+        let shared = &self.log().shared;
+        let mut done = Compacted::default();
+        loop {
+            let state = self.log().state();
+            let Some(run) = full_run(&state.files) else { break };
+            let merged = run.len();
+            if !self.merge(run).await? {
+                continue;
+            }
+            done.merged += merged;
+            done.into += 1;
+        }
+        let files = delta_checkpoint(shared).await?;
+        self.tell(Command::DeltaCheckpoint(files)).await;
+        done.cleaned = remove_left_overs(shared, grace).await?;
+        Ok(done)
+    }
+
+    /// Merges neighbours of about one size, if there are enough of them.
+    pub(crate) async fn compact_tiers(&self) -> Result<()> {
+        while let Some(run) = tier_run(&self.log().state().files) {
+            self.merge(run).await?;
+        }
+        Ok(())
+    }
+
+    async fn merge(&self, removed: Vec<Arc<DataFile>>) -> Result<bool> {
+        let shared = self.log().shared.clone();
+        let files = removed.clone();
+        let runtime = Handle::current();
+        let merge = move || merge_files(&runtime, &shared, &files);
+        let merged = tokio::task::spawn_blocking(merge).await;
+        let failed = |e: tokio::task::JoinError| Error::Failed {
+            log: self.log().name().into(),
+            reason: e.to_string(),
+        };
+        let added = merged.map_err(failed)??;
+        let names = vec![added.name(), added.index_name()];
+        let replacement = Replacement { removed, added: vec![added] };
+        let replaced = self.ask(|answer| Command::Replace(replacement, answer)).await;
+        if !matches!(replaced, Ok(true)) {
+            self.log().shared.storage.remove(names).await?;
+        }
+        replaced
+    }
+
+    /// Removes the records received before `month` (`2026-11`); only says what it would remove
+    /// if `dry_run` is set.
+    pub async fn expire(&self, month: &str, dry_run: bool) -> Result<Expired> {
+        let state = self.log().state();
+        let files: Vec<_> = state.files.iter().take_while(|f| f.month() < month).cloned().collect();
+        let expired = Expired {
+            files: files.len(),
+            records: files.iter().map(|f| f.rows()).sum(),
+            bytes: files.iter().map(|f| f.size).sum(),
+            first_left: files.last().map_or(state.first(), |f| f.last + 1),
+        };
+        if !dry_run && !files.is_empty() {
+            self.ask(|answer| Command::Expire(files, answer)).await?;
+            remove_left_overs(&self.log().shared, Duration::ZERO).await?;
+        }
+        Ok(expired)
+    }
+}
+
+/// The first run of neighbours that can be merged into a file of no more than the full size.
+fn full_run(files: &[Arc<DataFile>]) -> Option<Vec<Arc<DataFile>>> {
+    let mut start = 0;
+    while start < files.len() {
+        let run = fitting(&files[start..]);
+        if run.len() > 1 {
+            return Some(run.to_vec());
+        }
+        start += 1;
+    }
+    None
+}
+
+/// As many of the first files, of one month, as fit into one.
+fn fitting(files: &[Arc<DataFile>]) -> &[Arc<DataFile>] {
+    let (mut rows, mut bytes) = (0, 0);
+    let fits = |file: &&Arc<DataFile>| {
+        rows += file.rows();
+        bytes += file.size;
+        rows <= MERGED_ROWS && bytes <= MERGED_BYTES && file.month() == files[0].month()
+    };
+    &files[..files.iter().take_while(fits).count()]
+}
+
+/// A run of at least [`NEIGHBOURS`] files none of which is larger than its tier, smallest tier
+/// first. Tiers grow eightfold, so that a record is rewritten once per tier and not once per merge.
+fn tier_run(files: &[Arc<DataFile>]) -> Option<Vec<Arc<DataFile>>> {
+    let mut tier = 64;
+    while tier < MERGED_ROWS {
+        let mut start = 0;
+        while start < files.len() {
+            let length = files[start..].iter().take_while(|f| f.rows() <= tier).count();
+            let run = fitting(&files[start..start + length]);
+            if run.len() >= NEIGHBOURS {
+                return Some(run.to_vec());
+            }
+            start += length.max(1);
+        }
+        tier *= 8;
+    }
+    None
+}
+
+/// Writes one file with the rows of `files`, which are neighbours.
+fn merge_files(runtime: &Handle, shared: &Arc<Shared>, files: &[Arc<DataFile>]) -> Result<DataFile> {
+    let (Some(oldest), Some(newest)) = (files.first(), files.last()) else {
+        return Err(Error::Failed {
+            log: shared.name.to_string(),
+            reason: "there is nothing to merge".into(),
+        });
+    };
+    // The month stays that of the records, whenever they are merged.
+    let mut file = new_file(oldest.first, newest.last, oldest.received.0);
+    file.received = (oldest.received.0, newest.received.1);
+    let name = file.name();
+    let encoder = GroupEncoder::new(shared.kind).map_err(Error::parquet(&name))?;
+    let mut writer = FileWriter::new(shared.kind, PartSink::new(runtime.clone(), &shared.storage, &name))
+        .map_err(Error::parquet(&name))?;
+    let mut postings: Vec<Posting> = Vec::new();
+    let mut group: Vec<RecordBatch> = Vec::new();
+    let (mut rows, mut group_rows, mut group_bytes) = (0u64, 0, 0);
+    for source in files {
+        let mut batches = runtime.block_on(scan::select(shared, source, None, None))?;
+        while let Some(batch) = runtime.block_on(batches.try_next())? {
+            let found = keyindex::postings(shared.kind, &batch);
+            postings.extend(found.into_iter().map(|posting| posting + rows));
+            rows += batch.num_rows() as u64;
+            group_rows += batch.num_rows();
+            group_bytes += batch.get_array_memory_size();
+            group.push(batch);
+            if group_rows >= GROUP_ROWS || group_bytes >= GROUP_BYTES {
+                writer
+                    .append(encoder.encode(&group).map_err(Error::parquet(&name))?)
+                    .map_err(Error::parquet(&name))?;
+                group.clear();
+                (group_rows, group_bytes) = (0, 0);
+            }
+        }
+        file.occurred = widest(file.occurred, source.occurred);
+    }
+    if !group.is_empty() {
+        writer
+            .append(encoder.encode(&group).map_err(Error::parquet(&name))?)
+            .map_err(Error::parquet(&name))?;
+    }
+    if rows != file.rows() {
+        return Err(Error::damaged(oldest.name(), format!("{rows} rows where {} should be", file.rows())));
+    }
+    let (sink, size, sha256) = writer.finish().map_err(Error::parquet(&name))?;
+    (file.size, file.sha256) = (size, sha256);
+    sink.complete().map_err(Error::storage(&name))?;
+    if file.rows() >= keyindex::MIN_ROWS {
+        runtime.block_on(write_index(shared, &mut file, postings))?;
+    }
+    Ok(file)
+}
+
+/// Writes a Delta checkpoint, and gives its files with their digests.
+pub(crate) async fn delta_checkpoint(shared: &Shared) -> Result<Vec<(String, Sha)>> {
+    let mut files = Vec::new();
+    for name in shared.table.checkpoint().await? {
+        let bytes = shared.storage.get(&name).await?;
+        files.push((name, Sha256::digest(&bytes).into()));
+    }
+    Ok(files)
+}
+
+/// Removes data files and indexes that no version refers to any more, or that a crash left.
+async fn remove_left_overs(shared: &Shared, grace: Duration) -> Result<usize> {
+    let state = shared.state.borrow().clone();
+    let known: HashSet<String> = state.files.iter().flat_map(|f| [f.name(), f.index_name()]).collect();
+    let oldest_kept = chrono::Utc::now() - grace;
+    let mut left = Vec::new();
+    for folder in [TABLE, INDEX] {
+        for (name, modified) in shared.storage.list_with_times(folder).await? {
+            let data = name.ends_with(".parquet") && !name.contains("/_delta_log/");
+            if data && modified <= oldest_kept && !known.contains(&name) {
+                left.push(name);
+            }
+        }
+    }
+    let count = left.len();
+    shared.storage.remove(left).await?;
+    Ok(count)
+}

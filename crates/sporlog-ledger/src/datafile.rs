@@ -1,0 +1,186 @@
+//! How a data file is laid out, and how it is written: one small one from memory, or a large one
+//! whose row groups are encoded by several threads and written in order.
+//!
+//! Pages are small, so that a page of records or a person's rows cost little to read; dictionaries
+//! are kept for columns whose values repeat, because a dictionary of unique values has to be read
+//! whole before a single value can be. Statistics are written where they help to skip: `id` and
+//! the two times. Page statistics are not needed, as ids are contiguous within a file.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, SchemaRef};
+use bytes::Bytes;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowRowGroupWriterFactory, compute_leaves};
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::types::ColumnPath;
+use sha2::{Digest, Sha256};
+use sporlog_record::Kind;
+
+use crate::schema::{ENGINE, table_schema};
+use crate::table::Sha;
+
+/// Rows in a page.
+const PAGE_ROWS: usize = 512;
+/// Bytes in a page, where records are large.
+const PAGE_BYTES: usize = 256 << 10;
+/// Rows in a row group.
+pub(crate) const GROUP_ROWS: usize = 64 << 10;
+
+/// Columns whose values (nearly) all differ, in any of the kinds.
+const UNIQUE: &[&str] = &[
+    // every kind's
+    "id",
+    "occurred_at",
+    "origin",
+    "extra",
+    // disclosures
+    "person",
+    "uthentingsTidspunkt",
+    "leverteData",
+    "samtykkeToken",
+    "dataForespoersel",
+    // revisions
+    "TransaktionsId",
+    "TransaktionsTid",
+    "LogId",
+    "CallersServiceCallIdentifier",
+    "Parametre",
+    "BorgerId",
+    "SagId",
+    "PartId",
+    "OpgaveId",
+    // audit records
+    "tts",
+    "correlationId",
+    "cpr",
+    "detailContent",
+    "detailSupplement",
+    "sourceId",
+    // quarantine
+    "content",
+    "reasons",
+    "item",
+    "line",
+];
+
+/// How files of this kind are written.
+pub(crate) fn properties(kind: Kind) -> WriterProperties {
+    let column = |name: &str| ColumnPath::from(name);
+    let mut builder = WriterProperties::builder()
+        .set_created_by(ENGINE.to_owned())
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_data_page_row_count_limit(PAGE_ROWS)
+        .set_data_page_size_limit(PAGE_BYTES)
+        .set_write_batch_size(PAGE_ROWS)
+        .set_max_row_group_row_count(Some(GROUP_ROWS))
+        .set_statistics_enabled(EnabledStatistics::None)
+        .set_column_encoding(column("origin"), Encoding::DELTA_BYTE_ARRAY);
+    for field in table_schema(kind).fields() {
+        if UNIQUE.contains(&field.name().as_str()) {
+            builder = builder.set_column_dictionary_enabled(column(field.name()), false);
+            if matches!(field.data_type(), DataType::Int64 | DataType::Timestamp(..)) {
+                builder = builder.set_column_encoding(column(field.name()), Encoding::DELTA_BINARY_PACKED);
+            }
+        }
+        if ["id", "received_at", "occurred_at"].contains(&field.name().as_str()) {
+            builder = builder.set_column_statistics_enabled(column(field.name()), EnabledStatistics::Chunk);
+        }
+    }
+    builder.build()
+}
+
+/// A whole file in memory, for a small batch.
+pub(crate) fn encode(kind: Kind, batch: &RecordBatch) -> Result<Bytes, ParquetError> {
+    let mut bytes = Vec::with_capacity(64 << 10);
+    let mut writer = ArrowWriter::try_new(&mut bytes, table_schema(kind), Some(properties(kind)))?;
+    writer.write(batch)?;
+    writer.close()?;
+    Ok(bytes.into())
+}
+
+/// Encodes row groups, in any thread and any order.
+#[derive(Clone)]
+pub(crate) struct GroupEncoder {
+    schema: SchemaRef,
+    factory: Arc<ArrowRowGroupWriterFactory>,
+}
+
+impl GroupEncoder {
+    pub(crate) fn new(kind: Kind) -> Result<Self, ParquetError> {
+        let schema = table_schema(kind);
+        let writer = ArrowWriter::try_new(std::io::sink(), schema.clone(), Some(properties(kind)))?;
+        let (_, factory) = writer.into_serialized_writer()?;
+        Ok(GroupEncoder { schema, factory: Arc::new(factory) })
+    }
+
+    /// One row group: the column chunks of these batches.
+    pub(crate) fn encode(&self, batches: &[RecordBatch]) -> Result<Vec<ArrowColumnChunk>, ParquetError> {
+        let mut writers = self.factory.create_column_writers(0)?;
+        for (column, writer) in writers.iter_mut().enumerate() {
+            let field = self.schema.field(column);
+            for batch in batches {
+                for leaf in compute_leaves(field, batch.column(column))? {
+                    writer.write(&leaf)?;
+                }
+            }
+        }
+        writers.into_iter().map(|writer| writer.close()).collect()
+    }
+}
+
+/// A file that row groups are appended to; its digest is taken as it is written.
+pub(crate) struct FileWriter<W: Write + Send> {
+    writer: SerializedFileWriter<Digesting<W>>,
+}
+
+impl<W: Write + Send> FileWriter<W> {
+    pub(crate) fn new(kind: Kind, sink: W) -> Result<Self, ParquetError> {
+        let sink = Digesting { inner: sink, digest: Sha256::new(), size: 0 };
+        let writer = ArrowWriter::try_new(sink, table_schema(kind), Some(properties(kind)))?;
+        Ok(FileWriter { writer: writer.into_serialized_writer()?.0 })
+    }
+
+    pub(crate) fn append(&mut self, group: Vec<ArrowColumnChunk>) -> Result<(), ParquetError> {
+        let mut writer = self.writer.next_row_group()?;
+        for chunk in group {
+            chunk.append_to_row_group(&mut writer)?;
+        }
+        writer.close().map(drop)
+    }
+
+    /// Bytes written so far.
+    pub(crate) fn size(&self) -> u64 {
+        self.writer.inner().size
+    }
+
+    /// Writes the footer and gives the sink back, with the file's size and digest.
+    pub(crate) fn finish(self) -> Result<(W, u64, Sha), ParquetError> {
+        let sink = self.writer.into_inner()?;
+        Ok((sink.inner, sink.size, sink.digest.finalize().into()))
+    }
+}
+
+struct Digesting<W> {
+    inner: W,
+    digest: Sha256,
+    size: u64,
+}
+
+impl<W: Write> Write for Digesting<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        self.digest.update(&bytes[..written]);
+        self.size += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.inner.flush()
+    }
+}

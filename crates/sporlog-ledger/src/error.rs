@@ -1,0 +1,152 @@
+//! What can go wrong in the ledger, and where.
+
+use std::fmt::Display;
+
+/// A failure of the ledger.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store's address is not one that can be opened.
+    #[error("the store '{url}' cannot be opened: {reason}")]
+    Location {
+        /// The address as given.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There is no such log in the store.
+    #[error("there is no log '{0}' in this store; `sporlog logs` lists those there are")]
+    NoSuchLog(String),
+    /// The log holds records of another kind.
+    #[error("the log '{log}' holds {actual} records, not {wanted}")]
+    WrongKind {
+        /// The log's name.
+        log: String,
+        /// What its records are.
+        actual: sporlog_record::Kind,
+        /// What was asked for.
+        wanted: sporlog_record::Kind,
+    },
+    /// A name that cannot name a log.
+    #[error(
+        "'{0}' cannot name a log: use 1 to 64 lower-case letters, digits, '-' and '_', beginning with a letter"
+    )]
+    LogName(String),
+    /// There is no record with this id.
+    #[error("the log '{log}' has no record {id}: {why}")]
+    NoSuchRecord {
+        /// The log's name.
+        log: String,
+        /// The id asked for.
+        id: u64,
+        /// Beyond the head, or expired.
+        why: String,
+    },
+    /// The log's keys are not here, so nothing can be signed or committed to.
+    #[error("the keys of the log '{log}' are not at {place}: {reason}")]
+    Keys {
+        /// The log's name.
+        log: String,
+        /// Where they were looked for.
+        place: String,
+        /// What was wrong.
+        reason: String,
+    },
+    /// Another writer moved the log on; this one is no longer its writer.
+    #[error(
+        "another writer has appended to the log '{log}' (version {version}): this one has stopped, and nothing of the batch was stored"
+    )]
+    Fenced {
+        /// The log's name.
+        log: String,
+        /// The version that the other one committed.
+        version: u64,
+    },
+    /// The writer has stopped, by request or after a failure that left its state unknown.
+    #[error("the writer of the log '{log}' has stopped: {reason}")]
+    Stopped {
+        /// The log's name.
+        log: String,
+        /// Why.
+        reason: String,
+    },
+    /// A batch that several callers' records were in could not be appended.
+    #[error("nothing was appended to the log '{log}': {reason}")]
+    Failed {
+        /// The log's name.
+        log: String,
+        /// Why.
+        reason: String,
+    },
+    /// Something stored is not what it should be.
+    #[error("{file}: {problem}")]
+    Damaged {
+        /// The file, relative to the log's folder.
+        file: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Rows that do not have the kind's columns.
+    #[error("rows without the columns of their kind: {0}")]
+    Columns(String),
+    /// The store failed; the file is named.
+    #[error("{file}: {source}")]
+    Storage {
+        /// The file, relative to the store.
+        file: String,
+        /// What the store says.
+        source: object_store::Error,
+    },
+    /// A data file could not be read or written.
+    #[error("{file}: {source}")]
+    Parquet {
+        /// The file, relative to the store.
+        file: String,
+        /// What the Parquet library says.
+        source: parquet::errors::ParquetError,
+    },
+    /// Columns could not be put together.
+    #[error("columns: {0}")]
+    Arrow(#[from] arrow::error::ArrowError),
+    /// A query failed.
+    #[error("{0}")]
+    Sql(#[from] datafusion::error::DataFusionError),
+    /// The Delta log could not be read or written.
+    #[error("Delta log: {0}")]
+    Delta(#[from] deltalake::DeltaTableError),
+    /// A proof does not hold.
+    #[error("{0}")]
+    Proof(String),
+    /// A local file or thread failed.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was being done.
+        what: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+}
+
+/// A result of the ledger.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// Something stored is not what it should be.
+    pub(crate) fn damaged(file: impl Display, problem: impl Display) -> Error {
+        Error::Damaged { file: file.to_string(), problem: problem.to_string() }
+    }
+
+    pub(crate) fn parquet(file: impl Display) -> impl FnOnce(parquet::errors::ParquetError) -> Error {
+        let file = file.to_string();
+        move |source| Error::Parquet { file, source }
+    }
+
+    pub(crate) fn parquet_stream(file: &str) -> impl FnMut(parquet::errors::ParquetError) -> Error + use<> {
+        let file = file.to_owned();
+        move |source| Error::Parquet { file: file.clone(), source }
+    }
+
+    pub(crate) fn storage(file: impl Display) -> impl FnOnce(object_store::Error) -> Error {
+        let file = file.to_string();
+        move |source| Error::Storage { file, source }
+    }
+}

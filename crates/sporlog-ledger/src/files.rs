@@ -1,0 +1,101 @@
+//! Opening data files and key indexes, their footers and page locations kept at hand.
+
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use futures::future::{BoxFuture, FutureExt};
+use lru::LruCache;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use parquet::arrow::ParquetRecordBatchStreamBuilder;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+use parquet::arrow::async_reader::AsyncFileReader;
+use parquet::errors::Result as ParquetResult;
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
+
+use crate::error::{Error, Result};
+use crate::storage::Storage;
+
+/// Footers kept: a file of a million records has one of some 2 MB.
+const FOOTERS: NonZeroUsize = NonZeroUsize::new(64).unwrap();
+/// The footer is read with one request if it is no larger than this.
+const FOOTER_HINT: usize = 64 << 10;
+
+/// A file that is ready to be read.
+pub(crate) type OpenFile = ParquetRecordBatchStreamBuilder<StoredFile>;
+
+/// The footers of a log's files.
+pub(crate) struct FileCache {
+    footers: Mutex<LruCache<String, ArrowReaderMetadata>>,
+}
+
+impl Default for FileCache {
+    fn default() -> Self {
+        FileCache { footers: Mutex::new(LruCache::new(FOOTERS)) }
+    }
+}
+
+/// Which of the page indexes a reader needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pages {
+    /// Where pages lie; for data files, whose rows are found by number.
+    Locations,
+    /// What is in them, too; for key indexes.
+    Bounds,
+}
+
+impl FileCache {
+    /// Opens `name`, relative to the log's folder.
+    pub(crate) async fn open(&self, storage: &Storage, name: &str, pages: Pages) -> Result<OpenFile> {
+        let reader = StoredFile { store: storage.store(), path: storage.path(name) };
+        let footer = self.footers.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        if let Some(footer) = footer {
+            return Ok(ParquetRecordBatchStreamBuilder::new_with_metadata(reader, footer));
+        }
+        let bounds = if pages == Pages::Bounds { PageIndexPolicy::Required } else { PageIndexPolicy::Skip };
+        let options = ArrowReaderOptions::new()
+            .with_offset_index_policy(PageIndexPolicy::Optional)
+            .with_column_index_policy(bounds);
+        let mut source = reader.clone();
+        let footer =
+            ArrowReaderMetadata::load_async(&mut source, options).await.map_err(Error::parquet(name))?;
+        self.footers.lock().unwrap_or_else(PoisonError::into_inner).put(name.to_owned(), footer.clone());
+        Ok(ParquetRecordBatchStreamBuilder::new_with_metadata(reader, footer))
+    }
+}
+
+/// A Parquet file in an object store.
+#[derive(Debug, Clone)]
+pub(crate) struct StoredFile {
+    store: Arc<dyn ObjectStore>,
+    path: Path,
+}
+
+impl AsyncFileReader for StoredFile {
+    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, ParquetResult<Bytes>> {
+        async move { Ok(self.store.get_range(&self.path, range).await?) }.boxed()
+    }
+
+    fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, ParquetResult<Vec<Bytes>>> {
+        async move { Ok(self.store.get_ranges(&self.path, &ranges).await?) }.boxed()
+    }
+
+    fn get_metadata<'a>(
+        &'a mut self,
+        options: Option<&'a ArrowReaderOptions>,
+    ) -> BoxFuture<'a, ParquetResult<Arc<ParquetMetaData>>> {
+        async move {
+            let policy =
+                |of: fn(&ArrowReaderOptions) -> PageIndexPolicy| options.map_or(PageIndexPolicy::Skip, of);
+            let reader = ParquetMetaDataReader::new()
+                .with_prefetch_hint(Some(FOOTER_HINT))
+                .with_offset_index_policy(policy(ArrowReaderOptions::offset_index_policy))
+                .with_column_index_policy(policy(ArrowReaderOptions::column_index_policy));
+            let size = self.store.head(&self.path).await?.size;
+            Ok(Arc::new(reader.load_and_finish(self, size).await?))
+        }
+        .boxed()
+    }
+}

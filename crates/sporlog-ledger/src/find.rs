@@ -1,0 +1,167 @@
+//! One person's records, or one user's, newest first.
+//!
+//! Files are gone through from the newest: a large one is asked for the person's rows in its key
+//! index, and only those rows are read; of a small one, the key column is read. A few files are
+//! under way at once, so that the disk and the other core have something to do.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, StringArray};
+use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
+use arrow::datatypes::TimestampMicrosecondType;
+use futures::stream::{StreamExt, TryStreamExt};
+use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
+use parquet::file::page_index::column_index::ColumnIndexMetaData;
+use sporlog_record::Kind;
+
+use crate::error::{Error, Result};
+use crate::files::Pages;
+use crate::keyindex::{self, Key};
+use crate::log::{Log, Shared};
+use crate::scan;
+use crate::schema::table_schema;
+use crate::table::DataFile;
+
+/// Files looked into at once.
+const AT_ONCE: usize = 4;
+
+/// Whom to find, and when.
+#[derive(Debug, Clone)]
+pub struct Find {
+    /// The person or the user.
+    pub key: Key,
+    /// Records of this local time or later (`occurred_at`, in microseconds).
+    pub from: Option<i64>,
+    /// Records before this local time.
+    pub to: Option<i64>,
+    /// At most so many, the newest.
+    pub limit: Option<usize>,
+}
+
+impl Log {
+    /// The records found, in batches; ids descend throughout.
+    pub fn find(&self, find: Find) -> scan::Batches {
+        let files = self.state().files.clone();
+        let shared = self.shared.clone();
+        let limit = find.limit.unwrap_or(usize::MAX);
+        let wanted = Arc::new(find);
+        let look = move |file: Arc<DataFile>| {
+            let (shared, wanted) = (shared.clone(), wanted.clone());
+            // A task of its own, so that it may run on the other core.
+            let task = tokio::spawn(async move { find_in(&shared, &file, &wanted).await });
+            async move {
+                let failed =
+                    |e: tokio::task::JoinError| Error::Failed { log: "find".into(), reason: e.to_string() };
+                task.await.map_err(failed)?
+            }
+        };
+        let found = futures::stream::iter(files.into_iter().rev()).map(look).buffered(AT_ONCE);
+        let found = found.try_filter(|batch| std::future::ready(batch.num_rows() > 0));
+        found
+            .scan(limit, |left, batch| {
+                let batch = batch.map(|batch| {
+                    let batch = batch.slice(0, batch.num_rows().min(*left));
+                    *left -= batch.num_rows();
+                    batch
+                });
+                let exhausted = matches!(&batch, Ok(b) if b.num_rows() == 0);
+                std::future::ready((!exhausted).then_some(batch))
+            })
+            .boxed()
+    }
+}
+
+/// The records of one file, newest first.
+async fn find_in(shared: &Shared, file: &DataFile, find: &Find) -> Result<RecordBatch> {
+    let kind = shared.kind;
+    let none = || RecordBatch::new_empty(table_schema(kind));
+    let outside = |(earliest, latest): (i64, i64)| {
+        find.from.is_some_and(|from| latest < from) || find.to.is_some_and(|to| earliest >= to)
+    };
+    if keyindex::columns(kind, &find.key).is_empty() || file.occurred.is_some_and(outside) {
+        return Ok(none());
+    }
+    let rows = if file.index.is_some() {
+        look_up(shared, file, find.key.hash()).await?
+    } else {
+        look_through(shared, file, &find.key).await?
+    };
+    if rows.is_empty() {
+        return Ok(none());
+    }
+    let batches: Vec<_> = scan::rows_of(shared, file, &rows, None).await?.try_collect().await?;
+    let batch = concat_batches(&table_schema(kind), &batches)?;
+    let batch = filter_record_batch(&batch, &matches(kind, &batch, find))?;
+    let newest_first: arrow::array::UInt32Array = (0..batch.num_rows() as u32).rev().collect();
+    Ok(take_record_batch(&batch, &newest_first)?)
+}
+
+/// The rows that the key index has.
+async fn look_up(shared: &Shared, file: &DataFile, key: u32) -> Result<Vec<u32>> {
+    let name = file.index_name();
+    let open = shared.files.open(&shared.storage, &name, Pages::Bounds).await?;
+    let missing = || Error::damaged(&name, "it has no page index");
+    let metadata = open.metadata().clone();
+    let (Some(bounds), Some(places)) = (metadata.column_index(), metadata.offset_index()) else {
+        return Err(missing());
+    };
+    let mut selectors = Vec::new();
+    for (group, row_group) in metadata.row_groups().iter().enumerate() {
+        let bounds = bounds.get(group).and_then(|g| g.first()).ok_or_else(missing)?;
+        let places = places.get(group).and_then(|g| g.first()).ok_or_else(missing)?.page_locations();
+        let ColumnIndexMetaData::INT32(bounds) = bounds else { return Err(missing()) };
+        for (page, place) in places.iter().enumerate() {
+            let end = places.get(page + 1).map_or(row_group.num_rows(), |next| next.first_row_index);
+            let rows = (end - place.first_row_index) as usize;
+            // The file format knows no unsigned numbers; these are, and sorted as such.
+            let (min, max) = (bounds.min_value(page), bounds.max_value(page));
+            let within = min.is_some_and(|m| *m as u32 <= key) && max.is_some_and(|m| *m as u32 >= key);
+            selectors.push(if within { RowSelector::select(rows) } else { RowSelector::skip(rows) });
+        }
+    }
+    if !selectors.iter().any(|s| !s.skip) {
+        return Ok(Vec::new());
+    }
+    let stream =
+        open.with_row_selection(RowSelection::from(selectors)).build().map_err(Error::parquet(&name))?;
+    let batches: Vec<_> = stream.try_collect().await.map_err(Error::parquet(&name))?;
+    Ok(batches.iter().flat_map(|batch| keyindex::rows_of(batch, key)).collect())
+}
+
+/// The rows of a file without an index, from its key column.
+async fn look_through(shared: &Shared, file: &DataFile, key: &Key) -> Result<Vec<u32>> {
+    let columns = keyindex::columns(shared.kind, key);
+    let mut batches = scan::select(shared, file, None, Some(columns)).await?;
+    let (mut rows, mut start) = (Vec::new(), 0);
+    while let Some(batch) = batches.try_next().await? {
+        let matching = has_key(shared.kind, &batch, key);
+        rows.extend(matching.iter().zip(start..).filter(|(m, _)| *m == Some(true)).map(|(_, row)| row));
+        start += batch.num_rows() as u32;
+    }
+    Ok(rows)
+}
+
+fn matches(kind: Kind, batch: &RecordBatch, find: &Find) -> BooleanArray {
+    let key = has_key(kind, batch, &find.key);
+    if find.from.is_none() && find.to.is_none() {
+        return key;
+    }
+    let times =
+        batch.column_by_name("occurred_at").and_then(|c| c.as_primitive_opt::<TimestampMicrosecondType>());
+    let within = |row: usize| {
+        let time = times.filter(|t| t.is_valid(row)).map(|t| t.value(row));
+        time.is_some_and(|t| find.from.is_none_or(|from| t >= from) && find.to.is_none_or(|to| t < to))
+    };
+    key.iter().enumerate().map(|(row, key)| Some(key == Some(true) && within(row))).collect()
+}
+
+fn has_key(kind: Kind, batch: &RecordBatch, key: &Key) -> BooleanArray {
+    let equal = |column: Option<StringArray>, wanted: &str| match column {
+        Some(column) => column.iter().map(|value| Some(value == Some(wanted))).collect(),
+        None => BooleanArray::from(vec![false; batch.num_rows()]),
+    };
+    match key {
+        Key::Subject(id) => equal(keyindex::subjects(kind, batch), id),
+        Key::Actor(id) => equal(keyindex::actors(kind, batch), id),
+    }
+}

@@ -1,0 +1,165 @@
+//! A log's two secrets: the key that signs its checkpoints, and the secret that salts its commitments.
+//!
+//! They lie outside the log's folder, in a file of their own that only its owner may read, so that
+//! the folder can be handed to someone without them.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256};
+use signed_note::{Note, Signature, Signer, StandardSigner, StandardVerifier, VerifierList};
+
+use crate::error::{Error, Result};
+
+/// The 32 bytes that the transparency log has as its entry for a record.
+pub type Commitment = [u8; 32];
+
+/// The 16 bytes that keep a commitment from being guessed.
+pub type Salt = [u8; 16];
+
+/// The secrets of one log.
+#[derive(Clone)]
+pub struct LogKeys {
+    signer: StandardSigner,
+    vkey: String,
+    origin: String,
+    salter: Hmac<Sha256>,
+}
+
+impl std::fmt::Debug for LogKeys {
+    /// Without the secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LogKeys").field("vkey", &self.vkey).finish_non_exhaustive()
+    }
+}
+
+const HEADER: &str = "sporlog-keys/1";
+
+impl LogKeys {
+    /// Reads the keys of `log` from `dir`.
+    pub fn load(dir: &Path, log: &str) -> Result<Self> {
+        let place = key_file(dir, log);
+        let fail =
+            |reason: String| Error::Keys { log: log.into(), place: place.display().to_string(), reason };
+        let text = std::fs::read_to_string(&place).map_err(|e| fail(e.to_string()))?;
+        let mut lines = text.lines();
+        let (header, signing, secret) = (lines.next(), lines.next(), lines.next());
+        let (Some(HEADER), Some(skey), Some(secret)) = (header, signing, secret) else {
+            return Err(fail(format!("it is no key file: three lines are expected, the first '{HEADER}'")));
+        };
+        let secret = BASE64_STANDARD.decode(secret).map_err(|e| fail(format!("line 3: {e}")))?;
+        Self::new(skey, &secret).map_err(fail)
+    }
+
+    /// Makes new keys for `log` and writes them to `dir`, mode 0600. `origin` is the log's name to
+    /// the world: the first line of its checkpoints (C2SP tlog-checkpoint) and the key's name.
+    pub fn generate(dir: &Path, log: &str, origin: &str) -> Result<Self> {
+        let place = key_file(dir, log);
+        let fail =
+            |reason: String| Error::Keys { log: log.into(), place: place.display().to_string(), reason };
+        if !signed_note::is_key_name_valid(origin) {
+            return Err(fail(format!(
+                "the origin '{origin}' must not be empty nor have spaces or '+' in it"
+            )));
+        }
+        let mut seed = [0u8; 32];
+        let mut secret = [0u8; 32];
+        getrandom::fill(&mut seed).map_err(|e| fail(e.to_string()))?;
+        getrandom::fill(&mut secret).map_err(|e| fail(e.to_string()))?;
+        let signing = ed25519_dalek::SigningKey::from_bytes(&seed);
+        let public = [&[ALGORITHM_ED25519][..], &signing.verifying_key().to_bytes()].concat();
+        let private = [&[ALGORITHM_ED25519][..], &seed].concat();
+        let id = signed_note::key_id(origin, &public);
+        let skey = format!("PRIVATE+KEY+{origin}+{id:08x}+{}", BASE64_STANDARD.encode(private));
+        let text = format!("{HEADER}\n{skey}\n{}\n", BASE64_STANDARD.encode(secret));
+        write_private(&place, text.as_bytes()).map_err(|e| fail(e.to_string()))?;
+        Self::new(&skey, &secret).map_err(fail)
+    }
+
+    fn new(skey: &str, secret: &[u8]) -> std::result::Result<Self, String> {
+        let signer = StandardSigner::new(skey).map_err(|e| e.to_string())?;
+        if secret.len() < 16 {
+            return Err("the secret is too short".into());
+        }
+        let mut parts = skey.splitn(5, '+').skip(4);
+        let private = parts.next().and_then(|p| BASE64_STANDARD.decode(p).ok()).unwrap_or_default();
+        let seed =
+            private.get(1..).and_then(|s| <[u8; 32]>::try_from(s).ok()).ok_or("malformed signing key")?;
+        let origin = signer.name().to_owned();
+        let public = ed25519_dalek::SigningKey::from_bytes(&seed).verifying_key();
+        let vkey = signed_note::new_ed25519_verifier_key(&origin, &public);
+        let salter = Hmac::new_from_slice(secret).map_err(|e| e.to_string())?;
+        Ok(LogKeys { signer, vkey, origin, salter })
+    }
+
+    /// The log's name to the world, the first line of its checkpoints.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// The public key in the form of C2SP signed-note.
+    pub fn vkey(&self) -> &str {
+        &self.vkey
+    }
+
+    /// The first 16 bytes of HMAC-SHA256(secret, id as 8 bytes big-endian).
+    pub fn salt(&self, id: u64) -> Salt {
+        let mut mac = self.salter.clone();
+        mac.update(&id.to_be_bytes());
+        let mut salt = [0; 16];
+        salt.copy_from_slice(&mac.finalize().into_bytes()[..16]);
+        salt
+    }
+
+    /// `SHA-256(salt ‖ entry)`.
+    pub fn commit(&self, id: u64, entry: &[u8]) -> Commitment {
+        commitment(&self.salt(id), entry)
+    }
+
+    /// The text with the log's signature, as C2SP signed-note has it.
+    pub fn sign(&self, text: &str) -> Result<Vec<u8>> {
+        let fail = |e: &dyn std::fmt::Display| Error::Proof(format!("signing failed: {e}"));
+        let mut note = Note::new(text.as_bytes(), &[]).map_err(|e| fail(&e))?;
+        note.add_sigs(&[&self.signer]).map_err(|e| fail(&e))?;
+        Ok(note.to_bytes())
+    }
+}
+
+const ALGORITHM_ED25519: u8 = 1;
+
+/// `SHA-256(salt ‖ entry)`, for whoever holds both.
+pub fn commitment(salt: &Salt, entry: &[u8]) -> Commitment {
+    Sha256::new().chain_update(salt).chain_update(entry).finalize().into()
+}
+
+/// The text of a signed note, if `vkey` signed it.
+pub fn open_note(note: &[u8], vkey: &str) -> Result<String, String> {
+    let verifier = StandardVerifier::new(vkey).map_err(|e| format!("the key '{vkey}' is no vkey: {e}"))?;
+    let note = Note::from_bytes(note).map_err(|e| format!("it is no signed note: {e}"))?;
+    let known = VerifierList::new(vec![Box::new(verifier)]);
+    let (signed, _): (Vec<Signature>, _) =
+        note.verify(&known).map_err(|e| format!("the signature does not hold: {e}"))?;
+    if signed.is_empty() {
+        return Err("it is not signed by the given key".into());
+    }
+    String::from_utf8(note.text().to_vec()).map_err(|e| e.to_string())
+}
+
+fn key_file(dir: &Path, log: &str) -> PathBuf {
+    dir.join(format!("{log}.key"))
+}
+
+/// Never over a file that is there: losing a key loses the log.
+fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+    if let Some(dir) = path.parent() {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    }
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    path.parent().map_or(Ok(()), |dir| std::fs::File::open(dir)?.sync_all())
+}

@@ -1,0 +1,60 @@
+//! The ledger: append-only logs that prove themselves.
+//!
+//! A log is a folder: `table/` is a Delta Lake table with the records, `tlog/` a C2SP transparency
+//! log over them, `index/` what finds a person quickly. This crate appends, reads, finds, queries,
+//! proves, verifies, compacts and expires, and knows nothing of what the records mean.
+//!
+//! | module | idea |
+//! |---|---|
+//! | [`store`](Store) | a place with logs in it, and their keys |
+//! | `sequencer` | the one that appends: the life of a batch from top to bottom |
+//! | `bulk` | any number of rows as one commit, encoded by several threads |
+//! | `seal` | rows get their numbers and are committed to |
+//! | `table` | the Delta table: its files, and how a version is committed |
+//! | `tree`, `tlog` | the Merkle tree's edge; tiles, checkpoints and notes as files |
+//! | `datafile`, `keyindex`, `files` | how Parquet files are laid out, indexed and opened |
+//! | `scan`, `find`, `sql` | records by id, by person or user, by query |
+//! | `prove`, `verify` | for those who do not take our word for it |
+//! | `compact` | housekeeping and retention |
+//! | `storage`, `durable` | disk or bucket |
+#![forbid(unsafe_code)]
+
+mod bulk;
+mod compact;
+mod datafile;
+mod durable;
+mod error;
+mod files;
+mod find;
+mod keyindex;
+mod keys;
+mod log;
+mod prove;
+mod scan;
+mod schema;
+mod seal;
+mod sequencer;
+mod sql;
+mod storage;
+mod store;
+mod table;
+mod tlog;
+mod tree;
+mod verify;
+
+pub use bulk::{Bulk, BulkPusher};
+pub use compact::{Compacted, Expired};
+pub use error::{Error, Result};
+pub use find::Find;
+pub use keyindex::Key;
+pub use keys::{Commitment, LogKeys, Salt, commitment, open_note};
+pub use log::Log;
+pub use prove::{Proven, verify_proof};
+pub use scan::Batches;
+pub use schema::table_schema;
+pub use sequencer::{Append, Appended, Outcome, Writer, WriterOptions};
+pub use sql::query;
+pub use store::{Store, StoreOptions, is_log_name};
+pub use table::Position;
+pub use tlog::open_checkpoint;
+pub use verify::{Problem, Verified};

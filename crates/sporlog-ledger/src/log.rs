@@ -1,0 +1,120 @@
+//! A log as its readers see it.
+
+use std::sync::{Arc, RwLock};
+
+use sporlog_record::Kind;
+use tokio::sync::watch;
+
+use crate::error::{Error, Result};
+use crate::files::FileCache;
+use crate::keys::LogKeys;
+use crate::storage::Storage;
+use crate::table::{Position, Positions, Table, TableState};
+
+/// What all handles to one log share.
+pub(crate) struct Shared {
+    pub name: Arc<str>,
+    pub kind: Kind,
+    /// The public key.
+    pub vkey: String,
+    /// The log's folder.
+    pub storage: Storage,
+    pub table: Table,
+    /// The newest state; the sequencer moves it on, and readers wait on it.
+    pub state: watch::Sender<Arc<TableState>>,
+    /// How far each source has been taken in. The sequencer writes it.
+    pub positions: RwLock<Positions>,
+    pub files: FileCache,
+    /// Only where the keys are at hand.
+    pub keys: Option<Arc<LogKeys>>,
+}
+
+/// A log, opened. Cheap to clone.
+///
+/// A log that is written to in this process moves on by itself; one that is only read stands
+/// still until [`refresh`](Log::refresh).
+#[derive(Clone)]
+pub struct Log {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Log {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Log").field("name", &self.shared.name).finish_non_exhaustive()
+    }
+}
+
+impl Log {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// What its records are.
+    pub fn kind(&self) -> Kind {
+        self.shared.kind
+    }
+
+    /// The public key in the form of C2SP signed-note.
+    pub fn vkey(&self) -> &str {
+        &self.shared.vkey
+    }
+
+    /// The newest id, 0 when the log is empty. Answered from memory.
+    pub fn head(&self) -> u64 {
+        self.shared.state.borrow().size
+    }
+
+    /// The oldest id that retention has left; one above [`head`](Log::head) if there is none.
+    pub fn first(&self) -> u64 {
+        self.shared.state.borrow().first()
+    }
+
+    /// A receiver that is woken whenever the log moves on.
+    pub fn changes(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut receiver = self.shared.state.subscribe();
+        async move {
+            let _ = receiver.changed().await;
+        }
+    }
+
+    /// How far the source `app` has been taken in.
+    pub fn position(&self, app: &str) -> Option<Position> {
+        let positions = self.shared.positions.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        positions.get(app).copied()
+    }
+
+    /// Takes in what others have committed since.
+    pub async fn refresh(&self) -> Result<()> {
+        let mut state = TableState::clone(&self.state());
+        let mut found = Positions::new();
+        self.shared.table.catch_up(&mut state, &mut found).await?;
+        self.shared.add_positions(found);
+        self.shared.state.send_if_modified(|current| {
+            let newer = current.version < state.version;
+            if newer {
+                *current = Arc::new(state);
+            }
+            newer
+        });
+        Ok(())
+    }
+
+    pub(crate) fn state(&self) -> Arc<TableState> {
+        self.shared.state.borrow().clone()
+    }
+
+    pub(crate) fn keys(&self) -> Result<&Arc<LogKeys>> {
+        self.shared.keys.as_ref().ok_or_else(|| Error::Keys {
+            log: self.name().to_owned(),
+            place: "the key folder".into(),
+            reason: "this needs the log's secret".into(),
+        })
+    }
+}
+
+impl Shared {
+    pub(crate) fn add_positions(&self, found: impl IntoIterator<Item = (String, Position)>) {
+        self.positions.write().unwrap_or_else(std::sync::PoisonError::into_inner).extend(found);
+    }
+}

@@ -1,0 +1,150 @@
+//! Proofs that someone without the log can check.
+//!
+//! A proof of a record is a file in the format of C2SP tlog-proof: its `extra` line holds the salt
+//! (16 bytes) and then the entry, so that the SHA-256 of what it encodes *is* the log's entry, and
+//! the rest is the inclusion proof and the signed checkpoint.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use tlog_tiles::checkpoint::Checkpoint;
+use tlog_tiles::tile::TileHashReader;
+use tlog_tiles::tlog::{self, Hash};
+
+use crate::error::{Error, Result};
+use crate::keys::{Salt, commitment};
+use crate::log::Log;
+use crate::seal::{entry_writer, numbers};
+use crate::tlog::{FetchedTiles, open_checkpoint, read_checkpoint, tlog_name};
+
+const PROOF: &str = "c2sp.org/tlog-proof@v1";
+
+/// What a proof proves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proven {
+    /// The log's origin.
+    pub origin: String,
+    /// The record's id.
+    pub id: u64,
+    /// How long the log was when the proof was made.
+    pub size: u64,
+    /// The entry's canonical JSON.
+    pub entry: String,
+}
+
+impl Log {
+    /// The entry's canonical JSON: the bytes that are committed to.
+    pub async fn entry(&self, id: u64) -> Result<Vec<u8>> {
+        let batch = self.record(id).await?;
+        let mut entry = Vec::new();
+        let (_, received) = numbers(&batch)?;
+        entry_writer(self.name(), self.kind(), &batch)?.write_entry(0, id, received.value(0), &mut entry);
+        Ok(entry)
+    }
+
+    /// The newest signed checkpoint.
+    pub async fn checkpoint(&self) -> Result<Vec<u8>> {
+        Ok(self.shared.storage.get(&tlog_name("checkpoint")).await?.to_vec())
+    }
+
+    /// A proof that the record is in the log, as C2SP tlog-proof has it.
+    pub async fn prove(&self, id: u64) -> Result<String> {
+        let entry = self.entry(id).await?;
+        let salt = self.keys()?.salt(id);
+        let note = self.checkpoint().await?;
+        let checkpoint =
+            open_checkpoint(&note, self.vkey()).map_err(|e| Error::damaged(tlog_name("checkpoint"), e))?;
+        let (size, root) = (checkpoint.size(), *checkpoint.hash());
+        if id > size {
+            return Err(Error::Proof(format!(
+                "record {id} is stored, and the newest checkpoint covers {size}: try again in a moment"
+            )));
+        }
+        let tiles = FetchedTiles::fetch(&self.shared.storage, size, &[id - 1]).await?;
+        let reader = TileHashReader::new(size, root, &tiles);
+        let damaged =
+            |e: tlog::Error| Error::damaged(tlog_name("tile"), format!("no proof can be made of it: {e:?}"));
+        let proof = tlog::prove_record(size, id - 1, &reader).map_err(damaged)?;
+        // A record that was changed after the fact must not be handed out with a proof that fails.
+        let leaf = tlog::record_hash(&commitment(&salt, &entry));
+        if tlog::check_record(&proof, size, root, id - 1, leaf).is_err() {
+            return Err(Error::Proof(format!(
+                "record {id} is not what the log has committed to: run `sporlog verify {}`",
+                self.name()
+            )));
+        }
+        let extra = BASE64_STANDARD.encode([&salt[..], &entry].concat());
+        let hashes: String = proof.iter().map(|hash| format!("{hash}\n")).collect();
+        Ok(format!("{PROOF}\nextra {extra}\nindex {}\n{hashes}\n{}", id - 1, String::from_utf8_lossy(&note)))
+    }
+
+    /// Checks that the log of today continues the log of an earlier signed checkpoint.
+    pub async fn verify_since(&self, earlier: &[u8]) -> Result<(u64, u64)> {
+        let earlier = open_checkpoint(earlier, self.vkey())
+            .map_err(|e| Error::Proof(format!("the earlier checkpoint: {e}")))?;
+        let now = read_checkpoint(&self.shared.storage, self.vkey()).await?;
+        let now = now.ok_or_else(|| Error::damaged(tlog_name("checkpoint"), "it is missing"))?;
+        self.check_consistency(&earlier, &now).await?;
+        Ok((earlier.size(), now.size()))
+    }
+
+    async fn check_consistency(&self, earlier: &Checkpoint, now: &Checkpoint) -> Result<()> {
+        if earlier.size() > now.size() {
+            return Err(Error::Proof(format!(
+                "the log has shrunk: it had {} records and has {}",
+                earlier.size(),
+                now.size()
+            )));
+        }
+        if earlier.size() == 0 {
+            return Ok(());
+        }
+        let leaves = [earlier.size() - 1, earlier.size().min(now.size() - 1)];
+        let tiles = FetchedTiles::fetch(&self.shared.storage, now.size(), &leaves).await?;
+        let reader = TileHashReader::new(now.size(), *now.hash(), &tiles);
+        let rewritten = || {
+            Error::Proof(format!(
+                "the log's first {} records are not those of the earlier checkpoint: it was rewritten",
+                earlier.size()
+            ))
+        };
+        let proof = tlog::prove_tree(now.size(), earlier.size(), &reader).map_err(|e| {
+            Error::damaged(tlog_name("tile"), format!("they do not belong to the checkpoint: {e:?}"))
+        })?;
+        tlog::check_tree(&proof, now.size(), *now.hash(), earlier.size(), *earlier.hash())
+            .map_err(|_| rewritten())
+    }
+}
+
+/// Checks a proof with nothing but the log's public key.
+pub fn verify_proof(proof: &str, vkey: &str) -> Result<Proven> {
+    let malformed = |what: &str| Error::Proof(format!("it is no proof in the format {PROOF}: {what}"));
+    let (head, note) =
+        proof.split_once("\n\n").ok_or_else(|| malformed("there is no empty line before the checkpoint"))?;
+    let mut lines = head.lines();
+    if lines.next() != Some(PROOF) {
+        return Err(malformed("the first line is another"));
+    }
+    let extra = lines
+        .next()
+        .and_then(|l| l.strip_prefix("extra "))
+        .ok_or_else(|| malformed("the second line has no `extra`"))?;
+    let extra = BASE64_STANDARD.decode(extra).map_err(|_| malformed("`extra` is not Base64"))?;
+    let index = lines.next().and_then(|l| l.strip_prefix("index ")).and_then(|n| n.parse::<u64>().ok());
+    let index = index.filter(|n| *n < u64::MAX).ok_or_else(|| malformed("the third line has no `index`"))?;
+    let hashes: Vec<Hash> = lines
+        .map(|line| Hash::parse_hash(line).map_err(|_| malformed("a hash is malformed")))
+        .collect::<Result<_>>()?;
+    let checkpoint =
+        open_checkpoint(note.as_bytes(), vkey).map_err(|e| Error::Proof(format!("the checkpoint: {e}")))?;
+    let (salt, entry) =
+        extra.split_at_checked(size_of::<Salt>()).ok_or_else(|| malformed("`extra` is too short"))?;
+    let salt = Salt::try_from(salt).map_err(|_| malformed("`extra` is too short"))?;
+    if index >= checkpoint.size() {
+        return Err(Error::Proof("the index lies beyond the checkpoint".into()));
+    }
+    let leaf = tlog::record_hash(&commitment(&salt, entry));
+    tlog::check_record(&hashes, checkpoint.size(), *checkpoint.hash(), index, leaf)
+        .map_err(|_| Error::Proof("the record is not in the log, or the proof was changed: the hashes do not lead to the checkpoint's root".into()))?;
+    let entry = String::from_utf8(entry.to_vec()).map_err(|_| malformed("the entry is not text"))?;
+    Ok(Proven { origin: checkpoint.origin().to_owned(), id: index + 1, size: checkpoint.size(), entry })
+}

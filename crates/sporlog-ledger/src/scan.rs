@@ -1,0 +1,122 @@
+//! Records by their ids: in order from one on, or just these.
+//!
+//! Ids are contiguous within a file, so an id is a row number, and only the pages in which the
+//! wanted rows lie are read.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use futures::stream::{BoxStream, StreamExt, TryStreamExt};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
+
+use crate::error::{Error, Result};
+use crate::files::Pages;
+use crate::log::{Log, Shared};
+use crate::table::{DataFile, TableState};
+
+/// Batches of a log, in some order that the giver promises.
+pub type Batches = BoxStream<'static, Result<RecordBatch>>;
+
+/// Rows in a batch of a scan.
+const BATCH_ROWS: usize = 4_096;
+
+impl Log {
+    /// The records with ids above `after`, ascending, at most `limit` of them; columns as in
+    /// [`table_schema`](crate::table_schema). What is appended after the call is not in it.
+    pub fn read(&self, after: u64, limit: Option<u64>) -> Batches {
+        in_order(self.shared.clone(), self.state(), after, limit)
+    }
+
+    /// The record with this id, as a batch of one row.
+    pub async fn record(&self, id: u64) -> Result<RecordBatch> {
+        let state = self.state();
+        let missing = |why: String| Error::NoSuchRecord { log: self.name().to_owned(), id, why };
+        if id == 0 || id > state.size {
+            return Err(missing(format!("its ids are 1 to {}", state.size)));
+        }
+        let file = state.file_of(id).ok_or_else(|| missing("it has expired".into()))?;
+        let rows = [(id - file.first) as u32];
+        let mut batches = rows_of(&self.shared, file, &rows, None).await?;
+        let batch = batches.try_next().await?;
+        batch.ok_or_else(|| Error::damaged(file.name(), "it has fewer rows than the Delta log says"))
+    }
+}
+
+/// See [`Log::read`].
+pub(crate) fn in_order(
+    shared: Arc<Shared>,
+    state: Arc<TableState>,
+    after: u64,
+    limit: Option<u64>,
+) -> Batches {
+    let end = limit.map_or(u64::MAX, |limit| state.first().max(after.saturating_add(1)).saturating_add(limit));
+    let files: Vec<_> = state.files_after(after).iter().take_while(|f| f.first < end).cloned().collect();
+    let open = move |file: Arc<DataFile>| {
+        let shared = shared.clone();
+        async move {
+            let skip = after.saturating_add(1).saturating_sub(file.first) as usize;
+            let take = (end.min(file.last + 1) - file.first) as usize - skip;
+            let part = skip > 0 || take < file.rows() as usize;
+            let selection =
+                part.then(|| RowSelection::from(vec![RowSelector::skip(skip), RowSelector::select(take)]));
+            select(&shared, &file, selection, None).await
+        }
+    };
+    futures::stream::iter(files).then(open).try_flatten().boxed()
+}
+
+/// These rows of `file`, ascending, counted from 0; of all columns, or of those named.
+pub(crate) async fn rows_of(
+    shared: &Shared,
+    file: &DataFile,
+    rows: &[u32],
+    columns: Option<&[&str]>,
+) -> Result<Batches> {
+    let mut selectors = Vec::with_capacity(2 * rows.len());
+    let mut next = 0;
+    for &row in rows {
+        if row > next {
+            selectors.push(RowSelector::skip((row - next) as usize));
+        }
+        selectors.push(RowSelector::select(1));
+        next = row + 1;
+    }
+    select(shared, file, Some(RowSelection::from(selectors)), columns).await
+}
+
+/// The selected rows of `file`.
+pub(crate) async fn select(
+    shared: &Shared,
+    file: &DataFile,
+    selection: Option<RowSelection>,
+    columns: Option<&[&str]>,
+) -> Result<Batches> {
+    let name = file.name();
+    let mut open = shared.files.open(&shared.storage, &name, Pages::Locations).await?;
+    if let Some(columns) = columns {
+        let mask = ProjectionMask::columns(open.parquet_schema(), columns.iter().copied());
+        open = open.with_projection(mask);
+    }
+    if let Some(selection) = selection {
+        // Row groups without a selected row need not be looked at.
+        let sizes: Vec<_> = open.metadata().row_groups().iter().map(|g| g.num_rows() as usize).collect();
+        let mut rest = selection;
+        let (mut groups, mut kept) = (Vec::new(), Vec::new());
+        for (group, size) in sizes.into_iter().enumerate() {
+            let part = rest.split_off(size);
+            if part.selects_any() {
+                groups.push(group);
+                let mut selectors: Vec<RowSelector> = part.into();
+                let covered: usize = selectors.iter().map(|s| s.row_count).sum();
+                if covered < size {
+                    selectors.push(RowSelector::skip(size - covered));
+                }
+                kept.extend(selectors);
+            }
+        }
+        open = open.with_row_groups(groups).with_row_selection(RowSelection::from(kept));
+    }
+    let stream = open.with_batch_size(BATCH_ROWS).build().map_err(Error::parquet(&name))?;
+    Ok(stream.map_err(move |source| Error::Parquet { file: name.clone(), source }).boxed())
+}

@@ -1,0 +1,680 @@
+//! The one that appends: a thread per log, and the whole life of a batch from top to bottom.
+//!
+//! It takes what is waiting, numbers it, commits to it, writes a Parquet file and commits one
+//! version of the table. That commit is the only moment of truth: the callers are answered, and
+//! the tree, its tiles and the checkpoint follow. If it crashes in between, the next sequencer
+//! derives them from the table.
+//!
+//! A bulk append ([`crate::bulk`]) borrows the log for as long as it lasts and comes back with
+//! files that are already written; only the commit is made here.
+//!
+//! Everything in [`Sequencer`] belongs to its thread. Readers see only what it sends to
+//! [`Shared::state`].
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use bytes::Bytes;
+use futures::StreamExt;
+use sha2::{Digest, Sha256};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::bulk::{BulkGrant, BulkResult};
+use crate::compact;
+use crate::datafile;
+use crate::error::{Error, Result};
+use crate::keyindex;
+use crate::log::{Log, Shared};
+use crate::scan;
+use crate::seal::Sealer;
+use crate::table::{Change, Committed, DataFile, Position, Positions, Sha, TableState};
+use crate::tlog::{Expiry, Publisher};
+use crate::tree::Tree;
+
+/// Requests that may wait before senders have to.
+const QUEUE: usize = 1_024;
+/// Rows and bytes that go into one commit of waiting requests.
+const BATCH_ROWS: usize = 64 << 10;
+const BATCH_BYTES: usize = 64 << 20;
+/// A checkpoint follows when nothing has come for so long …
+const PUBLISH_IDLE: Duration = Duration::from_millis(5);
+/// … and at the latest after so long.
+const PUBLISH_DELAY: Duration = Duration::from_millis(200);
+/// Commits between Delta checkpoints, from which the table opens at once.
+const CHECKPOINT_EVERY: u64 = 256;
+/// Commits between looks for small files to merge.
+const MERGE_EVERY: u64 = 32;
+
+/// Rows to be appended, with the positions of the source that they come from.
+#[derive(Debug)]
+pub struct Append {
+    /// Rows of the log's kind ([`Kind::row_schema`](sporlog_record::Kind::row_schema)).
+    pub rows: RecordBatch,
+    /// How far each source has been taken in after this; stored in the same atomic step.
+    pub positions: Vec<(String, i64)>,
+}
+
+/// What became of an append.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is durable.
+    Appended(Appended),
+    /// A position of it had been taken in before; nothing was stored.
+    AlreadyThere {
+        /// The source.
+        app: String,
+        /// How far it had been taken in, and when.
+        position: Position,
+    },
+}
+
+/// Records that are durable and numbered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// The first one's id.
+    pub first: u64,
+    /// The last one's id; one less than `first` if there was none.
+    pub last: u64,
+    /// When they were received, in microseconds UTC.
+    pub received_at: i64,
+}
+
+/// How a writer behaves.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct WriterOptions {
+    /// Whether several processes take turns at this log. Then, when another has appended, the
+    /// batch is numbered anew and tried again; otherwise this writer stops.
+    pub take_turns: bool,
+}
+
+type Answer<T> = oneshot::Sender<Result<T>>;
+
+pub(crate) enum Command {
+    Append(Append, Answer<Outcome>),
+    Bulk(Answer<BulkGrant>),
+    Replace(compact::Replacement, Answer<bool>),
+    Expire(Vec<Arc<DataFile>>, Answer<u64>),
+    DeltaCheckpoint(Vec<(String, Sha)>),
+    Close(Answer<()>),
+}
+
+/// The handle to a log's sequencer. Cheap to clone; the sequencer ends with the last handle.
+#[derive(Clone, Debug)]
+pub struct Writer {
+    log: Log,
+    sender: mpsc::Sender<Command>,
+}
+
+impl Writer {
+    /// Starts the sequencer of `log`. What a crash left undone is done first.
+    pub(crate) async fn start(log: Log, options: WriterOptions) -> Result<Self> {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let sequencer = Sequencer::open(log.shared.clone(), options, sender.downgrade()).await?;
+        let spawned = std::thread::Builder::new()
+            .name(format!("sequencer-{}", log.name()))
+            .spawn(move || sequencer.run(receiver));
+        spawned.map_err(|source| Error::Io { what: "starting the sequencer".into(), source })?;
+        Ok(Writer { log, sender })
+    }
+
+    /// The log, for reading.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Appends; answered when the records are durable.
+    pub async fn append(&self, append: Append) -> Result<Outcome> {
+        self.ask(|answer| Command::Append(append, answer)).await
+    }
+
+    /// Sends what needs no answer.
+    pub(crate) async fn tell(&self, command: Command) {
+        let _ = self.sender.send(command).await;
+    }
+
+    pub(crate) async fn ask<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T> {
+        let (answer, answered) = oneshot::channel();
+        let sent = self.sender.send(command(answer)).await;
+        let gone = || Error::Stopped { log: self.log.name().to_owned(), reason: "it has been closed".into() };
+        sent.map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?
+    }
+
+    /// Publishes what is still to be published, and stops.
+    pub async fn close(self) -> Result<()> {
+        self.ask(Command::Close).await
+    }
+}
+
+struct Waiting {
+    append: Append,
+    answer: Answer<Outcome>,
+}
+
+struct Sequencer {
+    shared: Arc<Shared>,
+    options: WriterOptions,
+    runtime: Handle,
+    sealer: Sealer,
+    state: TableState,
+    tree: Tree,
+    publisher: Publisher,
+    /// When the oldest commit that is not published yet was made.
+    unpublished: Option<Instant>,
+    /// Commits since this sequencer began, and whether files are being merged.
+    commits: u64,
+    merging: Arc<AtomicBool>,
+    /// The newest time of receipt; times never go back.
+    received_at: i64,
+    /// For background work to report back with, without keeping the sequencer alive.
+    myself: mpsc::WeakSender<Command>,
+    /// Why this sequencer no longer appends.
+    stopped: Option<String>,
+}
+
+impl Sequencer {
+    async fn open(
+        shared: Arc<Shared>,
+        options: WriterOptions,
+        myself: mpsc::WeakSender<Command>,
+    ) -> Result<Self> {
+        let keys = Log { shared: shared.clone() }.keys()?.clone();
+        let sealer = Sealer { log: shared.name.clone(), kind: shared.kind, keys };
+        let (state, tree, publisher) = recover(&shared, &sealer).await?;
+        let received_at = state.files.last().map_or(0, |f| f.received.1);
+        Ok(Sequencer {
+            shared,
+            options,
+            runtime: Handle::current(),
+            sealer,
+            state,
+            tree,
+            publisher,
+            unpublished: Some(Instant::now()),
+            commits: 0,
+            merging: Arc::default(),
+            received_at,
+            myself,
+            stopped: None,
+        })
+    }
+
+    fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        let mut held = VecDeque::new();
+        while let Some(command) = self.next(&mut commands, &mut held) {
+            match command {
+                Command::Append(append, answer) => {
+                    let batch = gather(Waiting { append, answer }, &mut commands, &mut held);
+                    self.append(batch);
+                }
+                Command::Bulk(answer) => self.bulk(answer),
+                Command::Replace(replacement, answer) => {
+                    let _ = answer.send(self.replace(replacement));
+                }
+                Command::Expire(files, answer) => {
+                    let _ = answer.send(self.expire(files));
+                }
+                Command::DeltaCheckpoint(files) => {
+                    self.publisher.set_delta_checkpoint(files);
+                    self.unpublished.get_or_insert_with(Instant::now);
+                }
+                Command::Close(answer) => {
+                    let _ = answer.send(self.publish());
+                    return;
+                }
+            }
+        }
+        let _ = self.publish();
+    }
+
+    /// The next command; publishes while there is none.
+    fn next(
+        &mut self,
+        commands: &mut mpsc::Receiver<Command>,
+        held: &mut VecDeque<Command>,
+    ) -> Option<Command> {
+        loop {
+            let due = self.unpublished.is_some_and(|since| since.elapsed() >= PUBLISH_DELAY);
+            if due && let Err(error) = self.publish() {
+                tracing::error!(log = %self.shared.name, %error, "publishing failed; it is tried again");
+            }
+            if let Some(command) = held.pop_front() {
+                return Some(command);
+            }
+            if self.unpublished.is_none() {
+                return commands.blocking_recv();
+            }
+            let idle = async { tokio::time::timeout(PUBLISH_IDLE, commands.recv()).await };
+            match self.runtime.block_on(idle) {
+                Ok(command) => return command,
+                Err(_) => {
+                    if let Err(error) = self.publish() {
+                        tracing::error!(log = %self.shared.name, %error, "publishing failed; it is tried again");
+                        // Not at once: whatever ails the store will need a moment.
+                        std::thread::sleep(PUBLISH_DELAY);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Appends the waiting requests as one commit, and answers them.
+    fn append(&mut self, mut waiting: Vec<Waiting>) {
+        loop {
+            let fresh = self.answer_known(waiting);
+            if fresh.is_empty() {
+                return;
+            }
+            match self.append_fresh(&fresh) {
+                Ok(Some(appended)) => {
+                    let mut first = appended.first;
+                    for request in fresh {
+                        let last = first + request.append.rows.num_rows() as u64 - 1;
+                        let appended = Appended { first, last, ..appended };
+                        let _ = request.answer.send(Ok(Outcome::Appended(appended)));
+                        first = last + 1;
+                    }
+                    return;
+                }
+                // Somebody else has appended, and we are to take turns: number it anew.
+                Ok(None) => waiting = fresh,
+                Err(error) => {
+                    let text = error.to_string();
+                    let mut error = Some(error);
+                    let log = self.shared.name.to_string();
+                    for request in fresh {
+                        let again = || Error::Failed { log: log.clone(), reason: text.clone() };
+                        let _ = request.answer.send(Err(error.take().unwrap_or_else(again)));
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Answers requests whose positions have been taken in already, and gives the others back.
+    fn answer_known(&self, waiting: Vec<Waiting>) -> Vec<Waiting> {
+        let at = now_micros() / 1_000;
+        let mut fresh = Vec::with_capacity(waiting.len());
+        let mut claimed = Positions::new();
+        for request in waiting {
+            let positions = &request.append.positions;
+            if let Some((app, position)) = self.known(positions, &claimed) {
+                let _ = request.answer.send(Ok(Outcome::AlreadyThere { app, position }));
+            } else {
+                claimed.extend(positions.iter().map(|(app, v)| (app.clone(), Position { version: *v, at })));
+                fresh.push(request);
+            }
+        }
+        fresh
+    }
+
+    /// A position that has been taken in already, in the table or in the batch being gathered.
+    fn known(&self, positions: &[(String, i64)], claimed: &Positions) -> Option<(String, Position)> {
+        let stored = self.shared.positions.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        positions.iter().find_map(|(app, version)| {
+            let there = claimed.get(app).or_else(|| stored.get(app))?;
+            (there.version >= *version).then(|| (app.clone(), *there))
+        })
+    }
+
+    /// One commit of all these requests. `None` when others have appended and this writer takes
+    /// turns: then nothing is stored, and the numbers are others'.
+    fn append_fresh(&mut self, requests: &[Waiting]) -> Result<Option<Appended>> {
+        self.check_running()?;
+        let batches = requests.iter().map(|r| &r.append.rows);
+        let rows = concat_batches(&self.shared.kind.row_schema(), batches)
+            .map_err(|e| Error::Columns(e.to_string()))?;
+        let first = self.state.size + 1;
+        let received_at = self.receive();
+        let sealed = self.sealer.seal(&rows, first, received_at)?;
+        let mut tree = self.tree.clone();
+        let mut full = Vec::new();
+        sealed.entries.iter().for_each(|(entry, leaf)| tree.push(entry, leaf, &mut |file| full.push(file)));
+
+        let mut added = Vec::new();
+        if rows.num_rows() > 0 {
+            let bytes = datafile::encode(self.shared.kind, &sealed.batch)
+                .map_err(Error::parquet("a new data file"))?;
+            let mut file = new_file(first, tree.size(), received_at);
+            file.occurred = sealed.occurred;
+            (file.size, file.sha256) = (bytes.len() as u64, Sha256::digest(&bytes).into());
+            if file.rows() >= keyindex::MIN_ROWS {
+                self.runtime.block_on(write_index(&self.shared, &mut file, sealed.postings))?;
+            }
+            self.runtime.block_on(self.shared.storage.put(&file.name(), bytes))?;
+            added.push(file);
+        }
+        let written: Vec<_> = added.iter().map(DataFile::name).collect();
+        let committed = self.commit(Change {
+            added,
+            positions: requests.iter().flat_map(|r| r.append.positions.iter().cloned()).collect(),
+            appended: Some((tree.size(), tree.root())),
+            data_change: true,
+            ..Change::default()
+        });
+        if !matches!(committed, Ok(true)) {
+            self.discard(written);
+            return committed.map(|_| None);
+        }
+        self.tree = tree;
+        self.follow(full);
+        Ok(Some(Appended { first, last: self.state.size, received_at }))
+    }
+
+    /// Commits `change`, over others' commits that do not append. False when others have appended
+    /// and this writer takes turns: it then stands where they left the log.
+    fn commit(&mut self, mut change: Change) -> Result<bool> {
+        let now = now_micros() / 1_000;
+        if let Some((size, _)) = change.appended {
+            change.positions.push((format!("log:{}", self.shared.name), size as i64));
+        }
+        let positions = change.positions.clone();
+        loop {
+            let attempt = Change {
+                added: change.added.clone(),
+                removed: change.removed.clone(),
+                positions: positions.clone(),
+                ..change
+            };
+            match self.runtime.block_on(self.shared.table.commit(&self.state, attempt, now))? {
+                Committed::Done(state) => {
+                    self.state = state;
+                    let at = |(app, version)| (app, Position { version, at: now });
+                    self.shared.add_positions(positions.into_iter().map(at));
+                    self.committed();
+                    return Ok(true);
+                }
+                Committed::Taken => {
+                    let mut found = Positions::new();
+                    let caught_up = self.shared.table.catch_up(&mut self.state, &mut found);
+                    let appended = self.runtime.block_on(caught_up)?;
+                    self.shared.add_positions(found);
+                    self.committed();
+                    if !appended {
+                        continue;
+                    }
+                    if self.options.take_turns {
+                        let recovered = self.runtime.block_on(recover(&self.shared, &self.sealer));
+                        (self.state, self.tree, self.publisher) = recovered?;
+                        return Ok(false);
+                    }
+                    let log = self.shared.name.to_string();
+                    let version = self.state.version;
+                    self.stopped = Some(format!("another writer has appended (version {version})"));
+                    return Err(Error::Fenced { log, version });
+                }
+                Committed::Unknown(error) => {
+                    self.stopped = Some(format!("it is not known whether a commit was stored ({error})"));
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// The state has moved on: readers may see it, and it is to be published.
+    fn committed(&mut self) {
+        self.shared.state.send_replace(Arc::new(self.state.clone()));
+        self.unpublished.get_or_insert_with(Instant::now);
+        self.commits += 1;
+        if self.commits.is_multiple_of(CHECKPOINT_EVERY) {
+            self.in_background("writing a Delta checkpoint", |writer| async move {
+                let files = compact::delta_checkpoint(&writer.log().shared).await?;
+                writer.tell(Command::DeltaCheckpoint(files)).await;
+                Ok(())
+            });
+        }
+        if self.commits.is_multiple_of(MERGE_EVERY) && !self.merging.swap(true, Ordering::AcqRel) {
+            let merging = self.merging.clone();
+            self.in_background("merging small files", |writer| async move {
+                let merged = writer.compact_tiers().await;
+                merging.store(false, Ordering::Release);
+                merged
+            });
+        }
+    }
+
+    /// Work that reports back as any other caller does; it does not keep the sequencer alive.
+    fn in_background<F>(&self, what: &'static str, work: impl FnOnce(Writer) -> F)
+    where
+        F: Future<Output = Result<()>> + Send + 'static,
+    {
+        let Some(sender) = self.myself.upgrade() else { return };
+        let log = Log { shared: self.shared.clone() };
+        let name = self.shared.name.clone();
+        let work = work(Writer { log, sender });
+        self.runtime.spawn(async move {
+            if let Err(error) = work.await {
+                tracing::warn!(log = %name, %error, "{what} failed");
+            }
+        });
+    }
+
+    /// Tiles that have become full are written ahead of the checkpoint.
+    fn follow(&mut self, full: Vec<(String, Bytes)>) {
+        if full.is_empty() {
+            return;
+        }
+        // The records are committed: failing now would deny what is true. Without its tiles this
+        // sequencer cannot go on, though; the next one derives them.
+        if let Err(error) = self.runtime.block_on(self.publisher.write(full)) {
+            tracing::error!(log = %self.shared.name, %error, "tiles could not be written");
+            self.stopped = Some(format!("tiles could not be written ({error})"));
+        }
+    }
+
+    fn publish(&mut self) -> Result<()> {
+        if self.stopped.is_some() || self.unpublished.is_none() {
+            return Ok(());
+        }
+        let publish = self.publisher.publish(&self.tree, &self.state, &self.sealer.keys);
+        self.runtime.block_on(publish)?;
+        self.unpublished = None;
+        Ok(())
+    }
+
+    /// Lends the log to a bulk append and waits for its return.
+    fn bulk(&mut self, answer: Answer<BulkGrant>) {
+        if let Err(error) = self.check_running() {
+            let _ = answer.send(Err(error));
+            return;
+        }
+        let (returned, back) = oneshot::channel();
+        let grant = BulkGrant {
+            sealer: self.sealer.clone(),
+            tree: self.tree.clone(),
+            received_at: self.receive(),
+            shared: self.shared.clone(),
+            returned,
+        };
+        if answer.send(Ok(grant)).is_err() {
+            return;
+        }
+        // A bulk append that was given up drops its end.
+        let Ok((result, answer)) = back.blocking_recv() else { return };
+        let _ = answer.send(self.finish_bulk(result));
+    }
+
+    fn finish_bulk(&mut self, bulk: BulkResult) -> Result<Outcome> {
+        let BulkResult { files, tree, tiles, positions, received_at } = bulk;
+        let names: Vec<_> = files.iter().flat_map(|f| [f.name(), f.index_name()]).collect();
+        if let Some((app, position)) = self.known(&positions, &Positions::new()) {
+            self.discard(names);
+            return Ok(Outcome::AlreadyThere { app, position });
+        }
+        let first = self.state.size + 1;
+        let change = Change {
+            added: files,
+            positions,
+            appended: Some((tree.size(), tree.root())),
+            data_change: true,
+            ..Change::default()
+        };
+        match self.commit(change) {
+            Ok(true) => {
+                self.publisher.adopt(tiles);
+                self.tree = tree;
+                if let Err(error) = self.publish() {
+                    tracing::error!(log = %self.shared.name, %error, "publishing failed; it is tried again");
+                }
+                Ok(Outcome::Appended(Appended { first, last: self.state.size, received_at }))
+            }
+            Ok(false) => {
+                self.discard(names);
+                let log = self.shared.name.to_string();
+                Err(Error::Fenced { log, version: self.state.version })
+            }
+            Err(error) => {
+                self.discard(names);
+                Err(error)
+            }
+        }
+    }
+
+    /// Puts one file in the place of several that hold the same records. False if one is gone.
+    fn replace(&mut self, replacement: compact::Replacement) -> Result<bool> {
+        self.check_running()?;
+        let compact::Replacement { removed, added } = replacement;
+        let there =
+            |file: &Arc<DataFile>| self.state.file_of(file.first).is_some_and(|f| f.path == file.path);
+        if !removed.iter().all(there) {
+            return Ok(false);
+        }
+        self.commit(Change { added, removed, data_change: false, ..Change::default() })
+    }
+
+    /// Takes the oldest files out of the table. The signed note on it comes first, so that a gap
+    /// is never unexplained.
+    fn expire(&mut self, files: Vec<Arc<DataFile>>) -> Result<u64> {
+        self.check_running()?;
+        let files: Vec<_> = files
+            .into_iter()
+            .zip(self.state.files.clone())
+            .take_while(|(wanted, there)| wanted.path == there.path)
+            .map(|(wanted, _)| wanted)
+            .collect();
+        let (Some(first), Some(last)) = (files.first().map(|f| f.first), files.last().map(|f| f.last)) else {
+            return Ok(0);
+        };
+        let at = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+        self.runtime.block_on(Expiry { first, last, at }.write(&self.shared.storage, &self.sealer.keys))?;
+        let names: Vec<_> = files.iter().flat_map(|f| [f.name(), f.index_name()]).collect();
+        self.commit(Change { removed: files, data_change: true, ..Change::default() })?;
+        // Unlike after a compaction, the files go at once: they are to be forgotten.
+        self.runtime.block_on(self.shared.storage.remove(names))?;
+        Ok(last - first + 1)
+    }
+
+    /// Removes files that did not make it into the table. What stays behind is found by `compact`.
+    fn discard(&self, names: Vec<String>) {
+        if let Err(error) = self.runtime.block_on(self.shared.storage.remove(names)) {
+            tracing::warn!(log = %self.shared.name, %error, "files of a failed append are left behind");
+        }
+    }
+
+    fn check_running(&self) -> Result<()> {
+        self.stopped.as_ref().map_or(Ok(()), |reason| {
+            Err(Error::Stopped { log: self.shared.name.to_string(), reason: reason.clone() })
+        })
+    }
+
+    /// The time of receipt of what is appended next.
+    fn receive(&mut self) -> i64 {
+        self.received_at = self.received_at.max(now_micros());
+        self.received_at
+    }
+}
+
+/// Reads where the log stands, and derives the tiles that a crash left unwritten.
+async fn recover(shared: &Arc<Shared>, sealer: &Sealer) -> Result<(TableState, Tree, Publisher)> {
+    let (state, positions) = shared.table.load().await?;
+    let (mut publisher, mut tree) = Publisher::open(shared.storage.clone(), &shared.vkey).await?;
+    if tree.size() > state.size {
+        return Err(Error::damaged(
+            crate::table::TABLE,
+            format!("it holds {} records, and the checkpoint covers {}", state.size, tree.size()),
+        ));
+    }
+    if tree.size() < state.size {
+        tracing::info!(log = %shared.name, from = tree.size() + 1, to = state.size, "deriving tiles from the table");
+        let mut batches = scan::in_order(shared.clone(), Arc::new(state.clone()), tree.size(), None);
+        while let Some(batch) = batches.next().await {
+            let mut full = Vec::new();
+            let entries = sealer.commitments(&batch?, &mut Vec::new())?;
+            entries.iter().for_each(|(entry, leaf)| tree.push(entry, leaf, &mut |file| full.push(file)));
+            publisher.write(full).await?;
+        }
+        if tree.size() != state.size || tree.root() != state.root {
+            let name = crate::table::commit_name(state.version);
+            return Err(Error::damaged(name, "the newest records are not those that were committed"));
+        }
+    }
+    shared.add_positions(positions);
+    shared.state.send_replace(Arc::new(state.clone()));
+    Ok((state, tree, publisher))
+}
+
+/// Takes further waiting requests, as many as go well into one commit.
+fn gather(
+    first: Waiting,
+    commands: &mut mpsc::Receiver<Command>,
+    held: &mut VecDeque<Command>,
+) -> Vec<Waiting> {
+    let size = |w: &Waiting| (w.append.rows.num_rows(), w.append.rows.get_array_memory_size());
+    let (mut rows, mut bytes) = size(&first);
+    let mut batch = vec![first];
+    while rows < BATCH_ROWS && bytes < BATCH_BYTES {
+        match commands.try_recv() {
+            Ok(Command::Append(append, answer)) => {
+                let request = Waiting { append, answer };
+                let (more_rows, more_bytes) = size(&request);
+                (rows, bytes) = (rows + more_rows, bytes + more_bytes);
+                batch.push(request);
+            }
+            Ok(other) => {
+                held.push_back(other);
+                break;
+            }
+            Err(_) => break,
+        }
+    }
+    batch
+}
+
+/// A data file that is yet to be written: its name, and what is known of it.
+/// Where it ends need not be known yet: the name only says where it begins.
+pub(crate) fn new_file(first: u64, last: u64, received_at: i64) -> DataFile {
+    let month = chrono::DateTime::from_timestamp_micros(received_at).unwrap_or_default().format("%Y-%m");
+    let unique = uuid::Uuid::new_v4().simple().to_string();
+    DataFile {
+        path: format!("month={month}/{first:012}-{}.parquet", &unique[..12]),
+        first,
+        last,
+        size: 0,
+        sha256: Sha::default(),
+        index: None,
+        occurred: None,
+        received: (received_at, received_at),
+    }
+}
+
+/// Writes the key index of `file`.
+pub(crate) async fn write_index(
+    shared: &Shared,
+    file: &mut DataFile,
+    postings: Vec<keyindex::Posting>,
+) -> Result<()> {
+    let name = file.index_name();
+    let bytes = keyindex::encode(&name, postings)?;
+    file.index = Some(Sha256::digest(&bytes).into());
+    shared.storage.put(&name, bytes.into()).await
+}
+
+pub(crate) fn now_micros() -> i64 {
+    chrono::Utc::now().timestamp_micros()
+}

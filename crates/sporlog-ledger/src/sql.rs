@@ -1,0 +1,138 @@
+//! SQL over the logs, read-only: each log as a table, and the view `events` over all of them.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::datasource::TableType;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::error::Result as DataFusionResult;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::logical_expr::Expr;
+use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
+use datafusion::prelude::{SQLOptions, SessionConfig, SessionContext};
+use sporlog_record::Kind;
+
+use crate::error::Result;
+use crate::log::Log;
+use crate::schema::table_schema;
+use crate::table::TableState;
+
+/// Memory that a query may use before it has to spill to disk or fail.
+const QUERY_MEMORY: usize = 256 << 20;
+
+/// The name under which DataFusion knows the store.
+const STORE: &str = "sporlog://store";
+
+/// Runs a query over `logs`, which are seen as they are now.
+///
+/// Only queries: nothing that would change, create or set anything. A log's name stands for its
+/// records; `events` is what all kinds have in common.
+pub async fn query(logs: &[Log], sql: &str) -> Result<SendableRecordBatchStream> {
+    let config = SessionConfig::new().with_information_schema(true);
+    let runtime = RuntimeEnvBuilder::new().with_memory_limit(QUERY_MEMORY, 1.0).build_arc()?;
+    let context = SessionContext::new_with_config_rt(config, runtime);
+    let url = ObjectStoreUrl::parse(STORE)?;
+    for log in logs {
+        context.register_object_store(url.as_ref(), log.shared.storage.store());
+        let table = LogTable { log: log.clone(), state: log.state(), url: url.clone() };
+        context.register_table(log.name(), Arc::new(table))?;
+    }
+    let parts: Vec<_> = logs.iter().filter_map(|log| events_of(log.name(), log.kind())).collect();
+    if !parts.is_empty() {
+        context.sql(&format!("CREATE VIEW events AS {}", parts.join(" UNION ALL "))).await?;
+    }
+    let only_queries =
+        SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+    Ok(context.sql_with_options(sql, only_queries).await?.execute_stream().await?)
+}
+
+/// A kind's share of the view `events`.
+fn events_of(log: &str, kind: Kind) -> Option<String> {
+    // actor, subject, organisation, recipient, system, action, ground, case_id
+    let columns = match kind {
+        Kind::Disclosure => [
+            "CAST(NULL AS VARCHAR)",
+            "\"person\"",
+            "\"leverandoer\"",
+            "\"mottaker\"",
+            "CAST(NULL AS VARCHAR)",
+            "\"tema\"",
+            "\"behandlingsGrunnlag\"",
+            "CAST(NULL AS VARCHAR)",
+        ],
+        Kind::Revision => [
+            "\"BrugerId\"",
+            "\"BorgerId\"",
+            "\"KalderOrganisation\"",
+            "CAST(NULL AS VARCHAR)",
+            "coalesce(\"KalderItSystemNavn\", \"KalderItSystemInstans\")",
+            "coalesce(\"ServiceNavn\", \"KaldtServiceId\")",
+            "\"Note\"",
+            "\"SagId\"",
+        ],
+        Kind::Auditlog => [
+            "coalesce(CAST(\"performerId\" AS VARCHAR), \"samaccountName\")",
+            "\"cpr\"",
+            "\"personDomain\"",
+            "CAST(NULL AS VARCHAR)",
+            "CAST(NULL AS VARCHAR)",
+            "\"logAction\"",
+            "\"message\"",
+            "CAST(NULL AS VARCHAR)",
+        ],
+        Kind::Quarantine => return None,
+    };
+    let [actor, subject, organisation, recipient, system, action, ground, case_id] = columns;
+    Some(format!(
+        "SELECT '{log}' AS log, id, occurred_at, received_at, {actor} AS actor, {subject} AS subject, \
+         {organisation} AS organisation, {recipient} AS recipient, {system} AS system, {action} AS action, \
+         {ground} AS ground, {case_id} AS case_id FROM \"{log}\""
+    ))
+}
+
+/// A log as DataFusion sees it: the files of one state.
+#[derive(Debug)]
+struct LogTable {
+    log: Log,
+    state: Arc<TableState>,
+    url: ObjectStoreUrl,
+}
+
+#[async_trait]
+impl TableProvider for LogTable {
+    fn schema(&self) -> SchemaRef {
+        table_schema(self.log.kind())
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        limit: Option<usize>,
+    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        let parts = session.config().target_partitions().max(1);
+        let mut groups = vec![Vec::new(); parts.min(self.state.files.len().max(1))];
+        let count = groups.len();
+        for (n, file) in self.state.files.iter().enumerate() {
+            let path = self.log.shared.storage.path(&file.name());
+            groups[n % count].push(PartitionedFile::new(path.to_string(), file.size));
+        }
+        let source = Arc::new(ParquetSource::new(self.schema()));
+        let config = FileScanConfigBuilder::new(self.url.clone(), source)
+            .with_file_groups(groups.into_iter().map(FileGroup::new).collect())
+            .with_projection_indices(projection.cloned())?
+            .with_limit(limit)
+            .build();
+        Ok(DataSourceExec::from_data_source(config))
+    }
+}

@@ -1,0 +1,197 @@
+//! Where a store lies: an address, and the few file operations that the ledger needs.
+//!
+//! Nothing here, nor above it, does what an S3-compatible bucket could not do: whole-object puts,
+//! put-if-absent, ranged reads, listing, deletion.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use futures::{StreamExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
+use url::Url;
+
+use crate::durable::{Backend, DurableLocal};
+use crate::error::{Error, Result};
+
+/// An opened place: a directory or the folder of a bucket.
+#[derive(Debug, Clone)]
+pub(crate) struct Storage {
+    backend: Backend,
+    /// Below the object store's root.
+    base: Path,
+    /// The address of `base`.
+    url: Url,
+}
+
+/// How many requests are under way at once when many small objects are written or removed.
+const PARALLEL: usize = 32;
+
+impl Storage {
+    /// Opens `address`: a path, or a URL (`file:///…`, `memory:///`, and what else is built in).
+    /// A local directory is created if `create` is set.
+    pub(crate) fn open(address: &str, create: bool) -> Result<Self> {
+        let fail = |reason: String| Error::Location { url: address.to_owned(), reason };
+        let local = match Url::parse(address) {
+            Ok(url) if url.scheme() == "file" => {
+                Some(url.to_file_path().map_err(|()| fail("it is no local path".into()))?)
+            }
+            // A one-letter scheme would be a drive, and a path has none.
+            Ok(url) if url.scheme().len() > 1 && address.contains("://") => None,
+            _ => Some(PathBuf::from(address)),
+        };
+        if let Some(dir) = local {
+            if create {
+                std::fs::create_dir_all(&dir).map_err(|e| fail(e.to_string()))?;
+            } else if !dir.is_dir() {
+                return Err(fail("there is no such directory".into()));
+            }
+            let full = dir.canonicalize().map_err(|e| fail(e.to_string()))?;
+            let base = Path::from_absolute_path(&full).map_err(|e| fail(e.to_string()))?;
+            let url = Url::from_directory_path(&full).map_err(|()| fail("it is no absolute path".into()))?;
+            return Ok(Storage { backend: Backend::Disk(Arc::new(DurableLocal::new(full))), base, url });
+        }
+        let mut url = Url::parse(address).map_err(|e| fail(e.to_string()))?;
+        if !url.path().ends_with('/') {
+            url.set_path(&format!("{}/", url.path()));
+        }
+        let (store, base) = object_store::parse_url(&url).map_err(|e| fail(e.to_string()))?;
+        Ok(Storage { backend: Backend::Remote(store.into()), base, url })
+    }
+
+    /// The folder `name` in this place.
+    pub(crate) fn folder(&self, name: &str) -> Result<Storage> {
+        let url = self
+            .url
+            .join(&format!("{name}/"))
+            .map_err(|e| Error::Location { url: self.url.to_string(), reason: e.to_string() })?;
+        let base = name.split('/').fold(self.base.clone(), |path, part| path.join(part));
+        Ok(Storage { backend: self.backend.clone(), base, url })
+    }
+
+    /// The object store below this place; paths are those that [`path`](Self::path) gives.
+    pub(crate) fn store(&self) -> Arc<dyn ObjectStore> {
+        match &self.backend {
+            Backend::Disk(disk) => disk.clone(),
+            Backend::Remote(remote) => remote.clone(),
+        }
+    }
+
+    /// This place's address.
+    pub(crate) fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// This place as a directory of this machine, if it is one.
+    pub(crate) fn directory(&self) -> Option<PathBuf> {
+        self.url.to_file_path().ok()
+    }
+
+    /// The object store's path of `name`, which may have slashes in it.
+    pub(crate) fn path(&self, name: &str) -> Path {
+        name.split('/').fold(self.base.clone(), |path, part| path.join(part))
+    }
+
+    pub(crate) async fn get(&self, name: &str) -> Result<Bytes> {
+        let read = async { self.store().get(&self.path(name)).await?.bytes().await };
+        read.await.map_err(Error::storage(name))
+    }
+
+    /// Like [`get`](Self::get), with `None` where there is no such object.
+    pub(crate) async fn try_get(&self, name: &str) -> Result<Option<Bytes>> {
+        match self.get(name).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(Error::Storage { source: object_store::Error::NotFound { .. }, .. }) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Durable when it returns.
+    pub(crate) async fn put(&self, name: &str, bytes: Bytes) -> Result<()> {
+        let put = self.store().put(&self.path(name), PutPayload::from(bytes)).await;
+        put.map(drop).map_err(Error::storage(name))
+    }
+
+    /// Durable when it returns; false, and nothing changed, if the name is taken.
+    pub(crate) async fn put_new(&self, name: &str, bytes: Bytes) -> Result<bool> {
+        let payload = PutPayload::from(bytes);
+        match self.store().put_opts(&self.path(name), payload, PutMode::Create.into()).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
+            Err(e) => Err(Error::storage(name)(e)),
+        }
+    }
+
+    /// Many small objects; durable only after [`sync`](Self::sync).
+    pub(crate) async fn put_many(&self, files: Vec<(String, Bytes)>) -> Result<()> {
+        match &self.backend {
+            Backend::Disk(disk) => {
+                let disk = disk.clone();
+                let files: Vec<_> = files.into_iter().map(|(name, b)| (self.path(&name), b)).collect();
+                let write = tokio::task::spawn_blocking(move || disk.put_many(&files)).await;
+                write
+                    .map_err(|e| Error::Io { what: "writing tiles".into(), source: e.into() })?
+                    .map_err(Error::storage("tlog"))
+            }
+            Backend::Remote(_) => {
+                futures::stream::iter(files)
+                    .map(|(name, bytes)| async move { self.put(&name, bytes).await })
+                    .buffer_unordered(PARALLEL)
+                    .try_collect()
+                    .await
+            }
+        }
+    }
+
+    /// Makes durable what [`put_many`](Self::put_many) wrote.
+    pub(crate) async fn sync(&self, names: &[String]) -> Result<()> {
+        let Backend::Disk(disk) = &self.backend else { return Ok(()) };
+        let disk = disk.clone();
+        let paths: Vec<_> = names.iter().map(|name| self.path(name)).collect();
+        tokio::task::spawn_blocking(move || disk.sync(&paths))
+            .await
+            .map_err(|e| Error::Io { what: "syncing tiles".into(), source: e.into() })?
+            .map_err(Error::storage("tlog"))
+    }
+
+    /// The names below `folder`, relative to this place, in no order.
+    pub(crate) async fn list(&self, folder: &str) -> Result<Vec<String>> {
+        let names = self.list_with_times(folder).await?;
+        Ok(names.into_iter().map(|(name, _)| name).collect())
+    }
+
+    /// The names below `folder`, with the times of their last change.
+    pub(crate) async fn list_with_times(&self, folder: &str) -> Result<Vec<(String, DateTime<Utc>)>> {
+        let prefix = self.path(folder);
+        let depth = self.base.parts().count();
+        let entry = move |meta: ObjectMeta| {
+            let parts: Vec<_> = meta.location.parts().skip(depth).map(|p| p.as_ref().to_owned()).collect();
+            (parts.join("/"), meta.last_modified)
+        };
+        self.store().list(Some(&prefix)).map_ok(entry).try_collect().await.map_err(Error::storage(folder))
+    }
+
+    /// The names of the folders directly in this place.
+    pub(crate) async fn folders(&self) -> Result<Vec<String>> {
+        let listed = self.store().list_with_delimiter(Some(&self.base)).await;
+        let listed = listed.map_err(Error::storage(&self.url))?;
+        Ok(listed.common_prefixes.iter().filter_map(|p| p.filename().map(str::to_owned)).collect())
+    }
+
+    /// Removes objects; one that is not there is no error.
+    pub(crate) async fn remove(&self, names: Vec<String>) -> Result<()> {
+        let store = self.store();
+        let one = |name: String| {
+            let (store, path) = (store.clone(), self.path(&name));
+            async move {
+                match store.delete(&path).await {
+                    Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+                    Err(e) => Err(Error::storage(name)(e)),
+                }
+            }
+        };
+        futures::stream::iter(names).map(one).buffer_unordered(PARALLEL).try_collect().await
+    }
+}

@@ -1,0 +1,312 @@
+//! The transparency log's folder, `tlog/`: what anyone may read to check the log.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `checkpoint` | the newest size and root, signed (C2SP tlog-checkpoint) |
+//! | `tile/<L>/<N>[.p/<W>]` | hashes of the tree (C2SP tlog-tiles) |
+//! | `tile/entries/<N>[.p/<W>]` | the entries: commitments, 32 bytes each behind their length |
+//! | `table` | a signed note of our own: the digest of all the table's commits up to a version |
+//! | `expired/<first>-<last>` | a signed note of our own for each range of records that retention removed |
+//! | `key` | the public key, for convenience; whoever checks takes it from elsewhere |
+//!
+//! The tiles follow the table and can always be derived from it again. A checkpoint is written
+//! only when everything below it is on the disk.
+
+use bytes::Bytes;
+use tlog_tiles::checkpoint::Checkpoint;
+use tlog_tiles::tile::{Tile, TileReader};
+use tlog_tiles::tlog;
+
+use crate::error::{Error, Result};
+use crate::keys::{LogKeys, open_note};
+use crate::storage::Storage;
+use crate::table::{Sha, TableState, hex, unhex};
+use crate::tree::{TILE_HEIGHT, TileFile, Tree, files_of_level, tile_path};
+
+/// The folder of the transparency log within the log's.
+pub(crate) const TLOG: &str = "tlog";
+
+/// A file of the transparency log, named relative to the log's folder.
+pub(crate) fn tlog_name(file: &str) -> String {
+    format!("{TLOG}/{file}")
+}
+
+/// Writes what follows a commit: tiles, then the checkpoint, then the note on the table.
+pub(crate) struct Publisher {
+    storage: Storage,
+    /// What has been written and not synced.
+    unsynced: Vec<String>,
+    /// Unfinished tiles that a finished one has replaced; they go when it is published.
+    finished: Vec<String>,
+    /// The size that the newest checkpoint covers, if there is one.
+    published: Option<u64>,
+    /// The table's version that the newest note covers.
+    noted: Option<u64>,
+    /// Delta checkpoints and their digests, for the note.
+    delta_checkpoint: Vec<(String, Sha)>,
+}
+
+impl Publisher {
+    /// For the log in `storage`, whose tree as published is given back too.
+    pub(crate) async fn open(storage: Storage, vkey: &str) -> Result<(Self, Tree)> {
+        let checkpoint = read_checkpoint(&storage, vkey).await?;
+        let size = checkpoint.as_ref().map_or(0, Checkpoint::size);
+        let tree = read_tree(&storage, size).await?;
+        if let Some(checkpoint) = &checkpoint
+            && tree.root() != *checkpoint.hash()
+        {
+            return Err(Error::damaged(tlog_name("tile"), "the tiles do not give the checkpoint's root"));
+        }
+        let note = storage.try_get(&tlog_name("table")).await?;
+        let note = note.and_then(|n| open_note(&n, vkey).ok()).and_then(|text| TableNote::parse(&text));
+        let publisher = Publisher {
+            storage,
+            unsynced: Vec::new(),
+            finished: Vec::new(),
+            published: checkpoint.is_some().then_some(size),
+            noted: note.as_ref().map(|n| n.version),
+            delta_checkpoint: note.map_or_else(Vec::new, |n| n.files),
+        };
+        Ok((publisher, tree))
+    }
+
+    /// Takes over tiles that a bulk append has written ahead.
+    pub(crate) fn adopt(&mut self, names: Vec<String>) {
+        names.iter().for_each(|name| self.note_written(name));
+    }
+
+    fn note_written(&mut self, name: &str) {
+        self.unsynced.push(name.to_owned());
+        if !name.contains(".p/") {
+            self.finished.push(format!("{name}.p"));
+        }
+    }
+
+    /// Writes tiles ahead of their checkpoint.
+    pub(crate) async fn write(&mut self, files: Vec<TileFile>) -> Result<()> {
+        let files: Vec<_> = files.into_iter().map(|(name, bytes)| (tlog_name(&name), bytes)).collect();
+        files.iter().for_each(|(name, _)| self.note_written(name));
+        self.storage.put_many(files).await
+    }
+
+    /// Notes which Delta checkpoint the next note on the table vouches for.
+    pub(crate) fn set_delta_checkpoint(&mut self, files: Vec<(String, Sha)>) {
+        self.delta_checkpoint = files;
+        self.noted = None;
+    }
+
+    /// Publishes the tree and the table's state; does nothing if that is done.
+    pub(crate) async fn publish(&mut self, tree: &Tree, state: &TableState, keys: &LogKeys) -> Result<()> {
+        if self.published != Some(tree.size()) {
+            self.write(tree.partial_files()).await?;
+            self.storage.sync(&self.unsynced).await?;
+            self.unsynced.clear();
+            let checkpoint = Checkpoint::new(keys.origin(), tree.size(), tree.root(), "")
+                .map_err(|e| Error::damaged(tlog_name("checkpoint"), e))?;
+            // Where several writers take turns, another may be ahead: a checkpoint never goes back.
+            let newest = read_checkpoint(&self.storage, keys.vkey()).await?;
+            if newest.is_none_or(|newest| newest.size() < tree.size()) {
+                let text = String::from_utf8_lossy(&checkpoint.to_bytes()).into_owned();
+                self.storage.put(&tlog_name("checkpoint"), keys.sign(&text)?.into()).await?;
+            }
+            self.published = Some(tree.size());
+        }
+        if self.noted != Some(state.version) {
+            let note = TableNote {
+                origin: keys.origin().to_owned(),
+                version: state.version,
+                chain: state.chain,
+                files: self.delta_checkpoint.clone(),
+            };
+            self.storage.put(&tlog_name("table"), keys.sign(&note.text())?.into()).await?;
+            self.noted = Some(state.version);
+        }
+        self.remove_replaced().await
+    }
+
+    /// Removes unfinished tiles whose finished tile is published.
+    async fn remove_replaced(&mut self) -> Result<()> {
+        // A bulk append finishes thousands of tiles, of which only the first on each level can
+        // have been published unfinished: it stood at the edge of the tree before.
+        let mut seen = std::collections::HashSet::new();
+        let level_of = |name: &str| name.split('/').nth(2).map(str::to_owned);
+        self.finished.retain(|name| seen.insert(level_of(name)));
+        for folder in std::mem::take(&mut self.finished) {
+            let stale = self.storage.list(&folder).await?;
+            self.storage.remove(stale).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The edge of the published tree of `size`.
+pub(crate) async fn read_tree(storage: &Storage, size: u64) -> Result<Tree> {
+    let mut files = std::collections::HashMap::new();
+    for level in [None].into_iter().chain((0..8).map(Some)) {
+        if let Some((path, width)) = files_of_level(size, level).last()
+            && path.contains(".p/")
+        {
+            let bytes = storage.get(&tlog_name(&path)).await?;
+            let each = if level.is_some() { 32 } else { 34 };
+            if bytes.len() as u64 != width * each {
+                return Err(Error::damaged(
+                    tlog_name(&path),
+                    "it does not have the length that its name says",
+                ));
+            }
+            files.insert(path, bytes);
+        }
+    }
+    Tree::restore(size, |path| {
+        files.get(path).cloned().ok_or_else(|| Error::damaged(tlog_name(path), "it is missing"))
+    })
+}
+
+/// The newest checkpoint, if one has been published; its signature is checked.
+pub(crate) async fn read_checkpoint(storage: &Storage, vkey: &str) -> Result<Option<Checkpoint>> {
+    let name = tlog_name("checkpoint");
+    let Some(note) = storage.try_get(&name).await? else { return Ok(None) };
+    open_checkpoint(&note, vkey).map(Some).map_err(|e| Error::damaged(name, e))
+}
+
+/// A signed checkpoint's content, if `vkey` signed it and it is of the key's log.
+pub fn open_checkpoint(note: &[u8], vkey: &str) -> Result<Checkpoint, String> {
+    let text = open_note(note, vkey)?;
+    let checkpoint = Checkpoint::from_bytes(text.as_bytes()).map_err(|e| e.to_string())?;
+    let name = vkey.split('+').next().unwrap_or_default();
+    if checkpoint.origin() != name {
+        return Err(format!("it is a checkpoint of '{}', not of '{name}'", checkpoint.origin()));
+    }
+    Ok(checkpoint)
+}
+
+/// What the note on the table says.
+pub(crate) struct TableNote {
+    origin: String,
+    /// The version that the digest goes up to.
+    pub version: u64,
+    /// The digest over all commits.
+    pub chain: Sha,
+    /// Further files of the Delta log, with their digests.
+    pub files: Vec<(String, Sha)>,
+}
+
+const TABLE_NOTE: &str = "sporlog-table/1";
+
+impl TableNote {
+    fn text(&self) -> String {
+        let mut text = format!("{TABLE_NOTE}\n{}\n{}\n{}\n", self.origin, self.version, hex(&self.chain));
+        for (name, digest) in &self.files {
+            text.push_str(&format!("{name} {}\n", hex(digest)));
+        }
+        text
+    }
+
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let mut lines = text.lines();
+        if lines.next()? != TABLE_NOTE {
+            return None;
+        }
+        let origin = lines.next()?.to_owned();
+        let version = lines.next()?.parse().ok()?;
+        let chain = unhex(lines.next()?)?;
+        let file = |line: &str| {
+            let (name, digest) = line.split_once(' ')?;
+            Some((name.to_owned(), unhex(digest)?))
+        };
+        Some(TableNote { origin, version, chain, files: lines.map(file).collect::<Option<_>>()? })
+    }
+}
+
+/// A range of records that retention removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expiry {
+    /// The first id removed.
+    pub first: u64,
+    /// The last id removed.
+    pub last: u64,
+    /// When, RFC 3339.
+    pub at: String,
+}
+
+const EXPIRY_NOTE: &str = "sporlog-expiry/1";
+
+impl Expiry {
+    fn name(&self) -> String {
+        tlog_name(&format!("expired/{:020}-{:020}", self.first, self.last))
+    }
+
+    /// Writes the signed note.
+    pub(crate) async fn write(&self, storage: &Storage, keys: &LogKeys) -> Result<()> {
+        let Expiry { first, last, at } = self;
+        let text = format!("{EXPIRY_NOTE}\n{}\n{first}\n{last}\n{at}\n", keys.origin());
+        storage.put(&self.name(), keys.sign(&text)?.into()).await
+    }
+
+    /// All that have been written, in order; each signature is checked.
+    pub(crate) async fn read_all(storage: &Storage, vkey: &str) -> Result<Vec<Expiry>> {
+        let mut names = storage.list(&tlog_name("expired")).await?;
+        names.sort();
+        let mut all = Vec::with_capacity(names.len());
+        for name in names {
+            let text = open_note(&storage.get(&name).await?, vkey).map_err(|e| Error::damaged(&name, e))?;
+            let lines: Vec<_> = text.lines().collect();
+            let [EXPIRY_NOTE, _, first, last, at] = lines[..] else {
+                return Err(Error::damaged(name, "it is no note of an expiry"));
+            };
+            let id = |text: &str| text.parse::<u64>().map_err(|e| Error::damaged(&name, e));
+            let expiry = Expiry { first: id(first)?, last: id(last)?, at: at.to_owned() };
+            if expiry.name() != name {
+                return Err(Error::damaged(name, "it is about other records than its name says"));
+            }
+            all.push(expiry);
+        }
+        Ok(all)
+    }
+}
+
+/// Tiles fetched beforehand, for `tlog_tiles`' proofs, which check each of them against the root.
+pub(crate) struct FetchedTiles {
+    tiles: std::collections::HashMap<String, Bytes>,
+}
+
+impl FetchedTiles {
+    /// Fetches what proofs about the given leaves need in a tree of `size`.
+    pub(crate) async fn fetch(storage: &Storage, size: u64, leaves: &[u64]) -> Result<Self> {
+        let mut tiles = std::collections::HashMap::new();
+        // Proving needs the tiles above a leaf, and those at the right edges of the trees in question.
+        for level in 0..8u8 {
+            let hashes = size >> (TILE_HEIGHT * level);
+            if hashes == 0 {
+                break;
+            }
+            for leaf in leaves.iter().copied().chain([size - 1]) {
+                let n = ((leaf >> (TILE_HEIGHT * level)) / 256).min((hashes - 1) / 256);
+                for n in [n, (hashes - 1) / 256] {
+                    let path = tile_path(level, n, (hashes - n * 256).min(256));
+                    if !tiles.contains_key(&path) {
+                        let bytes = storage.get(&tlog_name(&path)).await?;
+                        tiles.insert(path, bytes);
+                    }
+                }
+            }
+        }
+        Ok(FetchedTiles { tiles })
+    }
+}
+
+impl TileReader for FetchedTiles {
+    fn height(&self) -> u8 {
+        TILE_HEIGHT
+    }
+
+    fn read_tiles(&self, tiles: &[Tile]) -> Result<Vec<Vec<u8>>, tlog::Error> {
+        let read = |tile: &Tile| {
+            let path = tile_path(tile.level(), tile.level_index(), u64::from(tile.width()));
+            self.tiles.get(&path).map(|bytes| bytes.to_vec()).ok_or(tlog::Error::InvalidTile)
+        };
+        tiles.iter().map(read).collect()
+    }
+
+    fn save_tiles(&self, _: &[Tile], _: &[Vec<u8>]) {}
+}

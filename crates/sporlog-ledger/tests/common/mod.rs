@@ -1,0 +1,63 @@
+//! Logs to try things on.
+
+use std::path::Path;
+
+use arrow::array::RecordBatch;
+use futures::TryStreamExt;
+use sporlog_ledger::{Append, Appended, Log, Outcome, Store, StoreOptions, Writer, WriterOptions};
+use sporlog_record::json::{Judged, RowsBuilder};
+use sporlog_record::{Kind, Position, Rules};
+
+/// The store in `dir`.
+pub fn store(dir: &Path) -> Store {
+    let options = StoreOptions { address: dir.display().to_string(), create: true, ..StoreOptions::default() };
+    Store::open(options).unwrap()
+}
+
+/// A writer of the log `auditlog`.
+pub async fn writer(dir: &Path) -> Writer {
+    store(dir).writer("auditlog", Kind::Auditlog, WriterOptions::default()).await.unwrap()
+}
+
+/// Audit records with the messages `from..to`, which their CPR numbers repeat modulo 100.
+pub fn rows(from: u64, to: u64) -> RecordBatch {
+    let rules = Rules::default();
+    let mut builder = RowsBuilder::new(Kind::Auditlog, &rules);
+    for n in from..to {
+        let record = format!(
+            r#"{{"id":{n},"tts":"2026-11-21T08:{:02}:{:02}","cpr":"{:010}","logAction":"LOGIN","message":"{n}","samaccountName":"user{}"}}"#,
+            n / 60 % 60,
+            n % 60,
+            n % 100,
+            n % 7
+        );
+        let judged = builder.push(record.as_bytes(), &format!("test:{n}"), Position { line: 1, column: 1 });
+        assert!(matches!(judged, Judged::Accepted(_)), "{judged:?}");
+    }
+    builder.finish()
+}
+
+/// Appends, which has to succeed.
+pub async fn append(writer: &Writer, from: u64, to: u64) -> Appended {
+    match writer.append(Append { rows: rows(from, to), positions: vec![] }).await.unwrap() {
+        Outcome::Appended(appended) => appended,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Ids and messages above `after`.
+pub async fn read(log: &Log, after: u64, limit: Option<u64>) -> Vec<(i64, String)> {
+    messages(&log.read(after, limit).try_collect::<Vec<_>>().await.unwrap())
+}
+
+/// Ids and messages.
+pub fn messages(batches: &[RecordBatch]) -> Vec<(i64, String)> {
+    use arrow::array::AsArray;
+    use arrow::datatypes::Int64Type;
+    let of = |batch: &RecordBatch| {
+        let ids = batch.column_by_name("id").unwrap().as_primitive::<Int64Type>().values().to_vec();
+        let texts = batch.column_by_name("message").unwrap().as_string::<i32>().clone();
+        ids.into_iter().zip(texts.iter().map(|t| t.unwrap().to_owned()).collect::<Vec<_>>()).collect::<Vec<_>>()
+    };
+    batches.iter().flat_map(of).collect()
+}

@@ -1,0 +1,221 @@
+//! How one row is judged: which of its fields refuse it, and which are only remarked on.
+
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
+use super::header::Header;
+use crate::identifier::{cpr, cvr, is_ip_or_integer, is_uuid};
+use crate::kind::REVISION_COLUMNS;
+use crate::time::{self, TimeError};
+use crate::{Finding, Position, Rules, Severity};
+
+const TRANSAKTIONS_ID: usize = 0;
+const TRANSAKTIONS_TID: usize = 1;
+const BRUGER_ID: usize = 2;
+const KALDER_ORGANISATION: usize = 3;
+const KALDER_IT_SYSTEM_INSTANS: usize = 4;
+const KALDER_IP: usize = 10;
+const BORGER_ID: usize = 15;
+
+/// The columns that are no texts, and so need no quotes.
+pub(super) const NO_TEXTS: [usize; 3] = [TRANSAKTIONS_TID, KALDER_ORGANISATION, KALDER_IP];
+
+/// Something doubtful that a row can be remarked on for. Its text names no value, so that each
+/// combination is written only once.
+struct Remark {
+    column: usize,
+    rule: &'static str,
+    text: &'static str,
+}
+
+/// Every remark that a row can have; a row's remarks are a set of these, one bit for each.
+const REMARKS: [Remark; 6] = [
+    Remark { column: TRANSAKTIONS_TID, rule: "future", text: "the time lies in the future" },
+    Remark { column: BRUGER_ID, rule: "uuid", text: "this is not a UUID" },
+    Remark {
+        column: KALDER_ORGANISATION,
+        rule: "check-digit",
+        text: "the check digit of this CVR number does not match",
+    },
+    Remark { column: KALDER_IT_SYSTEM_INSTANS, rule: "uuid", text: "this is not a UUID" },
+    Remark {
+        column: KALDER_IP,
+        rule: "ip",
+        text: "this is neither an IPv4 or IPv6 address nor an integer",
+    },
+    Remark {
+        column: BORGER_ID,
+        rule: "cpr",
+        text: "this is neither 10 digits nor a masked CPR number such as 2302XX22XX",
+    },
+];
+
+const FUTURE: u8 = 1;
+const USER_NO_UUID: u8 = 1 << 1;
+const CVR_CHECK_DIGIT: u8 = 1 << 2;
+const SYSTEM_NO_UUID: u8 = 1 << 3;
+const NO_IP: u8 = 1 << 4;
+const NO_CPR: u8 = 1 << 5;
+
+/// A set of [`REMARKS`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RemarkSet(u8);
+
+impl RemarkSet {
+    /// How many there are.
+    pub(super) fn len(self) -> u32 {
+        self.0.count_ones()
+    }
+
+    /// As the column `remarks` holds them: a JSON array, or nothing.
+    pub(super) fn json(self) -> Option<&'static str> {
+        static TEXTS: LazyLock<Vec<String>> = LazyLock::new(|| {
+            (0..1 << REMARKS.len()).map(|bits| RemarkSet(bits).build_json()).collect()
+        });
+        if self.0 == 0 { None } else { TEXTS.get(usize::from(self.0)).map(String::as_str) }
+    }
+
+    fn build_json(self) -> String {
+        let one = |remark: &Remark| {
+            let field = REVISION_COLUMNS[remark.column];
+            format!(r#"{{"field":"{field}","rule":"{}","text":"{}"}}"#, remark.rule, remark.text)
+        };
+        format!("[{}]", self.iter().map(one).collect::<Vec<_>>().join(","))
+    }
+
+    fn iter(self) -> impl Iterator<Item = &'static Remark> {
+        REMARKS.iter().enumerate().filter(move |(bit, _)| self.0 >> bit & 1 == 1).map(|(_, r)| r)
+    }
+
+    /// As findings about a row that begins on this line.
+    pub(super) fn findings(self, header: &Header, line: u64) -> impl Iterator<Item = Finding> {
+        self.iter().map(move |remark| Finding {
+            severity: Severity::Remark,
+            field: REVISION_COLUMNS[remark.column].into(),
+            rule: remark.rule,
+            text: remark.text.into(),
+            position: position(header, remark.column, line),
+        })
+    }
+}
+
+/// What a row came to.
+pub(super) struct Verdict {
+    /// `TransaktionsTid`, if it could be read.
+    pub(super) occurred_at: Option<i64>,
+    pub(super) remarks: RemarkSet,
+    /// What refuses the row; empty for one that is accepted.
+    pub(super) errors: Vec<Finding>,
+}
+
+/// Judges one row after the other.
+pub(super) struct Judge<'a> {
+    header: &'a Header,
+    now: i64,
+    /// The last values found to be in order: they seldom change from one row to the next.
+    organisation: Vec<u8>,
+    address: Vec<u8>,
+}
+
+impl<'a> Judge<'a> {
+    pub(super) fn new(header: &'a Header, rules: &Rules) -> Self {
+        Judge {
+            header,
+            now: rules.now.and_utc().timestamp_micros(),
+            organisation: Vec::new(),
+            address: Vec::new(),
+        }
+    }
+
+    /// Judges the row that begins on `line`; `field` gives the text of a column by its number in
+    /// the file.
+    #[inline]
+    pub(super) fn judge<'t>(
+        &mut self,
+        line: u64,
+        field: impl Fn(usize) -> Cow<'t, str>,
+    ) -> Verdict {
+        let header = self.header;
+        let places = header.places();
+        let value = |column: usize| places[column].map(&field).unwrap_or_default();
+        let mut errors = Vec::new();
+        let mut refuse = |column: usize, rule: &'static str, text: String| {
+            errors.push(Finding {
+                severity: Severity::Error,
+                field: REVISION_COLUMNS[column].into(),
+                rule,
+                text: text.into(),
+                position: position(header, column, line),
+            });
+        };
+        let required = || "this field is required, and it is empty".to_owned();
+        let mut remarks = 0;
+
+        if value(TRANSAKTIONS_ID).is_empty() {
+            refuse(TRANSAKTIONS_ID, "required", required());
+        }
+        let occurred_at = match time::parse_local(&value(TRANSAKTIONS_TID)) {
+            Ok(micros) => {
+                if micros > self.now {
+                    remarks |= FUTURE;
+                }
+                Some(micros)
+            }
+            Err(TimeError::Empty) => {
+                refuse(TRANSAKTIONS_TID, "required", required());
+                None
+            }
+            Err(error) => {
+                let text = format!(
+                    "{error}: write 10-NOV-2021 04.03.47.056000000, 2021-11-10T04:03:47.056, \
+                     or a date alone"
+                );
+                refuse(TRANSAKTIONS_TID, "time", text);
+                None
+            }
+        };
+        for (column, remark) in
+            [(BRUGER_ID, USER_NO_UUID), (KALDER_IT_SYSTEM_INSTANS, SYSTEM_NO_UUID)]
+        {
+            let text = value(column);
+            if text.is_empty() {
+                refuse(column, "required", required());
+            } else if !is_uuid(text.as_bytes()) {
+                remarks |= remark;
+            }
+        }
+        let organisation = value(KALDER_ORGANISATION);
+        if organisation.is_empty() {
+            refuse(KALDER_ORGANISATION, "required", required());
+        } else if organisation.as_bytes() != self.organisation {
+            if organisation.len() != 8 || !organisation.bytes().all(|b| b.is_ascii_digit()) {
+                let text = "a CVR number of exactly 8 digits is expected".to_owned();
+                refuse(KALDER_ORGANISATION, "digits", text);
+            } else if cvr::is_valid(&organisation) {
+                self.organisation.clear();
+                self.organisation.extend_from_slice(organisation.as_bytes());
+            } else {
+                remarks |= CVR_CHECK_DIGIT;
+            }
+        }
+        let address = value(KALDER_IP);
+        if !address.is_empty() && address.as_bytes() != self.address {
+            if is_ip_or_integer(&address) {
+                self.address.clear();
+                self.address.extend_from_slice(address.as_bytes());
+            } else {
+                remarks |= NO_IP;
+            }
+        }
+        let citizen = value(BORGER_ID);
+        if !citizen.is_empty() && !cpr::is_masked_or_plain(&citizen) {
+            remarks |= NO_CPR;
+        }
+        Verdict { occurred_at, remarks: RemarkSet(remarks), errors }
+    }
+}
+
+fn position(header: &Header, column: usize, line: u64) -> Position {
+    let place = header.places().get(column).copied().flatten();
+    Position { line, column: place.map_or(1, |place| place as u64 + 1) }
+}

@@ -1,0 +1,340 @@
+//! A slab, which is some megabytes of whole records, becomes columns. Slabs are independent of
+//! each other, so as many are parsed at a time as there are processors.
+//!
+//! A slab goes through in chunks of some hundred rows, small enough to stay in the cache between
+//! the steps: scan the rows into cells, check the bytes (UTF-8, NUL), judge each row, and append
+//! what is accepted column by column.
+
+use arrow::array::RecordBatch;
+
+use super::check::{Judge, NO_TEXTS};
+use super::columns::{Accepted, Chunk, Columns};
+use super::header::Header;
+use super::latin1;
+use super::refusal::{self, FileRefusal};
+use super::scan::{Cell, End, blank_line, count_lines, scan_record};
+use crate::rules::Encoding;
+use crate::{Finding, Kind, Position, Rules, Severity};
+
+/// A chunk ends when it has so many rows, or so many bytes.
+const CHUNK_ROWS: usize = 256;
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// So many rows of another width are named; the file is refused for the first already.
+const MISFITS_NAMED: usize = 100;
+
+/// What a slab came to.
+#[derive(Debug)]
+pub struct Slab {
+    /// The accepted rows, of [`Kind::row_schema`].
+    pub rows: RecordBatch,
+    /// The rows that are refused alone.
+    pub refused: Vec<RefusedRow>,
+    /// How many remarks the accepted rows have.
+    pub remarks: u64,
+    /// Those remarks one by one, if they were asked for.
+    pub findings: Vec<Finding>,
+    /// How many records there are, accepted and refused.
+    pub records: u64,
+    /// How many lines these records and the blank lines between them take.
+    pub lines: u64,
+    /// How many lines with nothing on them were skipped.
+    pub blank_lines: u64,
+    /// Whether some text was not in quotes.
+    pub unquoted: bool,
+}
+
+/// A row that is refused, while the rest of its file goes in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedRow {
+    /// The line that it begins on.
+    pub line: u64,
+    /// The row byte for byte as delivered, without its line's end.
+    pub bytes: Vec<u8>,
+    /// What is wrong with it, and what else is doubtful.
+    pub findings: Vec<Finding>,
+}
+
+/// Parses a slab of whole records, the first of which begins on `first_line` of the file.
+///
+/// A row's `origin` is `{origin}:{line}`. `collect` asks for the remarks one by one. Only a file's
+/// last record may lack its line's end; a single row is a slab too, which is how a refused row
+/// that was mended is put in.
+pub fn parse_slab(
+    header: &Header,
+    rules: &Rules,
+    bytes: &[u8],
+    first_line: u64,
+    origin: &str,
+    collect: bool,
+) -> Result<Slab, FileRefusal> {
+    let decoded;
+    let bytes = match header.encoding() {
+        Encoding::Utf8 => bytes,
+        Encoding::Latin1 => {
+            decoded = latin1::decode(bytes);
+            decoded.as_bytes()
+        }
+    };
+    if bytes.len() > Cell::MAX_BYTES {
+        return Err(refusal::slab_too_large(first_line));
+    }
+    Parser::new(header, rules, bytes, first_line, collect).parse(origin)
+}
+
+struct Parser<'a> {
+    header: &'a Header,
+    rules: &'a Rules,
+    bytes: &'a [u8],
+    collect: bool,
+    /// Where the next record begins.
+    at: usize,
+    line: u64,
+    first_line: u64,
+    /// The columns that want quotes.
+    texts: Vec<bool>,
+    misfits: Vec<Finding>,
+    blank_lines: u64,
+    unquoted: bool,
+    /// The chunk's rows, and their cells.
+    rows: Vec<Row>,
+    cells: Vec<Cell>,
+    accepted: Vec<Accepted>,
+}
+
+struct Row {
+    start: usize,
+    end: usize,
+    line: u64,
+}
+
+impl<'a> Parser<'a> {
+    fn new(
+        header: &'a Header,
+        rules: &'a Rules,
+        bytes: &'a [u8],
+        first_line: u64,
+        collect: bool,
+    ) -> Self {
+        let mut texts = vec![true; header.width()];
+        for place in NO_TEXTS.iter().filter_map(|column| header.places()[*column]) {
+            if let Some(text) = texts.get_mut(place) {
+                *text = false;
+            }
+        }
+        Parser {
+            header,
+            rules,
+            bytes,
+            collect,
+            at: 0,
+            line: first_line,
+            first_line,
+            texts,
+            misfits: Vec::new(),
+            blank_lines: 0,
+            unquoted: false,
+            rows: Vec::with_capacity(CHUNK_ROWS),
+            cells: Vec::with_capacity(CHUNK_ROWS * header.width()),
+            accepted: Vec::with_capacity(CHUNK_ROWS),
+        }
+    }
+
+    fn parse(mut self, origin: &str) -> Result<Slab, FileRefusal> {
+        let mut judge = Judge::new(self.header, self.rules);
+        let mut columns = None;
+        let (mut refused, mut findings) = (Vec::new(), Vec::new());
+        let (mut records, mut remarks) = (0, 0);
+
+        while self.at < self.bytes.len() {
+            let base = self.at;
+            let text = match self.scan_chunk().and_then(|()| self.chunk_text(base)) {
+                Ok(text) => text,
+                Err(fatal) => {
+                    self.misfits.extend(fatal.findings);
+                    return Err(FileRefusal { findings: self.misfits });
+                }
+            };
+            let chunk = Chunk { text, base, cells: &self.cells };
+            let nul = memchr::memchr(0, text.as_bytes()).is_some();
+            let width = self.header.width();
+            self.accepted.clear();
+            for (number, row) in self.rows.iter().enumerate() {
+                let cells = chunk.cells.get(number * width..).unwrap_or_default();
+                let mut verdict = judge.judge(row.line, |place| {
+                    cells.get(place).map(|cell| chunk.value(*cell)).unwrap_or_default()
+                });
+                let row_bytes = self.bytes.get(row.start..row.end).unwrap_or_default();
+                if nul && memchr::memchr(0, row_bytes).is_some() {
+                    verdict.errors.push(nul_finding(cells, width, self.bytes, row.line));
+                }
+                match verdict.occurred_at {
+                    Some(occurred_at) if verdict.errors.is_empty() => {
+                        remarks += u64::from(verdict.remarks.len());
+                        if self.collect {
+                            findings.extend(verdict.remarks.findings(self.header, row.line));
+                        }
+                        let remarks = verdict.remarks.json();
+                        self.accepted.push(Accepted { row: number, line: row.line, occurred_at, remarks });
+                    }
+                    _ => {
+                        let mut findings = verdict.errors;
+                        findings.extend(verdict.remarks.findings(self.header, row.line));
+                        findings.sort_by_key(|finding| finding.position.column);
+                        let bytes = match self.header.encoding() {
+                            Encoding::Utf8 => row_bytes.to_vec(),
+                            Encoding::Latin1 => {
+                                let text = text.get(row.start - base..row.end - base);
+                                latin1::encode(text.unwrap_or_default())
+                            }
+                        };
+                        refused.push(RefusedRow { line: row.line, bytes, findings });
+                    }
+                }
+            }
+            records += self.rows.len() as u64;
+            let columns = columns
+                .get_or_insert_with(|| Columns::new(self.header, origin, self.bytes.len(), &chunk));
+            if !columns.append(&chunk, &self.accepted) {
+                return Err(refusal::slab_too_large(self.first_line));
+            }
+        }
+        if !self.misfits.is_empty() {
+            return Err(FileRefusal { findings: self.misfits });
+        }
+        let empty = || RecordBatch::new_empty(Kind::Revision.row_schema());
+        Ok(Slab {
+            rows: columns.map_or_else(empty, Columns::finish),
+            refused,
+            remarks,
+            findings,
+            records,
+            lines: self.line - self.first_line + u64::from(!self.ends_line()),
+            blank_lines: self.blank_lines,
+            unquoted: self.unquoted,
+        })
+    }
+
+    /// Whether the slab's last line ends with a line end (or there is none).
+    fn ends_line(&self) -> bool {
+        self.bytes.last().is_none_or(|byte| *byte == b'\n')
+    }
+
+    /// Scans the next rows into cells.
+    fn scan_chunk(&mut self) -> Result<(), FileRefusal> {
+        self.rows.clear();
+        self.cells.clear();
+        let base = self.at;
+        let width = self.header.width();
+        while self.at < self.bytes.len()
+            && self.rows.len() < CHUNK_ROWS
+            && self.at - base < CHUNK_BYTES
+        {
+            let start = self.at;
+            if let Some(next) = blank_line(self.bytes, start) {
+                self.at = next;
+                self.line += 1;
+                self.blank_lines += 1;
+                continue;
+            }
+            let before = self.cells.len();
+            let (texts, unquoted) = (&self.texts, &mut self.unquoted);
+            let no_quotes = |place: usize| *unquoted |= texts.get(place).copied().unwrap_or(false);
+            let scanned =
+                scan_record(self.bytes, start, self.header.separator(), &mut self.cells, no_quotes);
+            let end = match scanned {
+                Ok(end) => end,
+                Err((broken, field)) => {
+                    self.chunk_text(base)?; // what is wrong before it comes first
+                    let column = (self.cells.len() - before) as u64 + 1;
+                    return Err(refusal::quotes(broken, self.bytes, start, field, self.line, column));
+                }
+            };
+            if end.text - start > self.rules.max_record_bytes && self.is_too_large(start, end) {
+                self.chunk_text(base)?;
+                return Err(refusal::record_too_large(self.line, self.rules.max_record_bytes));
+            }
+            let found = self.cells.len() - before;
+            if found == width {
+                self.rows.push(Row { start, end: end.text, line: self.line });
+            } else {
+                self.cells.truncate(before);
+                if self.misfits.len() < MISFITS_NAMED {
+                    let cut_off = found < width && end.next == self.bytes.len() && !self.ends_line();
+                    self.misfits.push(refusal::misfit(self.line, found, width, cut_off));
+                }
+            }
+            self.line += count_lines(self.bytes.get(start..end.next).unwrap_or_default());
+            self.at = end.next;
+        }
+        Ok(())
+    }
+
+    /// Whether a record is too large as delivered, which for ISO 8859-1 is a byte a character.
+    fn is_too_large(&self, start: usize, end: End) -> bool {
+        let record = self.bytes.get(start..end.text).unwrap_or_default();
+        let length = match self.header.encoding() {
+            Encoding::Utf8 => record.len(),
+            Encoding::Latin1 => record.iter().filter(|&&byte| byte & 0xc0 != 0x80).count(),
+        };
+        length > self.rules.max_record_bytes
+    }
+
+    /// The bytes from `base` to where scanning has come, as text.
+    fn chunk_text(&self, base: usize) -> Result<&'a str, FileRefusal> {
+        let bytes: &'a [u8] = self.bytes;
+        let chunk = bytes.get(base..self.at).unwrap_or_default();
+        simdutf8::basic::from_utf8(chunk).map_err(|_| {
+            let valid = match std::str::from_utf8(chunk) {
+                Ok(text) => text.len(),
+                Err(error) => error.valid_up_to(),
+            };
+            let at = base + valid;
+            let rest = bytes.get(at..).unwrap_or_default();
+            refusal::not_utf8(self.locate(at), rest)
+        })
+    }
+
+    /// The row and column that a byte of the chunk is in.
+    fn locate(&self, at: usize) -> Position {
+        let row = self.rows.iter().enumerate().rfind(|(_, row)| row.start <= at);
+        let Some((number, row)) = row.filter(|(_, row)| at < row.end) else {
+            // In a row that is refused for its width as well.
+            let line = self.misfits.last().map_or(self.line, |finding| finding.position.line);
+            return Position { line, column: 1 };
+        };
+        let width = self.header.width();
+        let cells = self.cells.get(number * width..(number + 1) * width).unwrap_or_default();
+        let column = cells.iter().position(|cell| at < cell.end()).unwrap_or_default();
+        Position { line: row.line, column: column as u64 + 1 }
+    }
+}
+
+/// The error of a row with a NUL byte in it.
+fn nul_finding(cells: &[Cell], width: usize, bytes: &[u8], line: u64) -> Finding {
+    let holds_nul = |cell: &Cell| {
+        let text = bytes.get(cell.start()..cell.end()).unwrap_or_default();
+        memchr::memchr(0, text).is_some()
+    };
+    let column = cells.iter().take(width).position(holds_nul).unwrap_or_default();
+    Finding {
+        severity: Severity::Error,
+        field: "".into(),
+        rule: "nul",
+        text: "the row holds a NUL byte".into(),
+        position: Position { line, column: column as u64 + 1 },
+    }
+}
+
+/// Why the rest of a file, which begins on `line`, ends within quotes.
+pub(super) fn explain_open_quote(header: &Header, rest: &[u8], line: u64) -> FileRefusal {
+    let mut cells = Vec::new();
+    let rest = rest.get(..Cell::MAX_BYTES).unwrap_or(rest);
+    match scan_record(rest, 0, header.separator(), &mut cells, |_| ()) {
+        Err((broken, field)) => {
+            refusal::quotes(broken, rest, 0, field, line, cells.len() as u64 + 1)
+        }
+        // An odd number of quotes cannot be scanned, so this is for a `rest` that is not the rest.
+        Ok(_) => refusal::open_quote(line),
+    }
+}

@@ -1,0 +1,335 @@
+//! Audit logs: sign-in sessions of a municipality's staff at an OS2faktor Login. A session begins
+//! with a sign-in, goes on in the same correlation id, and may end with a sign-out.
+
+use super::chance::{Dice, Weighted, hash, wide_hash};
+use super::clock::{Clock, Moment};
+use super::fault::{self, Faults};
+use super::saml::{self, Subject};
+use super::text::{base64, hex, json_string, number, put};
+use super::{Options, people};
+
+/// An action, as it stands in the log.
+struct Action {
+    name: &'static str,
+    weight: u64,
+    message: &'static str,
+    detail: Detail,
+    /// Done by an administrator, for the person.
+    by_other: bool,
+}
+
+/// What comes with an action.
+enum Detail {
+    None,
+    /// Mostly the whole token.
+    Token,
+    Json(&'static str),
+    Text(&'static str),
+}
+
+/// What happens within a session: the sign-in first, then anything.
+const ACTIONS: [Action; 9] = [
+    Action { name: "LOGIN", weight: 60, message: "Login", detail: Detail::Token, by_other: false },
+    Action {
+        name: "AUTHN_REQUEST",
+        weight: 30,
+        message: "Loginforespørgsel modtaget",
+        detail: Detail::Text("NSIS-niveau: SUBSTANTIAL, forceAuthn=false, isPassive=false"),
+        by_other: false,
+    },
+    Action {
+        name: "CPR_LOOKUP",
+        weight: 9,
+        message: "Opslag i CPR-registret",
+        detail: Detail::Json("{\"kilde\":\"cpr\",\"resultat\":\"fundet\",\"navnebeskyttelse\":false}"),
+        by_other: false,
+    },
+    Action {
+        name: "MFA_APPROVED",
+        weight: 20,
+        message: "2-faktor godkendt",
+        detail: Detail::None,
+        by_other: false,
+    },
+    Action {
+        name: "MFA_REJECTED",
+        weight: 2,
+        message: "2-faktor afvist af brugeren",
+        detail: Detail::None,
+        by_other: false,
+    },
+    Action {
+        name: "REJECTED_BY_CONDITION",
+        weight: 2,
+        message: "Login afvist: brugeren har ikke adgang til tjenesten",
+        detail: Detail::Text("Betingelse: medlem af gruppen \"Fagsystemer, ekstern\""),
+        by_other: false,
+    },
+    Action {
+        name: "CHANGE_PASSWORD",
+        weight: 4,
+        message: "Kodeord skiftet",
+        detail: Detail::None,
+        by_other: false,
+    },
+    Action {
+        name: "UNLOCK_ACCOUNT",
+        weight: 2,
+        message: "Konto låst op af administrator",
+        detail: Detail::Json("{\"aarsag\":\"henvendelse til servicedesk\"}"),
+        by_other: true,
+    },
+    Action {
+        name: "UPDATE_PERSON",
+        weight: 3,
+        message: "Person ændret af administrator",
+        detail: Detail::Json(
+            "{\"felter\":[\"nsisAllowed\",\"domain\"],\"foer\":[false,null],\"efter\":[true,\"kommune.dk\"]}",
+        ),
+        by_other: true,
+    },
+];
+
+/// A service that people sign in to.
+struct Service {
+    sign_in: &'static str,
+    host: &'static str,
+}
+
+const SERVICES: [Service; 8] = [
+    Service { sign_in: "Login til OS2rollekatalog", host: "rollekatalog" },
+    Service { sign_in: "Login til Sag og part", host: "sagogpart" },
+    Service { sign_in: "Login til Omsorgsjournalen", host: "omsorg" },
+    Service { sign_in: "Login til Jobrejsen", host: "jobrejsen" },
+    Service { sign_in: "Login til Lønportalen", host: "loen" },
+    Service { sign_in: "Login til Intranet", host: "intranet" },
+    Service { sign_in: "Login til Skoleadgang", host: "skole" },
+    Service { sign_in: "Login til Selvbetjening", host: "selvbetjening" },
+];
+
+/// The internal id of the person with the lowest.
+const FIRST_PERSON_ID: u64 = 300;
+
+/// The records of an audit log.
+pub(super) struct Source {
+    dice: Dice,
+    clock: Clock,
+    staff: u64,
+    actions: Weighted,
+    certificate: Vec<u8>,
+    id: u64,
+    going_on: Vec<Session>,
+    xml: Vec<u8>,
+}
+
+#[derive(Default)]
+struct Session {
+    left: u64,
+    stage: Stage,
+    wrong_passwords: u64,
+    signs_out: bool,
+    person: u64,
+    correlation: [u8; 20],
+    address: [u8; 2],
+}
+
+/// One thing that happens in a session.
+struct Event<'a> {
+    id: u64,
+    now: Moment,
+    action: &'a str,
+    message: &'a str,
+    /// Who did it, if not the person.
+    performer: Option<u64>,
+}
+
+#[derive(Default, Clone, Copy, PartialEq)]
+enum Stage {
+    #[default]
+    Over,
+    SigningIn,
+    SignedIn,
+}
+
+impl Source {
+    /// The source of a sample.
+    pub(super) fn new(options: &Options, clock: Clock) -> Self {
+        let mut noise = [0; 1_100];
+        Dice::new(0, 2).fill(&mut noise);
+        let mut certificate = Vec::new();
+        base64(&mut certificate, &noise);
+        Source {
+            dice: Dice::new(options.seed, 0),
+            clock,
+            staff: (options.records / 30).clamp(40, 30_000),
+            actions: Weighted::new(ACTIONS.iter().map(|action| action.weight)),
+            certificate,
+            id: 0,
+            going_on: (0..(options.records / 40).clamp(1, 2_000)).map(|_| Session::default()).collect(),
+            xml: Vec::new(),
+        }
+    }
+}
+
+impl super::Source for Source {
+    fn record(&mut self, out: &mut Vec<u8>) {
+        let dice = &mut self.dice;
+        let moment = self.clock.next(dice);
+        // Ids skip by what the cluster's other nodes have taken.
+        self.id += dice.within(1, 3);
+        let slot = dice.below(self.going_on.len() as u64) as usize;
+        let session = &mut self.going_on[slot];
+        if session.stage == Stage::Over {
+            session.begin(dice, self.staff);
+        }
+        let mut event =
+            Event { id: self.id, now: moment, action: "LOGIN", message: "Login", performer: None };
+        match session.stage {
+            Stage::SigningIn if session.wrong_passwords > 0 => {
+                session.wrong_passwords -= 1;
+                (event.action, event.message) = ("WRONG_PASSWORD", "Forkert kodeord");
+                session.write(out, &event);
+                detail(out, &Detail::None);
+            }
+            _ if session.left == 0 => {
+                session.stage = Stage::Over;
+                (event.action, event.message) = if session.signs_out {
+                    ("LOGOUT", "Logget ud")
+                } else {
+                    ("SESSION_EXPIRED", "Sessionen er udløbet")
+                };
+                session.write(out, &event);
+                detail(out, &Detail::None);
+            }
+            stage => {
+                session.stage = Stage::SignedIn;
+                session.left -= 1;
+                // A session's first action is the sign-in; later ones are to further services.
+                let action = match stage {
+                    Stage::SigningIn => &ACTIONS[0],
+                    _ => &ACTIONS[self.actions.draw(dice)],
+                };
+                event.action = action.name;
+                event.message = action.message;
+                // The municipality has a handful of administrators: the first of its staff.
+                event.performer = action.by_other.then(|| dice.below(6));
+                let service = dice.pick(&SERVICES);
+                if matches!(action.detail, Detail::Token) {
+                    event.message = service.sign_in;
+                }
+                session.write(out, &event);
+                if matches!(action.detail, Detail::Token) && dice.percent(60) {
+                    self.xml.clear();
+                    session.token(&mut self.xml, dice, &moment, service.host, &self.certificate);
+                    put(out, ",\"detailType\":\"XML\",\"detailContent\":");
+                    json_string(out, &self.xml);
+                    put(out, ",\"detailSupplement\":null");
+                } else {
+                    detail(out, &action.detail);
+                }
+            }
+        }
+        put(out, "}\n");
+    }
+
+    fn spoil(&self, out: &mut Vec<u8>, start: usize, faults: &mut Faults) {
+        fault::spoil_line(out, start, faults, &fault::AUDITLOG);
+    }
+}
+
+impl Session {
+    fn begin(&mut self, dice: &mut Dice, staff: u64) {
+        *self = Session {
+            left: 1 + dice.below(5),
+            stage: Stage::SigningIn,
+            wrong_passwords: if dice.percent(10) { dice.within(1, 3) } else { 0 },
+            signs_out: dice.percent(70),
+            person: dice.skewed(staff),
+            ..Session::default()
+        };
+        dice.fill(&mut self.correlation);
+        dice.fill(&mut self.address);
+    }
+
+    /// Appends a record up to its details.
+    fn write(&self, out: &mut Vec<u8>, event: &Event) {
+        put(out, "{\"id\":");
+        number(out, event.id);
+        put(out, ",\"tts\":\"");
+        event.now.seconds(out);
+        put(out, "\",\"ipAddress\":\"10.");
+        number(out, 20 + self.person % 4);
+        for part in self.address {
+            out.push(b'.');
+            number(out, part.into());
+        }
+        put(out, "\",\"correlationId\":\"");
+        hex(out, &self.correlation);
+        put(out, "\",\"personId\":");
+        number(out, FIRST_PERSON_ID + self.person);
+        put(out, ",\"personName\":\"");
+        name(out, self.person);
+        put(out, "\",\"cpr\":\"");
+        out.extend_from_slice(&people::cpr(self.person));
+        put(out, "\",\"performerId\":");
+        match event.performer {
+            Some(performer) => {
+                number(out, FIRST_PERSON_ID + performer);
+                put(out, ",\"performerName\":\"");
+                name(out, performer);
+                out.push(b'"');
+            }
+            None => put(out, "null,\"performerName\":null"),
+        }
+        put(out, ",\"logAction\":\"");
+        put(out, event.action);
+        put(out, "\",\"message\":\"");
+        put(out, event.message);
+        put(out, "\",\"personDomain\":\"kommune.dk\",\"samaccountName\":\"");
+        out.extend_from_slice(&self.samaccount());
+        out.push(b'"');
+    }
+
+    /// Appends the token of a sign-in.
+    fn token(&self, out: &mut Vec<u8>, dice: &mut Dice, now: &Moment, host: &str, certificate: &[u8]) {
+        let mut full = Vec::with_capacity(40);
+        name(&mut full, self.person);
+        let subject = Subject {
+            host,
+            login: &self.samaccount(),
+            cpr: &people::cpr(self.person),
+            name: &full,
+            person: wide_hash(self.person, 0x7374_6166),
+        };
+        saml::write(out, dice, &subject, now, certificate);
+    }
+
+    fn samaccount(&self) -> [u8; 4] {
+        people::initials(hash(self.person, 5)).map(|byte| byte.to_ascii_lowercase())
+    }
+}
+
+fn name(out: &mut Vec<u8>, person: u64) {
+    for (i, part) in people::name(person).into_iter().enumerate() {
+        if i > 0 {
+            out.push(b' ');
+        }
+        put(out, part);
+    }
+}
+
+/// Appends the last three members, but for a token.
+fn detail(out: &mut Vec<u8>, detail: &Detail) {
+    let (form, content) = match detail {
+        Detail::None | Detail::Token => {
+            return put(out, ",\"detailType\":null,\"detailContent\":null,\"detailSupplement\":null");
+        }
+        Detail::Json(content) => ("JSON", content),
+        Detail::Text(content) => ("TEXT", content),
+    };
+    put(out, ",\"detailType\":\"");
+    put(out, form);
+    put(out, "\",\"detailContent\":");
+    json_string(out, content.as_bytes());
+    put(out, ",\"detailSupplement\":null");
+}

@@ -1,0 +1,188 @@
+//! When things happen, and how the three documents write it.
+//!
+//! Records are spread over the days by how busy each quarter of an hour is; the n-th of N records
+//! falls into the n-th N-th of all the business, so times ascend without anything being sorted.
+
+use std::io;
+
+use chrono::{Datelike, Days, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, Weekday};
+use sporlog_record::Kind;
+
+use super::chance::Dice;
+use super::text;
+
+/// How busy each hour of a working day is where people do the work: a peak in the morning, a dip
+/// at lunch, hardly anything at night.
+const OFFICE: [f64; 24] = [
+    1.0, 1.0, 1.0, 1.0, 1.0, 2.0, 12.0, 70.0, 170.0, 205.0, 200.0, 165.0, 95.0, 180.0, 150.0, 80.0, 30.0,
+    14.0, 8.0, 6.0, 6.0, 5.0, 3.0, 2.0,
+];
+
+/// The same where citizens set it off, by applying for something: into the evening.
+const PUBLIC: [f64; 24] = [
+    8.0, 4.0, 2.0, 2.0, 3.0, 6.0, 20.0, 50.0, 100.0, 120.0, 125.0, 120.0, 110.0, 115.0, 110.0, 95.0, 80.0,
+    70.0, 75.0, 85.0, 85.0, 70.0, 45.0, 20.0,
+];
+
+const MONTHS: [&str; 12] =
+    ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
+
+const QUARTERS: usize = 96;
+const QUARTER: u64 = 15 * 60 * 1_000_000;
+
+/// Ten years; the clock's memory grows with the days.
+const MOST_DAYS: u32 = 3_660;
+
+/// A local time, with its date rendered already.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment {
+    date: NaiveDate,
+    iso: [u8; 10],
+    oracle: [u8; 11],
+    micros: u64,
+}
+
+/// The times of a sample's records, in ascending order.
+pub(super) struct Clock {
+    days: Vec<(NaiveDate, [u8; 10], [u8; 11])>,
+    /// Running totals of how busy the quarters of an hour are, over all days.
+    totals: Vec<f64>,
+    quarter: usize,
+    records: u64,
+    next: u64,
+}
+
+impl Clock {
+    /// A clock for `records` records over `days` days from `first` on.
+    pub(super) fn new(first: NaiveDate, days: u32, records: u64, kind: Kind) -> io::Result<Self> {
+        let refuse = |why: &str| io::Error::new(io::ErrorKind::InvalidInput, why);
+        if days > MOST_DAYS {
+            return Err(refuse("a sample covers at most 3660 days"));
+        }
+        let (hours, weekend) = match kind {
+            Kind::Disclosure => (&PUBLIC, 0.6),
+            _ => (&OFFICE, 0.04),
+        };
+        let mut clock =
+            Clock { days: Vec::new(), totals: Vec::new(), quarter: 0, records: records.max(1), next: 0 };
+        let mut total = 0.0;
+        for day in 0..days.max(1) {
+            let date = first
+                .checked_add_days(Days::new(day.into()))
+                .filter(|date| (1..=9999).contains(&date.year()))
+                .ok_or_else(|| refuse("the days reach beyond the years 1 to 9999"))?;
+            let free = matches!(date.weekday(), Weekday::Sat | Weekday::Sun);
+            clock.days.push((date, iso(date), oracle(date)));
+            for quarter in 0..QUARTERS {
+                let (hour, part) = (quarter / 4, (quarter % 4) as f64 / 4.0);
+                let busy = hours[hour] * (1.0 - part) + hours[(hour + 1) % 24] * part;
+                total += if free { busy * weekend } else { busy };
+                clock.totals.push(total);
+            }
+        }
+        Ok(clock)
+    }
+
+    /// The day after the last one.
+    pub(super) fn end(&self) -> NaiveDate {
+        self.days.last().map_or(NaiveDate::MIN, |(date, ..)| *date + Days::new(1))
+    }
+
+    /// How many days there are.
+    pub(super) fn days(&self) -> u64 {
+        self.days.len() as u64
+    }
+
+    /// The next record's time.
+    pub(super) fn next(&mut self, dice: &mut Dice) -> Moment {
+        let last = self.totals.len() - 1;
+        let target = (self.next as f64 + dice.unit()) / self.records as f64 * self.totals[last];
+        self.next += 1;
+        while self.quarter < last && self.totals[self.quarter] <= target {
+            self.quarter += 1;
+        }
+        let before = if self.quarter == 0 { 0.0 } else { self.totals[self.quarter - 1] };
+        let part = ((target - before) / (self.totals[self.quarter] - before)).clamp(0.0, 0.999_999_999);
+        let (date, iso, oracle) = self.days[self.quarter / QUARTERS];
+        let micros = (self.quarter % QUARTERS) as u64 * QUARTER + (part * QUARTER as f64) as u64;
+        Moment { date, iso, oracle, micros }
+    }
+}
+
+impl Moment {
+    /// The moment as a value to reckon with.
+    pub(super) fn local(&self) -> NaiveDateTime {
+        self.date.and_time(NaiveTime::MIN) + TimeDelta::microseconds(self.micros as i64)
+    }
+
+    /// The date: `2021-11-10`.
+    pub(super) fn date(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.iso);
+    }
+
+    /// ISO 8601 to the second: `2021-11-10T04:03:47`.
+    pub(super) fn seconds(&self, out: &mut Vec<u8>) {
+        let (hour, minute, second, _) = self.parts();
+        out.extend_from_slice(&self.iso);
+        out.push(b'T');
+        clock_time(out, hour, minute, second, b':');
+    }
+
+    /// ISO 8601 to the millisecond: `2021-11-10T04:03:47.056`.
+    pub(super) fn millis(&self, out: &mut Vec<u8>) {
+        self.seconds(out);
+        out.push(b'.');
+        out.extend_from_slice(&text::digits::<3>(self.micros / 1_000));
+    }
+
+    /// Oracle's form: `10-NOV-2021 04.03.47.056000000`.
+    pub(super) fn oracle(&self, out: &mut Vec<u8>) {
+        let (hour, minute, second, micros) = self.parts();
+        self.oracle_with(out, hour, minute, second, micros / 1_000 * 1_000);
+    }
+
+    /// Oracle's form on a twelve-hour clock, to the microsecond: `10-NOV-2021 04.03.47.056123000 PM`.
+    pub(super) fn oracle_twelve(&self, out: &mut Vec<u8>) {
+        let (hour, minute, second, micros) = self.parts();
+        self.oracle_with(out, (hour + 11) % 12 + 1, minute, second, micros);
+        out.extend_from_slice(if hour < 12 { b" AM" } else { b" PM" });
+    }
+
+    fn oracle_with(&self, out: &mut Vec<u8>, hour: u64, minute: u64, second: u64, micros: u64) {
+        out.extend_from_slice(&self.oracle);
+        out.push(b' ');
+        clock_time(out, hour, minute, second, b'.');
+        out.push(b'.');
+        out.extend_from_slice(&text::digits::<9>(micros * 1_000));
+    }
+
+    fn parts(&self) -> (u64, u64, u64, u64) {
+        let seconds = self.micros / 1_000_000;
+        (seconds / 3_600, seconds / 60 % 60, seconds % 60, self.micros % 1_000_000)
+    }
+}
+
+fn clock_time(out: &mut Vec<u8>, hour: u64, minute: u64, second: u64, mark: u8) {
+    out.extend_from_slice(&text::digits::<2>(hour));
+    out.push(mark);
+    out.extend_from_slice(&text::digits::<2>(minute));
+    out.push(mark);
+    out.extend_from_slice(&text::digits::<2>(second));
+}
+
+/// `2021-11-10`, of a year from 1 to 9999.
+pub(super) fn iso(date: NaiveDate) -> [u8; 10] {
+    let mut text = [b'-'; 10];
+    text[..4].copy_from_slice(&text::digits::<4>(date.year().unsigned_abs().into()));
+    text[5..7].copy_from_slice(&text::digits::<2>(date.month().into()));
+    text[8..].copy_from_slice(&text::digits::<2>(date.day().into()));
+    text
+}
+
+fn oracle(date: NaiveDate) -> [u8; 11] {
+    let mut text = [b'-'; 11];
+    text[..2].copy_from_slice(&text::digits::<2>(date.day().into()));
+    text[3..6].copy_from_slice(MONTHS[date.month0() as usize].as_bytes());
+    text[7..].copy_from_slice(&text::digits::<4>(date.year().unsigned_abs().into()));
+    text
+}

@@ -1,0 +1,274 @@
+//! Revision logs: case workers at work. A piece of work is one worker, one system, one citizen, one
+//! case and a handful of calls within a few minutes; many go on at once.
+
+use sporlog_record::kind::REVISION_COLUMNS;
+
+use super::Options;
+use super::chance::{Dice, Weighted, hash, hash_text, skew, wide_hash};
+use super::clock::{Clock, Moment};
+use super::fault::{self, Faults};
+use super::municipality::Municipalities;
+use super::parameters::{self, FAILURES};
+use super::people;
+use super::system::{Address, Citizen, SYSTEMS, System, Time};
+use super::text::{hex, number, put, uuid};
+
+/// The end of a field and the beginning of the next: all are quoted.
+const NEXT: &[u8] = b"\",\"";
+
+/// How many calls a person is looked up with, on average over the sample.
+const CALLS_PER_CITIZEN: u64 = 50;
+
+/// How many calls a case worker makes on a day.
+const CALLS_PER_WORKER_DAY: u64 = 100;
+
+/// The records of a revision log.
+pub(super) struct Source {
+    dice: Dice,
+    clock: Clock,
+    municipalities: Municipalities,
+    systems: Weighted,
+    going_on: Vec<Work>,
+}
+
+/// A piece of work, with everything rendered that its calls have in common.
+#[derive(Default)]
+struct Work {
+    calls_left: u64,
+    system: usize,
+    part: u128,
+    case: u128,
+    /// `BrugerId`, `KalderOrganisation`, `KalderItSystemInstans`.
+    caller: Vec<u8>,
+    /// `ModtagerAftaleId`.
+    agreement: Vec<u8>,
+    /// `KalderIP`, `BrugerNavn`, `KalderItSystemNavn`.
+    origin: Vec<u8>,
+    /// `BorgerId`, `SagId`, `PartId`, `OpgaveId`, `BrugerKalderOrganisationEnhedId`,
+    /// `BrugerOrganisationEnhedNavn`.
+    subject: Vec<u8>,
+    /// `ServiceAftaleUUID`.
+    service_agreement: Vec<u8>,
+}
+
+impl Source {
+    /// The source of a sample.
+    pub(super) fn new(options: &Options, clock: Clock) -> Self {
+        let citizens = (options.records / CALLS_PER_CITIZEN).max(300);
+        let workers = (options.records / clock.days() / CALLS_PER_WORKER_DAY).clamp(100, 40_000);
+        // One in eight is at it at any time; a small sample has less going on, so that what belongs
+        // together is not torn apart.
+        let going_on = (workers / 8).min(options.records / 40).max(1);
+        Source {
+            dice: Dice::new(options.seed, 0),
+            clock,
+            municipalities: Municipalities::new(citizens, workers),
+            systems: Weighted::new(SYSTEMS.iter().map(|system| system.weight)),
+            going_on: (0..going_on).map(|_| Work::default()).collect(),
+        }
+    }
+}
+
+impl super::Source for Source {
+    fn header(&self, out: &mut Vec<u8>) {
+        for (i, name) in REVISION_COLUMNS.iter().enumerate() {
+            out.extend_from_slice(if i == 0 { b"\"" } else { NEXT });
+            put(out, name);
+        }
+        out.extend_from_slice(b"\"\n");
+    }
+
+    fn record(&mut self, out: &mut Vec<u8>) {
+        let moment = self.clock.next(&mut self.dice);
+        let slot = self.dice.below(self.going_on.len() as u64) as usize;
+        let work = &mut self.going_on[slot];
+        if work.calls_left == 0 {
+            work.begin(&mut self.dice, &self.municipalities, &self.systems);
+        }
+        work.calls_left -= 1;
+        work.call(out, &mut self.dice, &moment);
+    }
+
+    fn spoil(&self, out: &mut Vec<u8>, start: usize, faults: &mut Faults) {
+        fault::spoil_row(out, start, faults);
+    }
+}
+
+impl Work {
+    /// Begins another piece of work: who, where, about whom.
+    fn begin(&mut self, dice: &mut Dice, municipalities: &Municipalities, systems: &Weighted) {
+        let municipality = municipalities.draw(dice.bits());
+        let nth = dice.below(municipalities.workers(municipality));
+        let worker = hash(municipality as u64, nth);
+
+        self.calls_left =
+            1 + dice.below(6) + dice.below(6) + if dice.one_in(12) { dice.below(20) } else { 0 };
+        self.system = match dice.below(100) {
+            0..80 => systems.at(hash(worker, 1)),
+            80..97 => systems.at(hash(worker, 2)),
+            _ => systems.draw(dice),
+        };
+        let system = &SYSTEMS[self.system];
+
+        // Mostly one of the worker's own cases, sometimes anyone who calls. One piece of work in
+        // twelve is about nobody in particular.
+        let citizens = municipalities.citizens(municipality);
+        let citizen = (!dice.one_in(12)).then(|| {
+            let chance = if dice.percent(75) { hash(worker, 100 + dice.below(40)) } else { dice.bits() };
+            Municipalities::citizen(municipality, skew(chance, citizens))
+        });
+        self.part = citizen.map_or(0, |citizen| wide_hash(citizen, 0x7061_7274));
+        self.case = match citizen {
+            Some(citizen) if system.style.cases => {
+                wide_hash(hash(citizen, self.system as u64), dice.below(3) * dice.below(2))
+            }
+            _ => 0,
+        };
+
+        self.render_caller(municipalities.cvr(municipality), worker, municipality, system);
+        self.render_origin(hash(worker, 3), hash(worker, 5), system);
+        self.render_subject(dice, citizen, worker, municipality, system);
+        self.agreement.clear();
+        if !system.style.agreement.is_empty() && dice.percent(40) {
+            put(&mut self.agreement, system.style.agreement);
+            number(
+                &mut self.agreement,
+                100_000_000 + hash(municipality as u64, self.system as u64) % 900_000_000,
+            );
+        }
+        self.service_agreement.clear();
+        uuid(&mut self.service_agreement, wide_hash(municipality as u64, 0x6166_7400 + self.system as u64));
+    }
+
+    fn render_caller(&mut self, cvr: [u8; 8], worker: u64, municipality: usize, system: &System) {
+        let out = &mut self.caller;
+        out.clear();
+        uuid(out, wide_hash(worker, 0x7573_6572));
+        out.extend_from_slice(NEXT);
+        out.extend_from_slice(&cvr);
+        out.extend_from_slice(NEXT);
+        let owner = if system.style.shared { u64::MAX } else { municipality as u64 };
+        uuid(out, wide_hash(owner, 0x6974_0000 + self.system as u64));
+    }
+
+    fn render_origin(&mut self, desk: u64, name: u64, system: &System) {
+        let out = &mut self.origin;
+        out.clear();
+        let address = [10, (desk >> 16) as u8, (desk >> 8) as u8, (desk % 254) as u8 + 1];
+        match system.style.address {
+            Address::Four => {
+                for (i, part) in address.into_iter().enumerate() {
+                    if i > 0 {
+                        out.push(b'.');
+                    }
+                    number(out, part.into());
+                }
+            }
+            Address::Six => {
+                put(out, "2001:db8:");
+                hex(out, &address[..2]);
+                out.extend_from_slice(b"::");
+                hex(out, &address[2..]);
+            }
+            Address::Integer => number(out, u32::from_be_bytes(address).into()),
+        }
+        out.extend_from_slice(NEXT);
+        out.extend_from_slice(&people::initials(name));
+        out.extend_from_slice(NEXT);
+        put(out, system.name);
+    }
+
+    fn render_subject(
+        &mut self,
+        dice: &mut Dice,
+        citizen: Option<u64>,
+        worker: u64,
+        municipality: usize,
+        system: &System,
+    ) {
+        let out = &mut self.subject;
+        out.clear();
+        match (citizen, system.style.citizen) {
+            (Some(citizen), Citizen::Full) => out.extend_from_slice(&people::cpr(citizen)),
+            (Some(citizen), Citizen::Masked) => out.extend_from_slice(&people::masked_cpr(citizen)),
+            _ => {}
+        }
+        out.extend_from_slice(NEXT);
+        if self.case != 0 {
+            uuid(out, self.case);
+        }
+        out.extend_from_slice(NEXT);
+        if self.part != 0 {
+            uuid(out, self.part);
+        }
+        out.extend_from_slice(NEXT);
+        if dice.percent(system.style.tasks) {
+            uuid(out, dice.wide());
+        }
+        out.extend_from_slice(NEXT);
+        let team = hash(worker, 4) % 4 + 1;
+        uuid(out, wide_hash(hash_text(system.area), municipality as u64 * 8 + team));
+        out.extend_from_slice(NEXT);
+        put(out, system.area);
+        put(out, ", team ");
+        number(out, team);
+        put(out, ", ");
+        put(out, Municipalities::name(municipality));
+        put(out, " Kommune");
+    }
+
+    /// Appends one call's row.
+    fn call(&self, out: &mut Vec<u8>, dice: &mut Dice, moment: &Moment) {
+        let system = &SYSTEMS[self.system];
+        let service = dice.pick(system.services);
+
+        out.push(b'"');
+        let transaction = out.len();
+        if system.style.uuids {
+            uuid(out, dice.wide());
+        } else {
+            hex(out, &dice.wide().to_be_bytes());
+        }
+        let transaction = transaction..out.len();
+        out.extend_from_slice(NEXT);
+        match system.style.time {
+            Time::Oracle => moment.oracle(out),
+            Time::OracleTwelve => moment.oracle_twelve(out),
+            Time::Iso => moment.millis(out),
+            Time::Date => moment.date(out),
+        }
+        out.extend_from_slice(NEXT);
+        out.extend_from_slice(&self.caller);
+        out.extend_from_slice(NEXT);
+        uuid(out, dice.wide());
+        out.extend_from_slice(NEXT);
+        if dice.percent(85) {
+            out.extend_from_within(transaction);
+        } else {
+            uuid(out, dice.wide());
+        }
+        out.extend_from_slice(NEXT);
+        out.extend_from_slice(&self.agreement);
+        out.extend_from_slice(NEXT);
+        parameters::write(out, dice, service.parameters, self.part, self.case);
+        out.extend_from_slice(NEXT);
+        put(out, system.package);
+        out.push(b'.');
+        put(out, service.component);
+        out.extend_from_slice(NEXT);
+        out.extend_from_slice(&self.origin);
+        out.extend_from_slice(NEXT);
+        put(out, service.name);
+        out.extend_from_slice(NEXT);
+        put(out, dice.word(service.notes));
+        out.extend_from_slice(NEXT);
+        out.extend_from_slice(&self.subject);
+        out.extend_from_slice(NEXT);
+        if dice.one_in(100) {
+            put(out, dice.word(&FAILURES));
+        }
+        out.extend_from_slice(NEXT);
+        out.extend_from_slice(&self.service_agreement);
+        out.extend_from_slice(b"\"\n");
+    }
+}

@@ -1,0 +1,137 @@
+//! Consent tokens, of both shapes that Altinn has had. Well-formed, and agreeing with the record;
+//! only the signature is noise.
+
+use chrono::{Datelike, Days, NaiveDate, NaiveTime, TimeDelta};
+
+use super::chance::Dice;
+use super::clock::{Moment, iso};
+use super::text::{base64url, digits, hex, noise, number, put, uuid};
+
+const SERVICES: [&str; 5] =
+    ["\"4629_2\"", "\"4630_2\"", "\"4629_2\",\"4630_2\"", "\"5234_1\",\"5235_1\"", "\"5616_1\""];
+const RESOURCES: [&str; 5] = [
+    "nav-samtykke-inntekt",
+    "nav-samtykke-ytelser",
+    "nav-samtykke-forsikring",
+    "nav-samtykke-sykepenger",
+    "nav-samtykke-laanesoeknad",
+];
+
+/// A person's consent to hand something out to a recipient.
+#[derive(Default)]
+pub(super) struct Consent {
+    id: u128,
+    /// Given through Altinn 2, and so a token of its own; else a Maskinporten token.
+    altinn2: bool,
+    given: Vec<u8>,
+    until: Vec<u8>,
+    ends: i64,
+    right: usize,
+}
+
+impl Consent {
+    /// A consent given up to two months before `now` and valid until some time after `end`.
+    pub(super) fn new(dice: &mut Dice, now: &Moment, end: NaiveDate) -> Self {
+        let given = now.local() - TimeDelta::minutes(dice.within(3, 60 * 24 * 60) as i64);
+        let until = end.checked_add_days(Days::new(dice.within(1, 300))).unwrap_or(end);
+        let mut consent = Consent {
+            id: dice.wide(),
+            // Altinn 2's were withdrawn in 2026; what had been given then is still about.
+            altinn2: dice.percent(if given.year() < 2026 { 65 } else { 15 }),
+            ends: until.and_time(NaiveTime::MIN).and_utc().timestamp(),
+            right: dice.below(5) as usize,
+            ..Consent::default()
+        };
+        consent.given.extend_from_slice(&iso(given.date()));
+        consent.given.push(b'T');
+        put(&mut consent.given, &given.time().format("%H:%M:%S").to_string());
+        consent.given.push(b'.');
+        consent.given.extend_from_slice(&digits::<3>(dice.below(1_000)));
+        consent.until.extend_from_slice(&iso(until));
+        put(&mut consent.until, "T23:59:59");
+        consent
+    }
+
+    /// Appends a token that states the consent, issued at `now`; fewer than 1,000 characters.
+    /// `claims` is scratch space.
+    pub(super) fn write(
+        &self,
+        out: &mut Vec<u8>,
+        claims: &mut Vec<u8>,
+        dice: &mut Dice,
+        parties: Parties,
+        now: &Moment,
+    ) {
+        claims.clear();
+        let issued = now.local().and_utc().timestamp();
+        let (header, signature) = if self.altinn2 {
+            self.altinn2_claims(claims, &parties, issued);
+            (r#"{"alg":"RS256","typ":"JWT","x5t":"Fq0WtzAn2u4bGlw0x8Yq1lVZ7bA"}"#, 342)
+        } else {
+            self.maskinporten_claims(claims, dice, &parties, issued);
+            (r#"{"kid":"mp-consent-2025-1","alg":"ES256"}"#, 86)
+        };
+        base64url(out, header.as_bytes());
+        out.push(b'.');
+        base64url(out, claims);
+        out.push(b'.');
+        // The last letter stands for less than six bits, and must leave the rest 0.
+        noise(out, dice, signature - 1);
+        out.push(b'A');
+    }
+
+    fn altinn2_claims(&self, out: &mut Vec<u8>, parties: &Parties, issued: i64) {
+        put(out, "{\"AuthorizationCode\":\"");
+        uuid(out, self.id);
+        put(out, "\",\"OfferedBy\":\"");
+        out.extend_from_slice(parties.person);
+        put(out, "\",\"CoveredBy\":\"");
+        out.extend_from_slice(parties.recipient);
+        if let Some(supplier) = parties.supplier {
+            put(out, "\",\"HandledBy\":\"");
+            out.extend_from_slice(supplier);
+        }
+        put(out, "\",\"DelegatedDate\":\"");
+        out.extend_from_slice(&self.given);
+        put(out, "\",\"ValidToDate\":\"");
+        out.extend_from_slice(&self.until);
+        put(out, "\",\"Services\":[");
+        put(out, SERVICES[self.right]);
+        put(out, "],\"iss\":\"altinn.no\",\"nbf\":");
+        number(out, issued.unsigned_abs());
+        put(out, ",\"exp\":");
+        number(out, self.ends.unsigned_abs());
+        out.push(b'}');
+    }
+
+    fn maskinporten_claims(&self, out: &mut Vec<u8>, dice: &mut Dice, parties: &Parties, issued: i64) {
+        put(out, "{\"authorization_details\":[{\"type\":\"urn:altinn:consent\",\"id\":\"");
+        uuid(out, self.id);
+        put(out, "\",\"from\":\"urn:altinn:person:identifier-no:");
+        out.extend_from_slice(parties.person);
+        put(out, "\",\"to\":{\"authority\":\"iso6523-actorid-upis\",\"ID\":\"0192:");
+        out.extend_from_slice(parties.recipient);
+        put(out, "\"},\"consented\":\"");
+        out.extend_from_slice(&self.given);
+        put(out, "+00:00\",\"validTo\":\"");
+        out.extend_from_slice(&self.until);
+        put(out, "+00:00\",\"consentRights\":[{\"action\":[\"consent\"],");
+        put(out, "\"resource\":[{\"type\":\"urn:altinn:resource\",\"value\":\"");
+        put(out, RESOURCES[self.right]);
+        put(out, "\"}]}]}],\"iss\":\"https://maskinporten.no/\",\"iat\":");
+        number(out, issued.unsigned_abs());
+        put(out, ",\"exp\":");
+        // A quarter of an hour by the local clock taken as UTC: no shorter than it says, anywhere.
+        number(out, issued.unsigned_abs() + 900);
+        put(out, ",\"jti\":\"");
+        hex(out, &dice.bits().to_be_bytes());
+        put(out, "\"}");
+    }
+}
+
+/// Whom a token names.
+pub(super) struct Parties<'a> {
+    pub(super) person: &'a [u8],
+    pub(super) recipient: &'a [u8],
+    pub(super) supplier: Option<&'a [u8]>,
+}
