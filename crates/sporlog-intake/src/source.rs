@@ -3,8 +3,9 @@
 use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
@@ -39,6 +40,14 @@ impl Source {
         Source { name: name.to_owned(), size, reader: Box::new(Cursor::new(bytes)) }
     }
 
+    /// This source, whose reading fails as soon as `stop` is set. Its end counts as reading, too:
+    /// the same Ctrl-C that stops us has ended whoever writes into a pipe, and what came out of it
+    /// until then is no whole file.
+    pub fn until(self, stop: Arc<AtomicBool>) -> Self {
+        let pipe = self.size.is_none();
+        Source { reader: Box::new(Stoppable { inner: self.reader, stop, pipe }), ..self }
+    }
+
     /// The file's name, without its folder.
     pub fn name(&self) -> &str {
         &self.name
@@ -66,6 +75,28 @@ impl Source {
             Box::new(whole)
         };
         Ok((reader, account))
+    }
+}
+
+/// How long the end of a pipe is waited upon for the reason of it.
+const MOMENT: Duration = Duration::from_millis(20);
+
+struct Stoppable {
+    inner: Box<dyn Read + Send>,
+    stop: Arc<AtomicBool>,
+    pipe: bool,
+}
+
+impl Read for Stoppable {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        if read == 0 && self.pipe && !buffer.is_empty() {
+            std::thread::sleep(MOMENT);
+        }
+        if self.stop.load(Ordering::Acquire) {
+            return Err(io::Error::other("it was interrupted"));
+        }
+        Ok(read)
     }
 }
 

@@ -5,6 +5,8 @@
 //! that is stored as JSON (`remarks`, `extra`, `reasons`) is put in as it is stored. What is
 //! written here is hashed for each record that is appended, so nothing is allocated for a row.
 
+use std::ops::Range;
+
 use arrow::array::{Array, BinaryArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::DataType;
 use base64::Engine as _;
@@ -58,7 +60,7 @@ struct Field<'a> {
 
 /// Where a field's values are, and how they are written.
 enum Values<'a> {
-    Text(&'a StringArray),
+    Text(&'a StringArray, Plain),
     Number(&'a Int64Array),
     /// JSON already.
     Json(&'a StringArray),
@@ -84,14 +86,12 @@ impl<'a> EntryWriter<'a> {
                     let encoding = column(rows, "leverteDataEncoding", DataType::Utf8)?;
                     Values::Stored(column(rows, name, DataType::Binary)?, encoding)
                 }
-                (Kind::Quarantine, "content") => {
-                    Values::Base64(column(rows, name, DataType::Binary)?)
-                }
+                (Kind::Quarantine, "content") => Values::Base64(column(rows, name, DataType::Binary)?),
                 (Kind::Quarantine, "reasons") => Values::Json(column(rows, name, DataType::Utf8)?),
                 (_, "personId" | "performerId" | "sourceId" | "item" | "line") => {
                     Values::Number(column(rows, name, DataType::Int64)?)
                 }
-                _ => Values::Text(column(rows, name, DataType::Utf8)?),
+                _ => Values::Text(column(rows, name, DataType::Utf8)?, Plain::default()),
             };
             let quote = match values {
                 Values::Number(_) | Values::Json(_) => "",
@@ -115,13 +115,7 @@ impl<'a> EntryWriter<'a> {
     /// Writes the entry: `{"log","id","receivedAt","origin","remarks","record"}`.
     ///
     /// `received_at_micros` is microseconds since 1970 in UTC.
-    pub fn write_entry(
-        &mut self,
-        row: usize,
-        id: u64,
-        received_at_micros: i64,
-        out: &mut Vec<u8>,
-    ) {
+    pub fn write_entry(&mut self, row: usize, id: u64, received_at_micros: i64, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.opening);
         push_number(id, out);
         out.extend_from_slice(b",\"receivedAt\":\"");
@@ -161,8 +155,8 @@ impl<'a> EntryWriter<'a> {
     }
 
     /// Writes each field with a comma before it.
-    fn write_fields(&self, row: usize, out: &mut Vec<u8>) {
-        for field in &self.fields {
+    fn write_fields(&mut self, row: usize, out: &mut Vec<u8>) {
+        for field in &mut self.fields {
             field.write(row, out);
         }
         if !self.extra.is_null(row) {
@@ -178,9 +172,9 @@ impl<'a> EntryWriter<'a> {
 
 impl Field<'_> {
     #[inline]
-    fn write(&self, row: usize, out: &mut Vec<u8>) {
+    fn write(&mut self, row: usize, out: &mut Vec<u8>) {
         let null = match &self.values {
-            Values::Text(texts) | Values::Json(texts) => texts.is_null(row),
+            Values::Text(texts, _) | Values::Json(texts) => texts.is_null(row),
             Values::Number(numbers) => numbers.is_null(row),
             Values::Base64(bytes) | Values::Stored(bytes, _) => bytes.is_null(row),
         };
@@ -192,9 +186,14 @@ impl Field<'_> {
             return;
         }
         out.extend_from_slice(&self.key);
-        match &self.values {
-            Values::Text(texts) => {
-                push_escaped(texts.value(row), out);
+        match &mut self.values {
+            Values::Text(texts, plain) => {
+                let text = texts.value(row);
+                if plain.covers(texts, row) {
+                    out.extend_from_slice(text.as_bytes());
+                } else {
+                    push_escaped(text, out);
+                }
                 out.push(b'"');
             }
             Values::Json(texts) => out.extend_from_slice(texts.value(row).as_bytes()),
@@ -219,6 +218,41 @@ impl Field<'_> {
                 }
                 out.push(b'"');
             }
+        }
+    }
+}
+
+/// Some rows of a column, looked through at once for characters that need an escape: rows are
+/// mostly written one after the other, and short texts are too short for vector instructions.
+#[derive(Default)]
+struct Plain {
+    rows: Range<usize>,
+    plain: bool,
+}
+
+impl Plain {
+    const ROWS: usize = 64;
+    const BYTES: usize = 64 << 10;
+
+    /// Whether this row's text needs no escape for sure.
+    #[inline]
+    fn covers(&mut self, texts: &StringArray, row: usize) -> bool {
+        if !self.rows.contains(&row) {
+            self.look(texts, row);
+        }
+        self.plain
+    }
+
+    fn look(&mut self, texts: &StringArray, row: usize) {
+        let last = (row + Self::ROWS).min(texts.len());
+        let offset = |row: usize| texts.value_offsets().get(row).map_or(0, |&at| at as usize);
+        let bytes = texts.value_data().get(offset(row)..offset(last)).unwrap_or_default();
+        if bytes.len() <= Self::BYTES {
+            self.rows = row..last;
+            self.plain = is_plain(bytes);
+        } else {
+            self.rows = row..row + 1; // long texts are looked at one by one
+            self.plain = false;
         }
     }
 }
@@ -288,21 +322,10 @@ fn push_escaped(text: &str, out: &mut Vec<u8>) {
     }
 }
 
-/// Whether no character of a JSON string needs an escape.
-///
-/// No early exit within a block: it compiles to a few vector instructions, and nearly every text
-/// is plain.
-#[inline]
+/// Whether no character of a JSON string needs an escape. There is no early exit, so that it
+/// compiles to vector instructions: nearly every text is plain.
 fn is_plain(bytes: &[u8]) -> bool {
-    const BLOCK: usize = 16;
-    fn plain_block(block: &[u8; BLOCK]) -> bool {
-        block.iter().fold(true, |plain, &byte| plain & is_plain_byte(byte))
-    }
-    let Some(last) = bytes.last_chunk::<BLOCK>() else {
-        return bytes.iter().fold(true, |plain, &byte| plain & is_plain_byte(byte));
-    };
-    let (blocks, _) = bytes.as_chunks::<BLOCK>();
-    blocks.iter().all(plain_block) && plain_block(last)
+    bytes.iter().fold(true, |plain, &byte| plain & is_plain_byte(byte))
 }
 
 #[inline]
@@ -347,5 +370,4 @@ fn push_base64(bytes: &[u8], out: &mut Vec<u8>) {
 }
 
 #[cfg(test)]
-#[path = "canonical_tests.rs"]
 mod tests;

@@ -1,10 +1,9 @@
 //! A revision CSV: the reader finds where records end, the workers parse slabs of them.
 
 use std::io::Read;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use sporlog_record::revision::{Header, Splitter, parse_slab};
-use sporlog_record::{Finding, Position, Severity};
+use sporlog_record::revision::{Header, Splitter, file_remarks, parse_slab};
 
 use super::{Context, Judged, PART_BYTES, Receiver, RefusedRecord, Summary, run};
 use crate::error::Result;
@@ -23,6 +22,9 @@ pub(super) fn deliver(context: &Context<'_>, mut reader: impl Read, receiver: &d
     let header_bytes = buffer[..header.body()].to_vec();
     let mut splitter = Splitter::new(&header, &options.rules);
     let unquoted = AtomicBool::new(header.unquoted());
+    let blank_lines = AtomicU64::new(0);
+    // Buffers go back to the reader: a fresh one of this size costs more to get than to fill.
+    let (returned, spare) = crossbeam_channel::unbounded::<Vec<u8>>();
 
     let read = |hand_on: &mut dyn FnMut(Slab) -> bool| {
         buffer.drain(..header.body());
@@ -40,7 +42,7 @@ pub(super) fn deliver(context: &Context<'_>, mut reader: impl Read, receiver: &d
             let cut = splitter.split(fresh)?;
             if cut.end > 0 {
                 let end = seen + cut.end;
-                let mut rest = Vec::with_capacity(PART_BYTES);
+                let mut rest = spare.try_recv().unwrap_or_else(|_| Vec::with_capacity(PART_BYTES));
                 rest.extend_from_slice(&buffer[end..]);
                 buffer.truncate(end);
                 let bytes = std::mem::replace(&mut buffer, rest);
@@ -57,6 +59,10 @@ pub(super) fn deliver(context: &Context<'_>, mut reader: impl Read, receiver: &d
         if parsed.unquoted {
             unquoted.store(true, Ordering::Relaxed);
         }
+        blank_lines.fetch_add(parsed.blank_lines, Ordering::Relaxed);
+        let mut buffer = slab.bytes;
+        buffer.clear();
+        let _ = returned.send(buffer);
         let refused = parsed.refused.into_iter().map(|row| RefusedRecord {
             line: row.line,
             content: row.bytes,
@@ -72,15 +78,7 @@ pub(super) fn deliver(context: &Context<'_>, mut reader: impl Read, receiver: &d
     };
     let mut summary = run(options.workers, receiver, &header_bytes, read, judge)?;
     summary.file_remarks = header.remarks().to_vec();
-    if unquoted.into_inner() {
-        summary.file_remarks.push(Finding {
-            severity: Severity::Remark,
-            field: "".into(),
-            rule: "quotes",
-            text: "texts without quotes: all texts should stand in double quotes".into(),
-            position: Position { line: 1, column: 1 },
-        });
-    }
+    summary.file_remarks.extend(file_remarks(unquoted.into_inner(), blank_lines.into_inner()));
     summary.header = header_bytes;
     Ok(summary)
 }

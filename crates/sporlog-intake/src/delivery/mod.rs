@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::source::Source;
 
 /// Bytes of a part.
-const PART_BYTES: usize = 16 << 20;
+const PART_BYTES: usize = 20 << 20;
 
 /// A record that is refused alone.
 #[derive(Debug, Clone, PartialEq, Eq)]

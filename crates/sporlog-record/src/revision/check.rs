@@ -38,11 +38,7 @@ const REMARKS: [Remark; 6] = [
         text: "the check digit of this CVR number does not match",
     },
     Remark { column: KALDER_IT_SYSTEM_INSTANS, rule: "uuid", text: "this is not a UUID" },
-    Remark {
-        column: KALDER_IP,
-        rule: "ip",
-        text: "this is neither an IPv4 or IPv6 address nor an integer",
-    },
+    Remark { column: KALDER_IP, rule: "ip", text: "this is neither an IPv4 or IPv6 address nor an integer" },
     Remark {
         column: BORGER_ID,
         rule: "cpr",
@@ -69,9 +65,8 @@ impl RemarkSet {
 
     /// As the column `remarks` holds them: a JSON array, or nothing.
     pub(super) fn json(self) -> Option<&'static str> {
-        static TEXTS: LazyLock<Vec<String>> = LazyLock::new(|| {
-            (0..1 << REMARKS.len()).map(|bits| RemarkSet(bits).build_json()).collect()
-        });
+        static TEXTS: LazyLock<Vec<String>> =
+            LazyLock::new(|| (0..1 << REMARKS.len()).map(|bits| RemarkSet(bits).build_json()).collect());
         if self.0 == 0 { None } else { TEXTS.get(usize::from(self.0)).map(String::as_str) }
     }
 
@@ -112,8 +107,9 @@ pub(super) struct Verdict {
 pub(super) struct Judge<'a> {
     header: &'a Header,
     now: i64,
-    /// The last values found to be in order: they seldom change from one row to the next.
+    /// The last values found to be in order: these seldom change from one row to the next.
     organisation: Vec<u8>,
+    system: Vec<u8>,
     address: Vec<u8>,
 }
 
@@ -123,6 +119,7 @@ impl<'a> Judge<'a> {
             header,
             now: rules.now.and_utc().timestamp_micros(),
             organisation: Vec::new(),
+            system: Vec::new(),
             address: Vec::new(),
         }
     }
@@ -130,11 +127,7 @@ impl<'a> Judge<'a> {
     /// Judges the row that begins on `line`; `field` gives the text of a column by its number in
     /// the file.
     #[inline]
-    pub(super) fn judge<'t>(
-        &mut self,
-        line: u64,
-        field: impl Fn(usize) -> Cow<'t, str>,
-    ) -> Verdict {
+    pub(super) fn judge<'t>(&mut self, line: u64, field: impl Fn(usize) -> Cow<'t, str>) -> Verdict {
         let header = self.header;
         let places = header.places();
         let value = |column: usize| places[column].map(&field).unwrap_or_default();
@@ -174,14 +167,20 @@ impl<'a> Judge<'a> {
                 None
             }
         };
-        for (column, remark) in
-            [(BRUGER_ID, USER_NO_UUID), (KALDER_IT_SYSTEM_INSTANS, SYSTEM_NO_UUID)]
-        {
-            let text = value(column);
-            if text.is_empty() {
-                refuse(column, "required", required());
-            } else if !is_uuid(text.as_bytes()) {
-                remarks |= remark;
+        let user = value(BRUGER_ID);
+        if user.is_empty() {
+            refuse(BRUGER_ID, "required", required());
+        } else if !is_uuid(user.as_bytes()) {
+            remarks |= USER_NO_UUID;
+        }
+        let system = value(KALDER_IT_SYSTEM_INSTANS);
+        if system.is_empty() {
+            refuse(KALDER_IT_SYSTEM_INSTANS, "required", required());
+        } else if system.as_bytes() != self.system {
+            if is_uuid(system.as_bytes()) {
+                remember(&mut self.system, &system);
+            } else {
+                remarks |= SYSTEM_NO_UUID;
             }
         }
         let organisation = value(KALDER_ORGANISATION);
@@ -192,8 +191,7 @@ impl<'a> Judge<'a> {
                 let text = "a CVR number of exactly 8 digits is expected".to_owned();
                 refuse(KALDER_ORGANISATION, "digits", text);
             } else if cvr::is_valid(&organisation) {
-                self.organisation.clear();
-                self.organisation.extend_from_slice(organisation.as_bytes());
+                remember(&mut self.organisation, &organisation);
             } else {
                 remarks |= CVR_CHECK_DIGIT;
             }
@@ -201,8 +199,7 @@ impl<'a> Judge<'a> {
         let address = value(KALDER_IP);
         if !address.is_empty() && address.as_bytes() != self.address {
             if is_ip_or_integer(&address) {
-                self.address.clear();
-                self.address.extend_from_slice(address.as_bytes());
+                remember(&mut self.address, &address);
             } else {
                 remarks |= NO_IP;
             }
@@ -213,6 +210,11 @@ impl<'a> Judge<'a> {
         }
         Verdict { occurred_at, remarks: RemarkSet(remarks), errors }
     }
+}
+
+fn remember(known: &mut Vec<u8>, value: &str) {
+    known.clear();
+    known.extend_from_slice(value.as_bytes());
 }
 
 fn position(header: &Header, column: usize, line: u64) -> Position {

@@ -209,7 +209,7 @@ impl Header {
             self.remarks.push(Finding {
                 severity: Severity::Remark,
                 field: "".into(),
-                rule: "unknown",
+                rule: "unknown-column",
                 text: format!("columns that the specification does not know are kept: {list}").into(),
                 position: Position { column: *first as u64 + 1, ..position },
             });
@@ -223,7 +223,8 @@ fn separator(configured: char) -> Result<u8, FileRefusal> {
     match u8::try_from(configured) {
         Ok(byte) if byte.is_ascii() && !matches!(byte, b'"' | b'\r' | b'\n' | 0) => Ok(byte),
         _ => {
-            let text = format!("{configured:?} cannot be a separator: set separator to a comma or a semicolon");
+            let text =
+                format!("{configured:?} cannot be a separator: set separator to a comma or a semicolon");
             Err(refuse("separator", START, text))
         }
     }
@@ -244,12 +245,7 @@ fn record_end(bytes: &[u8], at: usize) -> (usize, bool) {
 }
 
 /// The header's text; `whole` is false if its end lies beyond the bytes at hand.
-fn decode(
-    raw: &[u8],
-    encoding: Encoding,
-    position: Position,
-    whole: bool,
-) -> Result<String, FileRefusal> {
+fn decode(raw: &[u8], encoding: Encoding, position: Position, whole: bool) -> Result<String, FileRefusal> {
     if memchr::memchr(0, raw).is_some() {
         let text = "the header holds NUL bytes: the file is in UTF-16, or is no text; \
                     deliver it as CSV in UTF-8";
@@ -283,9 +279,7 @@ fn check_separator(text: &str, separator: u8, position: Position) -> Result<(), 
             "the file has commas between its columns, and a semicolon is expected from this \
              supplier: deliver it with semicolons, or have separator = \",\" set"
         }
-        _ if found(b'\t') => {
-            "the file has tabs between its columns: deliver it with commas"
-        }
+        _ if found(b'\t') => "the file has tabs between its columns: deliver it with commas",
         _ => return Ok(()),
     };
     Err(refuse("separator", position, text))
@@ -315,8 +309,7 @@ fn shown(name: &str) -> String {
 mod tests {
     use super::*;
 
-    const HEADER: &str =
-        "\"TransaktionsId\",\"TransaktionsTid\",\"BrugerId\",\"KalderOrganisation\",\"KalderItSystemInstans\"";
+    const HEADER: &str = "\"TransaktionsId\",\"TransaktionsTid\",\"BrugerId\",\"KalderOrganisation\",\"KalderItSystemInstans\"";
 
     fn parse(text: impl AsRef<[u8]>) -> Result<Header, Finding> {
         Header::parse(text.as_ref(), &Rules::default()).map_err(|refusal| {
@@ -344,7 +337,9 @@ mod tests {
         assert_eq!(header.places()[..], expected[..]);
         assert!(header.remarks().is_empty());
         assert!(header.unquoted());
-        assert!(parse("TRANSAKTIONSID,transaktionstid,BRUGER|D,kalderorganisation,Kalder1tSystemInstans").is_ok());
+        assert!(
+            parse("TRANSAKTIONSID,transaktionstid,BRUGER|D,kalderorganisation,Kalder1tSystemInstans").is_ok()
+        );
     }
 
     #[test]
@@ -375,7 +370,11 @@ mod tests {
     fn files_that_are_no_such_csv() {
         refused("", "empty", "empty");
         refused("\u{feff}\r\n\n", "empty", "empty");
-        refused(HEADER.replace(',', ";"), "separator", "semicolons between its columns, and a comma is expected");
+        refused(
+            HEADER.replace(',', ";"),
+            "separator",
+            "semicolons between its columns, and a comma is expected",
+        );
         refused(HEADER.replace(',', "\t"), "separator", "tabs");
         refused(b"\xff\xfe\"\0T\0", "encoding", "UTF-16");
         refused(HEADER.replace("Id", "I\0d"), "nul", "NUL");
@@ -392,7 +391,11 @@ mod tests {
 
     #[test]
     fn columns_that_are_missing_double_or_too_many() {
-        refused("BrugerId,TransaktionsId\n", "required", "TransaktionsTid, KalderOrganisation, KalderItSystemInstans");
+        refused(
+            "BrugerId,TransaktionsId\n",
+            "required",
+            "TransaktionsTid, KalderOrganisation, KalderItSystemInstans",
+        );
         refused(format!("{HEADER},Transaktionsld"), "duplicate", "'Transaktionsld' is there twice");
         refused(format!("{HEADER},Region,region"), "duplicate", "'region'");
         let many: Vec<String> = (0..100_000).map(|n| format!("\"c{n}\"")).collect();

@@ -24,18 +24,8 @@ impl FileRefusal {
 pub(super) const START: Position = Position { line: 1, column: 1 };
 
 /// An error about the file, not about one field.
-pub(super) fn error(
-    rule: &'static str,
-    position: Position,
-    text: impl Into<Cow<'static, str>>,
-) -> Finding {
-    Finding {
-        severity: Severity::Error,
-        field: Cow::Borrowed(""),
-        rule,
-        text: text.into(),
-        position,
-    }
+pub(super) fn error(rule: &'static str, position: Position, text: impl Into<Cow<'static, str>>) -> Finding {
+    Finding { severity: Severity::Error, field: Cow::Borrowed(""), rule, text: text.into(), position }
 }
 
 /// A refusal for one reason.

@@ -100,18 +100,19 @@ pub(super) fn scan_record(
                 }
                 from = quote + 2;
             };
-            cells.push(Cell::new(start, close, from != start));
             at = close + 1;
-            match bytes.get(at) {
-                Some(&byte) if byte == separator => at += 1,
-                Some(b'\n') => return Ok(End { text: at, next: at + 1 }),
-                None => return Ok(End { text: at, next: at }),
-                Some(b'\r') => match bytes.get(at + 1) {
-                    Some(b'\n') => return Ok(End { text: at, next: at + 2 }),
-                    None => return Ok(End { text: at, next: at + 1 }),
-                    Some(_) => return Err((Broken::TextAfterQuote, field)),
-                },
-                Some(_) => return Err((Broken::TextAfterQuote, field)),
+            let next = match (bytes.get(at), bytes.get(at + 1)) {
+                (Some(&byte), _) if byte == separator => None,
+                (Some(b'\n'), _) => Some(at + 1),
+                (Some(b'\r'), Some(b'\n')) => Some(at + 2),
+                (Some(b'\r'), None) => Some(at + 1),
+                (None, _) => Some(at),
+                _ => return Err((Broken::TextAfterQuote, field)),
+            };
+            cells.push(Cell::new(start, close, from != start));
+            match next {
+                Some(next) => return Ok(End { text: at, next }),
+                None => at += 1,
             }
         } else {
             let rest = bytes.get(at..).unwrap_or_default();
@@ -212,9 +213,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_accepted_is_read_as_the_csv_crate_reads_it(text in "[ab,\"\n\r;]{0,40}") {
-            // A lone CR ends a record for the csv crate, and is text for us.
-            prop_assume!(!text.replace("\r\n", "").contains('\r'));
+        fn what_is_accepted_is_read_as_the_csv_crate_reads_it(text in "[ab,\"\n|;]{0,40}") {
+            let text = text.replace('|', "\r\n"); // a CR alone ends a record for the csv crate
             if let Ok(records) = scan(&text) {
                 let mut reader = csv::ReaderBuilder::new()
                     .has_headers(false).flexible(true).from_reader(text.as_bytes());

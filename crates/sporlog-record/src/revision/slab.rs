@@ -89,6 +89,7 @@ struct Parser<'a> {
     collect: bool,
     /// Where the next record begins.
     at: usize,
+    /// The line on which the chunk begins.
     line: u64,
     first_line: u64,
     /// The columns that want quotes.
@@ -109,13 +110,7 @@ struct Row {
 }
 
 impl<'a> Parser<'a> {
-    fn new(
-        header: &'a Header,
-        rules: &'a Rules,
-        bytes: &'a [u8],
-        first_line: u64,
-        collect: bool,
-    ) -> Self {
+    fn new(header: &'a Header, rules: &'a Rules, bytes: &'a [u8], first_line: u64, collect: bool) -> Self {
         let mut texts = vec![true; header.width()];
         for place in NO_TEXTS.iter().filter_map(|column| header.places()[*column]) {
             if let Some(text) = texts.get_mut(place) {
@@ -155,6 +150,7 @@ impl<'a> Parser<'a> {
                     return Err(FileRefusal { findings: self.misfits });
                 }
             };
+            self.number_lines(base);
             let chunk = Chunk { text, base, cells: &self.cells };
             let nul = memchr::memchr(0, text.as_bytes()).is_some();
             let width = self.header.width();
@@ -193,8 +189,8 @@ impl<'a> Parser<'a> {
                 }
             }
             records += self.rows.len() as u64;
-            let columns = columns
-                .get_or_insert_with(|| Columns::new(self.header, origin, self.bytes.len(), &chunk));
+            let columns =
+                columns.get_or_insert_with(|| Columns::new(self.header, origin, self.bytes.len(), &chunk));
             if !columns.append(&chunk, &self.accepted) {
                 return Err(refusal::slab_too_large(self.first_line));
             }
@@ -226,48 +222,69 @@ impl<'a> Parser<'a> {
         self.cells.clear();
         let base = self.at;
         let width = self.header.width();
-        while self.at < self.bytes.len()
-            && self.rows.len() < CHUNK_ROWS
-            && self.at - base < CHUNK_BYTES
-        {
+        while self.at < self.bytes.len() && self.rows.len() < CHUNK_ROWS && self.at - base < CHUNK_BYTES {
             let start = self.at;
             if let Some(next) = blank_line(self.bytes, start) {
                 self.at = next;
-                self.line += 1;
                 self.blank_lines += 1;
                 continue;
             }
             let before = self.cells.len();
             let (texts, unquoted) = (&self.texts, &mut self.unquoted);
             let no_quotes = |place: usize| *unquoted |= texts.get(place).copied().unwrap_or(false);
-            let scanned =
-                scan_record(self.bytes, start, self.header.separator(), &mut self.cells, no_quotes);
+            let scanned = scan_record(self.bytes, start, self.header.separator(), &mut self.cells, no_quotes);
             let end = match scanned {
                 Ok(end) => end,
                 Err((broken, field)) => {
                     self.chunk_text(base)?; // what is wrong before it comes first
                     let column = (self.cells.len() - before) as u64 + 1;
-                    return Err(refusal::quotes(broken, self.bytes, start, field, self.line, column));
+                    let line = self.line_of(base, start);
+                    return Err(refusal::quotes(broken, self.bytes, start, field, line, column));
                 }
             };
             if end.text - start > self.rules.max_record_bytes && self.is_too_large(start, end) {
                 self.chunk_text(base)?;
-                return Err(refusal::record_too_large(self.line, self.rules.max_record_bytes));
+                let line = self.line_of(base, start);
+                return Err(refusal::record_too_large(line, self.rules.max_record_bytes));
             }
             let found = self.cells.len() - before;
             if found == width {
-                self.rows.push(Row { start, end: end.text, line: self.line });
+                self.rows.push(Row { start, end: end.text, line: 0 });
             } else {
                 self.cells.truncate(before);
                 if self.misfits.len() < MISFITS_NAMED {
                     let cut_off = found < width && end.next == self.bytes.len() && !self.ends_line();
-                    self.misfits.push(refusal::misfit(self.line, found, width, cut_off));
+                    let line = self.line_of(base, start);
+                    self.misfits.push(refusal::misfit(line, found, width, cut_off));
                 }
             }
-            self.line += count_lines(self.bytes.get(start..end.next).unwrap_or_default());
             self.at = end.next;
         }
         Ok(())
+    }
+
+    /// The line that this byte of the chunk that begins at `base` is on.
+    fn line_of(&self, base: usize, at: usize) -> u64 {
+        self.line + count_lines(self.bytes.get(base..at).unwrap_or_default())
+    }
+
+    /// Gives the rows of the chunk that begins at `base` their lines, and goes on to the next.
+    fn number_lines(&mut self, base: usize) {
+        let next = self.line_of(base, self.at);
+        let chunk = self.bytes.get(base..self.at).unwrap_or_default();
+        if chunk.ends_with(b"\n") && next - self.line == self.rows.len() as u64 {
+            // As nearly always: no text has a line end in it, and no line is blank.
+            for (row, line) in self.rows.iter_mut().zip(self.line..) {
+                row.line = line;
+            }
+        } else {
+            let (mut line, mut at) = (self.line, base);
+            for row in &mut self.rows {
+                line += count_lines(self.bytes.get(at..row.start).unwrap_or_default());
+                (row.line, at) = (line, row.start);
+            }
+        }
+        self.line = next;
     }
 
     /// Whether a record is too large as delivered, which for ISO 8859-1 is a byte a character.
@@ -291,22 +308,21 @@ impl<'a> Parser<'a> {
             };
             let at = base + valid;
             let rest = bytes.get(at..).unwrap_or_default();
-            refusal::not_utf8(self.locate(at), rest)
+            refusal::not_utf8(self.locate(base, at), rest)
         })
     }
 
     /// The row and column that a byte of the chunk is in.
-    fn locate(&self, at: usize) -> Position {
+    fn locate(&self, base: usize, at: usize) -> Position {
         let row = self.rows.iter().enumerate().rfind(|(_, row)| row.start <= at);
         let Some((number, row)) = row.filter(|(_, row)| at < row.end) else {
-            // In a row that is refused for its width as well.
-            let line = self.misfits.last().map_or(self.line, |finding| finding.position.line);
-            return Position { line, column: 1 };
+            // It is in a row that is refused for its width as well.
+            return Position { line: self.line_of(base, at), column: 1 };
         };
         let width = self.header.width();
         let cells = self.cells.get(number * width..(number + 1) * width).unwrap_or_default();
         let column = cells.iter().position(|cell| at < cell.end()).unwrap_or_default();
-        Position { line: row.line, column: column as u64 + 1 }
+        Position { line: self.line_of(base, row.start), column: column as u64 + 1 }
     }
 }
 
@@ -331,9 +347,7 @@ pub(super) fn explain_open_quote(header: &Header, rest: &[u8], line: u64) -> Fil
     let mut cells = Vec::new();
     let rest = rest.get(..Cell::MAX_BYTES).unwrap_or(rest);
     match scan_record(rest, 0, header.separator(), &mut cells, |_| ()) {
-        Err((broken, field)) => {
-            refusal::quotes(broken, rest, 0, field, line, cells.len() as u64 + 1)
-        }
+        Err((broken, field)) => refusal::quotes(broken, rest, 0, field, line, cells.len() as u64 + 1),
         // An odd number of quotes cannot be scanned, so this is for a `rest` that is not the rest.
         Ok(_) => refusal::open_quote(line),
     }

@@ -7,9 +7,9 @@
 
 use memchr::{memchr_iter, memrchr2};
 
+use super::header::Header;
 use super::refusal::{self, FileRefusal};
 use super::scan::count_lines;
-use super::header::Header;
 use super::slab;
 use crate::Rules;
 
@@ -62,8 +62,9 @@ impl Splitter {
     /// Takes the file's next bytes and says where the last record that ends in them ends.
     ///
     /// Refused are a record that outgrows `max_record_bytes` before it ends, so that no caller
-    /// need ever keep more, and a file that outgrows `max_file_bytes`.
+    /// need ever keep more than that and a buffer, and a file that outgrows `max_file_bytes`.
     pub fn split(&mut self, bytes: &[u8]) -> Result<Cut, FileRefusal> {
+        self.check_pending()?;
         let mut lines = 0;
         let mut quotes = 0;
         for block in bytes.chunks(BLOCK) {
@@ -87,10 +88,18 @@ impl Splitter {
         if self.bytes > self.max_file_bytes {
             return Err(refusal::file_too_large(self.max_file_bytes));
         }
-        if self.pending > self.max_record_bytes {
-            return Err(refusal::record_too_large(self.record_line, self.max_record_bytes));
+        if end == 0 {
+            self.check_pending()?; // else what comes before it is parsed first, and judged first
         }
         Ok(cut)
+    }
+
+    fn check_pending(&self) -> Result<(), FileRefusal> {
+        let line_end = b"\r\n".len(); // which is not the record's
+        if self.pending > self.max_record_bytes.saturating_add(line_end) {
+            return Err(refusal::record_too_large(self.record_line, self.max_record_bytes));
+        }
+        Ok(())
     }
 
     /// Ends the file: `rest` is what no [`Cut`] has taken. Gives the line on which it begins.
@@ -99,6 +108,7 @@ impl Splitter {
     /// means that the file was cut off in the middle of a record, or that a quote was lost: the
     /// file is refused.
     pub fn finish(&self, header: &Header, rest: &[u8]) -> Result<u64, FileRefusal> {
+        self.check_pending()?;
         if self.quoted {
             return Err(slab::explain_open_quote(header, rest, self.record_line));
         }

@@ -22,11 +22,7 @@ pub fn write_csv_header(out: &mut Vec<u8>) {
 /// Writes some rows of a batch that has the revision log's columns, among others perhaps.
 ///
 /// Rows past the batch's end are none.
-pub fn write_csv_rows(
-    batch: &RecordBatch,
-    rows: Range<usize>,
-    out: &mut Vec<u8>,
-) -> Result<(), ColumnError> {
+pub fn write_csv_rows(batch: &RecordBatch, rows: Range<usize>, out: &mut Vec<u8>) -> Result<(), ColumnError> {
     let rows = rows.start.min(batch.num_rows())..rows.end.min(batch.num_rows());
     let mut columns = Vec::with_capacity(REVISION_COLUMNS.len());
     for name in REVISION_COLUMNS {

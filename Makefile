@@ -1,0 +1,37 @@
+# Sporlog's commands. `make demo` and `make test` share one build profile (dev, without debug
+# information) and one target folder outside the checkout, so that the second of them is quick.
+
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/sporlog-target
+export CARGO_TERM_COLOR ?= auto
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint release bench fuzz
+
+help: ## What there is to make
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: ## Build, take in sample data of all kinds, and show what Sporlog does with it
+	scripts/need cargo cc cmake
+	scripts/demo
+
+test: ## Install what the tests need, and run them all
+	scripts/need cargo cc cmake go python3 venv
+	cargo test --workspace --locked
+	tests/outside/run
+
+lint: ## Formatting, clippy, licences and sources of dependencies
+	scripts/need cargo cc cmake python3
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	scripts/deny
+
+release: ## Build the optimised program and the measuring tool
+	scripts/need cargo cc cmake
+	cargo build --release --locked --workspace --examples --bins
+
+bench: release ## Measure against DuckDB and PostgreSQL, in the same run
+	scripts/need python3 venv
+	bench/run
+
+fuzz: ## Fuzz each parser for a minute (SECONDS_EACH=600 for ten)
+	scripts/fuzz
