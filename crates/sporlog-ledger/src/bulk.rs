@@ -17,7 +17,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use arrow::array::RecordBatch;
-use bytes::Bytes;
 use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload};
 use parquet::arrow::arrow_writer::ArrowColumnChunk;
 use tokio::runtime::Handle;
@@ -30,9 +29,9 @@ use crate::keys::Commitment;
 use crate::log::Shared;
 use crate::seal::Sealer;
 use crate::sequencer::{Command, Outcome, Writer, new_file, write_index};
+use crate::spool::TileSpool;
 use crate::storage::Storage;
 use crate::table::DataFile;
-use crate::tlog::tlog_name;
 use crate::tree::Tree;
 use tlog_tiles::tlog::Hash;
 
@@ -41,8 +40,6 @@ const FILE_ROWS: u64 = 1 << 20;
 const FILE_BYTES: u64 = 512 << 20;
 /// Row groups that may wait for the assembler.
 const WAITING_GROUPS: usize = 1;
-/// Tiles that are written together.
-const TILES: usize = 256;
 /// Bytes of a part of a multipart upload; a bucket takes no smaller ones.
 const PART: usize = 8 << 20;
 
@@ -59,8 +56,8 @@ pub(crate) struct BulkGrant {
 pub(crate) struct BulkResult {
     pub files: Vec<DataFile>,
     pub tree: Tree,
-    /// The names of the tiles that have been written.
-    pub tiles: Vec<String>,
+    /// The tiles that have become full.
+    pub tiles: TileSpool,
     pub positions: Vec<(String, i64)>,
     pub received_at: i64,
 }
@@ -120,8 +117,7 @@ impl Writer {
         let assembler = Assembler {
             runtime: Handle::current(),
             shared,
-            done: Assembled { tree, files: Vec::new(), tiles: Vec::new() },
-            waiting_tiles: Vec::new(),
+            done: Assembled { tree, files: Vec::new(), tiles: TileSpool::default() },
             open: None,
             received_at,
         };
@@ -147,12 +143,16 @@ impl Bulk {
         BulkPusher { pushing: self.pushing.clone(), groups: self.groups.clone() }
     }
 
-    /// Gives up, and waits until what was written is gone again.
-    pub async fn abort(self) {
+    /// Gives up, and waits until what was written is gone again. Gives the failure that made a
+    /// push fail, if it was not one of the rows pushed, such as a full disk.
+    pub async fn abort(self) -> Option<Error> {
         let Bulk { pushing, groups, assembler, .. } = self;
         pushing.fail();
         drop((pushing, groups));
-        let _ = tokio::task::spawn_blocking(move || assembler.join()).await;
+        match tokio::task::spawn_blocking(move || assembler.join()).await {
+            Ok(Ok(Err(error))) if !matches!(error, Error::Failed { .. }) => Some(error),
+            _ => None,
+        }
     }
 
     /// Commits all that has been pushed, with the source's `positions`. All pushers must be gone.
@@ -238,7 +238,7 @@ type Groups = crossbeam_channel::Receiver<(u64, Option<Group>)>;
 struct Assembled {
     files: Vec<DataFile>,
     tree: Tree,
-    tiles: Vec<String>,
+    tiles: TileSpool,
 }
 
 struct OpenFile {
@@ -251,7 +251,6 @@ struct Assembler {
     runtime: Handle,
     shared: Arc<Shared>,
     done: Assembled,
-    waiting_tiles: Vec<(String, Bytes)>,
     open: Option<OpenFile>,
     received_at: i64,
 }
@@ -287,18 +286,13 @@ impl Assembler {
                 });
             }
         }
-        self.close_file()?;
-        self.write_tiles()
+        self.close_file()
     }
 
     fn append(&mut self, group: Group) -> Result<()> {
-        for (entry, leaf) in &group.entries {
-            let waiting = &mut self.waiting_tiles;
-            self.done.tree.push(entry, leaf, &mut |(path, bytes)| waiting.push((tlog_name(&path), bytes)));
-        }
-        if self.waiting_tiles.len() >= TILES {
-            self.write_tiles()?;
-        }
+        let Assembled { tree, tiles, .. } = &mut self.done;
+        group.entries.iter().for_each(|(entry, leaf)| tree.push(entry, leaf, &mut |tile| tiles.push(tile)));
+        tiles.relieve(&self.shared.storage)?;
         let full = |open: &OpenFile| open.file.rows() >= FILE_ROWS || open.writer.size() >= FILE_BYTES;
         if self.open.as_ref().is_some_and(full) {
             self.close_file()?;
@@ -333,12 +327,6 @@ impl Assembler {
         }
         self.done.files.push(file);
         Ok(())
-    }
-
-    fn write_tiles(&mut self) -> Result<()> {
-        let tiles = std::mem::take(&mut self.waiting_tiles);
-        self.done.tiles.extend(tiles.iter().map(|(name, _)| name.clone()));
-        self.runtime.block_on(self.shared.storage.put_many(tiles))
     }
 }
 

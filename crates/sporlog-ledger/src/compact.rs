@@ -19,7 +19,7 @@ use crate::keyindex::{self, Posting};
 use crate::log::Shared;
 use crate::scan;
 use crate::sequencer::{Command, Writer, new_file, write_index};
-use crate::table::{DataFile, INDEX, Sha, TABLE};
+use crate::table::{DataFile, INDEX, Positions, TABLE, TableState};
 
 /// A merged file is not made larger than this.
 const MERGED_ROWS: u64 = 1 << 20;
@@ -75,10 +75,24 @@ impl Writer {
             done.merged += merged;
             done.into += 1;
         }
-        let files = delta_checkpoint(shared).await?;
-        self.tell(Command::DeltaCheckpoint(files)).await;
-        done.cleaned = remove_left_overs(shared, grace).await?;
+        self.delta_checkpoint(shared.checkpointing.clone()).await?;
+        let left = LeftOvers::find(shared, grace, None).await?;
+        done.cleaned = self.ask(|answer| Command::CleanUp(left, answer)).await?;
         Ok(done)
+    }
+
+    /// Writes a Delta checkpoint, which is signed for with the next note on the table. In turns,
+    /// so that the one that is told of last is the one that was written last.
+    pub(crate) async fn delta_checkpoint(&self, turn: Arc<tokio::sync::Mutex<()>>) -> Result<()> {
+        let _turn = turn.lock().await;
+        let shared = &self.log().shared;
+        let mut files = Vec::new();
+        for name in shared.table.checkpoint().await? {
+            let bytes = shared.storage.get(&name).await?;
+            files.push((name, Sha256::digest(&bytes).into()));
+        }
+        self.tell(Command::DeltaCheckpoint(files)).await;
+        Ok(())
     }
 
     /// Merges neighbours of about one size, if there are enough of them.
@@ -103,7 +117,8 @@ impl Writer {
         let names = vec![added.name(), added.index_name()];
         let replacement = Replacement { removed, added: vec![added] };
         let replaced = self.ask(|answer| Command::Replace(replacement, answer)).await;
-        if !matches!(replaced, Ok(true)) {
+        // After a failure, it may be in the table all the same.
+        if matches!(replaced, Ok(false)) {
             self.log().shared.storage.remove(names).await?;
         }
         replaced
@@ -122,7 +137,8 @@ impl Writer {
         };
         if !dry_run && !files.is_empty() {
             self.ask(|answer| Command::Expire(files, answer)).await?;
-            remove_left_overs(&self.log().shared, Duration::ZERO).await?;
+            let left = LeftOvers::find(&self.log().shared, Duration::ZERO, Some(month)).await?;
+            self.ask(|answer| Command::CleanUp(left, answer)).await?;
         }
         Ok(expired)
     }
@@ -225,31 +241,51 @@ fn merge_files(runtime: &Handle, shared: &Arc<Shared>, files: &[Arc<DataFile>]) 
     Ok(file)
 }
 
-/// Writes a Delta checkpoint, and gives its files with their digests.
-pub(crate) async fn delta_checkpoint(shared: &Shared) -> Result<Vec<(String, Sha)>> {
-    let mut files = Vec::new();
-    for name in shared.table.checkpoint().await? {
-        let bytes = shared.storage.get(&name).await?;
-        files.push((name, Sha256::digest(&bytes).into()));
+/// Data files and indexes that no version may refer to any more, or that a crash left.
+pub(crate) struct LeftOvers(Vec<String>);
+
+impl LeftOvers {
+    /// Those that were written more than `grace` ago and, if `before` is given, belong to an
+    /// earlier month.
+    async fn find(shared: &Shared, grace: Duration, before: Option<&str>) -> Result<Self> {
+        let oldest_kept = chrono::Utc::now() - grace;
+        let mut left = Vec::new();
+        for folder in [TABLE, INDEX] {
+            for (name, modified) in shared.storage.list_with_times(folder).await? {
+                let month = name.split('/').nth(1).and_then(|part| part.strip_prefix("month="));
+                let wanted = month.is_some_and(|month| before.is_none_or(|before| month < before));
+                if wanted && name.ends_with(".parquet") && modified <= oldest_kept {
+                    left.push(name);
+                }
+            }
+        }
+        Ok(LeftOvers(left))
     }
-    Ok(files)
 }
 
-/// Removes data files and indexes that no version refers to any more, or that a crash left.
-async fn remove_left_overs(shared: &Shared, grace: Duration) -> Result<usize> {
-    let state = shared.state.borrow().clone();
+/// Removes what the newest version does not refer to. It is asked for after the left-overs were
+/// listed, and while this process appends nothing: what was written for a commit has been committed.
+/// For what other processes are writing, there is the grace.
+pub(crate) async fn remove_left_overs(shared: &Shared, left: LeftOvers) -> Result<usize> {
+    let mut state = TableState::clone(&shared.state.borrow());
+    shared.table.catch_up(&mut state, &mut Positions::new()).await?;
     let known: HashSet<String> = state.files.iter().flat_map(|f| [f.name(), f.index_name()]).collect();
-    let oldest_kept = chrono::Utc::now() - grace;
-    let mut left = Vec::new();
-    for folder in [TABLE, INDEX] {
-        for (name, modified) in shared.storage.list_with_times(folder).await? {
-            let data = name.ends_with(".parquet") && !name.contains("/_delta_log/");
-            if data && modified <= oldest_kept && !known.contains(&name) {
-                left.push(name);
+    let LeftOvers(mut names) = left;
+    names.retain(|name| !known.contains(name));
+    let count = names.len();
+    shared.storage.remove(names).await?;
+    Ok(count)
+}
+
+/// Whether these files, and the indexes that belong to them, are stored.
+pub(crate) async fn all_there(shared: &Shared, files: &[DataFile]) -> Result<bool> {
+    for file in files {
+        let index = file.index.map(|_| file.index_name());
+        for name in [Some(file.name()), index].into_iter().flatten() {
+            if !shared.storage.exists(&name).await? {
+                return Ok(false);
             }
         }
     }
-    let count = left.len();
-    shared.storage.remove(left).await?;
-    Ok(count)
+    Ok(true)
 }

@@ -26,7 +26,7 @@ use crate::schema::{ENGINE, table_schema};
 use crate::table::Sha;
 
 /// Rows in a page.
-const PAGE_ROWS: usize = 512;
+const PAGE_ROWS: usize = 1_024;
 /// Bytes in a page, where records are large.
 const PAGE_BYTES: usize = 256 << 10;
 /// Rows in a row group.

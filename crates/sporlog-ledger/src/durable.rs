@@ -66,7 +66,7 @@ impl DurableLocal {
                 }
                 other => other,
             };
-            written.map_err(generic)?;
+            written.map_err(|e| generic(format!("{path}: {e}")))?;
         }
         Ok(())
     }

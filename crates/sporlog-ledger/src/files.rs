@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt};
 use lru::LruCache;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::{ObjectStore, ObjectStoreExt, coalesce_ranges};
 use parquet::arrow::ParquetRecordBatchStreamBuilder;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::arrow::async_reader::AsyncFileReader;
@@ -22,6 +22,9 @@ use crate::storage::Storage;
 const FOOTERS: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 /// The footer is read with one request if it is no larger than this.
 const FOOTER_HINT: usize = 64 << 10;
+
+/// Pages no further apart than this are read together: a local file system would read each alone.
+const NEAR: u64 = 32 << 10;
 
 /// A file that is ready to be read.
 pub(crate) type OpenFile = ParquetRecordBatchStreamBuilder<StoredFile>;
@@ -79,7 +82,8 @@ impl AsyncFileReader for StoredFile {
     }
 
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, ParquetResult<Vec<Bytes>>> {
-        async move { Ok(self.store.get_ranges(&self.path, &ranges).await?) }.boxed()
+        let get = |range| self.store.get_range(&self.path, range);
+        async move { Ok(coalesce_ranges(&ranges, get, NEAR).await?) }.boxed()
     }
 
     fn get_metadata<'a>(

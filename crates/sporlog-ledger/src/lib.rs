@@ -10,11 +10,12 @@
 //! | `sequencer` | the one that appends: the life of a batch from top to bottom |
 //! | `bulk` | any number of rows as one commit, encoded by several threads |
 //! | `seal` | rows get their numbers and are committed to |
+//! | `spool` | tiles that wait for their commit |
 //! | `table` | the Delta table: its files, and how a version is committed |
 //! | `tree`, `tlog` | the Merkle tree's edge; tiles, checkpoints and notes as files |
 //! | `datafile`, `keyindex`, `files` | how Parquet files are laid out, indexed and opened |
 //! | `scan`, `find`, `sql` | records by id, by person or user, by query |
-//! | `prove`, `verify` | for those who do not take our word for it |
+//! | `prove`, `verify`, `rebuild` | for those who do not take our word for it |
 //! | `compact` | housekeeping and retention |
 //! | `storage`, `durable` | disk or bucket |
 #![forbid(unsafe_code)]
@@ -30,10 +31,12 @@ mod keyindex;
 mod keys;
 mod log;
 mod prove;
+mod rebuild;
 mod scan;
 mod schema;
 mod seal;
 mod sequencer;
+mod spool;
 mod sql;
 mod storage;
 mod store;

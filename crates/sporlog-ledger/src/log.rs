@@ -25,6 +25,8 @@ pub(crate) struct Shared {
     /// How far each source has been taken in. The sequencer writes it.
     pub positions: RwLock<Positions>,
     pub files: FileCache,
+    /// Held by whoever writes a Delta checkpoint, until it has told the sequencer.
+    pub checkpointing: Arc<tokio::sync::Mutex<()>>,
     /// Only where the keys are at hand.
     pub keys: Option<Arc<LogKeys>>,
 }

@@ -5,13 +5,16 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{RecordBatch, Scalar, StringArray};
+use arrow::compute::kernels::cmp::eq;
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
+use parquet::arrow::arrow_reader::{
+    ArrowPredicateFn, RowFilter, RowSelection, RowSelectionPolicy, RowSelector,
+};
 
 use crate::error::{Error, Result};
-use crate::files::Pages;
+use crate::files::{OpenFile, Pages};
 use crate::log::{Log, Shared};
 use crate::table::{DataFile, TableState};
 
@@ -26,6 +29,18 @@ impl Log {
     /// [`table_schema`](crate::table_schema). What is appended after the call is not in it.
     pub fn read(&self, after: u64, limit: Option<u64>) -> Batches {
         in_order(self.shared.clone(), self.state(), after, limit)
+    }
+
+    /// Of the `count` ids above `after`, the records whose text `column` is `value`, ascending. Of
+    /// all others, only that column is decoded.
+    pub fn read_where(&self, after: u64, count: u64, column: &'static str, value: &str) -> Batches {
+        let (shared, value) = (self.shared.clone(), StringArray::new_scalar(value));
+        let parts = futures::stream::iter(parts(&self.state(), after, Some(count)));
+        let open = move |(file, selection): (Arc<DataFile>, _)| {
+            let (shared, value) = (shared.clone(), value.clone());
+            async move { select_where(&shared, &file, selection, column, value).await }
+        };
+        parts.then(open).try_flatten().boxed()
     }
 
     /// The record with this id, as a batch of one row.
@@ -50,20 +65,27 @@ pub(crate) fn in_order(
     after: u64,
     limit: Option<u64>,
 ) -> Batches {
-    let end = limit.map_or(u64::MAX, |limit| state.first().max(after.saturating_add(1)).saturating_add(limit));
-    let files: Vec<_> = state.files_after(after).iter().take_while(|f| f.first < end).cloned().collect();
-    let open = move |file: Arc<DataFile>| {
+    let open = move |(file, selection): (Arc<DataFile>, _)| {
         let shared = shared.clone();
-        async move {
-            let skip = after.saturating_add(1).saturating_sub(file.first) as usize;
-            let take = (end.min(file.last + 1) - file.first) as usize - skip;
-            let part = skip > 0 || take < file.rows() as usize;
-            let selection =
-                part.then(|| RowSelection::from(vec![RowSelector::skip(skip), RowSelector::select(take)]));
-            select(&shared, &file, selection, None).await
-        }
+        async move { select(&shared, &file, selection, None).await }
     };
-    futures::stream::iter(files).then(open).try_flatten().boxed()
+    futures::stream::iter(parts(&state, after, limit)).then(open).try_flatten().boxed()
+}
+
+/// The files that hold `limit` ids from above `after` on, and which of their rows those are, if
+/// not all.
+fn parts(state: &TableState, after: u64, limit: Option<u64>) -> Vec<(Arc<DataFile>, Option<RowSelection>)> {
+    let end =
+        limit.map_or(u64::MAX, |limit| state.first().max(after.saturating_add(1)).saturating_add(limit));
+    let part = |file: &Arc<DataFile>| {
+        let skip = (after + 1).saturating_sub(file.first) as usize;
+        let take = (end.min(file.last + 1) - file.first) as usize - skip;
+        let part = skip > 0 || take < file.rows() as usize;
+        let selection =
+            part.then(|| RowSelection::from(vec![RowSelector::skip(skip), RowSelector::select(take)]));
+        (file.clone(), selection)
+    };
+    state.files_after(after).iter().take_while(|f| f.first < end).map(part).collect()
 }
 
 /// These rows of `file`, ascending, counted from 0; of all columns, or of those named.
@@ -92,12 +114,33 @@ pub(crate) async fn select(
     selection: Option<RowSelection>,
     columns: Option<&[&str]>,
 ) -> Result<Batches> {
-    let name = file.name();
-    let mut open = shared.files.open(&shared.storage, &name, Pages::Locations).await?;
+    let mut open = open_at(shared, file, selection).await?;
     if let Some(columns) = columns {
         let mask = ProjectionMask::columns(open.parquet_schema(), columns.iter().copied());
         open = open.with_projection(mask);
     }
+    stream(file, open)
+}
+
+/// Of the selected rows of `file`, those whose text `column` is `value`.
+async fn select_where(
+    shared: &Shared,
+    file: &DataFile,
+    selection: Option<RowSelection>,
+    column: &str,
+    value: Scalar<StringArray>,
+) -> Result<Batches> {
+    let open = open_at(shared, file, selection).await?;
+    let mask = ProjectionMask::columns(open.parquet_schema(), [column]);
+    let wanted = ArrowPredicateFn::new(mask, move |batch| eq(batch.column(0), &value));
+    // Where matches are strewn, the reader would by itself decode everything and filter then.
+    let open = open.with_row_selection_policy(RowSelectionPolicy::Selectors);
+    stream(file, open.with_row_filter(RowFilter::new(vec![Box::new(wanted)])))
+}
+
+/// Opens `file` at the selected rows.
+async fn open_at(shared: &Shared, file: &DataFile, selection: Option<RowSelection>) -> Result<OpenFile> {
+    let mut open = shared.files.open(&shared.storage, &file.name(), Pages::Locations).await?;
     if let Some(selection) = selection {
         // Row groups without a selected row need not be looked at.
         let sizes: Vec<_> = open.metadata().row_groups().iter().map(|g| g.num_rows() as usize).collect();
@@ -117,6 +160,11 @@ pub(crate) async fn select(
         }
         open = open.with_row_groups(groups).with_row_selection(RowSelection::from(kept));
     }
+    Ok(open)
+}
+
+fn stream(file: &DataFile, open: OpenFile) -> Result<Batches> {
+    let name = file.name();
     let stream = open.with_batch_size(BATCH_ROWS).build().map_err(Error::parquet(&name))?;
-    Ok(stream.map_err(move |source| Error::Parquet { file: name.clone(), source }).boxed())
+    Ok(stream.map_err(Error::parquet_stream(&name)).boxed())
 }

@@ -35,6 +35,7 @@ use crate::seal::Sealer;
 use crate::table::{Change, Committed, DataFile, Position, Positions, Sha, TableState};
 use crate::tlog::{Expiry, Publisher};
 use crate::tree::Tree;
+use crate::verify;
 
 /// Requests that may wait before senders have to.
 const QUEUE: usize = 1_024;
@@ -100,6 +101,7 @@ pub(crate) enum Command {
     Replace(compact::Replacement, Answer<bool>),
     Expire(Vec<Arc<DataFile>>, Answer<u64>),
     DeltaCheckpoint(Vec<(String, Sha)>),
+    CleanUp(compact::LeftOvers, Answer<usize>),
     Close(Answer<()>),
 }
 
@@ -175,6 +177,8 @@ struct Sequencer {
     myself: mpsc::WeakSender<Command>,
     /// Why this sequencer no longer appends.
     stopped: Option<String>,
+    /// Whether its last commit may be stored, so that its files have to stay.
+    unsure: bool,
 }
 
 impl Sequencer {
@@ -185,7 +189,7 @@ impl Sequencer {
     ) -> Result<Self> {
         let keys = Log { shared: shared.clone() }.keys()?.clone();
         let sealer = Sealer { log: shared.name.clone(), kind: shared.kind, keys };
-        let (state, tree, publisher) = recover(&shared, &sealer).await?;
+        let (state, tree, publisher) = recover(&shared, &sealer, options).await?;
         let received_at = state.files.last().map_or(0, |f| f.received.1);
         Ok(Sequencer {
             shared,
@@ -201,6 +205,7 @@ impl Sequencer {
             received_at,
             myself,
             stopped: None,
+            unsure: false,
         })
     }
 
@@ -219,11 +224,15 @@ impl Sequencer {
                 Command::Expire(files, answer) => {
                     let _ = answer.send(self.expire(files));
                 }
+                Command::CleanUp(left, answer) => {
+                    let _ = answer.send(self.clean_up(left));
+                }
                 Command::DeltaCheckpoint(files) => {
                     self.publisher.set_delta_checkpoint(files);
                     self.unpublished.get_or_insert_with(Instant::now);
                 }
                 Command::Close(answer) => {
+                    self.wait_for_checkpoint(&mut commands, &mut held);
                     let _ = answer.send(self.publish());
                     return;
                 }
@@ -266,7 +275,7 @@ impl Sequencer {
     /// Appends the waiting requests as one commit, and answers them.
     fn append(&mut self, mut waiting: Vec<Waiting>) {
         loop {
-            let fresh = self.answer_known(waiting);
+            let (mut fresh, mut doubles) = self.answer_known(waiting);
             if fresh.is_empty() {
                 return;
             }
@@ -279,15 +288,19 @@ impl Sequencer {
                         let _ = request.answer.send(Ok(Outcome::Appended(appended)));
                         first = last + 1;
                     }
-                    return;
+                    // Now it is true that theirs are there.
+                    waiting = doubles;
                 }
                 // Somebody else has appended, and we are to take turns: number it anew.
-                Ok(None) => waiting = fresh,
+                Ok(None) => {
+                    fresh.append(&mut doubles);
+                    waiting = fresh;
+                }
                 Err(error) => {
                     let text = error.to_string();
                     let mut error = Some(error);
                     let log = self.shared.name.to_string();
-                    for request in fresh {
+                    for request in fresh.into_iter().chain(doubles) {
                         let again = || Error::Failed { log: log.clone(), reason: text.clone() };
                         let _ = request.answer.send(Err(error.take().unwrap_or_else(again)));
                     }
@@ -297,21 +310,25 @@ impl Sequencer {
         }
     }
 
-    /// Answers requests whose positions have been taken in already, and gives the others back.
-    fn answer_known(&self, waiting: Vec<Waiting>) -> Vec<Waiting> {
+    /// Answers requests whose positions have been taken in already, and gives the others back:
+    /// those to be appended, and those whose positions are among them. The latter can only be
+    /// answered when the former are stored.
+    fn answer_known(&self, waiting: Vec<Waiting>) -> (Vec<Waiting>, Vec<Waiting>) {
         let at = now_micros() / 1_000;
-        let mut fresh = Vec::with_capacity(waiting.len());
-        let mut claimed = Positions::new();
+        let (mut fresh, mut doubles) = (Vec::with_capacity(waiting.len()), Vec::new());
+        let (nothing, mut claimed) = (Positions::new(), Positions::new());
         for request in waiting {
             let positions = &request.append.positions;
-            if let Some((app, position)) = self.known(positions, &claimed) {
+            if let Some((app, position)) = self.known(positions, &nothing) {
                 let _ = request.answer.send(Ok(Outcome::AlreadyThere { app, position }));
+            } else if self.known(positions, &claimed).is_some() {
+                doubles.push(request);
             } else {
                 claimed.extend(positions.iter().map(|(app, v)| (app.clone(), Position { version: *v, at })));
                 fresh.push(request);
             }
         }
-        fresh
+        (fresh, doubles)
     }
 
     /// A position that has been taken in already, in the table or in the batch being gathered.
@@ -347,10 +364,14 @@ impl Sequencer {
             if file.rows() >= keyindex::MIN_ROWS {
                 self.runtime.block_on(write_index(&self.shared, &mut file, sealed.postings))?;
             }
-            self.runtime.block_on(self.shared.storage.put(&file.name(), bytes))?;
+            let put = self.runtime.block_on(self.shared.storage.put(&file.name(), bytes));
             added.push(file);
+            if let Err(error) = put {
+                self.discard(names_of(&added));
+                return Err(error);
+            }
         }
-        let written: Vec<_> = added.iter().map(DataFile::name).collect();
+        let written = names_of(&added);
         let committed = self.commit(Change {
             added,
             positions: requests.iter().flat_map(|r| r.append.positions.iter().cloned()).collect(),
@@ -400,7 +421,8 @@ impl Sequencer {
                         continue;
                     }
                     if self.options.take_turns {
-                        let recovered = self.runtime.block_on(recover(&self.shared, &self.sealer));
+                        let recovered =
+                            self.runtime.block_on(recover(&self.shared, &self.sealer, self.options));
                         (self.state, self.tree, self.publisher) = recovered?;
                         return Ok(false);
                     }
@@ -411,6 +433,7 @@ impl Sequencer {
                 }
                 Committed::Unknown(error) => {
                     self.stopped = Some(format!("it is not known whether a commit was stored ({error})"));
+                    self.unsure = true;
                     return Err(error);
                 }
             }
@@ -423,10 +446,10 @@ impl Sequencer {
         self.unpublished.get_or_insert_with(Instant::now);
         self.commits += 1;
         if self.commits.is_multiple_of(CHECKPOINT_EVERY) {
-            self.in_background("writing a Delta checkpoint", |writer| async move {
-                let files = compact::delta_checkpoint(&writer.log().shared).await?;
-                writer.tell(Command::DeltaCheckpoint(files)).await;
-                Ok(())
+            self.in_background("writing a Delta checkpoint", |writer| {
+                // Cloned at once: closing waits for whoever has one.
+                let turn = writer.log().shared.checkpointing.clone();
+                async move { writer.delta_checkpoint(turn).await }
             });
         }
         if self.commits.is_multiple_of(MERGE_EVERY) && !self.merging.swap(true, Ordering::AcqRel) {
@@ -457,15 +480,19 @@ impl Sequencer {
 
     /// Tiles that have become full are written ahead of the checkpoint.
     fn follow(&mut self, full: Vec<(String, Bytes)>) {
-        if full.is_empty() {
+        if full.is_empty() || self.stopped.is_some() {
             return;
         }
-        // The records are committed: failing now would deny what is true. Without its tiles this
-        // sequencer cannot go on, though; the next one derives them.
         if let Err(error) = self.runtime.block_on(self.publisher.write(full)) {
-            tracing::error!(log = %self.shared.name, %error, "tiles could not be written");
-            self.stopped = Some(format!("tiles could not be written ({error})"));
+            self.cannot_follow(&error);
         }
+    }
+
+    /// The records are committed: failing now would deny what is true. Without its tiles this
+    /// sequencer cannot go on, though; the next one derives them.
+    fn cannot_follow(&mut self, error: &Error) {
+        tracing::error!(log = %self.shared.name, %error, "tiles could not be written");
+        self.stopped = Some(format!("tiles could not be written ({error})"));
     }
 
     fn publish(&mut self) -> Result<()> {
@@ -502,10 +529,14 @@ impl Sequencer {
 
     fn finish_bulk(&mut self, bulk: BulkResult) -> Result<Outcome> {
         let BulkResult { files, tree, tiles, positions, received_at } = bulk;
-        let names: Vec<_> = files.iter().flat_map(|f| [f.name(), f.index_name()]).collect();
+        let names = names_of(&files);
         if let Some((app, position)) = self.known(&positions, &Positions::new()) {
             self.discard(names);
             return Ok(Outcome::AlreadyThere { app, position });
+        }
+        if !self.runtime.block_on(compact::all_there(&self.shared, &files))? {
+            let reason = "its files have been removed as left-overs meanwhile".to_owned();
+            return Err(Error::Failed { log: self.shared.name.to_string(), reason });
         }
         let first = self.state.size + 1;
         let change = Change {
@@ -517,8 +548,10 @@ impl Sequencer {
         };
         match self.commit(change) {
             Ok(true) => {
-                self.publisher.adopt(tiles);
                 self.tree = tree;
+                if let Err(error) = tiles.read(|tiles| self.follow(tiles)) {
+                    self.cannot_follow(&error);
+                }
                 if let Err(error) = self.publish() {
                     tracing::error!(log = %self.shared.name, %error, "publishing failed; it is tried again");
                 }
@@ -545,6 +578,11 @@ impl Sequencer {
         if !removed.iter().all(there) {
             return Ok(false);
         }
+        // It was not in the table while it was written, and may have been taken for a left-over.
+        let written = compact::all_there(&self.shared, &added);
+        if !self.runtime.block_on(written)? {
+            return Ok(false);
+        }
         self.commit(Change { added, removed, data_change: false, ..Change::default() })
     }
 
@@ -563,15 +601,41 @@ impl Sequencer {
         };
         let at = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
         self.runtime.block_on(Expiry { first, last, at }.write(&self.shared.storage, &self.sealer.keys))?;
-        let names: Vec<_> = files.iter().flat_map(|f| [f.name(), f.index_name()]).collect();
+        let names = names_of(files.iter().map(|f| &**f));
         self.commit(Change { removed: files, data_change: true, ..Change::default() })?;
         // Unlike after a compaction, the files go at once: they are to be forgotten.
         self.runtime.block_on(self.shared.storage.remove(names))?;
         Ok(last - first + 1)
     }
 
+    /// Removes left-overs. Done here, because here no append is under way whose files could be
+    /// taken for some.
+    fn clean_up(&mut self, left: compact::LeftOvers) -> Result<usize> {
+        self.check_running()?;
+        self.runtime.block_on(compact::remove_left_overs(&self.shared, left))
+    }
+
+    /// A Delta checkpoint that is being written in the background has to be signed for.
+    fn wait_for_checkpoint(&mut self, commands: &mut mpsc::Receiver<Command>, held: &mut VecDeque<Command>) {
+        // What else comes is dropped, which tells whoever asks that this writer is closed.
+        while Arc::strong_count(&self.shared.checkpointing) > 1 || !commands.is_empty() || !held.is_empty() {
+            let command = held.pop_front().or_else(|| commands.try_recv().ok());
+            match command {
+                Some(Command::DeltaCheckpoint(files)) => {
+                    self.publisher.set_delta_checkpoint(files);
+                    self.unpublished.get_or_insert_with(Instant::now);
+                }
+                Some(_) => {}
+                None => std::thread::sleep(Duration::from_millis(1)),
+            }
+        }
+    }
+
     /// Removes files that did not make it into the table. What stays behind is found by `compact`.
     fn discard(&self, names: Vec<String>) {
+        if self.unsure {
+            return;
+        }
         if let Err(error) = self.runtime.block_on(self.shared.storage.remove(names)) {
             tracing::warn!(log = %self.shared.name, %error, "files of a failed append are left behind");
         }
@@ -591,9 +655,20 @@ impl Sequencer {
 }
 
 /// Reads where the log stands, and derives the tiles that a crash left unwritten.
-async fn recover(shared: &Arc<Shared>, sealer: &Sealer) -> Result<(TableState, Tree, Publisher)> {
-    let (state, positions) = shared.table.load().await?;
+async fn recover(
+    shared: &Arc<Shared>,
+    sealer: &Sealer,
+    options: WriterOptions,
+) -> Result<(TableState, Tree, Publisher)> {
+    let (state, positions) = shared.table.load(&shared.vkey).await?;
     let (mut publisher, mut tree) = Publisher::open(shared.storage.clone(), &shared.vkey).await?;
+    if !verify::digests_hold(&shared.storage, publisher.delta_checkpoint()).await? {
+        // A crash came between a Delta checkpoint and the signature on it; another is soon written.
+        publisher.set_delta_checkpoint(Vec::new());
+    }
+    if !options.take_turns {
+        shared.table.forget_checkpoints(publisher.delta_checkpoint()).await?;
+    }
     if tree.size() > state.size {
         return Err(Error::damaged(
             crate::table::TABLE,
@@ -617,6 +692,11 @@ async fn recover(shared: &Arc<Shared>, sealer: &Sealer) -> Result<(TableState, T
     shared.add_positions(positions);
     shared.state.send_replace(Arc::new(state.clone()));
     Ok((state, tree, publisher))
+}
+
+/// The names of data files and of the indexes that they may have.
+fn names_of<'a>(files: impl IntoIterator<Item = &'a DataFile>) -> Vec<String> {
+    files.into_iter().flat_map(|f| [f.name(), f.index_name()]).collect()
 }
 
 /// Takes further waiting requests, as many as go well into one commit.

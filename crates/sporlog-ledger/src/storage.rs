@@ -108,6 +108,14 @@ impl Storage {
         }
     }
 
+    pub(crate) async fn exists(&self, name: &str) -> Result<bool> {
+        match self.store().head(&self.path(name)).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(e) => Err(Error::storage(name)(e)),
+        }
+    }
+
     /// Durable when it returns.
     pub(crate) async fn put(&self, name: &str, bytes: Bytes) -> Result<()> {
         let put = self.store().put(&self.path(name), PutPayload::from(bytes)).await;

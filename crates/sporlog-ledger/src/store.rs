@@ -90,7 +90,7 @@ impl Store {
                 String::from_utf8_lossy(&key).trim().to_owned()
             }
         };
-        let (state, positions) = table.load().await?;
+        let (state, positions) = table.load(&vkey).await?;
         let shared = Shared {
             name: name.into(),
             kind,
@@ -100,6 +100,7 @@ impl Store {
             state: watch::channel(Arc::new(state)).0,
             positions: RwLock::new(positions),
             files: FileCache::default(),
+            checkpointing: Arc::default(),
             keys: keys.map(Arc::new),
         };
         Ok(Log { shared: Arc::new(shared) })

@@ -32,6 +32,7 @@ use tlog_tiles::tlog::{EMPTY_HASH, Hash};
 use crate::error::{Error, Result};
 use crate::schema;
 use crate::storage::Storage;
+use crate::tlog::read_note;
 
 /// The folder of the table within the log's.
 pub(crate) const TABLE: &str = "table";
@@ -122,13 +123,23 @@ impl DataFile {
         }
     }
 
-    fn from_action(path: &str, size: i64, tags: &HashMap<String, String>, stats: &str) -> Result<Self> {
-        let bad = |what: &str| {
-            Error::damaged(format!("{TABLE}/{path}"), format!("its entry in the Delta log has no {what}"))
-        };
+    /// The file that the commit or checkpoint `source` adds.
+    fn from_action(
+        source: &str,
+        path: &str,
+        size: i64,
+        tags: &HashMap<String, String>,
+        stats: &str,
+    ) -> Result<Self> {
+        let bad = |what: &str| Error::damaged(source, format!("its entry for {path} has no {what}"));
         let digest = |tag: &str| tags.get(tag).and_then(|t| unhex(t));
         let stats: Stats = serde_json::from_str(stats).map_err(|_| bad("statistics"))?;
         let (min, max) = (stats.min_values, stats.max_values);
+        // What is reckoned with these numbers must not overflow, whatever is written there.
+        let rows = max.id.checked_sub(min.id).filter(|_| min.id > 0 && i64::try_from(max.id).is_ok());
+        if rows.map(|rows| rows + 1) != Some(stats.num_records) {
+            return Err(bad("possible statistics"));
+        }
         Ok(DataFile {
             path: path.to_owned(),
             first: min.id,
@@ -302,7 +313,7 @@ pub(crate) fn parse_commit(name: &str, bytes: &[u8]) -> Result<Parsed> {
                 let tags = add.tags.unwrap_or_default();
                 let tags = tags.into_iter().filter_map(|(k, v)| Some((k, v?))).collect();
                 let stats = add.stats.as_deref().unwrap_or_default();
-                parsed.added.push(DataFile::from_action(&add.path, add.size, &tags, stats)?);
+                parsed.added.push(DataFile::from_action(name, &add.path, add.size, &tags, stats)?);
             }
             Action::Remove(remove) => parsed.removed.push(remove.path),
             Action::Txn(txn) => parsed.positions.push((
@@ -367,7 +378,11 @@ impl Table {
                 "format": {"provider": "parquet", "options": {}},
                 "schemaString": schema::delta_schema(kind),
                 "partitionColumns": ["month"],
-                "configuration": {"sporlog.log": log, "sporlog.kind": kind.name(), "sporlog.origin": origin},
+                "configuration": {
+                    "sporlog.log": log, "sporlog.kind": kind.name(), "sporlog.origin": origin,
+                    // Other programs must not shorten the chain of commits.
+                    "delta.enableExpiredLogCleanup": "false",
+                },
                 "createdTime": now_ms,
             }}),
         ];
@@ -377,8 +392,12 @@ impl Table {
 
     /// What kind of log this is, from its metadata in version 0; `None` if there is no table.
     pub(crate) async fn kind(&self) -> Result<Option<Kind>> {
-        let Some(first) = self.storage.try_get(&commit_name(0)).await? else { return Ok(None) };
         let name = commit_name(0);
+        let Some(first) = self.storage.try_get(&name).await? else {
+            // A log that is being made has none yet; one that has others has lost it.
+            let others = self.storage.try_get(&commit_name(1)).await?;
+            return others.map_or(Ok(None), |_| Err(Error::damaged(name, "it is missing")));
+        };
         for line in first.split(|b| *b == b'\n') {
             if let Ok(Action::Metadata(metadata)) = serde_json::from_slice(line) {
                 let get = |key: &str| metadata.configuration().get(key).cloned().unwrap_or_default();
@@ -389,16 +408,13 @@ impl Table {
         Err(Error::damaged(name, "it has no metadata"))
     }
 
-    /// Reads the state at the newest version.
-    pub(crate) async fn load(&self) -> Result<(TableState, Positions)> {
+    /// Reads the state at the newest version. `vkey` is the log's public key.
+    pub(crate) async fn load(&self, vkey: &str) -> Result<(TableState, Positions)> {
         let mut positions = Positions::new();
         let mut state =
             TableState { version: 0, files: Vec::new(), size: 0, root: EMPTY_HASH, chain: Sha::default() };
-        let next = match self.load_checkpoint(&mut state, &mut positions).await? {
-            // The checkpoint knows the files; what its commit stated is in the commit.
-            Some(version) => version,
-            None => 0,
-        };
+        // The checkpoint knows the files; what its commit stated is in the commit.
+        let next = self.load_checkpoint(vkey, &mut state, &mut positions).await?.unwrap_or_default();
         let from_checkpoint = (next > 0).then_some(next);
         let mut version = next;
         while let Some(bytes) = self.read_commit(version).await? {
@@ -475,8 +491,8 @@ impl Table {
             Err(e) => match self.read_commit(version).await {
                 Ok(Some(there)) if there == bytes => {}
                 Ok(Some(_)) => return Ok(Committed::Taken),
-                Ok(None) => return Err(Error::Delta(e.into())),
-                Err(_) => return Ok(Committed::Unknown(Error::Delta(e.into()))),
+                Ok(None) => return Err(commit_error(version, e)),
+                Err(_) => return Ok(Committed::Unknown(commit_error(version, e))),
             },
         }
         let mut next = state.clone();
@@ -492,31 +508,60 @@ impl Table {
     pub(crate) async fn checkpoint(&self) -> Result<Vec<String>> {
         let mut table = DeltaTable::new(self.log_store.clone());
         table.load().await?;
-        deltalake::checkpoints::create_checkpoint(&table, None).await?;
+        deltalake::checkpoints::create_checkpoint(&table, None).await.map_err(|e| Error::Io {
+            what: format!("{TABLE}/_delta_log: writing a checkpoint"),
+            source: std::io::Error::other(e),
+        })?;
         let version = table.version().unwrap_or_default();
-        Ok(vec![
-            format!("{TABLE}/_delta_log/{version:020}.checkpoint.parquet"),
-            format!("{TABLE}/_delta_log/_last_checkpoint"),
-        ])
+        let mut names = vec![checkpoint_name(version)];
+        // Without the hint if a crash came before it: a checkpoint that is there is not written again.
+        let last = last_checkpoint_name();
+        if self.storage.exists(&last).await? {
+            names.push(last);
+        }
+        Ok(names)
+    }
+
+    /// Removes all Delta checkpoints but the one in `keep`. What nobody has signed for is what a
+    /// crash left, or worse, and must not be built upon.
+    pub(crate) async fn forget_checkpoints(&self, keep: &[(String, Sha)]) -> Result<()> {
+        let mut names = self.storage.list(&format!("{TABLE}/_delta_log")).await?;
+        let last = last_checkpoint_name();
+        names.retain(|name| *name == last || name.ends_with(".checkpoint.parquet"));
+        names.retain(|name| !keep.iter().any(|(kept, _)| kept == name));
+        self.storage.remove(names).await
+    }
+
+    /// The newest Delta checkpoint and its version, if the log's key has signed for it. One that is
+    /// damaged, or that a crash left unsigned, is none: every commit is there to be read instead.
+    async fn signed_checkpoint(&self, vkey: &str) -> Result<Option<(u64, Bytes)>> {
+        #[derive(Deserialize)]
+        struct LastCheckpoint {
+            version: u64,
+        }
+        let Some(note) = read_note(&self.storage, vkey).await? else { return Ok(None) };
+        let signed = |name: &str, bytes: &[u8]| {
+            let digest: Sha = Sha256::digest(bytes).into();
+            note.files.iter().any(|(signed, sha256)| signed == name && *sha256 == digest)
+        };
+        let last = last_checkpoint_name();
+        let hint = self.storage.try_get(&last).await?.filter(|hint| signed(&last, hint));
+        let hint = hint.and_then(|hint| serde_json::from_slice::<LastCheckpoint>(&hint).ok());
+        let Some(LastCheckpoint { version }) = hint else { return Ok(None) };
+        let name = checkpoint_name(version);
+        let bytes = self.storage.try_get(&name).await?.filter(|bytes| signed(&name, bytes));
+        Ok(bytes.map(|bytes| (version, bytes)))
     }
 
     /// The files and positions of the newest Delta checkpoint, and its version.
     async fn load_checkpoint(
         &self,
+        vkey: &str,
         state: &mut TableState,
         positions: &mut Positions,
     ) -> Result<Option<u64>> {
-        #[derive(Deserialize)]
-        struct LastCheckpoint {
-            version: u64,
-        }
-        let last = format!("{TABLE}/_delta_log/_last_checkpoint");
-        let Some(hint) = self.storage.try_get(&last).await? else { return Ok(None) };
-        // The hint and the checkpoint are only a short cut: without them, every commit is read.
-        let Ok(LastCheckpoint { version }) = serde_json::from_slice(&hint) else { return Ok(None) };
-        let name = format!("{TABLE}/_delta_log/{version:020}.checkpoint.parquet");
-        let Some(bytes) = self.storage.try_get(&name).await? else { return Ok(None) };
-
+        let Some((version, bytes)) = self.signed_checkpoint(vkey).await? else { return Ok(None) };
+        let name = checkpoint_name(version);
         let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(Error::parquet(&name))?;
         let schema = builder.parquet_schema();
         let mask = ProjectionMask::columns(
@@ -529,6 +574,21 @@ impl Table {
         }
         state.files = files.into_values().map(Arc::new).collect();
         Ok(Some(version))
+    }
+}
+
+fn checkpoint_name(version: u64) -> String {
+    format!("{TABLE}/_delta_log/{version:020}.checkpoint.parquet")
+}
+
+fn last_checkpoint_name() -> String {
+    format!("{TABLE}/_delta_log/_last_checkpoint")
+}
+
+fn commit_error(version: u64, error: TransactionError) -> Error {
+    match error {
+        TransactionError::ObjectStore { source } => Error::storage(commit_name(version))(source),
+        other => Error::Delta(other.into()),
     }
 }
 
@@ -556,7 +616,8 @@ fn read_checkpoint_rows(
             let (keys, values) = pair.ok_or_else(|| missing("add.tags"))?;
             let tags =
                 keys.iter().zip(values).filter_map(|(k, v)| Some((k?.to_owned(), v?.to_owned()))).collect();
-            let file = DataFile::from_action(path.value(row), size.value(row), &tags, stats.value(row))?;
+            let file =
+                DataFile::from_action(name, path.value(row), size.value(row), &tags, stats.value(row))?;
             files.insert(file.first, file);
         }
     }

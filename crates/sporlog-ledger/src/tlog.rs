@@ -12,19 +12,28 @@
 //! The tiles follow the table and can always be derived from it again. A checkpoint is written
 //! only when everything below it is on the disk.
 
+use std::collections::hash_map::Entry;
+
 use bytes::Bytes;
 use tlog_tiles::checkpoint::Checkpoint;
 use tlog_tiles::tile::{Tile, TileReader};
 use tlog_tiles::tlog;
 
 use crate::error::{Error, Result};
-use crate::keys::{LogKeys, open_note};
+use crate::keys::{Commitment, LogKeys, open_note};
 use crate::storage::Storage;
 use crate::table::{Sha, TableState, hex, unhex};
-use crate::tree::{TILE_HEIGHT, TileFile, Tree, files_of_level, tile_path};
+use crate::tree::{TILE_HEIGHT, TileFile, Tree, files_of_level, partial_names, tile_path};
 
 /// The folder of the transparency log within the log's.
 pub(crate) const TLOG: &str = "tlog";
+
+/// Where the entry bundles lie.
+pub(crate) const ENTRIES: &str = "tile/entries/";
+/// Bytes of a hash in a tile.
+pub(crate) const HASH: usize = 32;
+/// Bytes of a commitment in a bundle, with its length.
+pub(crate) const BUNDLE_ENTRY: usize = 2 + size_of::<Commitment>();
 
 /// A file of the transparency log, named relative to the log's folder.
 pub(crate) fn tlog_name(file: &str) -> String {
@@ -57,8 +66,7 @@ impl Publisher {
         {
             return Err(Error::damaged(tlog_name("tile"), "the tiles do not give the checkpoint's root"));
         }
-        let note = storage.try_get(&tlog_name("table")).await?;
-        let note = note.and_then(|n| open_note(&n, vkey).ok()).and_then(|text| TableNote::parse(&text));
+        let note = read_note(&storage, vkey).await?;
         let publisher = Publisher {
             storage,
             unsynced: Vec::new(),
@@ -68,11 +76,6 @@ impl Publisher {
             delta_checkpoint: note.map_or_else(Vec::new, |n| n.files),
         };
         Ok((publisher, tree))
-    }
-
-    /// Takes over tiles that a bulk append has written ahead.
-    pub(crate) fn adopt(&mut self, names: Vec<String>) {
-        names.iter().for_each(|name| self.note_written(name));
     }
 
     fn note_written(&mut self, name: &str) {
@@ -85,8 +88,16 @@ impl Publisher {
     /// Writes tiles ahead of their checkpoint.
     pub(crate) async fn write(&mut self, files: Vec<TileFile>) -> Result<()> {
         let files: Vec<_> = files.into_iter().map(|(name, bytes)| (tlog_name(&name), bytes)).collect();
-        files.iter().for_each(|(name, _)| self.note_written(name));
-        self.storage.put_many(files).await
+        let names: Vec<_> = files.iter().map(|(name, _)| name.clone()).collect();
+        // What could not be written must not be waited for when the rest is synced.
+        self.storage.put_many(files).await?;
+        names.iter().for_each(|name| self.note_written(name));
+        Ok(())
+    }
+
+    /// The Delta checkpoint that the note on the table vouches for, with digests.
+    pub(crate) fn delta_checkpoint(&self) -> &[(String, Sha)] {
+        &self.delta_checkpoint
     }
 
     /// Notes which Delta checkpoint the next note on the table vouches for.
@@ -98,7 +109,12 @@ impl Publisher {
     /// Publishes the tree and the table's state; does nothing if that is done.
     pub(crate) async fn publish(&mut self, tree: &Tree, state: &TableState, keys: &LogKeys) -> Result<()> {
         if self.published != Some(tree.size()) {
-            self.write(tree.partial_files()).await?;
+            // Those of the higher levels are often published already. They must not be written
+            // again: a crash could leave them torn, and the published checkpoint needs them.
+            let standing = self.published.map_or_else(Vec::new, partial_names);
+            let mut partial = tree.partial_files();
+            partial.retain(|(name, _)| !standing.contains(name));
+            self.write(partial).await?;
             self.storage.sync(&self.unsynced).await?;
             self.unsynced.clear();
             let checkpoint = Checkpoint::new(keys.origin(), tree.size(), tree.root(), "")
@@ -146,7 +162,7 @@ pub(crate) async fn read_tree(storage: &Storage, size: u64) -> Result<Tree> {
         if let Some((path, width)) = files_of_level(size, level).last()
             && path.contains(".p/")
         {
-            let bytes = storage.get(&tlog_name(&path)).await?;
+            let bytes = get_tile(storage, &path).await?;
             let each = if level.is_some() { 32 } else { 34 };
             if bytes.len() as u64 != width * each {
                 return Err(Error::damaged(
@@ -160,6 +176,27 @@ pub(crate) async fn read_tree(storage: &Storage, size: u64) -> Result<Tree> {
     Tree::restore(size, |path| {
         files.get(path).cloned().ok_or_else(|| Error::damaged(tlog_name(path), "it is missing"))
     })
+}
+
+/// A tile or bundle. An unfinished one may have gone since its size was read: then the finished
+/// one is there, and begins with it.
+pub(crate) async fn get_tile(storage: &Storage, path: &str) -> Result<Bytes> {
+    let name = tlog_name(path);
+    let missing = match storage.try_get(&name).await? {
+        Some(bytes) => return Ok(bytes),
+        None => Error::damaged(name, "it is missing"),
+    };
+    let Some((finished, width)) = path.split_once(".p/") else { return Err(missing) };
+    let each = if path.starts_with(ENTRIES) { BUNDLE_ENTRY } else { HASH };
+    let length = width.parse::<usize>().unwrap_or_default() * each;
+    let finished = storage.try_get(&tlog_name(finished)).await?;
+    finished.filter(|bytes| bytes.len() >= length).map(|bytes| bytes.slice(..length)).ok_or(missing)
+}
+
+/// The newest note on the table, if there is one and its signature holds.
+pub(crate) async fn read_note(storage: &Storage, vkey: &str) -> Result<Option<TableNote>> {
+    let note = storage.try_get(&tlog_name("table")).await?;
+    Ok(note.and_then(|note| open_note(&note, vkey).ok()).and_then(|text| TableNote::parse(&text)))
 }
 
 /// The newest checkpoint, if one has been published; its signature is checked.
@@ -181,6 +218,7 @@ pub fn open_checkpoint(note: &[u8], vkey: &str) -> Result<Checkpoint, String> {
 }
 
 /// What the note on the table says.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TableNote {
     origin: String,
     /// The version that the digest goes up to.
@@ -231,9 +269,14 @@ pub struct Expiry {
 
 const EXPIRY_NOTE: &str = "sporlog-expiry/1";
 
+/// The note on the expiry of these records, relative to the log's folder.
+pub(crate) fn expiry_name(first: u64, last: u64) -> String {
+    tlog_name(&format!("expired/{first:020}-{last:020}"))
+}
+
 impl Expiry {
     fn name(&self) -> String {
-        tlog_name(&format!("expired/{:020}-{:020}", self.first, self.last))
+        expiry_name(self.first, self.last)
     }
 
     /// Writes the signed note.
@@ -284,9 +327,8 @@ impl FetchedTiles {
                 let n = ((leaf >> (TILE_HEIGHT * level)) / 256).min((hashes - 1) / 256);
                 for n in [n, (hashes - 1) / 256] {
                     let path = tile_path(level, n, (hashes - n * 256).min(256));
-                    if !tiles.contains_key(&path) {
-                        let bytes = storage.get(&tlog_name(&path)).await?;
-                        tiles.insert(path, bytes);
+                    if let Entry::Vacant(place) = tiles.entry(path.clone()) {
+                        place.insert(get_tile(storage, &path).await?);
                     }
                 }
             }

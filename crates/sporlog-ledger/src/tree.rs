@@ -40,7 +40,7 @@ impl Tree {
                 None => Vec::new(),
             });
         }
-        if size % TILE_WIDTH > 0 {
+        if !size.is_multiple_of(TILE_WIDTH) {
             tree.bundle = read(&bundle_path(size / TILE_WIDTH, size % TILE_WIDTH))?.to_vec();
         }
         Ok(tree)
@@ -107,6 +107,13 @@ impl HashReader for Tree {
         };
         indexes.iter().map(read).collect()
     }
+}
+
+/// The names of the unfinished tiles and bundle of a tree of `size`.
+pub(crate) fn partial_names(size: u64) -> Vec<String> {
+    let width = size % TILE_WIDTH;
+    let bundle = (width > 0).then(|| bundle_path(size / TILE_WIDTH, width));
+    partial_tiles(size).filter_map(|(path, _, _)| path).chain(bundle).collect()
 }
 
 /// For each tile level of a tree of `size`: the path of its unfinished tile, if it has hashes,

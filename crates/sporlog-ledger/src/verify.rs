@@ -10,31 +10,32 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use bytes::Bytes;
 use futures::stream::{StreamExt, TryStreamExt};
 use object_store::ObjectStoreExt;
 use sha2::{Digest, Sha256};
 use tlog_tiles::checkpoint::Checkpoint;
-use tlog_tiles::tlog::{self, Hash};
+use tlog_tiles::tlog::Hash;
 
 use crate::error::{Error, Result};
 use crate::files::Pages;
 use crate::keys::{Commitment, open_note};
 use crate::log::{Log, Shared};
+use crate::rebuild::Rebuilt;
 use crate::seal::{Sealer, numbers};
 use crate::storage::Storage;
 use crate::table::{DataFile, Sha, commit_name, extend_chain, parse_commit};
-use crate::tlog::{Expiry, TableNote, read_checkpoint, tlog_name};
-use crate::tree::{TILE_WIDTH, Tree, bundle_path};
+use crate::tlog::{Expiry, TableNote, expiry_name, read_checkpoint, read_note, tlog_name};
 
 /// Row groups whose commitments are computed at once.
 const AT_ONCE: usize = 3;
 /// Commits read at once.
 const COMMITS_AT_ONCE: usize = 16;
-/// Bytes of a commitment in a bundle, with its length.
-const BUNDLE_ENTRY: usize = 2 + size_of::<Commitment>();
+/// How often, and how long, the signature on a new Delta checkpoint is waited for.
+const NOTE_TRIES: usize = 3;
+const NOTE_PAUSE: Duration = Duration::from_millis(250);
 
 /// Something that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +66,7 @@ pub struct Verified {
 }
 
 impl Verified {
-    fn found(&mut self, error: Error) {
+    pub(crate) fn found(&mut self, error: Error) {
         let (file, problem) = match error {
             Error::Damaged { file, problem } => (file, problem),
             Error::Storage { file, source: object_store::Error::NotFound { .. } } => {
@@ -80,7 +81,7 @@ impl Verified {
         }
     }
 
-    fn check(&mut self, result: Result<()>) {
+    pub(crate) fn check(&mut self, result: Result<()>) {
         if let Err(error) = result {
             self.found(error);
         }
@@ -92,8 +93,8 @@ impl Log {
     pub async fn verify(&self, progress: impl Fn(u64) + Send + Sync) -> Result<Verified> {
         let shared = &self.shared;
         let mut verified = Verified { with_secret: shared.keys.is_some(), ..Verified::default() };
-        let files = self.verify_table(&mut verified).await?;
-
+        self.verify_key(&mut verified).await;
+        // Before the table, which may be moved on meanwhile and must not be shorter.
         let checkpoint = match read_checkpoint(&shared.storage, &shared.vkey).await {
             Ok(Some(checkpoint)) => Some(checkpoint),
             Ok(None) => {
@@ -105,6 +106,7 @@ impl Log {
                 None
             }
         };
+        let Replayed { files, newest } = self.verify_table(&mut verified, checkpoint.as_ref()).await?;
         let expiries = match Expiry::read_all(&shared.storage, &shared.vkey).await {
             Ok(expiries) => expiries,
             Err(error) => {
@@ -112,7 +114,7 @@ impl Log {
                 Vec::new()
             }
         };
-        let mut rebuilt = Rebuilt::new(&shared.storage, checkpoint);
+        let mut rebuilt = Rebuilt::new(&shared.storage, &files, checkpoint);
         let mut next = 1;
         for file in &files {
             if file.first > next {
@@ -124,13 +126,17 @@ impl Log {
                 continue;
             }
             next = file.last + 1;
-            let digest = verify_digest(&shared.storage, &file.name(), file.sha256).await;
-            verified.check(digest);
+            let whole = verify_digest(&shared.storage, &file.name(), file.sha256).await;
             if let Some(index) = file.index {
                 verified.check(verify_digest(&shared.storage, &file.index_name(), index).await);
             }
             verified.files += 1;
-            if let Err(error) = self.verify_records(&mut verified, &mut rebuilt, file, &progress).await {
+            // A file that is not what was written is not even opened.
+            let read = match whole {
+                Ok(()) => self.verify_records(&mut verified, &mut rebuilt, file, &progress).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = read {
                 // What cannot be read is made up for from the entries, so that the rest is checked too.
                 verified.found(error);
                 rebuilt.copy_entries(&mut verified, file.last).await;
@@ -140,12 +146,27 @@ impl Log {
             let head = verified.head;
             self.verify_gap(&mut verified, &mut rebuilt, &expiries, next, head).await?;
         }
-        rebuilt.finish(&mut verified).await;
+        rebuilt.finish(&mut verified, newest).await;
         Ok(verified)
     }
 
+    /// The copy of the public key, where the key is known from elsewhere.
+    async fn verify_key(&self, verified: &mut Verified) {
+        let Some(keys) = &self.shared.keys else { return };
+        let name = tlog_name("key");
+        match self.shared.storage.get(&name).await {
+            Ok(key) if key == format!("{}\n", keys.vkey()) => {}
+            Ok(_) => verified.found(Error::damaged(name, "it is not the log's public key")),
+            Err(error) => verified.found(error),
+        }
+    }
+
     /// Replays the Delta log; gives the files that it says there are.
-    async fn verify_table(&self, verified: &mut Verified) -> Result<Vec<DataFile>> {
+    async fn verify_table(
+        &self,
+        verified: &mut Verified,
+        checkpoint: Option<&Checkpoint>,
+    ) -> Result<Replayed> {
         let (storage, table) = (&self.shared.storage, &self.shared.table);
         let note = storage.try_get(&tlog_name("table")).await?;
         let note = note.ok_or_else(|| "it is missing".to_owned());
@@ -159,7 +180,7 @@ impl Log {
         let mut commits = futures::stream::iter(0..)
             .map(|version| async move { (version, table.read_commit(version).await) })
             .buffered(COMMITS_AT_ONCE);
-        let mut root = None;
+        let mut newest = None;
         while let Some((version, read)) = commits.next().await {
             let Some(bytes) = read? else { break };
             let name = commit_name(version);
@@ -176,7 +197,7 @@ impl Log {
                                 ));
                             }
                             verified.head = size;
-                            root = Some((name.clone(), size, stated));
+                            newest = Some((name.clone(), size, stated));
                         }
                         None => verified.found(Error::damaged(&name, "this commit was not made by Sporlog")),
                     }
@@ -209,32 +230,31 @@ impl Log {
                     format!("it is missing; commits up to {} were signed for", note.version),
                 ));
             }
-            for (name, digest) in &note.files {
-                // A newer checkpoint may have replaced the hint since; the note then follows shortly.
-                verified.check(verify_digest(storage, name, *digest).await);
-            }
+            self.verify_delta_checkpoint(verified, note.clone()).await?;
         }
-        if let Some((name, size, stated)) = root {
-            verified.check(self.verify_root(&name, size, stated).await);
+        if let (Some((name, size, stated)), Some(checkpoint)) = (&newest, checkpoint) {
+            verified.check(verify_root(name, *size, *stated, checkpoint));
         }
         let mut files: Vec<_> = files.into_values().collect();
         files.sort_by_key(|f| f.first);
-        Ok(files)
+        Ok(Replayed { files, newest })
     }
 
-    /// The newest commit's root, where the checkpoint is of the same size.
-    async fn verify_root(&self, name: &str, size: u64, stated: Hash) -> Result<()> {
-        match read_checkpoint(&self.shared.storage, &self.shared.vkey).await {
-            Ok(Some(checkpoint)) if checkpoint.size() == size && *checkpoint.hash() != stated => {
-                Err(Error::damaged(name, "it states another root than the checkpoint"))
+    /// The files of the Delta log that the note vouches for. Where the log is being written, a newer
+    /// Delta checkpoint may just have replaced them: then a newer note follows shortly.
+    async fn verify_delta_checkpoint(&self, verified: &mut Verified, mut note: TableNote) -> Result<()> {
+        let storage = &self.shared.storage;
+        for _ in 0..NOTE_TRIES {
+            if digests_hold(storage, &note.files).await? {
+                return Ok(());
             }
-            Ok(Some(checkpoint)) if checkpoint.size() > size => Err(Error::damaged(
-                name,
-                format!("the table ends at record {size}, and the checkpoint covers {}", checkpoint.size()),
-            )),
-            // A checkpoint that cannot be read is reported where it is read.
-            _ => Ok(()),
+            tokio::time::sleep(NOTE_PAUSE).await;
+            note = read_note(storage, &self.shared.vkey).await?.unwrap_or(note);
         }
+        for (name, digest) in &note.files {
+            verified.check(verify_digest(storage, name, *digest).await);
+        }
+        Ok(())
     }
 
     /// Ids that no file holds: retention must have signed for them.
@@ -246,19 +266,26 @@ impl Log {
         first: u64,
         last: u64,
     ) -> Result<()> {
-        let mut next = first;
-        for expiry in expiries {
-            if expiry.first <= next && expiry.last >= next {
-                next = expiry.last + 1;
-            }
-        }
-        let signed = next.min(last + 1);
-        verified.expired += signed - first;
-        if signed <= last {
-            let problem =
-                format!("the records {signed} to {last} are missing, and no expiry was signed for them");
+        let mut missing = |from: u64, to: u64| {
+            let note = expiry_name(from, to);
+            let problem = format!(
+                "the records {from} to {to} are missing, and no expiry was signed for them (as {note} would)"
+            );
             verified.found(Error::damaged(crate::table::TABLE, problem));
+        };
+        let (mut next, mut signed) = (first, 0);
+        for expiry in expiries.iter().filter(|e| e.last >= first && e.first <= last) {
+            if expiry.first > next {
+                missing(next, expiry.first - 1);
+            }
+            let (from, to) = (expiry.first.max(next), expiry.last.min(last));
+            signed += (to + 1).saturating_sub(from);
+            next = next.max(to + 1);
         }
+        if next <= last {
+            missing(next, last);
+        }
+        verified.expired += signed;
         rebuilt.copy_entries(verified, last).await;
         Ok(())
     }
@@ -304,7 +331,7 @@ impl Log {
                 rebuilt.push(entry, leaf);
             }
             verified.records += entries.len() as u64;
-            rebuilt.compare(verified, Some(file)).await;
+            rebuilt.compare(verified).await;
             progress(verified.records);
         }
         Ok(())
@@ -343,6 +370,43 @@ fn check_ids(name: &str, batch: &RecordBatch, first: u64) -> Result<()> {
     }
 }
 
+/// The newest commit's root, where the checkpoint is of the same size.
+fn verify_root(name: &str, size: u64, stated: Hash, checkpoint: &Checkpoint) -> Result<()> {
+    if checkpoint.size() == size && *checkpoint.hash() != stated {
+        return Err(Error::damaged(name, "it states another root than the checkpoint"));
+    }
+    if checkpoint.size() > size {
+        let covered = checkpoint.size();
+        let problem = format!("the table ends at record {size}, and the checkpoint covers {covered}");
+        return Err(Error::damaged(name, problem));
+    }
+    Ok(())
+}
+
+/// Whether these files are there and what they should be.
+pub(crate) async fn digests_hold(storage: &Storage, files: &[(String, Sha)]) -> Result<bool> {
+    for (name, digest) in files {
+        match verify_digest(storage, name, *digest).await {
+            Ok(()) => {}
+            Err(
+                Error::Damaged { .. } | Error::Storage { source: object_store::Error::NotFound { .. }, .. },
+            ) => {
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(true)
+}
+
+/// What the Delta log says there is.
+struct Replayed {
+    /// The data files, in the order of their ids.
+    files: Vec<DataFile>,
+    /// The newest commit that states how long the log is, and the root that it states.
+    newest: Option<(String, u64, Hash)>,
+}
+
 /// A file's digest, taken piece by piece.
 async fn verify_digest(storage: &Storage, name: &str, expected: Sha) -> Result<()> {
     let got = storage.store().get(&storage.path(name)).await.map_err(Error::storage(name))?;
@@ -355,121 +419,4 @@ async fn verify_digest(storage: &Storage, name: &str, expected: Sha) -> Result<(
         return Err(Error::damaged(name, "it has been changed: its digest is not the recorded one"));
     }
     Ok(())
-}
-
-/// The tree, built anew and compared with what is stored as it grows.
-struct Rebuilt<'a> {
-    storage: &'a Storage,
-    checkpoint: Option<Checkpoint>,
-    tree: Tree,
-    /// Files that have become full and are still to be compared.
-    full: Vec<(String, Bytes)>,
-}
-
-impl<'a> Rebuilt<'a> {
-    fn new(storage: &'a Storage, checkpoint: Option<Checkpoint>) -> Self {
-        Rebuilt { storage, checkpoint, tree: Tree::default(), full: Vec::new() }
-    }
-
-    fn published(&self) -> u64 {
-        self.checkpoint.as_ref().map_or(0, Checkpoint::size)
-    }
-
-    fn push(&mut self, entry: &Commitment, leaf: &Hash) {
-        // What the checkpoint does not cover yet has no tiles to be compared with.
-        if self.tree.size() < self.published() {
-            let full = &mut self.full;
-            self.tree.push(entry, leaf, &mut |file| full.push(file));
-        }
-    }
-
-    /// Takes entries from the stored bundles, up to the id `last`.
-    async fn copy_entries(&mut self, verified: &mut Verified, last: u64) {
-        let last = last.min(self.published());
-        while self.tree.size() < last {
-            let (n, skip) = (self.tree.size() / TILE_WIDTH, (self.tree.size() % TILE_WIDTH) as usize);
-            let width = (self.published() - n * TILE_WIDTH).min(TILE_WIDTH);
-            let wanted = (last - self.tree.size()) as usize;
-            let path = bundle_path(n, width);
-            let bundle = self.storage.get(&tlog_name(&path)).await;
-            let bundle = bundle.unwrap_or_else(|error| {
-                verified.found(error);
-                Bytes::new()
-            });
-            let whole = bundle.len() == width as usize * BUNDLE_ENTRY;
-            if !whole && !bundle.is_empty() {
-                verified.found(Error::damaged(
-                    tlog_name(&path),
-                    "it does not have the length that its name says",
-                ));
-            }
-            let before = self.tree.size();
-            for entry in bundle.chunks_exact(BUNDLE_ENTRY).skip(skip).take(wanted) {
-                if let Ok(commitment) = Commitment::try_from(&entry[2..]) {
-                    self.push(&commitment, &tlog::record_hash(&commitment));
-                }
-            }
-            // What is missing stays missing; the tree goes on with zeros, so that it ends.
-            let reached = (before + wanted as u64).min((n + 1) * TILE_WIDTH);
-            while self.tree.size() < reached {
-                self.push(&Commitment::default(), &tlog::record_hash(&Commitment::default()));
-            }
-            self.compare(verified, None).await;
-        }
-    }
-
-    /// Compares what has become full with the stored files.
-    async fn compare(&mut self, verified: &mut Verified, source: Option<&DataFile>) {
-        for (path, bytes) in std::mem::take(&mut self.full) {
-            self.compare_file(verified, source, &path, &bytes).await;
-        }
-    }
-
-    async fn compare_file(
-        &self,
-        verified: &mut Verified,
-        source: Option<&DataFile>,
-        path: &str,
-        computed: &[u8],
-    ) {
-        let name = tlog_name(path);
-        let stored = match self.storage.get(&name).await {
-            Ok(stored) => stored,
-            Err(error) => return verified.found(error),
-        };
-        if stored == computed {
-            return;
-        }
-        let mut problem = "it does not match what is computed from the records".to_owned();
-        if path.starts_with("tile/entries/") {
-            let same = |(a, b): &(&[u8], &[u8])| a == b;
-            let pairs = stored.chunks(BUNDLE_ENTRY).zip(computed.chunks(BUNDLE_ENTRY));
-            let n = bundle_number(path) * TILE_WIDTH + pairs.take_while(same).count() as u64 + 1;
-            problem = match source {
-                Some(file) => format!("it does not match record {n}, stored in {}", file.name()),
-                None => format!("it does not match from record {n} on"),
-            };
-        }
-        verified.found(Error::damaged(name, problem));
-    }
-
-    async fn finish(&mut self, verified: &mut Verified) {
-        self.copy_entries(verified, self.published()).await;
-        self.compare(verified, None).await;
-        for (path, bytes) in self.tree.partial_files() {
-            self.compare_file(verified, None, &path, &bytes).await;
-        }
-        if let Some(checkpoint) = &self.checkpoint
-            && self.tree.root() != *checkpoint.hash()
-        {
-            let problem = "the records do not lead to the root that was signed";
-            verified.found(Error::damaged(tlog_name("checkpoint"), problem));
-        }
-    }
-}
-
-/// The number in `tile/entries/x001/x234/067[.p/…]`.
-fn bundle_number(path: &str) -> u64 {
-    let digits = path.trim_start_matches("tile/entries/").split(".p/").next().unwrap_or_default();
-    digits.split('/').fold(0, |n, part| n * 1_000 + part.trim_start_matches('x').parse::<u64>().unwrap_or(0))
 }

@@ -35,7 +35,8 @@ async fn one_log_from_end_to_end() {
     let subject = Key::Subject("0000000007".into());
     let found: Vec<_> = log.find(find(subject.clone(), None)).try_collect().await.unwrap();
     let found = messages(&found);
-    let expected: Vec<_> = (0..5_011i64).filter(|n| n % 100 == 7).rev().map(|n| (n + 1, n.to_string())).collect();
+    let expected: Vec<_> =
+        (0..5_011i64).filter(|n| n % 100 == 7).rev().map(|n| (n + 1, n.to_string())).collect();
     assert_eq!(found, expected);
     let newest: Vec<_> = log.find(find(subject, Some(3))).try_collect().await.unwrap();
     assert_eq!(messages(&newest), expected[..3]);
@@ -49,7 +50,9 @@ async fn one_log_from_end_to_end() {
     let result: Vec<_> = query(std::slice::from_ref(&log), sql).await.unwrap().try_collect().await.unwrap();
     let shown = arrow::util::pretty::pretty_format_batches(&result).unwrap().to_string();
     assert!(shown.contains(&format!("| {} | {} |", expected.len(), expected[0].0)), "{shown}");
-    for refused in ["DROP VIEW events", "SET x = 1", "COPY events TO '/tmp/x.csv'", "CREATE TABLE x AS SELECT 1"] {
+    for refused in
+        ["DROP VIEW events", "SET x = 1", "COPY events TO '/tmp/x.csv'", "CREATE TABLE x AS SELECT 1"]
+    {
         assert!(query(std::slice::from_ref(&log), refused).await.is_err(), "{refused}");
     }
 

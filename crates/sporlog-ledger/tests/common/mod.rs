@@ -10,7 +10,8 @@ use sporlog_record::{Kind, Position, Rules};
 
 /// The store in `dir`.
 pub fn store(dir: &Path) -> Store {
-    let options = StoreOptions { address: dir.display().to_string(), create: true, ..StoreOptions::default() };
+    let options =
+        StoreOptions { address: dir.display().to_string(), create: true, ..StoreOptions::default() };
     Store::open(options).unwrap()
 }
 
@@ -57,7 +58,9 @@ pub fn messages(batches: &[RecordBatch]) -> Vec<(i64, String)> {
     let of = |batch: &RecordBatch| {
         let ids = batch.column_by_name("id").unwrap().as_primitive::<Int64Type>().values().to_vec();
         let texts = batch.column_by_name("message").unwrap().as_string::<i32>().clone();
-        ids.into_iter().zip(texts.iter().map(|t| t.unwrap().to_owned()).collect::<Vec<_>>()).collect::<Vec<_>>()
+        ids.into_iter()
+            .zip(texts.iter().map(|t| t.unwrap().to_owned()).collect::<Vec<_>>())
+            .collect::<Vec<_>>()
     };
     batches.iter().flat_map(of).collect()
 }

@@ -1,0 +1,253 @@
+//! What a log answers within one process, in milliseconds: the part of `make bench` for which
+//! starting a program would take longer than what is measured.
+//!
+//! ```text
+//! measure page STORE LOG ROWS ITERATIONS      pages of ROWS records at random ids
+//! measure find STORE LOG LIMIT KEYS           the newest LIMIT records of each person in the file KEYS
+//! measure append STORE RECORDS TASKS SECONDS  audit records (JSON lines), one each, by TASKS at once
+//! ```
+//!
+//! Records are read and written out as JSON, as an API has to. The first [`WARM_UP`] answers do
+//! not count. The result is a JSON object on standard output; what it was asked for in vain ends it
+//! with an error, so that no figure comes of answers that are not right.
+#![forbid(unsafe_code)]
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::Int64Type;
+use futures::TryStreamExt;
+use serde_json::{Value, json};
+use sporlog_ledger::{Append, Batches, Find, Key, Log, Outcome, Store, StoreOptions, Writer, WriterOptions};
+use sporlog_record::canonical::EntryWriter;
+use sporlog_record::json::{Judged, RowsBuilder};
+use sporlog_record::{Kind, Position, Rules};
+
+type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+/// Answers that are given before measuring begins.
+const WARM_UP: usize = 100;
+/// The same where the measure is a time: so long.
+const WARM_UP_TIME: Duration = Duration::from_secs(1);
+/// Where the random ids begin: the same ones each time.
+const SEED: u64 = 0x53_504f_524c_4f47;
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let result = match args[..] {
+        ["page", store, log, rows, iterations] => {
+            page(&open(store, log).await?, rows.parse()?, iterations.parse()?).await?
+        }
+        ["find", store, log, limit, keys] => {
+            let keys = std::fs::read_to_string(keys)?;
+            find(&open(store, log).await?, limit.parse()?, &keys.lines().collect::<Vec<_>>()).await?
+        }
+        ["append", store, records, tasks, seconds] => {
+            append(store, &std::fs::read(records)?, tasks.parse()?, seconds.parse()?).await?
+        }
+        _ => return Err("measure page|find|append …: see the head of its source".into()),
+    };
+    println!("{result}");
+    Ok(())
+}
+
+async fn open(store: &str, log: &str) -> Result<Log> {
+    let options = StoreOptions { address: store.into(), ..StoreOptions::default() };
+    Ok(Store::open(options)?.log(log).await?)
+}
+
+/// Pages of `rows` records, each somewhere else.
+async fn page(log: &Log, rows: u64, iterations: usize) -> Result<Value> {
+    let (before, pages) = (log.first().saturating_sub(1), log.head().saturating_sub(rows) + 1);
+    let mut random = Random(SEED);
+    let mut answers = Answers::default();
+    for _ in 0..WARM_UP + iterations {
+        let after = before + random.below(pages);
+        let count = answers.take(log, || log.read(after, Some(rows))).await?;
+        if count as u64 != rows {
+            return Err(format!("{count} records after {after}, where {rows} were asked for").into());
+        }
+    }
+    Ok(answers.result(log))
+}
+
+/// The newest records of one person after the other.
+async fn find(log: &Log, limit: usize, people: &[&str]) -> Result<Value> {
+    let mut answers = Answers::default();
+    for person in people {
+        let key = Key::Subject((*person).to_owned());
+        let find = Find { key, from: None, to: None, limit: Some(limit) };
+        if answers.take(log, || log.find(find)).await? == 0 {
+            return Err("nothing was found about a person who is in the log".into());
+        }
+    }
+    Ok(answers.result(log))
+}
+
+/// Answers, and how long each took.
+#[derive(Default)]
+struct Answers {
+    times: Vec<Duration>,
+    records: Vec<usize>,
+    bytes: Vec<usize>,
+    /// The answer's bytes; kept, so that not each answer pays for new memory.
+    body: Vec<u8>,
+}
+
+impl Answers {
+    /// Has one given, as a JSON array; says how many records are in it.
+    async fn take(&mut self, log: &Log, ask: impl FnOnce() -> Batches) -> Result<usize> {
+        let started = Instant::now();
+        self.body.clear();
+        let mut count = 0;
+        let mut batches = ask();
+        while let Some(batch) = batches.try_next().await? {
+            count += batch.num_rows();
+            self.write(log, &batch)?;
+        }
+        self.body.push(b']');
+        self.times.push(started.elapsed());
+        self.records.push(count);
+        self.bytes.push(self.body.len());
+        Ok(count)
+    }
+
+    fn write(&mut self, log: &Log, batch: &RecordBatch) -> Result<()> {
+        let ids = batch.column_by_name("id").and_then(|column| column.as_primitive_opt::<Int64Type>());
+        let ids = ids.ok_or("the column id is missing")?.values();
+        let mut writer = EntryWriter::new(log.name(), log.kind(), batch)?;
+        for (row, id) in ids.iter().enumerate() {
+            self.body.push(if self.body.is_empty() { b'[' } else { b',' });
+            writer.write_wire(row, id.cast_unsigned(), &mut self.body);
+        }
+        Ok(())
+    }
+
+    fn result(self, log: &Log) -> Value {
+        let after_warm_up = |all: Vec<usize>| all.into_iter().skip(WARM_UP).collect::<Vec<_>>();
+        json!({
+            "head": log.head(),
+            "milliseconds": spread(self.times.into_iter().skip(WARM_UP).collect()),
+            "median_records": median(after_warm_up(self.records)),
+            "median_bytes": median(after_warm_up(self.bytes)),
+        })
+    }
+}
+
+/// Single records from many tasks, each of which waits until its own is durable before the next.
+async fn append(store: &str, records: &[u8], tasks: usize, seconds: f64) -> Result<Value> {
+    let rows: Arc<[RecordBatch]> = rows(records)?.into();
+    let options = StoreOptions { address: store.into(), create: true, ..StoreOptions::default() };
+    let store = Store::open(options)?;
+    let writer = store.writer("auditlog", Kind::Auditlog, WriterOptions::default()).await?;
+    let log = writer.log().clone();
+    let before = log.head();
+
+    let from = Instant::now() + WARM_UP_TIME;
+    let to = from + Duration::from_secs_f64(seconds);
+    let running: Vec<_> = (0..tasks)
+        .map(|task| tokio::spawn(append_until(writer.clone(), rows.clone(), task, tasks, from, to)))
+        .collect();
+    let (mut times, mut acknowledged) = (Vec::new(), 0);
+    for task in running {
+        let appended = task.await??;
+        times.extend(appended.times);
+        acknowledged += appended.acknowledged;
+    }
+    writer.close().await?;
+    if log.head() - before != acknowledged {
+        return Err(format!("{acknowledged} acknowledged, {} in the log", log.head() - before).into());
+    }
+    let appends = times.len();
+    Ok(json!({
+        "head": log.head(),
+        "appends": appends,
+        "per_second": appends as f64 / seconds,
+        "milliseconds": spread(times),
+    }))
+}
+
+/// What one task has appended.
+struct Appended {
+    /// How long each append took that was answered within the time measured.
+    times: Vec<Duration>,
+    /// All of them.
+    acknowledged: u64,
+}
+
+async fn append_until(
+    writer: Writer,
+    rows: Arc<[RecordBatch]>,
+    task: usize,
+    tasks: usize,
+    from: Instant,
+    to: Instant,
+) -> Result<Appended> {
+    let mut appended = Appended { times: Vec::new(), acknowledged: 0 };
+    for rows in rows.iter().cycle().skip(task).step_by(tasks) {
+        let started = Instant::now();
+        if started >= to {
+            break;
+        }
+        let append = Append { rows: rows.clone(), positions: Vec::new() };
+        match writer.append(append).await? {
+            Outcome::Appended(_) => appended.acknowledged += 1,
+            other @ Outcome::AlreadyThere { .. } => return Err(format!("{other:?}").into()),
+        }
+        let answered = Instant::now();
+        if answered >= from && answered < to {
+            appended.times.push(answered - started);
+        }
+    }
+    Ok(appended)
+}
+
+/// Each record as a batch of its own.
+fn rows(records: &[u8]) -> Result<Vec<RecordBatch>> {
+    let rules = Rules::default();
+    let mut builder = RowsBuilder::new(Kind::Auditlog, &rules);
+    let mut rows = Vec::new();
+    for (line, record) in (1..).zip(records.split(|b| *b == b'\n')) {
+        if record.is_empty() {
+            continue;
+        }
+        let judged = builder.push(record, &format!("bench:{line}"), Position { line, column: 1 });
+        if let Judged::Refused(findings) = judged {
+            return Err(format!("line {line}: {findings:?}").into());
+        }
+        rows.push(builder.finish());
+    }
+    if rows.is_empty() { Err("there are no records to append".into()) } else { Ok(rows) }
+}
+
+/// Median and upper percentiles, in milliseconds.
+fn spread(mut times: Vec<Duration>) -> Value {
+    times.sort_unstable();
+    let at = |share: f64| {
+        let index = ((times.len() as f64 * share) as usize).min(times.len().saturating_sub(1));
+        times.get(index).map(|time| time.as_secs_f64() * 1e3)
+    };
+    json!({ "count": times.len(), "median": at(0.5), "p90": at(0.9), "p99": at(0.99) })
+}
+
+fn median(mut all: Vec<usize>) -> Option<usize> {
+    all.sort_unstable();
+    all.get(all.len() / 2).copied()
+}
+
+/// SplitMix64, which is enough for picking pages.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % end.max(1)
+    }
+}

@@ -1,0 +1,173 @@
+//! The Merkle tree built anew for a verification, and compared with what is stored as it grows.
+//!
+//! Entries come from the records, where those can be read and the log's secret is at hand, and from
+//! the stored bundles otherwise. Up to the size that the checkpoint covers, tiles and bundles have
+//! to be those stored; beyond, only the root counts, which the newest commit states.
+
+use bytes::Bytes;
+use tlog_tiles::checkpoint::Checkpoint;
+use tlog_tiles::tlog::{self, Hash};
+
+use crate::error::{Error, Result};
+use crate::keys::Commitment;
+use crate::storage::Storage;
+use crate::table::DataFile;
+use crate::tlog::{BUNDLE_ENTRY, ENTRIES, HASH, get_tile, tlog_name};
+use crate::tree::{TILE_WIDTH, TileFile, Tree, bundle_path, tile_path};
+use crate::verify::Verified;
+
+/// See the [module](self).
+pub(crate) struct Rebuilt<'a> {
+    storage: &'a Storage,
+    /// The data files, to say which one a record is in.
+    files: &'a [DataFile],
+    checkpoint: Option<Checkpoint>,
+    tree: Tree,
+    /// Files that have become full and are still to be compared.
+    full: Vec<TileFile>,
+    /// The root and the unfinished files at the size that the checkpoint covers.
+    signed: Option<(Hash, Vec<TileFile>)>,
+}
+
+impl<'a> Rebuilt<'a> {
+    pub(crate) fn new(storage: &'a Storage, files: &'a [DataFile], checkpoint: Option<Checkpoint>) -> Self {
+        let mut rebuilt =
+            Rebuilt { storage, files, checkpoint, tree: Tree::default(), full: Vec::new(), signed: None };
+        rebuilt.reached();
+        rebuilt
+    }
+
+    fn published(&self) -> u64 {
+        self.checkpoint.as_ref().map_or(0, Checkpoint::size)
+    }
+
+    pub(crate) fn push(&mut self, entry: &Commitment, leaf: &Hash) {
+        // What the checkpoint does not cover yet has no tiles to be compared with, but leads to the
+        // root that the newest commit states.
+        let covered = self.tree.size() < self.published();
+        let full = &mut self.full;
+        self.tree.push(entry, leaf, &mut |file| {
+            if covered {
+                full.push(file);
+            }
+        });
+        self.reached();
+    }
+
+    fn reached(&mut self) {
+        if self.tree.size() == self.published() {
+            self.signed = Some((self.tree.root(), self.tree.partial_files()));
+        }
+    }
+
+    /// Takes entries from the stored bundles, up to the id `last`.
+    pub(crate) async fn copy_entries(&mut self, verified: &mut Verified, last: u64) {
+        let last = last.min(self.published());
+        while self.tree.size() < last {
+            let (n, skip) = (self.tree.size() / TILE_WIDTH, (self.tree.size() % TILE_WIDTH) as usize);
+            let width = (self.published() - n * TILE_WIDTH).min(TILE_WIDTH);
+            let wanted = (last - self.tree.size()) as usize;
+            let path = bundle_path(n, width);
+            let bundle = get_tile(self.storage, &path).await;
+            let bundle = bundle.unwrap_or_else(|error| {
+                verified.found(error);
+                Bytes::new()
+            });
+            let whole = bundle.len() == width as usize * BUNDLE_ENTRY;
+            if !whole && !bundle.is_empty() {
+                verified.found(Error::damaged(
+                    tlog_name(&path),
+                    "it does not have the length that its name says",
+                ));
+            }
+            verified.check(self.verify_bundle(&path, &bundle, &tile_path(0, n, width)).await);
+            let before = self.tree.size();
+            for entry in bundle.chunks_exact(BUNDLE_ENTRY).skip(skip).take(wanted) {
+                if let Ok(commitment) = Commitment::try_from(&entry[2..]) {
+                    self.push(&commitment, &tlog::record_hash(&commitment));
+                }
+            }
+            // What is missing stays missing; the tree goes on with zeros, so that it ends.
+            let reached = (before + wanted as u64).min((n + 1) * TILE_WIDTH);
+            while self.tree.size() < reached {
+                self.push(&Commitment::default(), &tlog::record_hash(&Commitment::default()));
+            }
+            self.compare(verified).await;
+        }
+    }
+
+    /// Entries that are taken as they are have to be those that the stored tile has the hashes of.
+    async fn verify_bundle(&self, path: &str, bundle: &[u8], tile: &str) -> Result<()> {
+        let hashes = get_tile(self.storage, tile).await?;
+        let matches = |(entry, hash): &(&[u8], &[u8])| {
+            let length = size_of::<Commitment>() as u16;
+            entry.strip_prefix(&length.to_be_bytes()).is_some_and(|e| tlog::record_hash(e).0 == **hash)
+        };
+        let pairs = bundle.chunks(BUNDLE_ENTRY).zip(hashes.chunks(HASH));
+        let same = pairs.take_while(matches).count();
+        if same * BUNDLE_ENTRY == bundle.len() {
+            return Ok(());
+        }
+        let record = bundle_number(path) * TILE_WIDTH + same as u64 + 1;
+        let problem = format!("it does not match {} from record {record} on", tlog_name(tile));
+        Err(Error::damaged(tlog_name(path), problem))
+    }
+
+    /// Compares what has become full with the stored files.
+    pub(crate) async fn compare(&mut self, verified: &mut Verified) {
+        for (path, bytes) in std::mem::take(&mut self.full) {
+            self.compare_file(verified, &path, &bytes).await;
+        }
+    }
+
+    async fn compare_file(&self, verified: &mut Verified, path: &str, computed: &[u8]) {
+        let name = tlog_name(path);
+        let stored = match get_tile(self.storage, path).await {
+            Ok(stored) => stored,
+            Err(error) => return verified.found(error),
+        };
+        if stored == computed {
+            return;
+        }
+        let mut problem = "it does not match what is computed from the records".to_owned();
+        if path.starts_with(ENTRIES) {
+            let same = |(a, b): &(&[u8], &[u8])| a == b;
+            let pairs = stored.chunks(BUNDLE_ENTRY).zip(computed.chunks(BUNDLE_ENTRY));
+            let n = bundle_number(path) * TILE_WIDTH + pairs.take_while(same).count() as u64 + 1;
+            problem = match self.files.iter().find(|file| file.first <= n && n <= file.last) {
+                Some(file) => format!("it does not match record {n}, stored in {}", file.name()),
+                None => format!("it does not match record {n}"),
+            };
+        }
+        verified.found(Error::damaged(name, problem));
+    }
+
+    pub(crate) async fn finish(&mut self, verified: &mut Verified, newest: Option<(String, u64, Hash)>) {
+        self.copy_entries(verified, self.published()).await;
+        self.compare(verified).await;
+        let (root, partial) = self.signed.take().unwrap_or_default();
+        for (path, bytes) in &partial {
+            self.compare_file(verified, path, bytes).await;
+        }
+        if let Some(checkpoint) = &self.checkpoint
+            && root != *checkpoint.hash()
+        {
+            let problem = "the records do not lead to the root that was signed";
+            verified.found(Error::damaged(tlog_name("checkpoint"), problem));
+        }
+        // Nobody without the log's secret can state the root after a record of theirs.
+        if let Some((name, size, stated)) = newest
+            && size > self.published()
+            && size == self.tree.size()
+            && self.tree.root() != stated
+        {
+            verified.found(Error::damaged(name, "the records do not lead to the root that it states"));
+        }
+    }
+}
+
+/// The number in `tile/entries/x001/x234/067[.p/…]`.
+fn bundle_number(path: &str) -> u64 {
+    let digits = path.trim_start_matches(ENTRIES).split(".p/").next().unwrap_or_default();
+    digits.split('/').fold(0, |n, part| n * 1_000 + part.trim_start_matches('x').parse::<u64>().unwrap_or(0))
+}
