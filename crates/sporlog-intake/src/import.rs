@@ -123,13 +123,15 @@ pub async fn import(
             if let Some((refused, _)) = refused {
                 refused.abort().await;
             }
-            bulk.abort().await;
-            match error {
-                Error::Refused { findings } => {
+            let cause = bulk.abort().await;
+            match (error, cause) {
+                (Error::Refused { findings }, _) => {
                     receipt.refused = findings;
                     Ok(())
                 }
-                error => Err(error),
+                // The threads only know that another one has failed.
+                (Error::Ledger(sporlog_ledger::Error::Failed { .. }), Some(cause)) => Err(cause.into()),
+                (error, _) => Err(error),
             }
         }
     };

@@ -139,7 +139,8 @@ impl Quarantine {
     /// Puts an item into its log after all: as it is, or with `corrected` in its place.
     pub async fn replay(&self, id: u64, corrected: Option<Vec<u8>>, rules: &Rules) -> Result<Replay> {
         let Refused { item, content, header } = self.waiting(id).await?;
-        let kind: Kind = item.kind.parse().map_err(|_| Error::Item { id, reason: "its kind is unknown".into() })?;
+        let kind: Kind =
+            item.kind.parse().map_err(|_| Error::Item { id, reason: "its kind is unknown".into() })?;
         let content = corrected.unwrap_or(content);
         let origin = format!("{LOG}:{id}");
         let rows = match judge(kind, &content, header.as_deref(), &origin, rules)? {
@@ -220,8 +221,9 @@ fn judge(
     let header = header.unwrap_or_default().as_bytes();
     let with_header = Header::parse(content, rules).is_ok();
     let file = if with_header { content.to_vec() } else { [header, content].concat() };
-    let parsed = Header::parse(&file, rules)
-        .and_then(|header| parse_slab(&header, rules, &file[header.body()..], header.first_line(), origin, false));
+    let parsed = Header::parse(&file, rules).and_then(|header| {
+        parse_slab(&header, rules, &file[header.body()..], header.first_line(), origin, false)
+    });
     Ok(match parsed {
         Ok(mut slab) => match slab.refused.pop() {
             Some(refused) => Err(refused.findings),

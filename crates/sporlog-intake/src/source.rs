@@ -31,7 +31,7 @@ impl Source {
             return Err(fail(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory")));
         }
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-        Ok(Source { name, size: metadata.is_file().then(|| metadata.len()), reader: Box::new(file) })
+        Ok(Source { name, size: metadata.is_file().then_some(metadata.len()), reader: Box::new(file) })
     }
 
     /// Bytes in memory.

@@ -45,6 +45,14 @@ async fn one_log_from_end_to_end() {
     let nobody: Vec<_> = log.find(find(Key::Subject("x".into()), None)).try_collect().await.unwrap();
     assert!(nobody.is_empty());
 
+    // By a column's value, within a range of ids.
+    let mine: Vec<_> = log.read_where(8, 4_000, "samaccountName", "user3").try_collect().await.unwrap();
+    let expected_mine: Vec<_> =
+        (8..4_008i64).filter(|n| n % 7 == 3).map(|n| (n + 1, n.to_string())).collect();
+    assert_eq!(messages(&mine), expected_mine);
+    let nobody: Vec<_> = log.read_where(0, u64::MAX, "message", "x").try_collect().await.unwrap();
+    assert!(messages(&nobody).is_empty());
+
     // By query.
     let sql = "SELECT count(*) AS n, max(id) AS id FROM events WHERE subject = '0000000007'";
     let result: Vec<_> = query(std::slice::from_ref(&log), sql).await.unwrap().try_collect().await.unwrap();

@@ -1,1 +1,50 @@
-fn main(){}
+//! `sporlog`: who saw or was given whose data, kept in logs that prove themselves.
+//!
+//! This crate is the command line: it reads what is asked for, wires the other crates together and
+//! says what came of it. It holds no rules of its own.
+//!
+//! | module | idea |
+//! |---|---|
+//! | [`cli`] | what can be asked for, and the help text |
+//! | [`commands`] | one module for each command |
+//! | [`config`] | the configuration file, the environment, and what they leave unsaid |
+//! | [`session`] | a command's surroundings: its configuration, store and rules |
+//! | [`access`] | every look at the data is itself recorded |
+//! | [`output`], [`rows`], [`outfile`], [`progress`] | results on standard output or in files, and exit codes |
+//! | [`timerange`] | the times that `--from` and `--to` take |
+//! | [`interrupt`] | Ctrl-C |
+//! | [`logging`] | what goes to standard error |
+//! | [`sample`] | synthetic data |
+#![forbid(unsafe_code)]
+
+mod access;
+mod cli;
+mod commands;
+mod config;
+mod interrupt;
+mod logging;
+mod outfile;
+mod output;
+mod progress;
+mod rows;
+mod sample;
+mod session;
+mod timerange;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Deliveries are taken in as large buffers that come and go; the system's allocator would give
+/// each of them back to the kernel and fault it in again.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    logging::start(&cli.global);
+    match commands::run(cli) {
+        Ok(outcome) => outcome.into(),
+        Err(error) => output::failed(&error),
+    }
+}

@@ -14,7 +14,11 @@ struct Slab {
     first_line: u64,
 }
 
-pub(super) fn deliver(context: &Context<'_>, mut reader: impl Read, receiver: &dyn Receiver) -> Result<Summary> {
+pub(super) fn deliver(
+    context: &Context<'_>,
+    mut reader: impl Read,
+    receiver: &dyn Receiver,
+) -> Result<Summary> {
     let options = context.options;
     let mut buffer = Vec::with_capacity(PART_BYTES);
     fill(&mut reader, &mut buffer, Header::MAX_BYTES).map_err(|e| context.read_error(e))?;
@@ -55,7 +59,8 @@ pub(super) fn deliver(context: &Context<'_>, mut reader: impl Read, receiver: &d
     };
     let judge = |slab: Slab| {
         let origin = context.origin;
-        let parsed = parse_slab(&header, &options.rules, &slab.bytes, slab.first_line, origin, options.collect)?;
+        let parsed =
+            parse_slab(&header, &options.rules, &slab.bytes, slab.first_line, origin, options.collect)?;
         if parsed.unquoted {
             unquoted.store(true, Ordering::Relaxed);
         }

@@ -234,9 +234,11 @@ fn run<T: Send>(
         }
         drop(parts);
         let collected = collector.join().map_err(|_| Error::Internal("a thread panicked".into()))?;
-        // An error found earlier in the file says more than what it led to.
+        // The workers' refusal comes earlier in the file than the reader's; another failure of
+        // theirs may be no more than what the reader's led to.
         match (collected, read) {
-            (Err(error), _) | (Ok(_), Err(error)) => Err(error),
+            (Err(refused @ Error::Refused { .. }), _) => Err(refused),
+            (_, Err(error)) | (Err(error), Ok(())) => Err(error),
             (Ok(summary), Ok(())) => Ok(summary),
         }
     })
@@ -249,12 +251,14 @@ fn collect(
     judged: &crossbeam_channel::Receiver<(u64, Result<Judged>)>,
 ) -> Result<Summary> {
     let mut summary = Summary::default();
-    let mut early = BTreeMap::new();
+    let (mut early, mut failures) = (BTreeMap::new(), BTreeMap::new());
     let mut next = 0;
     for (number, part) in judged {
-        early.insert(number, part);
+        match part {
+            Ok(part) => drop(early.insert(number, part)),
+            Err(error) => drop(failures.insert(number, error)),
+        }
         while let Some(part) = early.remove(&next) {
-            let part = part?;
             next += 1;
             summary.accepted += part.accepted;
             summary.refused += part.refused.len() as u64;
@@ -262,6 +266,9 @@ fn collect(
             receiver.judged(header, part)?;
         }
     }
-    // The first failure, in the order of the file.
-    early.into_values().find_map(Result::err).map_or(Ok(summary), Err)
+    // The first refusal in the order of the file is the cause: other parts that failed then could
+    // not be handed on because of it, even if they come before it.
+    let refused = failures.iter().find(|(_, error)| matches!(error, Error::Refused { .. }));
+    let first = refused.or_else(|| failures.first_key_value()).map(|(number, _)| *number);
+    first.and_then(|number| failures.remove(&number)).map_or(Ok(summary), Err)
 }

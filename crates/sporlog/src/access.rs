@@ -1,0 +1,147 @@
+//! Every look at the data is itself recorded, before the data is shown.
+//!
+//! The record goes into the log `access` of the same store. If it cannot be written, nothing is
+//! shown. The one exception is a store that cannot have been meant to be written to, because its
+//! keys are not here or it is read-only: a copy that somebody was handed. Then a note says that
+//! the look was not recorded.
+
+use std::io;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use serde_json::{Value, json};
+use sporlog_ledger::{Append, Log, Outcome, Store, Writer, WriterOptions};
+use sporlog_record::identifier::mask_text;
+use sporlog_record::json::{Judged, RowsBuilder};
+use sporlog_record::{Kind, Position, Rules};
+
+use crate::output::complain;
+use crate::session::{ACCESS_LOG, Session};
+
+/// Every command is a writer of its own and leaves small files: after so many they are merged.
+const COMPACT_EVERY: u64 = 256;
+/// Files that a merge replaced stay for so long, for those who are reading them.
+const GRACE: Duration = Duration::from_hours(1);
+
+/// Where the records of the access log come from.
+const PROGRAM: &str = concat!("sporlog/", env!("CARGO_PKG_VERSION"));
+
+/// A look at the data.
+pub struct Look<'a> {
+    /// What is done, in the manner of the audit logs' `logAction`.
+    pub action: &'static str,
+    /// The person that is looked up, if it is one.
+    pub subject: Option<&'a str>,
+    /// What is done, in a few words. Personal numbers in it are masked.
+    pub message: String,
+    /// What was asked for, in full.
+    pub parameters: Value,
+}
+
+/// Records a look.
+pub async fn record(session: &Session, store: &Store, look: Look<'_>) -> Result<()> {
+    if session.keys(store).is_none_or(|keys| !keys.is_dir()) {
+        return not_recorded("the store's keys are not here");
+    }
+    let failed = match append(store, &look).await {
+        Ok(()) => return Ok(()),
+        Err(error) => error,
+    };
+    match failed.downcast_ref::<sporlog_ledger::Error>() {
+        Some(sporlog_ledger::Error::Keys { reason, .. }) => not_recorded(reason),
+        _ if is_read_only(&failed) => not_recorded("the store cannot be written to"),
+        _ => Err(failed.context("the look could not be recorded, so nothing is shown")),
+    }
+}
+
+/// The access log, opened before a look at it was recorded, is to show that look, too.
+pub async fn include_own_look(log: &Log) -> Result<()> {
+    if log.name() == ACCESS_LOG {
+        log.refresh().await?;
+    }
+    Ok(())
+}
+
+fn not_recorded(reason: &str) -> Result<()> {
+    complain(&format!("note: this look is not recorded in the log '{ACCESS_LOG}': {reason}"));
+    Ok(())
+}
+
+async fn append(store: &Store, look: &Look<'_>) -> Result<()> {
+    let rules = Rules::default();
+    let mut builder = RowsBuilder::new(Kind::Auditlog, &rules);
+    let record = serde_json::to_vec(&record_of(look))?;
+    let judged = builder.push(&record, PROGRAM, Position { line: 1, column: 1 });
+    if let Judged::Refused(findings) = judged {
+        bail!("{}", findings.first().map(ToString::to_string).unwrap_or_default());
+    }
+    let writer = store.writer(ACCESS_LOG, Kind::Auditlog, WriterOptions { take_turns: true }).await?;
+    let outcome = writer.append(Append { rows: builder.finish(), positions: Vec::new() }).await;
+    if let Ok(Outcome::Appended(appended)) = &outcome
+        && appended.last.is_multiple_of(COMPACT_EVERY)
+    {
+        keep_house(&writer).await;
+    }
+    let closed = writer.close().await;
+    outcome?;
+    Ok(closed?)
+}
+
+/// The look is recorded: what fails here is no reason to withhold the data.
+async fn keep_house(writer: &Writer) {
+    if let Err(error) = writer.compact(GRACE).await {
+        tracing::warn!(%error, "the access log could not be compacted");
+    }
+}
+
+fn record_of(look: &Look<'_>) -> Value {
+    let user = User::current();
+    let parameters = json!({
+        "command": look.action,
+        "parameters": look.parameters,
+        "uid": user.uid,
+        "sudoUser": std::env::var("SUDO_USER").ok(),
+        "program": PROGRAM,
+    });
+    json!({
+        "tts": chrono::Local::now().format("%Y-%m-%dT%H:%M:%S%.6f").to_string(),
+        "cpr": look.subject,
+        "performerName": user.name,
+        "samaccountName": user.name,
+        "logAction": look.action,
+        "message": mask_text(&look.message),
+        "detailType": "JSON",
+        "detailContent": parameters.to_string(),
+    })
+}
+
+/// Who runs this.
+struct User {
+    uid: u32,
+    name: String,
+}
+
+impl User {
+    /// The account's name is the system's. The environment, which anyone may set, is asked only
+    /// where accounts are kept elsewhere; the number is the system's in any case.
+    fn current() -> Self {
+        let uid = rustix::process::getuid().as_raw();
+        let named = |line: &str| {
+            let mut fields = line.split(':');
+            let name = fields.next()?;
+            (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+        };
+        let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let name = accounts.lines().find_map(named);
+        let name = name.or_else(|| std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).ok());
+        User { uid, name: name.unwrap_or_else(|| format!("uid {uid}")) }
+    }
+}
+
+fn is_read_only(error: &anyhow::Error) -> bool {
+    let read_only = |cause: &(dyn std::error::Error + 'static)| {
+        let kind = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        matches!(kind, Some(io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem))
+    };
+    error.chain().any(read_only)
+}

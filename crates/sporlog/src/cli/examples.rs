@@ -1,0 +1,94 @@
+//! The examples below the help texts.
+
+pub const TOP: &str = "\
+First steps:
+  sporlog sample revision --records 10000 --out day.csv    something to work with
+  sporlog check revision day.csv                           is it in order?
+  sporlog import revision day.csv                          into ./sporlog-data
+  sporlog read revision --limit 3                          look at it
+  sporlog verify revision                                  nothing was tampered with
+
+Exit codes: 0 done; 1 done, but something was refused or differs; 2 could not run.
+Results go to standard output, everything else to standard error.
+`sporlog COMMAND --help` says more about each command.";
+
+pub const CHECK: &str = "\
+Examples:
+  sporlog check revision day.csv
+  sporlog check disclosure --errors-only messages.ndjson.zst
+  kcat -C -t aapen-sporingslogg-loggmeldingMottatt -e | sporlog check disclosure -";
+
+pub const IMPORT: &str = "\
+Examples:
+  sporlog import revision day.csv
+  sporlog import auditlog --log login_odense records.json.gz
+  sporlog import disclosure *.ndjson --json | jq .accepted";
+
+pub const READ: &str = "\
+Examples:
+  sporlog read revision --limit 10
+  sporlog read auditlog --after 7192 --limit 100 --records-only
+  sporlog read revision --format csv > all.csv";
+
+pub const FIND: &str = "\
+Examples:
+  sporlog find revision --subject 0101018081
+  sporlog find revision --actor 4fcff0c2-ab6c-4b4f-86e9-0a75a0a009d8 --limit 50
+  sporlog find auditlog --actor bsg --from 2026-11-03 --to 2026-11-03T12:00
+  sporlog find disclosure --subject - --limit 50 < person.txt";
+
+pub const EXPORT: &str = "\
+Examples:
+  sporlog export revision --organisation 64942212 --date 2026-11-03 --out outbox
+  sporlog export revision --organisation 64942212 --from 2026-11-01 --to 2026-11-07 --out outbox";
+
+pub const SQL: &str = "\
+Examples:
+  sporlog sql 'SELECT log, count(*) FROM events GROUP BY log'
+  sporlog sql 'SELECT \"BrugerId\", count(*) AS n FROM revision GROUP BY 1 ORDER BY n DESC LIMIT 10'
+  sporlog sql 'SELECT * FROM events' --format parquet --out events.parquet
+
+Binary columns (leverteData, content) are shown in hexadecimal.";
+
+pub const PROVE: &str = "\
+Examples:
+  sporlog prove revision 17 --out record17.proof
+  sporlog verify --proof record17.proof --key \"$(sporlog key show revision --vkey)\"";
+
+pub const VERIFY: &str = "\
+Examples:
+  sporlog verify revision
+  cp sporlog-data/logs/revision/tlog/checkpoint monday    # keep it; on Friday:
+  sporlog verify revision --since monday
+  sporlog verify --proof record17.proof --key revision.vkey";
+
+pub const QUARANTINE: &str = "\
+Examples:
+  sporlog quarantine list
+  sporlog quarantine show 3
+  sporlog quarantine show 3 --content > row.csv           # correct it, and then:
+  sporlog quarantine replay 3 --file row.csv
+  sporlog quarantine discard 4 --reason 'test data, agreed with the supplier'";
+
+pub const EXPIRE: &str = "\
+Examples:
+  sporlog expire revision --before 2026-05 --dry-run
+  sporlog expire revision --before 2026-05";
+
+pub const KEY: &str = "\
+Publish the vkey where the log's keeper cannot change it unseen: with it, anybody can check the
+log's checkpoints and proofs.
+
+Examples:
+  sporlog key show revision
+  sporlog key show revision --vkey > revision.vkey";
+
+pub const SAMPLE: &str = "\
+Examples:
+  sporlog sample revision --records 100000 --out day.csv
+  sporlog sample disclosure --records 50 --faulty 0.2 | sporlog check disclosure -";
+
+pub const COMPLETIONS: &str = "\
+Examples:
+  sporlog completions bash > ~/.local/share/bash-completion/completions/sporlog
+  sporlog completions fish > ~/.config/fish/completions/sporlog.fish";

@@ -1,0 +1,520 @@
+//! What can be asked for on the command line, and the help text.
+//!
+//! Whoever has never seen the program must be able to work from what stands here: every command
+//! says what it does, what it prints, and shows an example (in [`examples`]).
+
+use std::path::PathBuf;
+
+use chrono::NaiveDate;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
+use sporlog_record::Kind;
+
+use crate::sample::DEFAULT_FAULTY;
+use crate::timerange::{parse_date, parse_from, parse_month, parse_to};
+
+mod examples;
+#[cfg(test)]
+mod tests;
+
+/// Keep and prove the record of who saw or was given whose data.
+///
+/// Sporlog takes in three kinds of record: `disclosure` (Sporingslogg, Norway: what was handed out
+/// about a person), `revision` (Fælles Revisionslog, Denmark: what staff looked up, as CSV) and
+/// `auditlog` (OS2faktor Login, Denmark: sign-ins). Every record goes into an append-only log, gets
+/// the next number, and is covered by a signed Merkle tree, so that anybody can check that nothing
+/// was changed, removed or slipped in.
+///
+/// A store is a folder with logs in it. A log's table is a Delta Lake table that DuckDB, Spark or
+/// Polars reads as it is. Every look at the data through this program is itself recorded, in the
+/// log `access`.
+#[derive(Debug, Parser)]
+#[command(name = "sporlog", version, propagate_version = true, arg_required_else_help = true)]
+#[command(after_help = examples::TOP, max_term_width = 110)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Everywhere")]
+pub struct Global {
+    /// Where the logs lie: a folder, or a URL such as file:///srv/sporlog [default: ./sporlog-data]
+    #[arg(short, long, global = true, value_name = "URL", env = "SPORLOG_STORE", hide_env_values = true)]
+    pub store: Option<String>,
+    /// The folder of the logs' keys [default: keys, in the store]
+    #[arg(long, global = true, value_name = "DIR", env = "SPORLOG_KEYS", hide_env_values = true)]
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub keys: Option<PathBuf>,
+    /// The configuration [default: sporlog.toml, if it is there]
+    #[arg(short, long, global = true, value_name = "FILE", env = "SPORLOG_CONFIG", hide_env_values = true)]
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
+    /// Print results for machines, as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say more on standard error; twice for even more (SPORLOG_LOG sets filters)
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// Say nothing on standard error but errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+}
+
+/// The commands. What each is for stands at its arguments, below: a comment here would hide that.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Check(CheckArgs),
+    Import(ImportArgs),
+    /// List the logs of the store
+    Logs,
+    /// Print a log's newest id
+    Head(LogArg),
+    Read(ReadArgs),
+    Find(FindArgs),
+    Export(ExportArgs),
+    Sql(SqlArgs),
+    Prove(ProveArgs),
+    Verify(VerifyArgs),
+    Quarantine(QuarantineArgs),
+    Expire(ExpireArgs),
+    Compact(CompactArgs),
+    Key(KeyArgs),
+    Sample(SampleArgs),
+    Completions(CompletionsArgs),
+}
+
+/// Validate files without storing anything.
+///
+/// Prints a line per finding, `file:line:column: error|remark FIELD: text`, and a summary for each
+/// file. An error refuses a record; a remark is only stored with it. With --json, each finding and
+/// each summary is a JSON object on a line. Exits with 1 if anything would be refused.
+#[derive(Debug, Args)]
+#[command(after_help = examples::CHECK)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    pub delivery: Delivery,
+    /// Print errors only, and no remarks
+    #[arg(short, long)]
+    pub errors_only: bool,
+}
+
+/// Files with records of one kind.
+#[derive(Debug, Args)]
+pub struct Delivery {
+    /// What the records are
+    #[arg(value_name = "KIND", value_parser = delivered_kind())]
+    pub kind: Kind,
+    /// The files: JSON lines or a JSON array for disclosure and auditlog, CSV for revision; gzip and
+    /// Zstandard are unpacked; - is standard input
+    #[arg(value_name = "FILE", required = true, value_hint = ValueHint::FilePath)]
+    pub files: Vec<PathBuf>,
+}
+
+/// Take files into a log, each exactly once.
+///
+/// All good records of a file become one commit: after a crash, or Ctrl-C, either all of them are
+/// there or none. Bad records go to the quarantine, whole and with every reason; a file that is bad
+/// as a whole is refused. A receipt for each file says what happened (with --json, an object on a
+/// line). The same bytes again are recognised: nothing is stored, and the receipt says since when
+/// they are there. Exits with 1 if anything was refused.
+#[derive(Debug, Args)]
+#[command(after_help = examples::IMPORT)]
+pub struct ImportArgs {
+    #[command(flatten)]
+    pub delivery: Delivery,
+    /// The log, made if it is not there [default: named after the kind]
+    #[arg(short, long, value_name = "NAME")]
+    pub log: Option<String>,
+}
+
+/// A log.
+#[derive(Debug, Args)]
+pub struct LogArg {
+    /// The log's name
+    #[arg(value_name = "LOG")]
+    pub log: String,
+}
+
+/// How records are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// Each as its entry, on a line.
+    Entries,
+    /// Each as its API gives it, on a line.
+    Records,
+    /// CSV with a header.
+    Csv,
+}
+
+/// A format of records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RowFormat {
+    /// One JSON object per line
+    Ndjson,
+    /// CSV with a header; for revision as specified, every text in quotes
+    Csv,
+}
+
+/// How records are printed.
+#[derive(Debug, Args)]
+pub struct RowArgs {
+    /// At most so many records
+    #[arg(short = 'n', long, value_name = "N")]
+    pub limit: Option<u64>,
+    /// How they are printed
+    #[arg(short, long, value_enum, default_value = "ndjson")]
+    pub format: RowFormat,
+    /// Print the records alone, as their APIs give them, and not the entries that they stand in
+    /// ({"log","id","receivedAt","origin","remarks","record"})
+    #[arg(short, long)]
+    pub records_only: bool,
+}
+
+impl RowArgs {
+    /// What the records look like.
+    pub fn shape(&self) -> Shape {
+        match (self.format, self.records_only) {
+            (RowFormat::Csv, _) => Shape::Csv,
+            (RowFormat::Ndjson, true) => Shape::Records,
+            (RowFormat::Ndjson, false) => Shape::Entries,
+        }
+    }
+}
+
+/// Print records in the order of their ids.
+///
+/// By default each is printed as its entry, byte for byte what the log has committed to. To follow a
+/// log, keep the last id that you have seen and ask for what comes after it: ids only ever rise, and
+/// no record appears below one that has been there.
+#[derive(Debug, Args)]
+#[command(after_help = examples::READ)]
+pub struct ReadArgs {
+    #[command(flatten)]
+    pub log: LogArg,
+    /// Only records with ids above this
+    #[arg(short, long, value_name = "ID", default_value_t = 0)]
+    pub after: u64,
+    #[command(flatten)]
+    pub rows: RowArgs,
+}
+
+/// Print one person's or one user's records, newest first.
+///
+/// The person is the one the records are about (`person`, `BorgerId`, `cpr`); the user is the one who
+/// looked (`BrugerId`, `performerId` or else `samaccountName`). Times are those of the event, as local
+/// time: --from 2026-11-03 means from the beginning of that day, --to 2026-11-03 to the end of it;
+/// with a time of day, --to means before it.
+#[derive(Debug, Args)]
+#[command(after_help = examples::FIND)]
+#[command(group(ArgGroup::new("whom").required(true).args(["subject", "actor"])))]
+pub struct FindArgs {
+    #[command(flatten)]
+    pub log: LogArg,
+    /// Whom the records are about; - reads it from standard input, where no list of processes shows it
+    #[arg(long, value_name = "X")]
+    pub subject: Option<String>,
+    /// Who did it; - reads it from standard input
+    #[arg(long, value_name = "Y")]
+    pub actor: Option<String>,
+    /// From this date or local time on
+    #[arg(long, value_name = "T", value_parser = parse_from)]
+    pub from: Option<i64>,
+    /// Up to and including this date, or before this local time
+    #[arg(long, value_name = "T", value_parser = parse_to)]
+    pub to: Option<i64>,
+    #[command(flatten)]
+    pub rows: RowArgs,
+}
+
+/// Write deliveries for those who fetch them.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    #[command(subcommand)]
+    pub what: Export,
+}
+
+/// What can be exported.
+#[derive(Debug, Subcommand)]
+pub enum Export {
+    Revision(ExportRevisionArgs),
+}
+
+/// Write a municipality's revision logs as CSV files, one for each day.
+///
+/// The days are those of receipt, in UTC: a day that is over never changes, though records about it
+/// may still come in later. Files are named revisionslog_<CVR>_<day>_<nn>.csv, in the format as
+/// specified and in the order of the log's ids, and stay below 2,000,000,000 bytes each. A day's files
+/// become visible together, when all of them are complete. Prints rows, bytes and SHA-256 of each.
+#[derive(Debug, Args)]
+#[command(after_help = examples::EXPORT)]
+pub struct ExportRevisionArgs {
+    /// The municipality's CVR number (KalderOrganisation)
+    #[arg(short = 'O', long, value_name = "CVR", value_parser = parse_cvr)]
+    pub organisation: String,
+    /// What was received on this day
+    #[arg(short, long, value_name = "D", value_parser = parse_date, conflicts_with_all = ["from", "to"])]
+    pub date: Option<NaiveDate>,
+    /// What was received from this day on
+    #[arg(long, value_name = "D", value_parser = parse_date)]
+    pub from: Option<NaiveDate>,
+    /// What was received up to and on this day
+    #[arg(long, value_name = "D", value_parser = parse_date)]
+    pub to: Option<NaiveDate>,
+    /// The folder for the files, made if it is not there
+    #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub out: PathBuf,
+    /// The log
+    #[arg(short, long, value_name = "NAME", default_value = "revision")]
+    pub log: String,
+    /// Replace files that are there already
+    #[arg(long)]
+    pub force: bool,
+    /// A file stays below so many bytes
+    #[arg(long, value_name = "BYTES", default_value_t = 2_000_000_000, hide = true)]
+    pub max_bytes: u64,
+}
+
+/// A format of query results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SqlFormat {
+    /// For reading: the first 1,000 rows
+    Table,
+    /// CSV with a header
+    Csv,
+    /// A JSON array of objects
+    Json,
+    /// One JSON object per line
+    Ndjson,
+    /// A Parquet file
+    Parquet,
+}
+
+/// Query the logs.
+///
+/// Only queries: nothing can be changed. Each log is a table of its name, with id, received_at (UTC),
+/// occurred_at (local), origin, remarks and the records' own fields; names with capitals need double
+/// quotes ("BrugerId"). The view `events` has what all kinds share: log, id, occurred_at, received_at,
+/// actor, subject, organisation, recipient, system, action, ground, case_id.
+#[derive(Debug, Args)]
+#[command(after_help = examples::SQL)]
+pub struct SqlArgs {
+    /// The query; - reads it from standard input
+    #[arg(value_name = "QUERY")]
+    pub query: String,
+    /// How the result is written [default: table; json with --json]
+    #[arg(short, long, value_enum)]
+    pub format: Option<SqlFormat>,
+    #[command(flatten)]
+    pub out: OutArgs,
+}
+
+/// Where a result goes.
+#[derive(Debug, Args)]
+pub struct OutArgs {
+    /// Write to this file instead of standard output; it appears when it is complete
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub out: Option<PathBuf>,
+    /// Replace the file if it is there already
+    #[arg(long, requires = "out")]
+    pub force: bool,
+}
+
+/// Make a proof that a record is in a log.
+///
+/// The proof holds the entry, its salt, the inclusion proof and the signed checkpoint in one file (C2SP
+/// tlog-proof), and with it the record in clear: hand it only to those who may see that. Whoever has it
+/// and the log's public key needs nothing else to check it.
+#[derive(Debug, Args)]
+#[command(after_help = examples::PROVE)]
+pub struct ProveArgs {
+    #[command(flatten)]
+    pub log: LogArg,
+    /// The record's id
+    #[arg(value_name = "ID")]
+    pub id: u64,
+    #[command(flatten)]
+    pub out: OutArgs,
+}
+
+/// Check a whole log, one proof, or that a log continues an earlier checkpoint.
+///
+/// `verify LOG` recomputes everything from the records up: every commitment, every tile, the root, the
+/// signatures, the digests of all files. Problems are printed one per line, `FILE: problem`.
+/// `verify LOG --since CHECKPOINT` checks that the log only grew since that checkpoint was signed.
+/// `verify --proof FILE --key VKEY` checks one record, offline and without a store.
+/// Exits with 1 if something is not as it should be.
+#[derive(Debug, Args)]
+#[command(after_help = examples::VERIFY)]
+#[command(group(ArgGroup::new("target").required(true).args(["log", "proof"])))]
+pub struct VerifyArgs {
+    /// The log's name
+    #[arg(value_name = "LOG")]
+    pub log: Option<String>,
+    /// A checkpoint that was kept from earlier (a copy of the log's file tlog/checkpoint)
+    #[arg(long, value_name = "CHECKPOINT", requires = "log", value_hint = ValueHint::FilePath)]
+    pub since: Option<PathBuf>,
+    /// A proof, as `sporlog prove` makes it; - is standard input
+    #[arg(short, long, value_name = "FILE", requires = "key", value_hint = ValueHint::FilePath)]
+    pub proof: Option<PathBuf>,
+    /// The log's public key, or a file with it
+    #[arg(short, long, value_name = "VKEY", requires = "proof")]
+    pub key: Option<String>,
+}
+
+/// See what was refused and why, and put it right.
+///
+/// The quarantine is itself a log: what was refused stays on record, and so does what became of it.
+#[derive(Debug, Args)]
+#[command(after_help = examples::QUARANTINE)]
+pub struct QuarantineArgs {
+    #[command(subcommand)]
+    pub what: Quarantine,
+}
+
+/// What can be done with the quarantine.
+#[derive(Debug, Subcommand)]
+pub enum Quarantine {
+    /// List what waits: id, since when, log, source, and the first reason
+    List {
+        /// Only what was meant for this log
+        #[arg(short, long, value_name = "NAME")]
+        log: Option<String>,
+    },
+    /// Show one item: where it came from, all reasons, and the bytes as they were delivered
+    Show {
+        /// The item's id in the quarantine
+        #[arg(value_name = "ID")]
+        id: u64,
+        /// Print nothing but the bytes, to be corrected and replayed
+        #[arg(short = 'C', long, conflicts_with = "json")]
+        content: bool,
+    },
+    /// Put an item into its log after all, as it is or corrected
+    Replay {
+        /// The item's id in the quarantine
+        #[arg(value_name = "ID")]
+        id: u64,
+        /// The corrected record (for revision: the row, with or without a header); - is standard input
+        #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        file: Option<PathBuf>,
+    },
+    /// Give an item up; that is recorded, too
+    Discard {
+        /// The item's id in the quarantine
+        #[arg(value_name = "ID")]
+        id: u64,
+        /// Why
+        #[arg(short, long, value_name = "TEXT")]
+        reason: String,
+    },
+}
+
+/// Remove old records for good; the proof stands.
+///
+/// Removes what was received before the month. What is left keeps its ids, the tree still covers
+/// everything, and a signed note says what was removed and when. This cannot be undone.
+#[derive(Debug, Args)]
+#[command(after_help = examples::EXPIRE)]
+pub struct ExpireArgs {
+    #[command(flatten)]
+    pub log: LogArg,
+    /// The first month (of receipt, UTC) whose records stay
+    #[arg(short, long, value_name = "MONTH", value_parser = parse_month)]
+    pub before: String,
+    /// Only say what would be removed
+    #[arg(short = 'N', long)]
+    pub dry_run: bool,
+    /// Remove records of the running month, too
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Merge small files and remove left-over ones.
+///
+/// No record changes. A log that is written to does the most of this by itself.
+#[derive(Debug, Args)]
+pub struct CompactArgs {
+    #[command(flatten)]
+    pub log: LogArg,
+    /// Left-over files younger than so many minutes stay, for those who are reading them
+    #[arg(long, value_name = "MINUTES", default_value_t = 60)]
+    pub grace: u64,
+}
+
+/// Show a log's public key.
+#[derive(Debug, Args)]
+pub struct KeyArgs {
+    #[command(subcommand)]
+    pub what: Key,
+}
+
+/// What can be done with keys.
+#[derive(Debug, Subcommand)]
+pub enum Key {
+    /// Print the log's origin and its public key as a vkey (C2SP signed-note)
+    #[command(after_help = examples::KEY)]
+    Show {
+        #[command(flatten)]
+        log: LogArg,
+        /// Print the vkey alone
+        #[arg(long)]
+        vkey: bool,
+    },
+}
+
+/// Write synthetic records, to try things out.
+///
+/// Municipalities, systems, staff and citizens with believable skew and working hours; nobody in it
+/// exists. The same options give the same bytes.
+#[derive(Debug, Args)]
+#[command(after_help = examples::SAMPLE)]
+pub struct SampleArgs {
+    /// What the records are
+    #[arg(value_name = "KIND", value_parser = delivered_kind())]
+    pub kind: Kind,
+    /// How many
+    #[arg(short = 'n', long, value_name = "N")]
+    pub records: u64,
+    /// Decides all that is left to chance
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    pub seed: u64,
+    /// The share of records with a fault, from 0 to 1
+    #[arg(long, value_name = "SHARE", default_value_t = DEFAULT_FAULTY, value_parser = parse_share)]
+    pub faulty: f64,
+    /// The first day on which something happens
+    #[arg(long, value_name = "D", default_value = "2026-01-05", value_parser = parse_date)]
+    pub day: NaiveDate,
+    /// Over how many days it is spread
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub days: u32,
+    #[command(flatten)]
+    pub out: OutArgs,
+}
+
+/// Print a completion script for a shell.
+#[derive(Debug, Args)]
+#[command(after_help = examples::COMPLETIONS)]
+pub struct CompletionsArgs {
+    /// The shell
+    #[arg(value_name = "SHELL", value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+fn delivered_kind() -> impl TypedValueParser<Value = Kind> {
+    let names = Kind::DELIVERED.map(Kind::name);
+    PossibleValuesParser::new(names).try_map(|name: String| name.parse::<Kind>())
+}
+
+fn parse_cvr(text: &str) -> Result<String, String> {
+    let digits = text.len() == 8 && text.bytes().all(|b| b.is_ascii_digit());
+    digits.then(|| text.to_owned()).ok_or_else(|| "a CVR number has 8 digits".to_owned())
+}
+
+fn parse_share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "a number from 0 to 1 is expected".to_owned())
+}

@@ -1,0 +1,190 @@
+//! `sporlog export revision`: a municipality's revision logs as CSV files, one for each day.
+//!
+//! ```text
+//! workers: some thousand ids each → the municipality's rows → CSV       (side by side)
+//! in order: CSV → the day's files, split where they would grow too large
+//! ```
+//!
+//! What is in memory is a few parts, whatever the size of the log or of the files.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use arrow::array::RecordBatch;
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use futures::{StreamExt, TryStreamExt};
+use serde_json::json;
+use sporlog_ledger::Log;
+use sporlog_record::Kind;
+use sporlog_record::revision::write_csv_rows;
+
+use crate::access::{Look, record};
+use crate::cli::ExportRevisionArgs;
+use crate::output::{Outcome, Output, complain, counted};
+use crate::progress::{Progress, Results};
+use crate::rows::numbers;
+use crate::session::Session;
+use files::{DayFiles, Written};
+
+mod files;
+
+/// Ids in a worker's part: few enough that several parts fit into memory where all rows are the
+/// municipality's, and no fewer than a data file keeps together.
+const PART_IDS: u64 = 32 << 10;
+const DAY_MICROS: i64 = 86_400_000_000;
+
+/// Rows of one day as CSV.
+struct Piece {
+    day: NaiveDate,
+    rows: u64,
+    csv: Vec<u8>,
+}
+
+/// Days of receipt, the last one included.
+#[derive(Debug, Clone, Copy)]
+struct Days {
+    from: Option<NaiveDate>,
+    to: Option<NaiveDate>,
+}
+
+pub async fn run(session: &Session, args: &ExportRevisionArgs) -> Result<Outcome> {
+    let days = match args.date {
+        Some(date) => Days { from: Some(date), to: Some(date) },
+        None => Days { from: args.from, to: args.to },
+    };
+    if days.from.zip(days.to).is_some_and(|(from, to)| from > to) {
+        bail!("--from is later than --to");
+    }
+    let store = session.store()?;
+    let log = session.log_if_begun(&store, &args.log).await?;
+    if let Some(log) = &log
+        && log.kind() != Kind::Revision
+    {
+        bail!("the log '{}' holds {} records, not revision", log.name(), log.kind());
+    }
+    let look = Look {
+        action: "EXPORT",
+        subject: None,
+        message: format!("export {} of {}", args.log, args.organisation),
+        parameters: json!({
+            "log": args.log,
+            "organisation": args.organisation,
+            "from": days.from,
+            "to": days.to,
+        }),
+    };
+    record(session, &store, look).await?;
+    std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
+    let written = match &log {
+        Some(log) => export(log, args, days).await?,
+        None => Vec::new(),
+    };
+    let today = Utc::now().date_naive();
+    if written.iter().any(|file| file.day >= today) {
+        complain("note: the day is not over (UTC); what comes in later today is not in its files");
+    }
+    summarise(session, args, &written)?;
+    Ok(Outcome::Done)
+}
+
+async fn export(log: &Log, args: &ExportRevisionArgs, days: Days) -> Result<Vec<Written>> {
+    let first = match days.from {
+        Some(day) => first_received_from(log, midnight(day)).await?,
+        None => log.first(),
+    };
+    let end = match days.to.and_then(|day| day.succ_opt()) {
+        Some(day) => first_received_from(log, midnight(day)).await?,
+        None => log.head() + 1,
+    };
+    let progress = Progress::records("export", end.saturating_sub(first), Results::After);
+    let parts = (first..end).step_by(PART_IDS as usize).map(|id| (id, PART_IDS.min(end - id)));
+    let wanted: Arc<str> = args.organisation.as_str().into();
+    let make = |(id, count): (u64, u64)| {
+        let (log, wanted) = (log.clone(), wanted.clone());
+        // A task of its own, so that it may run on another core.
+        let task = tokio::spawn(async move { part(&log, &wanted, id, count).await });
+        async move { anyhow::Ok((id + count, task.await.context("export")??)) }
+    };
+    let workers = std::thread::available_parallelism().map_or(1, usize::from) + 1;
+    let mut parts = futures::stream::iter(parts).map(make).buffered(workers);
+    let mut written = Vec::new();
+    let mut open: Option<DayFiles> = None;
+    while let Some((done, pieces)) = parts.try_next().await? {
+        for piece in pieces {
+            if open.as_ref().is_some_and(|files| files.day() != piece.day) {
+                written.extend(open.take().map(DayFiles::show).transpose()?.unwrap_or_default());
+            }
+            let files = match &mut open {
+                Some(files) => files,
+                none => none.insert(DayFiles::begin(args, piece.day)?),
+            };
+            files.append(piece.rows, &piece.csv)?;
+        }
+        progress.at(done - first);
+    }
+    written.extend(open.map(DayFiles::show).transpose()?.unwrap_or_default());
+    Ok(written)
+}
+
+/// The municipality's rows among `count` ids from `id` on.
+async fn part(log: &Log, wanted: &str, id: u64, count: u64) -> Result<Vec<Piece>> {
+    let mut batches = log.read_where(id - 1, count, "KalderOrganisation", wanted);
+    let mut pieces = Vec::new();
+    while let Some(batch) = batches.try_next().await? {
+        let mut start = 0;
+        while start < batch.num_rows() {
+            let (day, end) = run_of_a_day(&batch, start)?;
+            let mut csv = Vec::new();
+            write_csv_rows(&batch, start..end, &mut csv)?;
+            pieces.push(Piece { day, rows: (end - start) as u64, csv });
+            start = end;
+        }
+    }
+    Ok(pieces)
+}
+
+/// The day on which row `start` was received, and the first row after it that was received later.
+fn run_of_a_day(rows: &RecordBatch, start: usize) -> Result<(NaiveDate, usize)> {
+    let (_, received) = numbers(rows)?;
+    let day = |row: usize| received.value(row).div_euclid(DAY_MICROS);
+    let end = (start..rows.num_rows()).find(|row| day(*row) != day(start)).unwrap_or(rows.num_rows());
+    let time = DateTime::from_timestamp_micros(received.value(start));
+    Ok((time.context("a time of receipt is outside the calendar")?.date_naive(), end))
+}
+
+fn midnight(day: NaiveDate) -> i64 {
+    day.and_time(NaiveTime::MIN).and_utc().timestamp_micros()
+}
+
+/// The first id that was received at `micros` or later. Times of receipt rise with the ids.
+async fn first_received_from(log: &Log, micros: i64) -> Result<u64> {
+    let (mut low, mut high) = (log.first(), log.head() + 1);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let row = log.record(middle).await?;
+        if numbers(&row)?.1.value(0) < micros {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    Ok(low)
+}
+
+fn summarise(session: &Session, args: &ExportRevisionArgs, written: &[Written]) -> Result<()> {
+    let mut out = Output::new()?;
+    let (rows, bytes) = written.iter().fold((0, 0), |sum, file| (sum.0 + file.rows, sum.1 + file.bytes));
+    if session.json {
+        let organisation = &args.organisation;
+        out.json(&json!({"organisation": organisation, "rows": rows, "bytes": bytes, "files": written}))?;
+    } else {
+        for file in written {
+            let Written { path, rows, bytes, sha256, .. } = file;
+            writeln!(out, "{}  {rows} rows  {bytes} bytes  sha256 {sha256}", path.display())?;
+        }
+        let (rows, files) = (counted(rows, "row"), counted(written.len() as u64, "file"));
+        writeln!(out, "{rows} of {} in {files}, {bytes} bytes", args.organisation)?;
+    }
+    Ok(out.flush()?)
+}

@@ -1,0 +1,99 @@
+//! `sporlog find`: one person's or one user's records, newest first.
+
+use std::io::{Read, Write};
+
+use anyhow::{Context, Result, bail};
+use futures::TryStreamExt;
+use serde_json::json;
+use sporlog_ledger::{Find, Key};
+use sporlog_record::Kind;
+use sporlog_record::time::format_local;
+
+use crate::access::{Look, include_own_look, record};
+use crate::cli::FindArgs;
+use crate::output::{Outcome, Output};
+use crate::rows::RowWriter;
+use crate::session::Session;
+
+pub async fn run(session: &Session, args: &FindArgs) -> Result<Outcome> {
+    let key = key(args)?;
+    let store = session.store()?;
+    let Some(log) = session.log_if_begun(&store, &args.log.log).await? else { return Ok(Outcome::Done) };
+    match (log.kind(), &key) {
+        (Kind::Disclosure, Key::Actor(_)) => bail!("disclosures name no user; --subject finds a person's"),
+        (Kind::Quarantine, _) => bail!("the quarantine is listed by `sporlog quarantine list`"),
+        _ => {}
+    }
+    let (role, id) = match &key {
+        Key::Subject(id) => ("subject", id),
+        Key::Actor(id) => ("actor", id),
+    };
+    let look = Look {
+        action: "FIND",
+        subject: matches!(key, Key::Subject(_)).then_some(id.as_str()),
+        message: match &key {
+            Key::Subject(_) => format!("find {} --subject", log.name()),
+            Key::Actor(id) => format!("find {} --actor {id}", log.name()),
+        },
+        parameters: json!({
+            "log": log.name(),
+            role: id,
+            "from": args.from.map(format_local),
+            "to": args.to.map(format_local),
+            "limit": args.rows.limit,
+        }),
+    };
+    record(session, &store, look).await?;
+    include_own_look(&log).await?;
+    let limit = args.rows.limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    let mut batches = log.find(Find { key, from: args.from, to: args.to, limit });
+    let mut out = Output::new()?;
+    let mut rows = RowWriter::new(&log, args.rows.shape());
+    while let Some(batch) = batches.try_next().await? {
+        rows.write(&batch, &mut out)?;
+    }
+    out.flush()?;
+    Ok(Outcome::Done)
+}
+
+fn key(args: &FindArgs) -> Result<Key> {
+    let given = |text: &str| -> Result<String> {
+        let text = if text == "-" { from_standard_input()? } else { text.to_owned() };
+        let text = text.trim();
+        if text.is_empty() {
+            bail!("nobody is named to be found");
+        }
+        Ok(text.to_owned())
+    };
+    match (&args.subject, &args.actor) {
+        (Some(subject), _) => Ok(Key::Subject(without_separators(given(subject)?))),
+        (None, Some(actor)) => Ok(Key::Actor(given(actor)?)),
+        (None, None) => bail!("--subject or --actor says who is to be found"),
+    }
+}
+
+fn from_standard_input() -> Result<String> {
+    let mut text = String::new();
+    std::io::stdin().take(4_096).read_to_string(&mut text).context("standard input")?;
+    Ok(text)
+}
+
+/// People write `010101-8081` and `123456 78901`; the records have the digits alone.
+fn without_separators(subject: String) -> String {
+    let digits: String = subject.chars().filter(|c| !matches!(c, '-' | ' ')).collect();
+    let number = matches!(digits.len(), 10 | 11) && digits.bytes().all(|b| b.is_ascii_digit());
+    if number { digits } else { subject }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_found_however_they_are_written() {
+        assert_eq!(without_separators("010101-8081".into()), "0101018081");
+        assert_eq!(without_separators("123456 78901".into()), "12345678901");
+        assert_eq!(without_separators("2302XX22XX".into()), "2302XX22XX");
+        assert_eq!(without_separators("a-b".into()), "a-b");
+    }
+}

@@ -1,0 +1,60 @@
+//! `sporlog logs` and `sporlog head`: what there is, and how far it goes.
+
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::Result;
+use serde_json::json;
+
+use crate::output::{Outcome, Output};
+use crate::session::{Session, directory};
+
+pub async fn list(session: &Session) -> Result<Outcome> {
+    let store = session.store()?;
+    let mut out = Output::new()?;
+    if !session.json {
+        writeln!(out, "{:<20} {:<11} {:>12} {:>12} {:>14}", "LOG", "KIND", "FIRST", "HEAD", "BYTES")?;
+    }
+    for log in store.logs().await? {
+        let (name, kind) = (log.name(), log.kind());
+        let folder = directory(&store).map(|dir| dir.join("logs").join(name));
+        let bytes = folder.map(|folder| size_of(&folder)).transpose()?;
+        if session.json {
+            let (first, head) = (log.first(), log.head());
+            out.json(&json!({"log": name, "kind": kind, "first": first, "head": head, "bytes": bytes}))?;
+        } else {
+            let bytes = bytes.map_or("-".to_owned(), |bytes| bytes.to_string());
+            let (kind, first, head) = (kind.name(), log.first(), log.head());
+            writeln!(out, "{name:<20} {kind:<11} {first:>12} {head:>12} {bytes:>14}")?;
+        }
+    }
+    out.flush()?;
+    Ok(Outcome::Done)
+}
+
+/// The bytes of all files below a folder; one that goes away meanwhile counts for nothing.
+fn size_of(folder: &Path) -> std::io::Result<u64> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        bytes += match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => size_of(&entry.path())?,
+            Ok(metadata) => metadata.len(),
+            Err(_) => 0,
+        };
+    }
+    Ok(bytes)
+}
+
+pub async fn head(session: &Session, name: &str) -> Result<Outcome> {
+    let store = session.store()?;
+    let head = session.log_if_begun(&store, name).await?.map_or(0, |log| log.head());
+    let mut out = Output::new()?;
+    if session.json {
+        out.json(&json!({"head": head}))?;
+    } else {
+        writeln!(out, "{head}")?;
+    }
+    out.flush()?;
+    Ok(Outcome::Done)
+}

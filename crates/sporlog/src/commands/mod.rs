@@ -1,0 +1,71 @@
+//! One module for each command.
+
+use anyhow::{Context, Result};
+use tokio::runtime;
+
+use crate::cli::{Cli, Command};
+use crate::output::Outcome;
+use crate::session::Session;
+
+mod check;
+mod compact;
+mod delivery;
+mod export;
+mod find;
+mod import;
+mod key;
+mod logs;
+mod prove;
+mod quarantine;
+mod read;
+mod sample;
+mod sql;
+mod verify;
+
+/// Does what was asked for.
+pub fn run(cli: Cli) -> Result<Outcome> {
+    // These need neither a store nor a configuration.
+    match cli.command {
+        Command::Sample(args) => return sample::run(&args),
+        Command::Completions(args) => return completions(args.shell),
+        _ => {}
+    }
+    let session = Session::new(&cli.global)?;
+    let runtime = runtime::Builder::new_multi_thread().enable_all().build().context("starting threads")?;
+    runtime.block_on(run_in(&session, cli.command))
+}
+
+async fn run_in(session: &Session, command: Command) -> Result<Outcome> {
+    match command {
+        Command::Check(args) => check::run(session, args).await,
+        Command::Import(args) => import::run(session, &args).await,
+        Command::Logs => logs::list(session).await,
+        Command::Head(log) => logs::head(session, &log.log).await,
+        Command::Read(args) => read::run(session, &args).await,
+        Command::Find(args) => find::run(session, &args).await,
+        Command::Export(args) => match args.what {
+            crate::cli::Export::Revision(args) => export::run(session, &args).await,
+        },
+        Command::Sql(args) => sql::run(session, &args).await,
+        Command::Prove(args) => prove::run(session, &args).await,
+        Command::Verify(args) => verify::run(session, &args).await,
+        Command::Quarantine(args) => quarantine::run(session, args.what).await,
+        Command::Expire(args) => compact::expire(session, &args).await,
+        Command::Compact(args) => compact::compact(session, &args).await,
+        Command::Key(args) => match args.what {
+            crate::cli::Key::Show { log, vkey } => key::show(session, &log.log, vkey).await,
+        },
+        Command::Sample(args) => sample::run(&args),
+        Command::Completions(args) => completions(args.shell),
+    }
+}
+
+fn completions(shell: clap_complete::Shell) -> Result<Outcome> {
+    use clap::CommandFactory;
+    use std::io::Write;
+    // Generated into memory: the generator panics where a pipe breaks.
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "sporlog", &mut script);
+    std::io::stdout().write_all(&script)?;
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,187 @@
+//! `sporlog quarantine`: what was refused and why, and what becomes of it.
+
+use std::io::{Read, Write, stdin};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::{Value, json};
+use sporlog_intake::quarantine::{Item, Quarantine, Refused, Replay};
+use sporlog_record::identifier::mask_text;
+
+use crate::access::{Look, record};
+use crate::cli;
+use crate::output::{Outcome, Output, utc};
+use crate::session::Session;
+
+pub async fn run(session: &Session, what: cli::Quarantine) -> Result<Outcome> {
+    match what {
+        cli::Quarantine::List { log } => list(session, log.as_deref()).await,
+        cli::Quarantine::Show { id, content } => show(session, id, content).await,
+        cli::Quarantine::Replay { id, file } => replay(session, id, file.as_deref()).await,
+        cli::Quarantine::Discard { id, reason } => discard(session, id, &reason).await,
+    }
+}
+
+/// What waits. There is nothing of a record in it but where it stood and what was wrong with it.
+async fn list(session: &Session, log: Option<&str>) -> Result<Outcome> {
+    let quarantine = Quarantine::new(session.store()?);
+    let mut out = Output::new()?;
+    let items = quarantine.list().await?;
+    for item in items.iter().filter(|item| log.is_none_or(|log| item.log == log)) {
+        if session.json {
+            out.json(&facts(item))?;
+            continue;
+        }
+        let (id, since, place) = (item.id, utc(item.refused_at), place(item));
+        let reasons = reasons(item);
+        let first = reasons.first().map_or_else(|| "-".to_owned(), reason);
+        let more = match reasons.len() {
+            0 | 1 => String::new(),
+            count => format!(" (and {} more)", count - 1),
+        };
+        writeln!(out, "{id}  {since}  {}  {place}  {first}{more}", item.log)?;
+    }
+    out.flush()?;
+    Ok(Outcome::Done)
+}
+
+async fn show(session: &Session, id: u64, content: bool) -> Result<Outcome> {
+    let store = session.store()?;
+    let look = Look {
+        action: "QUARANTINE_SHOW",
+        subject: None,
+        message: format!("quarantine show {id}"),
+        parameters: json!({"item": id}),
+    };
+    record(session, &store, look).await?;
+    let quarantine = Quarantine::new(store);
+    let Refused { item, content: bytes, header } = quarantine.show(id).await?;
+    let mut out = Output::new()?;
+    if content {
+        out.write_all(&bytes)?;
+    } else if session.json {
+        let mut facts = facts(&item);
+        if let Some(facts) = facts.as_object_mut() {
+            facts.insert("header".into(), header.into());
+            match std::str::from_utf8(&bytes) {
+                Ok(text) => facts.insert("content".into(), text.into()),
+                Err(_) => facts.insert("contentBase64".into(), BASE64_STANDARD.encode(&bytes).into()),
+            };
+        }
+        out.json(&facts)?;
+    } else {
+        let waits = quarantine.list().await?.iter().any(|waiting| waiting.id == id);
+        writeln!(out, "item      {id}{}", if waits { "" } else { " (has been replayed or discarded)" })?;
+        writeln!(out, "refused   {}", utc(item.refused_at))?;
+        writeln!(out, "meant for {} ({})", item.log, item.kind)?;
+        writeln!(out, "from      {}", place(&item))?;
+        for finding in reasons(&item) {
+            writeln!(out, "          {}", reason(&finding))?;
+        }
+        if let Some(header) = header {
+            writeln!(out, "header    {}", header.trim_end())?;
+        }
+        writeln!(out, "content   {} bytes:", bytes.len())?;
+        out.write_all(&bytes)?;
+        writeln!(out)?;
+    }
+    out.flush()?;
+    Ok(Outcome::Done)
+}
+
+async fn replay(session: &Session, id: u64, file: Option<&Path>) -> Result<Outcome> {
+    let rules = session.rules()?;
+    let corrected = file.map(|file| read_corrected(file, rules.max_record_bytes as u64)).transpose()?;
+    let quarantine = Quarantine::new(session.store()?);
+    let log = quarantine.show(id).await?.item.log;
+    let replayed = quarantine.replay(id, corrected, &rules).await;
+    quarantine.close().await?;
+    let replayed = replayed?;
+    let mut out = Output::new()?;
+    let outcome = match replayed {
+        Replay::Appended(appended) => {
+            if session.json {
+                out.json(&json!({"item": id, "log": log, "id": appended.last}))?;
+            } else {
+                writeln!(out, "item {id} is now record {} of {log}", appended.last)?;
+            }
+            Outcome::Done
+        }
+        Replay::StillRefused(findings) => {
+            if session.json {
+                out.json(&json!({"item": id, "log": log, "refused": findings}))?;
+            } else {
+                let file = file.map_or_else(|| format!("item {id}"), |file| file.display().to_string());
+                for finding in findings {
+                    writeln!(out, "{file}:{finding}")?;
+                }
+                writeln!(out, "item {id} is still refused; nothing has changed")?;
+            }
+            Outcome::Differs
+        }
+    };
+    out.flush()?;
+    Ok(outcome)
+}
+
+async fn discard(session: &Session, id: u64, reason: &str) -> Result<Outcome> {
+    if reason.trim().is_empty() {
+        bail!("--reason says nothing");
+    }
+    let quarantine = Quarantine::new(session.store()?);
+    let discarded = quarantine.discard(id, reason).await;
+    quarantine.close().await?;
+    discarded?;
+    let mut out = Output::new()?;
+    if session.json {
+        out.json(&json!({"item": id, "discarded": true}))?;
+    } else {
+        writeln!(out, "item {id} is discarded")?;
+    }
+    out.flush()?;
+    Ok(Outcome::Done)
+}
+
+/// A corrected record. Somewhat more than the limit is read, so that its own check can refuse it.
+fn read_corrected(file: &Path, max_record_bytes: u64) -> Result<Vec<u8>> {
+    let mut reader: Box<dyn Read> = if file == Path::new("-") {
+        Box::new(stdin())
+    } else {
+        Box::new(std::fs::File::open(file).with_context(|| file.display().to_string())?)
+    };
+    let mut bytes = Vec::new();
+    let limit = max_record_bytes.saturating_add(1 << 20);
+    reader.by_ref().take(limit).read_to_end(&mut bytes).with_context(|| file.display().to_string())?;
+    Ok(bytes)
+}
+
+fn facts(item: &Item) -> Value {
+    json!({
+        "id": item.id, "refusedAt": utc(item.refused_at), "kind": item.kind, "log": item.log,
+        "source": item.source, "line": item.line, "reasons": reasons(item),
+    })
+}
+
+fn reasons(item: &Item) -> Vec<Value> {
+    serde_json::from_str(&item.reasons).unwrap_or_default()
+}
+
+/// `severity FIELD: text`, as the findings were written.
+fn reason(finding: &Value) -> String {
+    let text = |name: &str| finding.get(name).and_then(Value::as_str).unwrap_or_default();
+    let field = match text("field") {
+        "" => "-",
+        field => field,
+    };
+    let line = format!("{} {field}: {}", text("severity"), text("text"));
+    mask_text(&line).into_owned()
+}
+
+fn place(item: &Item) -> String {
+    match item.line {
+        Some(line) => format!("{}:{line}", item.source),
+        None => item.source.clone(),
+    }
+}

@@ -1,0 +1,34 @@
+//! `sporlog read`: records in the order of their ids.
+
+use std::io::Write;
+
+use anyhow::Result;
+use futures::TryStreamExt;
+use serde_json::json;
+
+use crate::access::{Look, include_own_look, record};
+use crate::cli::ReadArgs;
+use crate::output::{Outcome, Output};
+use crate::rows::RowWriter;
+use crate::session::Session;
+
+pub async fn run(session: &Session, args: &ReadArgs) -> Result<Outcome> {
+    let store = session.store()?;
+    let Some(log) = session.log_if_begun(&store, &args.log.log).await? else { return Ok(Outcome::Done) };
+    let look = Look {
+        action: "READ",
+        subject: None,
+        message: format!("read {} after {}", log.name(), args.after),
+        parameters: json!({"log": log.name(), "after": args.after, "limit": args.rows.limit}),
+    };
+    record(session, &store, look).await?;
+    include_own_look(&log).await?;
+    let mut out = Output::new()?;
+    let mut rows = RowWriter::new(&log, args.rows.shape());
+    let mut batches = log.read(args.after, args.rows.limit);
+    while let Some(batch) = batches.try_next().await? {
+        rows.write(&batch, &mut out)?;
+    }
+    out.flush()?;
+    Ok(Outcome::Done)
+}

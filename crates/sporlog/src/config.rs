@@ -1,0 +1,248 @@
+//! The configuration: a file, the environment over it, and the command line over both.
+//!
+//! ```toml
+//! store = "/srv/sporlog"                # where the logs lie
+//! keys = "/etc/sporlog/keys"            # where their keys lie; by default in the store
+//! origin = "sporlog.example.org"        # what new logs are called to the world
+//! consent_jwks = "altinn.jwks"          # keys that consent tokens are verified against
+//!
+//! [rules]                               # how records are judged
+//! max_record_bytes = 16_777_216
+//! [rules.disclosure]
+//! behandlingsGrunnlag = 110
+//! [rules.revision]
+//! encoding = "iso-8859-1"
+//! separator = ";"
+//!
+//! [[log]]                               # logs besides those named after their kinds
+//! name = "os2faktor"
+//! kind = "auditlog"
+//! ```
+//!
+//! Relative paths in the file are relative to the file. In the environment, `SPORLOG_` stands
+//! before a name, and two underscores stand between a section and what is in it:
+//! `SPORLOG_RULES__DISCLOSURE__BEHANDLINGSGRUNNLAG=110`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use figment::Figment;
+use figment::providers::{Env, Format, Toml};
+use figment::value::magic::RelativePathBuf;
+use serde::Deserialize;
+use sporlog_record::consent::KeySet;
+use sporlog_record::{Kind, Rules};
+
+use crate::cli::Global;
+
+/// The file that is read if it is there and none is named.
+const DEFAULT_FILE: &str = "sporlog.toml";
+/// Where the logs lie unless something else is said.
+const DEFAULT_STORE: &str = "./sporlog-data";
+const PREFIX: &str = "SPORLOG_";
+
+/// What may be set, spelt as in the file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Settings {
+    store: Option<RelativePathBuf>,
+    keys: Option<RelativePathBuf>,
+    origin: Option<String>,
+    consent_jwks: Option<RelativePathBuf>,
+    rules: Rules,
+    log: Vec<DeclaredLog>,
+}
+
+/// A log besides those named after their kinds.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeclaredLog {
+    /// Its name.
+    pub name: String,
+    /// What its records are.
+    pub kind: Kind,
+}
+
+/// The configuration as it applies.
+#[derive(Debug)]
+pub struct Config {
+    /// A path or a URL.
+    pub store: String,
+    /// Where the keys lie, if not in the store.
+    pub keys: Option<PathBuf>,
+    /// What new logs are called to the world.
+    pub origin: Option<String>,
+    /// The logs that are declared.
+    pub logs: Vec<DeclaredLog>,
+    consent_jwks: Option<PathBuf>,
+    rules: Rules,
+}
+
+impl Config {
+    /// Reads it.
+    pub fn load(global: &Global) -> Result<Self> {
+        let file = match &global.config {
+            Some(file) if !file.is_file() => bail!("{}: there is no such file", file.display()),
+            Some(file) => Some(file.as_path()),
+            None => Some(Path::new(DEFAULT_FILE)).filter(|file| file.is_file()),
+        };
+        let mut figment = Figment::new();
+        if let Some(file) = file {
+            figment = figment.merge(Toml::file_exact(file));
+        }
+        let settings: Settings =
+            figment.merge(environment()).extract().map_err(|e| anyhow::anyhow!("{e}"))?;
+        for log in &settings.log {
+            if !sporlog_ledger::is_log_name(&log.name) {
+                return Err(sporlog_ledger::Error::LogName(log.name.clone()).into());
+            }
+            if log.kind == Kind::Quarantine {
+                bail!("the log '{}' cannot be a quarantine: there is one, made by itself", log.name);
+            }
+        }
+        let store = global.store.clone().or_else(|| settings.store.map(|store| address(&store)));
+        Ok(Config {
+            store: store.unwrap_or_else(|| DEFAULT_STORE.to_owned()),
+            keys: global.keys.clone().or_else(|| settings.keys.map(|keys| keys.relative())),
+            origin: settings.origin,
+            logs: settings.log,
+            consent_jwks: settings.consent_jwks.map(|file| file.relative()),
+            rules: settings.rules,
+        })
+    }
+
+    /// The rules by which records are judged now.
+    pub fn rules(&self) -> Result<Rules> {
+        let mut rules = Rules { now: chrono::Local::now().naive_local(), ..self.rules.clone() };
+        if let Some(file) = &self.consent_jwks {
+            let json = std::fs::read(file).with_context(|| file.display().to_string())?;
+            let keys = KeySet::from_jwks(&json).with_context(|| file.display().to_string())?;
+            rules.consent_keys = Some(Arc::new(keys));
+        }
+        Ok(rules)
+    }
+}
+
+/// A path is relative to the file that it stands in; a URL is what it is.
+fn address(store: &RelativePathBuf) -> String {
+    let given = store.original().to_string_lossy();
+    if given.contains("://") { given.into_owned() } else { store.relative().to_string_lossy().into_owned() }
+}
+
+/// The variables that are settings. Others with our prefix are not ours to complain about: an
+/// orchestrator sets `SPORLOG_PORT` and the like by itself where a service has our name.
+fn environment() -> Env {
+    const SETTINGS: [&str; 4] = ["store", "keys", "origin", "consent_jwks"];
+    let setting = |name: &str| {
+        let name = name.to_ascii_lowercase();
+        (SETTINGS.contains(&name.as_str()) || name.starts_with("rules__")).then(|| spelt(&name))
+    };
+    Env::prefixed(PREFIX).filter_map(move |name| setting(name.as_str()).map(Into::into)).lowercase(false)
+}
+
+/// A variable's name as a path of settings. Variables are in capitals, and some settings are not
+/// in small letters.
+fn spelt(name: &str) -> String {
+    const MIXED: [&str; 4] = ["behandlingsGrunnlag", "leverteData", "samtykkeToken", "dataForespoersel"];
+    let part = |part: &str| {
+        let mixed = MIXED.iter().find(|mixed| mixed.eq_ignore_ascii_case(part));
+        mixed.map_or_else(|| part.to_owned(), ToString::to_string)
+    };
+    name.split("__").map(part).collect::<Vec<_>>().join(".")
+}
+
+#[cfg(test)]
+#[allow(clippy::result_large_err, reason = "figment's own error, in its own test harness")]
+mod tests {
+    use super::*;
+    use figment::Jail;
+
+    fn load(global: &Global) -> figment::Result<Config> {
+        Config::load(global).map_err(|e| format!("{e:#}").into())
+    }
+
+    #[test]
+    fn everything_has_a_default() {
+        Jail::expect_with(|jail| {
+            jail.clear_env();
+            let config = load(&Global::default())?;
+            assert_eq!(config.store, DEFAULT_STORE);
+            assert_eq!(config.keys, None);
+            assert_eq!(config.rules.disclosure.behandlingsGrunnlag, 100);
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn the_command_line_is_over_the_environment_and_that_over_the_file() {
+        Jail::expect_with(|jail| {
+            jail.clear_env();
+            jail.create_file(
+                "sporlog.toml",
+                "store = 'here'\norigin = 'a.example'\n[rules]\nmax_record_bytes = 1000\n\
+                 [rules.disclosure]\nleverteData = 5\n[[log]]\nname = 'os2faktor'\nkind = 'auditlog'\n",
+            )?;
+            let config = load(&Global::default())?;
+            assert!(config.store.ends_with("here"), "{}", config.store);
+            assert_eq!(config.rules.max_record_bytes, 1000);
+            assert_eq!(config.logs, [DeclaredLog { name: "os2faktor".into(), kind: Kind::Auditlog }]);
+            jail.set_env("SPORLOG_STORE", "there");
+            jail.set_env("SPORLOG_RULES__DISCLOSURE__BEHANDLINGSGRUNNLAG", "110");
+            jail.set_env("SPORLOG_RULES__REVISION__SEPARATOR", "';'");
+            jail.set_env("SPORLOG_PORT", "tcp://10.0.0.1:80");
+            let config = load(&Global::default())?;
+            assert_eq!(config.store, "there");
+            assert_eq!(config.rules.disclosure.behandlingsGrunnlag, 110);
+            assert_eq!(config.rules.disclosure.leverteData, 5);
+            assert_eq!(config.rules.revision.separator, ';');
+            let global = Global { store: Some("s3://bucket/x".into()), ..Global::default() };
+            assert_eq!(load(&global)?.store, "s3://bucket/x");
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn paths_are_relative_to_their_file_and_urls_are_not() {
+        Jail::expect_with(|jail| {
+            jail.clear_env();
+            jail.create_dir("etc")?;
+            jail.create_file("etc/a.toml", "store = 's3://bucket/sporlog'\nkeys = 'keys'\n")?;
+            let global = Global { config: Some("etc/a.toml".into()), ..Global::default() };
+            let config = load(&global)?;
+            assert_eq!(config.store, "s3://bucket/sporlog");
+            assert!(config.keys.is_some_and(|keys| keys.ends_with("etc/keys")));
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn what_is_unknown_is_named() {
+        Jail::expect_with(|jail| {
+            jail.clear_env();
+            for (text, named) in [
+                ("stor = 'x'", "stor"),
+                ("[rules]\nmax_records = 1", "max_records"),
+                ("[rules.disclosure]\nleverteDate = 1", "leverteDate"),
+                ("[[log]]\nname = 'a'\nkind = 'revision'\nkeys = 'x'", "keys"),
+                ("[[log]]\nname = 'Å'\nkind = 'revision'", "Å"),
+            ] {
+                jail.create_file("sporlog.toml", text)?;
+                let error = load(&Global::default()).expect_err(text).to_string();
+                assert!(error.contains(named), "{text}: {error}");
+            }
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn a_file_that_is_asked_for_must_be_there() {
+        Jail::expect_with(|jail| {
+            jail.clear_env();
+            let global = Global { config: Some("nowhere.toml".into()), ..Global::default() };
+            let error = load(&global).expect_err("missing").to_string();
+            assert!(error.contains("nowhere.toml"), "{error}");
+            Ok(())
+        });
+    }
+}

@@ -1,0 +1,157 @@
+//! A file of results that becomes visible only when it is complete.
+//!
+//! It is written under another name beside its place, synced, and then renamed. A file that is
+//! there already is replaced only on request, and what was left unfinished is removed.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
+
+/// A file that is being written.
+pub struct OutFile {
+    file: Option<BufWriter<File>>,
+    written_as: PathBuf,
+    path: PathBuf,
+    replace: bool,
+}
+
+impl OutFile {
+    /// Begins the file at `path`.
+    pub fn create(path: &Path, replace: bool) -> Result<Self> {
+        if !replace && path.symlink_metadata().is_ok() {
+            bail!(already_there(path));
+        }
+        let Some(name) = path.file_name() else { bail!("{}: this is no name for a file", path.display()) };
+        // A leading dot keeps it from those who fetch `*.csv`; the number keeps apart two who write
+        // the same file at once.
+        let mut hidden = std::ffi::OsString::from(".");
+        hidden.push(name);
+        hidden.push(format!(".{}.tmp", std::process::id()));
+        let written_as = path.with_file_name(hidden);
+        let file = OpenOptions::new().write(true).create(true).truncate(true).open(&written_as);
+        let file = file.with_context(|| written_as.display().to_string())?;
+        let file = Some(BufWriter::with_capacity(1 << 20, file));
+        Ok(OutFile { file, written_as, path: path.to_owned(), replace })
+    }
+
+    /// Where it will be.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Syncs what has been written; the file is then ready to be shown.
+    pub fn complete(mut self) -> Result<Complete> {
+        let finish = |file: BufWriter<File>| {
+            let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+            file.sync_all()
+        };
+        let synced = self.file.take().map_or(Ok(()), finish);
+        synced.with_context(|| self.written_as.display().to_string())?;
+        Ok(Complete(self))
+    }
+
+    /// Completes and shows it.
+    pub fn finish(self) -> Result<()> {
+        self.complete()?.show()
+    }
+}
+
+impl Write for OutFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.file {
+            Some(file) => file.write(bytes),
+            None => Err(io::Error::other("the file is complete")),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.as_mut().map_or(Ok(()), Write::flush)
+    }
+}
+
+impl Drop for OutFile {
+    fn drop(&mut self) {
+        // Gone already, if it was shown.
+        let _ = std::fs::remove_file(&self.written_as);
+    }
+}
+
+/// A file that is complete and not visible yet.
+pub struct Complete(OutFile);
+
+impl Complete {
+    /// Gives it its name.
+    pub fn show(self) -> Result<()> {
+        let OutFile { written_as, path, replace, .. } = &self.0;
+        let moved = if *replace { std::fs::rename(written_as, path) } else { rename_new(written_as, path) };
+        match moved {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => bail!(already_there(path)),
+            moved => moved.with_context(|| path.display().to_string())?,
+        }
+        let folder = match path.parent() {
+            Some(folder) if folder != Path::new("") => folder,
+            _ => Path::new("."),
+        };
+        let synced = File::open(folder).and_then(|folder| folder.sync_all());
+        synced.with_context(|| folder.display().to_string())
+    }
+}
+
+/// Renames unless the new name is taken. Where the file system cannot do that in one step, it is
+/// looked at first.
+fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+            if to.symlink_metadata().is_ok() {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            std::fs::rename(from, to)
+        }
+        renamed => renamed.map_err(io::Error::from),
+    }
+}
+
+fn already_there(path: &Path) -> String {
+    format!("{}: the file is there already; --force replaces it", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_visible_only_when_complete() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("out.csv");
+        let mut file = OutFile::create(&path, false).expect("begun");
+        file.write_all(b"half").expect("written");
+        assert!(!path.exists());
+        drop(file);
+        assert_eq!(std::fs::read_dir(dir.path()).expect("read").count(), 0);
+        let mut file = OutFile::create(&path, false).expect("begun");
+        file.write_all(b"whole").expect("written");
+        file.finish().expect("shown");
+        assert_eq!(std::fs::read(&path).expect("read"), b"whole");
+        assert_eq!(std::fs::read_dir(dir.path()).expect("read").count(), 1);
+    }
+
+    #[test]
+    fn it_replaces_only_on_request() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("out.csv");
+        std::fs::write(&path, b"old").expect("written");
+        assert!(OutFile::create(&path, false).is_err());
+        OutFile::create(&path, true).and_then(OutFile::finish).expect("replaced");
+        assert_eq!(std::fs::read(&path).expect("read"), b"");
+        // It came in between.
+        std::fs::remove_file(&path).expect("removed");
+        let late = OutFile::create(&path, false).expect("begun");
+        std::fs::write(&path, b"other").expect("written");
+        assert!(late.finish().is_err());
+        assert_eq!(std::fs::read(&path).expect("read"), b"other");
+    }
+}

@@ -1,0 +1,99 @@
+//! A command's surroundings: its configuration, the store, the rules.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use sporlog_ledger::{Error, Log, Store, StoreOptions};
+use sporlog_record::{Kind, Rules};
+use url::Url;
+
+use crate::cli::Global;
+use crate::config::Config;
+
+/// The log in which every look at the data is recorded.
+pub const ACCESS_LOG: &str = "access";
+
+/// What a command works with.
+pub struct Session {
+    config: Config,
+    /// Results are for machines.
+    pub json: bool,
+}
+
+impl Session {
+    /// Reads the configuration.
+    pub fn new(global: &Global) -> Result<Self> {
+        Ok(Session { config: Config::load(global)?, json: global.json })
+    }
+
+    /// The store, which must be there.
+    pub fn store(&self) -> Result<Store> {
+        self.open(false)
+    }
+
+    /// The store, made if need be.
+    pub fn store_or_new(&self) -> Result<Store> {
+        self.open(true)
+    }
+
+    fn open(&self, create: bool) -> Result<Store> {
+        let options = StoreOptions {
+            address: self.config.store.clone(),
+            keys: self.config.keys.clone(),
+            origin: self.config.origin.clone(),
+            create,
+        };
+        Ok(Store::open(options)?)
+    }
+
+    /// How records are judged.
+    pub fn rules(&self) -> Result<Rules> {
+        self.config.rules()
+    }
+
+    /// The folder of the keys, if it is known.
+    pub fn keys(&self, store: &Store) -> Option<PathBuf> {
+        let in_store = || Some(directory(store)?.join("keys"));
+        self.config.keys.clone().or_else(in_store)
+    }
+
+    /// A log, for reading; `None` if it is one that every store may have, and nothing has been
+    /// written to it yet.
+    pub async fn log_if_begun(&self, store: &Store, name: &str) -> Result<Option<Log>> {
+        match store.log(name).await {
+            Ok(log) => Ok(Some(log)),
+            Err(Error::NoSuchLog(_)) if self.expected_kind(name).is_some() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Of what kind the log of this name has to be, if that is settled beforehand.
+    pub fn expected_kind(&self, name: &str) -> Option<Kind> {
+        match name {
+            ACCESS_LOG => Some(Kind::Auditlog),
+            sporlog_intake::quarantine::LOG => Some(Kind::Quarantine),
+            _ => {
+                let declared = self.config.logs.iter().find(|log| log.name == name).map(|log| log.kind);
+                declared.or_else(|| Kind::DELIVERED.into_iter().find(|kind| kind.name() == name))
+            }
+        }
+    }
+
+    /// Whether records of `kind` may be imported into the log `name`.
+    pub fn check_import(&self, name: &str, kind: Kind) -> Result<()> {
+        if name == ACCESS_LOG || name == sporlog_intake::quarantine::LOG {
+            bail!("the log '{name}' is Sporlog's own; --log names another");
+        }
+        match self.expected_kind(name) {
+            Some(expected) if expected != kind => {
+                bail!("the log '{name}' is for {expected} records; --log names another")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The store's folder, if it is one of this machine.
+pub fn directory(store: &Store) -> Option<PathBuf> {
+    Url::parse(store.url()).ok()?.to_file_path().ok()
+}

@@ -1,0 +1,245 @@
+//! `head`, `logs`, `read`, `find` and `sql`; and that every look is recorded.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::place::{HEADER, Place, Ran, csv, disclosure, row};
+
+/// Ids of the entries that were printed.
+fn ids(ran: &Ran) -> Vec<u64> {
+    ran.lines().iter().map(|entry| entry["id"].as_u64().expect("an id")).collect()
+}
+
+/// Three citizens at three times; citizen 1 has the ids 1, 3 and 5, citizen 2 has 2 and 4.
+fn looked_up() -> Place {
+    let place = Place::new();
+    let rows = [
+        row(1, "2026-01-05T08:00:00", "0101018081", "first"),
+        row(2, "2026-01-05T09:00:00", "0202028082", "second"),
+        row(3, "06-JAN-2026 08.00.00.000000000", "0101018081", "third"),
+        row(4, "2026-01-06T09:00:00", "0202028082", "fourth"),
+        row(5, "2026-01-07T08:00:00", "0101018081", "fifth"),
+    ];
+    place.file("day.csv", format!("{HEADER}\n{}", rows.concat()));
+    place.run("import revision day.csv").ok();
+    place
+}
+
+#[test]
+fn head_is_a_number_alone() {
+    let place = looked_up();
+    assert_eq!(place.run("head revision").ok().out, "5\n");
+    assert_eq!(place.run("head revision --json").ok().json()["head"], 5);
+    // Logs that every store may have are empty before they are begun.
+    assert_eq!(place.run("head disclosure").ok().out, "0\n");
+    assert_eq!(place.run("read disclosure").ok().out, "");
+    place.run("head nothing").code(2).complains("there is no log 'nothing'");
+    Place::new().run("head revision").code(2).complains("sporlog-data");
+}
+
+#[test]
+fn logs_says_what_there_is() {
+    let place = looked_up();
+    place.run("read revision").ok();
+    let logs = place.run("logs --json").ok().lines();
+    let of = |name: &str| logs.iter().find(|log| log["log"] == name).cloned().unwrap_or_default();
+    assert_eq!((&of("revision")["kind"], &of("revision")["head"]), (&"revision".into(), &5.into()));
+    assert_eq!((&of("access")["kind"], &of("access")["head"]), (&"auditlog".into(), &1.into()));
+    assert!(of("revision")["bytes"].as_u64() > Some(1_000));
+    place.run("logs").ok().says("LOG").says("revision");
+}
+
+#[test]
+fn read_goes_up_from_an_id() {
+    let place = looked_up();
+    assert_eq!(ids(&place.run("read revision").ok()), [1, 2, 3, 4, 5]);
+    assert_eq!(ids(&place.run("read revision --after 3").ok()), [4, 5]);
+    assert_eq!(ids(&place.run("read revision --after 1 --limit 2").ok()), [2, 3]);
+    assert_eq!(place.run("read revision --after 5").ok().out, "");
+    assert_eq!(place.run("read revision --limit 0").ok().out, "");
+    let entry = &place.run("read revision --limit 1").ok().lines()[0];
+    assert_eq!(entry["log"], "revision");
+    assert_eq!(entry["origin"], "file:day.csv:2");
+    assert_eq!(entry["record"]["Note"], "first");
+    let record = &place.run("read revision --limit 1 --records-only").ok().lines()[0];
+    assert_eq!((&record["Note"], &record["log"]), (&"first".into(), &Value::Null));
+    let csv = place.run("read revision --after 4 --format csv").ok().out;
+    let lines: Vec<_> = csv.lines().collect();
+    assert!(lines[0].starts_with("\"TransaktionsId\",\"TransaktionsTid\""), "{csv}");
+    assert!(lines.len() == 2 && lines[1].contains("\"fifth\""), "{csv}");
+    place.file("d.json", disclosure("", ""));
+    place.run("import disclosure d.json").ok();
+    place.run("read disclosure --format csv").ok().says("id,received_at").says("12345678901");
+}
+
+#[test]
+fn find_gives_the_newest_first() {
+    let place = looked_up();
+    assert_eq!(ids(&place.run("find revision --subject 0101018081").ok()), [5, 3, 1]);
+    assert_eq!(ids(&place.run("find revision --subject 010101-8081 --limit 2").ok()), [5, 3]);
+    assert_eq!(ids(&place.run_with("find revision --subject -", b"0202028082\n").ok()), [4, 2]);
+    assert_eq!(place.run("find revision --subject 0303038083").ok().out, "");
+    let actor = "find revision --actor 4fcff0c2-ab6c-4b4f-86e9-0a75a0a009d8";
+    assert_eq!(ids(&place.run(actor).ok()), [5, 4, 3, 2, 1]);
+    place.run(&format!("{actor} --format csv --limit 1")).ok().says("\"fifth\"");
+}
+
+#[test]
+fn find_keeps_to_the_times_of_the_events() {
+    let place = looked_up();
+    let find = |times: &str| ids(&place.run(&format!("find revision --subject 0101018081 {times}")).ok());
+    assert_eq!(find("--from 2026-01-06"), [5, 3]);
+    assert_eq!(find("--to 2026-01-06"), [3, 1]);
+    assert_eq!(find("--from 2026-01-06 --to 2026-01-06"), [3]);
+    assert_eq!(find("--to 2026-01-06T08:00"), [1]);
+    assert_eq!(find("--from 2026-01-06T08:00 --to 2026-01-06T08:00:00.001"), [3]);
+    place.run("find revision --subject x --from yesterday").code(2).complains("2026-11-03");
+}
+
+#[test]
+fn what_cannot_be_found_is_said() {
+    let place = looked_up();
+    place.file("d.json", disclosure("", ""));
+    place.run("import disclosure d.json").ok();
+    assert_eq!(ids(&place.run("find disclosure --subject 12345678901").ok()), [1]);
+    place.run("find disclosure --actor x").code(2).complains("name no user");
+    place.run("find quarantine --actor x").ok();
+    place.run_with("find revision --subject -", b"\n").code(2).complains("nobody");
+}
+
+#[test]
+fn sql_comes_in_every_format() {
+    let place = looked_up();
+    let sql = |args: &[&str]| place.run_args(&[&["sql"], args].concat());
+    let count = "SELECT log, count(*) AS n FROM events WHERE log = 'revision' GROUP BY log";
+    sql(&[count]).ok().says("| log      | n |").says("| revision | 5 |");
+    assert_eq!(sql(&[count, "--format", "csv"]).ok().out, "log,n\nrevision,5\n");
+    assert_eq!(sql(&[count, "--json"]).ok().out, "[{\"log\":\"revision\",\"n\":5}]\n");
+    assert_eq!(sql(&[count, "--format", "ndjson"]).ok().json()["n"], 5);
+    let columns = "SELECT \"Note\", subject, actor, organisation FROM revision AS r JOIN events AS e \
+                   ON r.id = e.id WHERE e.log = 'revision' AND r.id = 3";
+    let row = sql(&[columns, "--json"]).ok().json();
+    assert_eq!((&row[0]["Note"], &row[0]["subject"]), (&"third".into(), &"0101018081".into()));
+    assert_eq!(sql(&["SELECT 1 AS x WHERE false", "--format", "csv"]).ok().out, "x\n");
+    assert_eq!(sql(&["SELECT 1 AS x WHERE false", "--json"]).ok().out, "[]\n");
+    assert_eq!(place.run_with("sql - --format csv", b"SELECT 1 AS x").ok().out, "x\n1\n");
+
+    let parquet = ["SELECT * FROM revision", "--format", "parquet", "--out", "r.parquet"];
+    assert_eq!(sql(&parquet).ok().out, "");
+    let bytes = std::fs::read(place.path("r.parquet")).expect("a file");
+    assert!(bytes.starts_with(b"PAR1") && bytes.ends_with(b"PAR1"));
+    sql(&parquet).code(2).complains("--force");
+    sql(&[&parquet[..], &["--force"]].concat()).ok();
+}
+
+#[test]
+fn sql_changes_nothing() {
+    let place = looked_up();
+    for statement in [
+        "DROP TABLE revision",
+        "DELETE FROM revision",
+        "INSERT INTO revision VALUES (1)",
+        "COPY revision TO 'x.csv'",
+        "CREATE TABLE x AS SELECT 1",
+        "SET datafusion.execution.batch_size = 1",
+    ] {
+        let ran = place.run_args(&["sql", statement]).code(2);
+        assert!(ran.out.is_empty() && !ran.err.is_empty(), "{ran:?}");
+    }
+    place.run_args(&["sql", "SELECT * FROM nowhere"]).code(2).complains("nowhere");
+    assert_eq!(place.head("revision"), 5);
+    place.run("verify revision").ok();
+}
+
+#[test]
+fn a_long_table_says_that_there_is_more() {
+    let place = Place::new();
+    place.file("day.csv", csv(0..1_500));
+    place.run("import revision day.csv").ok();
+    let ran = place.run_args(&["sql", "SELECT id FROM revision"]).ok().complains("more than these 1000 rows");
+    assert_eq!(ran.out.lines().count(), 1_004);
+    let ran = place.run_args(&["sql", "SELECT id FROM revision", "--format", "csv"]).ok();
+    assert_eq!((ran.out.lines().count(), ran.err.as_str()), (1_501, ""));
+}
+
+#[test]
+fn every_look_is_recorded_before_the_data_is_shown() {
+    let place = looked_up();
+    place.run("read revision --limit 1").ok();
+    place.run("find revision --subject 0101018081").ok();
+    place.run("find revision --actor 4fcff0c2-ab6c-4b4f-86e9-0a75a0a009d8").ok();
+    place.run_args(&["sql", "SELECT 1 FROM revision WHERE \"BorgerId\" = '0101018081'"]).ok();
+    place.run("prove revision 1").ok();
+    place.run("export revision --organisation 64942212 --out out").ok();
+    place.run("quarantine show 1").code(2);
+    // What shows no record is no look.
+    place.run("head revision").ok();
+    place.run("logs").ok();
+    place.run("verify revision").ok();
+    place.run("quarantine list").ok();
+
+    let looks = place.run("read access --records-only").ok().lines();
+    let actions: Vec<_> = looks.iter().map(|look| look["logAction"].as_str().expect("a text")).collect();
+    let expected = ["READ", "FIND", "FIND", "SQL", "PROVE", "EXPORT", "QUARANTINE_SHOW", "READ"];
+    assert_eq!(actions, expected);
+    assert_eq!(looks[1]["cpr"], "0101018081");
+    assert_eq!(looks[1]["message"], "find revision --subject");
+    assert!(
+        looks[2]["message"].as_str().is_some_and(|text| text.starts_with("find revision --actor 4fcff0c2"))
+    );
+    assert!(looks[3]["message"].as_str().is_some_and(|text| !text.contains("0101018081")), "{}", looks[3]);
+    assert!(looks[3]["detailContent"].as_str().is_some_and(|text| text.contains("0101018081")));
+    assert!(looks.iter().all(|look| look["performerName"].is_string() && look["tts"].is_string()));
+    // The person can find who has looked at them; this look, too.
+    let found = place.run("find access --subject 0101018081").ok();
+    assert_eq!(ids(&found), [9, 2]);
+    place.run("verify access").ok();
+}
+
+/// A copy of the logs as it would be handed to someone: without the keys.
+fn copy_without_keys(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).expect("read") {
+        let entry = entry.expect("read");
+        let (path, target) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() {
+            if entry.file_name() != "keys" {
+                std::fs::create_dir_all(&target).expect("made");
+                copy_without_keys(&path, &target);
+            }
+        } else {
+            std::fs::copy(&path, &target).expect("copied");
+        }
+    }
+}
+
+#[test]
+fn a_copy_without_keys_can_be_read_and_says_so() {
+    let place = looked_up();
+    place.run("read revision").ok();
+    std::fs::create_dir(place.path("copy")).expect("made");
+    copy_without_keys(&place.path("sporlog-data"), &place.path("copy"));
+    let ran = place.run("read revision --store copy").ok().complains("this look is not recorded");
+    assert_eq!(ids(&ran), [1, 2, 3, 4, 5]);
+    assert_eq!(ran.err.lines().count(), 1);
+    place.run("find revision --subject 0101018081 --store copy").ok().complains("not recorded");
+    assert_eq!(place.run("head access --store copy").ok().out, "1\n");
+    place.run("verify revision --store copy").ok().complains("without the log's keys");
+    place.run("prove revision 1 --store copy").code(2).complains("secret");
+    // Only the access log's own key is gone.
+    std::fs::remove_file(place.path("sporlog-data/keys/access.key")).expect("removed");
+    place.run("read revision").ok().complains("not recorded");
+}
+
+#[test]
+fn a_look_that_cannot_be_recorded_shows_nothing() {
+    let place = looked_up();
+    place.run("read revision").ok();
+    let commits = place.path("sporlog-data/logs/access/table/_delta_log");
+    for commit in std::fs::read_dir(&commits).expect("read").flatten() {
+        std::fs::write(commit.path(), b"not JSON").expect("written");
+    }
+    let ran = place.run("read revision").code(2);
+    assert_eq!(ran.out, "");
+    ran.complains("nothing is shown");
+}

@@ -1,0 +1,11 @@
+//! The program as its users meet it: the built binary, on real files, in a folder of its own.
+
+mod bad_input;
+mod delivering;
+mod exporting;
+mod general;
+mod housekeeping;
+mod looking;
+mod place;
+mod proving;
+mod quarantining;

@@ -1,0 +1,161 @@
+//! `prove`, `verify` and `key`: for those who do not take our word for it.
+
+use crate::place::{Place, csv};
+
+/// A log of some hundred records, in two deliveries.
+fn logged() -> Place {
+    let place = Place::new();
+    place.file("a.csv", csv(0..300));
+    place.file("b.csv", csv(300..400));
+    place.run("import revision a.csv").ok();
+    std::fs::copy(place.path("sporlog-data/logs/revision/tlog/checkpoint"), place.path("earlier"))
+        .expect("a checkpoint");
+    place.run("import revision b.csv").ok();
+    place
+}
+
+#[test]
+fn a_proof_needs_nothing_but_the_key() {
+    let place = logged();
+    let vkey = place.run("key show revision --vkey").ok().out.trim().to_owned();
+    place.run("prove revision 17 --out r.proof").ok();
+    let entry = place.run("read revision --after 16 --limit 1").ok().out;
+
+    let elsewhere = Place::new();
+    let proof = std::fs::read_to_string(place.path("r.proof")).expect("a proof");
+    elsewhere.file("r.proof", &proof);
+    elsewhere.file("revision.vkey", format!("{vkey}\n"));
+    let said = elsewhere.run(&format!("verify --proof r.proof --key {vkey}")).ok();
+    let said = said.says("record 17 of ").says("which had 400 records");
+    assert_eq!(said.out.lines().nth(1), Some(entry.trim_end()));
+    let json = elsewhere.run("verify --proof r.proof --key revision.vkey --json").ok().json();
+    assert_eq!((&json["ok"], &json["id"], &json["entry"]["id"]), (&true.into(), &17.into(), &17.into()));
+    elsewhere.run_with("verify --proof - --key revision.vkey", proof.as_bytes()).ok();
+    assert_eq!(elsewhere.files("").len(), 2, "nothing is made by verifying");
+}
+
+#[test]
+fn a_changed_proof_does_not_hold() {
+    let place = logged();
+    let vkey = place.run("key show revision --vkey").ok().out.trim().to_owned();
+    let proof = place.run("prove revision 17").ok().out;
+    let other = place.run("prove revision 18").ok().out;
+    let line = |text: &str, n: usize| text.lines().nth(n).expect("a line").to_owned();
+    for changed in [
+        proof.replace("index 16\n", "index 17\n"),
+        proof.replace(&line(&proof, 1), &line(&other, 1)),
+        proof.replace(&line(&proof, 4), &line(&proof, 5)),
+        proof.replace("\n400\n", "\n401\n"),
+        proof[..proof.len() / 2].to_owned(),
+        "nothing of that".to_owned(),
+        String::new(),
+    ] {
+        assert_ne!(changed, proof);
+        place.file("p", &changed);
+        place.run(&format!("verify --proof p --key {vkey}")).code(1).says("does not hold");
+        let json = place.run(&format!("verify --proof p --key {vkey} --json")).code(1).json();
+        assert_eq!(json["ok"], false);
+    }
+    // The key of another log, and none at all.
+    place.file("a.csv", csv(0..3));
+    place.run("import revision a.csv --log other").ok();
+    let others = place.run("key show other --vkey").ok().out;
+    place.file("p", &proof);
+    place.run(&format!("verify --proof p --key {}", others.trim())).code(1).says("does not hold");
+    place.run("verify --proof p --key nonsense").code(1).says("does not hold");
+    place.run(&format!("verify --proof nowhere --key {vkey}")).code(2).complains("nowhere");
+}
+
+#[test]
+fn what_is_not_there_cannot_be_proved() {
+    let place = logged();
+    place.run("prove revision 401").code(2).complains("401");
+    place.run("prove revision 0").code(2);
+    place.run("prove nothing 1").code(2).complains("there is no log");
+    place.run("prove revision 1 --out a.csv").code(2).complains("--force");
+}
+
+#[test]
+fn a_changed_byte_is_found_and_the_file_is_named() {
+    let place = logged();
+    place.run("verify revision").ok().says("revision: verified; head 400, 400 records in 2 data files");
+    let json = place.run("verify revision --json").ok().json();
+    assert_eq!(
+        (&json["ok"], &json["records"], &json["problems"]),
+        (&true.into(), &400.into(), &serde_json::json!([]))
+    );
+    let log = "sporlog-data/logs/revision";
+    let files = place.files(log);
+    for part in [
+        ".parquet",
+        "_delta_log/00000000000000000001.json",
+        "tlog/checkpoint",
+        "tlog/tile/0/000",
+        "tile/entries/000",
+    ] {
+        let name =
+            files.iter().find(|name| name.contains(part)).unwrap_or_else(|| panic!("{part}: {files:?}"));
+        let path = place.path(log).join(name);
+        let whole = std::fs::read(&path).expect("a file");
+        let mut changed = whole.clone();
+        let middle = changed.len() / 2;
+        changed[middle] ^= 1;
+        std::fs::write(&path, &changed).expect("written");
+        let ran = place.run("verify revision").code(1);
+        assert!(
+            ran.out.lines().any(|line| line.starts_with(&format!("logs/revision/{name}: "))),
+            "{name}: {ran:#?}"
+        );
+        let json = place.run("verify revision --json").code(1).json();
+        assert!(json["problems"].as_array().is_some_and(|problems| !problems.is_empty()), "{json}");
+        std::fs::remove_file(&path).expect("removed");
+        let ran = place.run("verify revision").code(1);
+        assert!(ran.out.contains(name.as_str()), "{name}: {ran:#?}");
+        std::fs::write(&path, &whole).expect("restored");
+        place.run("verify revision").ok();
+    }
+}
+
+#[test]
+fn a_log_continues_its_earlier_checkpoints_and_no_others() {
+    let place = logged();
+    let ran = place.run("verify revision --since earlier").ok();
+    ran.says("the log of 400 records continues the checkpoint of 300");
+    let json = place.run("verify revision --since earlier --json").ok().json();
+    assert_eq!((&json["then"], &json["now"]), (&300.into(), &400.into()));
+    place.run("import revision a.csv --log other").ok();
+    place.run("verify other --since earlier").code(1).says("other: ");
+    let forged =
+        std::fs::read_to_string(place.path("earlier")).expect("a checkpoint").replace("\n300\n", "\n299\n");
+    place.file("forged", forged);
+    place.run("verify revision --since forged").code(1).says("signature");
+    place.run("verify revision --since nowhere").code(2).complains("nowhere");
+    place.run("verify nothing").code(2).complains("there is no log");
+}
+
+#[test]
+fn a_log_that_was_rolled_back_is_found_out() {
+    let place = logged();
+    let later = place.path("later");
+    std::fs::copy(place.path("sporlog-data/logs/revision/tlog/checkpoint"), &later).expect("copied");
+    // The same keys over another history: only what was kept from earlier can tell.
+    std::fs::remove_dir_all(place.path("sporlog-data/logs/revision")).expect("removed");
+    place.run("import revision a.csv").ok();
+    place.run("verify revision").ok();
+    place.run("verify revision --since later").code(1).says("shrunk");
+    place.run("import revision b.csv").ok();
+    place.run("verify revision --since later").code(1).says("rewritten");
+}
+
+#[test]
+fn the_key_has_the_logs_origin() {
+    let place = Place::new();
+    place.file("a.csv", csv(0..1));
+    place.file("sporlog.toml", "origin = 'sporlog.example.org'\n");
+    place.run("import revision a.csv").ok();
+    let shown = place.run("key show revision").ok().says("origin  sporlog.example.org/revision\n");
+    let shown = shown.says("vkey    sporlog.example.org/revision+");
+    let json = place.run("key show revision --json").ok().json();
+    assert_eq!(json["origin"], "sporlog.example.org/revision");
+    assert!(shown.out.contains(json["vkey"].as_str().expect("a key")));
+}
