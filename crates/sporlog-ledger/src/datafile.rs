@@ -79,14 +79,17 @@ pub(crate) fn properties(kind: Kind) -> WriterProperties {
         .set_data_page_size_limit(PAGE_BYTES)
         .set_write_batch_size(PAGE_ROWS)
         .set_max_row_group_row_count(Some(GROUP_ROWS))
-        .set_statistics_enabled(EnabledStatistics::None)
-        .set_column_encoding(column("origin"), Encoding::DELTA_BYTE_ARRAY);
+        .set_statistics_enabled(EnabledStatistics::None);
     for field in table_schema(kind).fields() {
         if UNIQUE.contains(&field.name().as_str()) {
             builder = builder.set_column_dictionary_enabled(column(field.name()), false);
-            if matches!(field.data_type(), DataType::Int64 | DataType::Timestamp(..)) {
-                builder = builder.set_column_encoding(column(field.name()), Encoding::DELTA_BINARY_PACKED);
-            }
+            // Lengths apart from the bytes: what is left is all of one sort, and compresses better.
+            let encoding = match field.data_type() {
+                DataType::Int64 | DataType::Timestamp(..) => Encoding::DELTA_BINARY_PACKED,
+                _ if field.name() == "origin" => Encoding::DELTA_BYTE_ARRAY,
+                _ => Encoding::DELTA_LENGTH_BYTE_ARRAY,
+            };
+            builder = builder.set_column_encoding(column(field.name()), encoding);
         }
         if ["id", "received_at", "occurred_at"].contains(&field.name().as_str()) {
             builder = builder.set_column_statistics_enabled(column(field.name()), EnabledStatistics::Chunk);

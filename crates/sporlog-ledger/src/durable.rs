@@ -58,6 +58,18 @@ impl DurableLocal {
     /// Writes many files, then syncs the file system once. A crash may leave some of them torn:
     /// only for files that are derived again when their checkpoint does not cover them.
     pub(crate) fn put_many(&self, files: &[(Path, Bytes)]) -> Result<()> {
+        // Making a file costs more than filling it, and two threads can make two at once.
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let share = files.len().div_ceil(threads).max(ONE_BY_ONE);
+        std::thread::scope(|scope| {
+            let writers: Vec<_> =
+                files.chunks(share).map(|part| scope.spawn(|| self.put_each(part))).collect();
+            let panicked = |_| Err(generic("a thread that wrote files panicked"));
+            writers.into_iter().try_for_each(|writer| writer.join().unwrap_or_else(panicked))
+        })
+    }
+
+    fn put_each(&self, files: &[(Path, Bytes)]) -> Result<()> {
         for (path, bytes) in files {
             let target = self.fs_path(path)?;
             let written = match fs::write(&target, bytes) {
@@ -66,7 +78,7 @@ impl DurableLocal {
                 }
                 other => other,
             };
-            written.map_err(|e| generic(format!("{path}: {e}")))?;
+            written.map_err(generic)?;
         }
         Ok(())
     }

@@ -35,11 +35,6 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-/// Deliveries are taken in as large buffers that come and go; the system's allocator would give
-/// each of them back to the kernel and fault it in again.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     logging::start(&cli.global);
