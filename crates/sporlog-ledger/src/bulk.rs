@@ -28,11 +28,12 @@ use crate::keyindex::{self, Posting};
 use crate::keys::Commitment;
 use crate::log::Shared;
 use crate::seal::Sealer;
-use crate::sequencer::{Command, Outcome, Writer, new_file, write_index};
+use crate::sequencer::{new_file, write_index};
 use crate::spool::TileSpool;
 use crate::storage::Storage;
 use crate::table::DataFile;
 use crate::tree::Tree;
+use crate::writer::{Command, Outcome, Writer};
 use tlog_tiles::tlog::Hash;
 
 /// A data file is closed after so many rows or bytes.

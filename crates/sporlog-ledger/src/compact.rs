@@ -18,8 +18,9 @@ use crate::error::{Error, Result};
 use crate::keyindex::{self, Posting};
 use crate::log::Shared;
 use crate::scan;
-use crate::sequencer::{Command, Writer, new_file, write_index};
+use crate::sequencer::{new_file, write_index};
 use crate::table::{DataFile, INDEX, Positions, TABLE, TableState};
+use crate::writer::{Command, Writer};
 
 /// A merged file is not made larger than this.
 const MERGED_ROWS: u64 = 1 << 20;

@@ -7,7 +7,7 @@
 //! | module | idea |
 //! |---|---|
 //! | [`store`](Store) | a place with logs in it, and their keys |
-//! | `sequencer` | the one that appends: the life of a batch from top to bottom |
+//! | [`writer`](Writer), `sequencer` | the handle that appends, and the one that does: the life of a batch from top to bottom |
 //! | `bulk` | any number of rows as one commit, encoded by several threads |
 //! | `seal` | rows get their numbers and are committed to |
 //! | `spool` | tiles that wait for their commit |
@@ -44,6 +44,7 @@ mod table;
 mod tlog;
 mod tree;
 mod verify;
+mod writer;
 
 pub use bulk::{Bulk, BulkPusher};
 pub use compact::{Compacted, Expired};
@@ -55,9 +56,9 @@ pub use log::Log;
 pub use prove::{Proven, verify_proof};
 pub use scan::Batches;
 pub use schema::table_schema;
-pub use sequencer::{Append, Appended, Outcome, Writer, WriterOptions};
 pub use sql::query;
 pub use store::{Store, StoreOptions, is_log_name};
 pub use table::Position;
 pub use tlog::open_checkpoint;
 pub use verify::{Problem, Verified};
+pub use writer::{Append, Appended, Outcome, Writer, WriterOptions};

@@ -10,10 +10,11 @@ use crate::error::{Error, Result};
 use crate::files::FileCache;
 use crate::keys::LogKeys;
 use crate::log::{Log, Shared};
-use crate::sequencer::{Writer, WriterOptions, now_micros};
+use crate::sequencer::now_micros;
 use crate::storage::Storage;
 use crate::table::Table;
 use crate::tlog::tlog_name;
+use crate::writer::{Writer, WriterOptions};
 
 /// The folder of the logs within the store.
 const LOGS: &str = "logs";

@@ -1,0 +1,123 @@
+//! The handle to a log's sequencer: what may be asked of it, and what it answers.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::bulk::BulkGrant;
+use crate::compact;
+use crate::error::{Error, Result};
+use crate::log::Log;
+use crate::sequencer::Sequencer;
+use crate::table::{DataFile, Position, Sha};
+
+/// Requests that may wait before senders have to.
+const QUEUE: usize = 1_024;
+
+/// Rows to be appended, with the positions of the source that they come from.
+#[derive(Debug)]
+pub struct Append {
+    /// Rows of the log's kind ([`Kind::row_schema`](sporlog_record::Kind::row_schema)).
+    pub rows: RecordBatch,
+    /// How far each source has been taken in after this; stored in the same atomic step.
+    pub positions: Vec<(String, i64)>,
+}
+
+/// What became of an append.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is durable.
+    Appended(Appended),
+    /// A position of it had been taken in before; nothing was stored.
+    AlreadyThere {
+        /// The source.
+        app: String,
+        /// How far it had been taken in, and when.
+        position: Position,
+    },
+}
+
+/// Records that are durable and numbered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// The first one's id.
+    pub first: u64,
+    /// The last one's id; one less than `first` if there was none.
+    pub last: u64,
+    /// When they were received, in microseconds UTC.
+    pub received_at: i64,
+}
+
+/// How a writer behaves.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct WriterOptions {
+    /// Whether several processes take turns at this log. Then, when another has appended, the
+    /// batch is numbered anew and tried again; otherwise this writer stops.
+    pub take_turns: bool,
+}
+
+pub(crate) type Answer<T> = oneshot::Sender<Result<T>>;
+
+pub(crate) enum Command {
+    Append(Append, Answer<Outcome>),
+    Bulk(Answer<BulkGrant>),
+    Replace(compact::Replacement, Answer<bool>),
+    Expire(Vec<Arc<DataFile>>, Answer<u64>),
+    DeltaCheckpoint(Vec<(String, Sha)>),
+    CleanUp(compact::LeftOvers, Answer<usize>),
+    Close(Answer<()>),
+}
+
+/// The handle to a log's sequencer. Cheap to clone; the sequencer ends with the last handle.
+#[derive(Clone, Debug)]
+pub struct Writer {
+    log: Log,
+    sender: mpsc::Sender<Command>,
+}
+
+impl Writer {
+    /// Starts the sequencer of `log`. What a crash left undone is done first.
+    pub(crate) async fn start(log: Log, options: WriterOptions) -> Result<Self> {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let sequencer = Sequencer::open(log.shared.clone(), options, sender.downgrade()).await?;
+        let spawned = std::thread::Builder::new()
+            .name(format!("sequencer-{}", log.name()))
+            .spawn(move || sequencer.run(receiver));
+        spawned.map_err(|source| Error::Io { what: "starting the sequencer".into(), source })?;
+        Ok(Writer { log, sender })
+    }
+
+    /// A further handle, for work that the sequencer has done in the background.
+    pub(crate) fn over(log: Log, sender: mpsc::Sender<Command>) -> Self {
+        Writer { log, sender }
+    }
+
+    /// The log, for reading.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Appends; answered when the records are durable.
+    pub async fn append(&self, append: Append) -> Result<Outcome> {
+        self.ask(|answer| Command::Append(append, answer)).await
+    }
+
+    /// Sends what needs no answer.
+    pub(crate) async fn tell(&self, command: Command) {
+        let _ = self.sender.send(command).await;
+    }
+
+    pub(crate) async fn ask<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T> {
+        let (answer, answered) = oneshot::channel();
+        let sent = self.sender.send(command(answer)).await;
+        let gone = || Error::Stopped { log: self.log.name().to_owned(), reason: "it has been closed".into() };
+        sent.map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?
+    }
+
+    /// Publishes what is still to be published, and stops.
+    pub async fn close(self) -> Result<()> {
+        self.ask(Command::Close).await
+    }
+}
