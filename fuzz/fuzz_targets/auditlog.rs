@@ -15,7 +15,8 @@ fuzz_target!(|record: &[u8]| {
             let rows = builder.finish();
             let mut entry = Vec::new();
             EntryWriter::new("auditlog", Kind::Auditlog, &rows).unwrap().write_entry(0, 1, 0, &mut entry);
-            serde_json::from_slice::<serde_json::Value>(&entry).expect("an entry is JSON");
+            // Not into a value: a number of an unknown field is kept as given, beyond what a double holds, too.
+            serde_json::from_slice::<serde::de::IgnoredAny>(&entry).expect("an entry is JSON");
         }
     }
 });

@@ -2,7 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sporlog_record::identifier::{cpr, cvr, fodselsnummer, is_ip_or_integer, is_uuid, mask_text, organisasjonsnummer};
+use sporlog_record::identifier::{
+    cpr, cvr, fodselsnummer, is_ip_or_integer, is_uuid, mask_text, organisasjonsnummer,
+};
 
 fuzz_target!(|text: &str| {
     let _ = (fodselsnummer::is_valid(text), organisasjonsnummer::is_valid(text), cvr::is_valid(text));

@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use sporlog_record::revision::{Header, Slab, Splitter, parse_slab};
-use sporlog_record::{Rules, canonical::EntryWriter, Kind};
+use sporlog_record::{Kind, Rules, canonical::EntryWriter};
 
 fuzz_target!(|input: &[u8]| {
     let [first, second, file @ ..] = input else { return };
@@ -73,6 +73,7 @@ fn check(slab: &Slab) {
     for row in 0..slab.rows.num_rows() {
         entry.clear();
         writer.write_entry(row, row as u64 + 1, 0, &mut entry);
-        serde_json::from_slice::<serde_json::Value>(&entry).expect("an entry is JSON");
+        // Not into a value: a number of an unknown field is kept as given, beyond what a double holds, too.
+        serde_json::from_slice::<serde::de::IgnoredAny>(&entry).expect("an entry is JSON");
     }
 }
