@@ -63,6 +63,27 @@ pub struct Receipt {
 }
 
 impl Receipt {
+    /// That of a delivery of which nothing is known yet but what it is.
+    pub fn begun(source: &Source, kind: Kind, log: &str) -> Self {
+        Receipt {
+            file: source.name().to_owned(),
+            kind,
+            log: log.to_owned(),
+            sha256: String::new(),
+            bytes: source.size().unwrap_or_default(),
+            accepted: 0,
+            quarantined: 0,
+            remarks: 0,
+            first_id: None,
+            last_id: None,
+            received_at: None,
+            already_since: None,
+            file_remarks: Vec::new(),
+            refused: Vec::new(),
+            seconds: 0.0,
+        }
+    }
+
     /// Whether everything in the file is stored, now or before.
     pub fn is_clean(&self) -> bool {
         self.quarantined == 0 && self.refused.is_empty()
@@ -80,23 +101,7 @@ pub async fn import(
     progress: impl Fn(u64) + Send + Sync + 'static,
 ) -> Result<Receipt> {
     let started = Instant::now();
-    let mut receipt = Receipt {
-        file: source.name().to_owned(),
-        kind: options.kind,
-        log: writer.log().name().to_owned(),
-        sha256: String::new(),
-        bytes: source.size().unwrap_or_default(),
-        accepted: 0,
-        quarantined: 0,
-        remarks: 0,
-        first_id: None,
-        last_id: None,
-        received_at: None,
-        already_since: None,
-        file_remarks: Vec::new(),
-        refused: Vec::new(),
-        seconds: 0.0,
-    };
+    let mut receipt = Receipt::begun(&source, options.kind, writer.log().name());
     let bulk = writer.bulk().await?;
     let importing = Importing {
         rows: bulk.pusher(),

@@ -105,23 +105,7 @@ async fn take_in(
     interrupt: &Interrupt,
 ) -> Result<Option<Receipt>> {
     let kind = args.delivery.kind;
-    let refused_as = Receipt {
-        file: source.name().to_owned(),
-        kind,
-        log: target.writer.log().name().to_owned(),
-        sha256: String::new(),
-        bytes: source.size().unwrap_or_default(),
-        accepted: 0,
-        quarantined: 0,
-        remarks: 0,
-        first_id: None,
-        last_id: None,
-        received_at: None,
-        already_since: None,
-        file_remarks: Vec::new(),
-        refused: Vec::new(),
-        seconds: 0.0,
-    };
+    let refused_as = Receipt::begun(&source, kind, target.writer.log().name());
     let started = std::time::Instant::now();
     let progress = delivery::progress(&source, Results::After);
     let options = Options::new(kind, target.rules.clone());
