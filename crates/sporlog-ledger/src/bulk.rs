@@ -33,7 +33,7 @@ use crate::spool::TileSpool;
 use crate::storage::Storage;
 use crate::table::DataFile;
 use crate::tree::Tree;
-use crate::writer::{Command, Outcome, Writer};
+use crate::writer::{Advance, Command, Outcome, Writer};
 use tlog_tiles::tlog::Hash;
 
 /// A data file is closed after so many rows or bytes.
@@ -59,7 +59,7 @@ pub(crate) struct BulkResult {
     pub tree: Tree,
     /// The tiles that have become full.
     pub tiles: TileSpool,
-    pub positions: Vec<(String, i64)>,
+    pub positions: Vec<(String, Advance)>,
     pub received_at: i64,
 }
 
@@ -157,7 +157,7 @@ impl Bulk {
     }
 
     /// Commits all that has been pushed, with the source's `positions`. All pushers must be gone.
-    pub async fn finish(self, positions: Vec<(String, i64)>) -> Result<Outcome> {
+    pub async fn finish(self, positions: Vec<(String, Advance)>) -> Result<Outcome> {
         let Bulk { pushing, groups, assembler, received_at, returned } = self;
         pushing.turn().complete = true;
         drop((pushing, groups));

@@ -38,6 +38,7 @@ const UNIQUE: &[&str] = &[
     "id",
     "occurred_at",
     "origin",
+    "envelope",
     "extra",
     // disclosures
     "person",

@@ -113,6 +113,14 @@ pub enum Error {
     /// The Delta log could not be read or written.
     #[error("Delta log: {0}")]
     Delta(#[from] deltalake::DeltaTableError),
+    /// A record is stored, and the newest checkpoint does not cover it yet; it soon will.
+    #[error("record {id} is stored, and the newest checkpoint covers {size}: try again in a moment")]
+    NotCovered {
+        /// The record.
+        id: u64,
+        /// The checkpoint's size.
+        size: u64,
+    },
     /// A proof does not hold.
     #[error("{0}")]
     Proof(String),

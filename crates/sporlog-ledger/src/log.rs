@@ -92,13 +92,7 @@ impl Log {
         let mut found = Positions::new();
         self.shared.table.catch_up(&mut state, &mut found).await?;
         self.shared.add_positions(found);
-        self.shared.state.send_if_modified(|current| {
-            let newer = current.version < state.version;
-            if newer {
-                *current = Arc::new(state);
-            }
-            newer
-        });
+        self.shared.advance(state);
         Ok(())
     }
 
@@ -116,6 +110,18 @@ impl Log {
 }
 
 impl Shared {
+    /// Shows readers this state, unless they have seen a newer one: the sequencer and whoever
+    /// refreshes may come upon the same commits in any order.
+    pub(crate) fn advance(&self, state: TableState) {
+        self.state.send_if_modified(|current| {
+            let newer = current.version < state.version;
+            if newer {
+                *current = Arc::new(state);
+            }
+            newer
+        });
+    }
+
     pub(crate) fn add_positions(&self, found: impl IntoIterator<Item = (String, Position)>) {
         self.positions.write().unwrap_or_else(std::sync::PoisonError::into_inner).extend(found);
     }

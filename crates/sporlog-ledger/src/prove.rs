@@ -6,6 +6,7 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
 use tlog_tiles::checkpoint::Checkpoint;
 use tlog_tiles::tile::TileHashReader;
 use tlog_tiles::tlog::{self, Hash};
@@ -14,7 +15,8 @@ use crate::error::{Error, Result};
 use crate::keys::{Salt, commitment};
 use crate::log::Log;
 use crate::seal::{entry_writer, numbers};
-use crate::tlog::{FetchedTiles, open_checkpoint, read_checkpoint, tlog_name};
+use crate::tlog::{FetchedTiles, open_checkpoint, read_checkpoint, tlog_name, try_get_tile};
+use crate::tree::{bundle_path, tile_path};
 
 const PROOF: &str = "c2sp.org/tlog-proof@v1";
 
@@ -46,6 +48,16 @@ impl Log {
         Ok(self.shared.storage.get(&tlog_name("checkpoint")).await?.to_vec())
     }
 
+    /// One of the tree's tiles, by its level, or of the bundles of entries, if `level` is none: the
+    /// `index`th, `width` entries wide (1 to 256). `None` if it has not been published, or no longer is.
+    pub async fn tile(&self, level: Option<u8>, index: u64, width: u64) -> Result<Option<Bytes>> {
+        let path = match level {
+            Some(level) => tile_path(level, index, width),
+            None => bundle_path(index, width),
+        };
+        try_get_tile(&self.shared.storage, &path).await
+    }
+
     /// A proof that the record is in the log, as C2SP tlog-proof has it.
     pub async fn prove(&self, id: u64) -> Result<String> {
         let entry = self.entry(id).await?;
@@ -55,9 +67,7 @@ impl Log {
             open_checkpoint(&note, self.vkey()).map_err(|e| Error::damaged(tlog_name("checkpoint"), e))?;
         let (size, root) = (checkpoint.size(), *checkpoint.hash());
         if id > size {
-            return Err(Error::Proof(format!(
-                "record {id} is stored, and the newest checkpoint covers {size}: try again in a moment"
-            )));
+            return Err(Error::NotCovered { id, size });
         }
         let tiles = FetchedTiles::fetch(&self.shared.storage, size, &[id - 1]).await?;
         let reader = TileHashReader::new(size, root, &tiles);

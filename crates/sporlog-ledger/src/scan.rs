@@ -21,8 +21,12 @@ use crate::table::{DataFile, TableState};
 /// Batches of a log, in some order that the giver promises.
 pub type Batches = BoxStream<'static, Result<RecordBatch>>;
 
-/// Rows in a batch of a scan.
+/// Rows in a batch of a scan, at most …
 const BATCH_ROWS: usize = 4_096;
+/// … and at least, and the bytes that it should come to: records may be of a kilobyte or of many
+/// megabytes.
+const MIN_BATCH_ROWS: usize = 8;
+const BATCH_BYTES: usize = 4 << 20;
 
 impl Log {
     /// The records with ids above `after`, ascending, at most `limit` of them; columns as in
@@ -78,7 +82,7 @@ fn parts(state: &TableState, after: u64, limit: Option<u64>) -> Vec<(Arc<DataFil
     let end =
         limit.map_or(u64::MAX, |limit| state.first().max(after.saturating_add(1)).saturating_add(limit));
     let part = |file: &Arc<DataFile>| {
-        let skip = (after + 1).saturating_sub(file.first) as usize;
+        let skip = after.saturating_add(1).saturating_sub(file.first) as usize;
         let take = (end.min(file.last + 1) - file.first) as usize - skip;
         let part = skip > 0 || take < file.rows() as usize;
         let selection =
@@ -165,6 +169,11 @@ async fn open_at(shared: &Shared, file: &DataFile, selection: Option<RowSelectio
 
 fn stream(file: &DataFile, open: OpenFile) -> Result<Batches> {
     let name = file.name();
-    let stream = open.with_batch_size(BATCH_ROWS).build().map_err(Error::parquet(&name))?;
+    let (rows, bytes) = open.metadata().row_groups().iter().fold((0, 0), |(rows, bytes), group| {
+        (rows + group.num_rows().unsigned_abs(), bytes + group.total_byte_size().unsigned_abs())
+    });
+    let each = usize::try_from(bytes / rows.max(1)).unwrap_or(usize::MAX).max(1);
+    let batch = (BATCH_BYTES / each).clamp(MIN_BATCH_ROWS, BATCH_ROWS);
+    let stream = open.with_batch_size(batch).build().map_err(Error::parquet(&name))?;
     Ok(stream.map_err(Error::parquet_stream(&name)).boxed())
 }

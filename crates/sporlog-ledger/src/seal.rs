@@ -72,8 +72,8 @@ pub(crate) fn entry_writer<'a>(log: &str, kind: Kind, batch: &'a RecordBatch) ->
     EntryWriter::new(log, kind, batch).map_err(|e| Error::Columns(e.to_string()))
 }
 
-/// The columns `id` and `received_at` of a batch of the table.
-pub(crate) fn numbers(batch: &RecordBatch) -> Result<(&Int64Array, &TimestampMicrosecondArray)> {
+/// The columns `id` and `received_at` (µs UTC) of a batch of the table.
+pub fn numbers(batch: &RecordBatch) -> Result<(&Int64Array, &TimestampMicrosecondArray)> {
     let ids = batch.column_by_name("id").and_then(|c| c.as_primitive_opt());
     let received = batch.column_by_name("received_at").and_then(|c| c.as_primitive_opt());
     ids.zip(received).ok_or_else(|| Error::Columns("`id` or `received_at` is missing".into()))

@@ -11,7 +11,7 @@
 //! Everything in [`Sequencer`] belongs to its thread. Readers see only what it sends to
 //! [`Shared::state`].
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -35,7 +35,7 @@ use crate::table::{Change, Committed, DataFile, Position, Positions, Sha, TableS
 use crate::tlog::{Expiry, Publisher};
 use crate::tree::Tree;
 use crate::verify;
-use crate::writer::{Answer, Append, Appended, Command, Outcome, Writer, WriterOptions};
+use crate::writer::{Advance, Answer, Append, Appended, Command, Outcome, Writer, WriterOptions};
 
 /// Rows and bytes that go into one commit of waiting requests.
 const BATCH_ROWS: usize = 64 << 10;
@@ -175,7 +175,11 @@ impl Sequencer {
             if fresh.is_empty() {
                 return;
             }
-            match self.append_fresh(&fresh) {
+            let began = Instant::now();
+            let appended = self.append_fresh(&fresh);
+            let records = fresh.iter().map(|request| request.append.rows.num_rows() as u64).sum();
+            let stored = matches!(appended, Ok(Some(_)));
+            match self.measured(records, began, stored, appended) {
                 Ok(Some(appended)) => {
                     let mut first = appended.first;
                     for request in fresh {
@@ -207,33 +211,48 @@ impl Sequencer {
     }
 
     /// Answers requests whose positions have been taken in already, and gives the others back:
-    /// those to be appended, and those whose positions are among them. The latter can only be
+    /// those to be appended, and those that move the same positions. The latter can only be
     /// answered when the former are stored.
     fn answer_known(&self, waiting: Vec<Waiting>) -> (Vec<Waiting>, Vec<Waiting>) {
-        let at = now_micros() / 1_000;
         let (mut fresh, mut doubles) = (Vec::with_capacity(waiting.len()), Vec::new());
-        let (nothing, mut claimed) = (Positions::new(), Positions::new());
+        let mut claimed = HashSet::new();
         for request in waiting {
             let positions = &request.append.positions;
-            if let Some((app, position)) = self.known(positions, &nothing) {
-                let _ = request.answer.send(Ok(Outcome::AlreadyThere { app, position }));
-            } else if self.known(positions, &claimed).is_some() {
+            if positions.iter().any(|(app, _)| claimed.contains(app)) {
                 doubles.push(request);
+            } else if let Some((app, position)) = self.known(positions) {
+                let _ = request.answer.send(Ok(Outcome::AlreadyThere { app, position }));
             } else {
-                claimed.extend(positions.iter().map(|(app, v)| (app.clone(), Position { version: *v, at })));
+                claimed.extend(positions.iter().map(|(app, _)| app.clone()));
                 fresh.push(request);
             }
         }
         (fresh, doubles)
     }
 
-    /// A position that has been taken in already, in the table or in the batch being gathered.
-    fn known(&self, positions: &[(String, i64)], claimed: &Positions) -> Option<(String, Position)> {
+    /// A position that cannot be moved so, because it has been moved already.
+    fn known(&self, positions: &[(String, Advance)]) -> Option<(String, Position)> {
         let stored = self.shared.positions.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        positions.iter().find_map(|(app, version)| {
-            let there = claimed.get(app).or_else(|| stored.get(app))?;
-            (there.version >= *version).then(|| (app.clone(), *there))
+        positions.iter().find_map(|(app, advance)| {
+            let there = stored.get(app).copied();
+            let nowhere = Position { version: -1, at: 0 };
+            (!advance.possible(there.map(|there| there.version)))
+                .then(|| (app.clone(), there.unwrap_or(nowhere)))
         })
+    }
+
+    /// Counts a commit of records and how long it took, for those who watch.
+    fn measured<T>(&self, records: u64, began: Instant, stored: bool, result: Result<T>) -> Result<T> {
+        let log = self.shared.name.to_string();
+        if stored {
+            metrics::histogram!("sporlog_commit_seconds", "log" => log.clone()).record(began.elapsed());
+            metrics::histogram!("sporlog_commit_records", "log" => log.clone()).record(records as f64);
+        }
+        if stored || result.is_err() {
+            let outcome = if stored { "ok" } else { "failed" };
+            metrics::counter!("sporlog_commits_total", "log" => log, "outcome" => outcome).increment(1);
+        }
+        result
     }
 
     /// One commit of all these requests. `None` when others have appended and this writer takes
@@ -268,9 +287,15 @@ impl Sequencer {
             }
         }
         let written = names_of(&added);
+        let mut positions = Vec::new();
+        let mut next = first;
+        for Append { rows, positions: advances } in requests.iter().map(|r| &r.append) {
+            positions.extend(advances.iter().map(|(app, advance)| (app.clone(), advance.arrives(next))));
+            next += rows.num_rows() as u64;
+        }
         let committed = self.commit(Change {
             added,
-            positions: requests.iter().flat_map(|r| r.append.positions.iter().cloned()).collect(),
+            positions,
             appended: Some((tree.size(), tree.root())),
             data_change: true,
             ..Change::default()
@@ -338,7 +363,7 @@ impl Sequencer {
 
     /// The state has moved on: readers may see it, and it is to be published.
     fn committed(&mut self) {
-        self.shared.state.send_replace(Arc::new(self.state.clone()));
+        self.shared.advance(self.state.clone());
         self.unpublished.get_or_insert_with(Instant::now);
         self.commits += 1;
         if self.commits.is_multiple_of(CHECKPOINT_EVERY) {
@@ -420,13 +445,16 @@ impl Sequencer {
         }
         // A bulk append that was given up drops its end.
         let Ok((result, answer)) = back.blocking_recv() else { return };
-        let _ = answer.send(self.finish_bulk(result));
+        let (began, records) = (Instant::now(), result.files.iter().map(DataFile::rows).sum());
+        let outcome = self.finish_bulk(result);
+        let stored = matches!(outcome, Ok(Outcome::Appended(_)));
+        let _ = answer.send(self.measured(records, began, stored, outcome));
     }
 
     fn finish_bulk(&mut self, bulk: BulkResult) -> Result<Outcome> {
         let BulkResult { files, tree, tiles, positions, received_at } = bulk;
         let names = names_of(&files);
-        if let Some((app, position)) = self.known(&positions, &Positions::new()) {
+        if let Some((app, position)) = self.known(&positions) {
             self.discard(names);
             return Ok(Outcome::AlreadyThere { app, position });
         }
@@ -435,6 +463,7 @@ impl Sequencer {
             return Err(Error::Failed { log: self.shared.name.to_string(), reason });
         }
         let first = self.state.size + 1;
+        let positions = positions.into_iter().map(|(app, advance)| (app, advance.arrives(first))).collect();
         let change = Change {
             added: files,
             positions,
@@ -586,7 +615,7 @@ async fn recover(
         }
     }
     shared.add_positions(positions);
-    shared.state.send_replace(Arc::new(state.clone()));
+    shared.advance(state.clone());
     Ok((state, tree, publisher))
 }
 

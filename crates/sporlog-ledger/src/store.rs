@@ -55,12 +55,20 @@ impl Store {
         self.storage.url().as_str()
     }
 
+    /// The names of the logs that there are, in order. One of them may be being made at this
+    /// moment, so that it cannot be opened yet.
+    pub async fn names(&self) -> Result<Vec<String>> {
+        let mut names = self.storage.folder(LOGS)?.folders().await?;
+        names.retain(|name| is_log_name(name));
+        names.sort();
+        Ok(names)
+    }
+
     /// The logs that there are, by name.
     pub async fn logs(&self) -> Result<Vec<Log>> {
-        let mut names = self.storage.folder(LOGS)?.folders().await?;
-        names.sort();
+        let names = self.names().await?;
         let mut logs = Vec::with_capacity(names.len());
-        for name in names.iter().filter(|name| is_log_name(name)) {
+        for name in &names {
             match self.log(name).await {
                 Ok(log) => logs.push(log),
                 // Being made at this moment, or left half-made by a crash.

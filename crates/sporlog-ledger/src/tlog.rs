@@ -178,19 +178,23 @@ pub(crate) async fn read_tree(storage: &Storage, size: u64) -> Result<Tree> {
     })
 }
 
+/// A tile or bundle that has to be there.
+pub(crate) async fn get_tile(storage: &Storage, path: &str) -> Result<Bytes> {
+    let tile = try_get_tile(storage, path).await?;
+    tile.ok_or_else(|| Error::damaged(tlog_name(path), "it is missing"))
+}
+
 /// A tile or bundle. An unfinished one may have gone since its size was read: then the finished
 /// one is there, and begins with it.
-pub(crate) async fn get_tile(storage: &Storage, path: &str) -> Result<Bytes> {
-    let name = tlog_name(path);
-    let missing = match storage.try_get(&name).await? {
-        Some(bytes) => return Ok(bytes),
-        None => Error::damaged(name, "it is missing"),
-    };
-    let Some((finished, width)) = path.split_once(".p/") else { return Err(missing) };
+pub(crate) async fn try_get_tile(storage: &Storage, path: &str) -> Result<Option<Bytes>> {
+    if let Some(bytes) = storage.try_get(&tlog_name(path)).await? {
+        return Ok(Some(bytes));
+    }
+    let Some((finished, width)) = path.split_once(".p/") else { return Ok(None) };
     let each = if path.starts_with(ENTRIES) { BUNDLE_ENTRY } else { HASH };
     let length = width.parse::<usize>().unwrap_or_default() * each;
     let finished = storage.try_get(&tlog_name(finished)).await?;
-    finished.filter(|bytes| bytes.len() >= length).map(|bytes| bytes.slice(..length)).ok_or(missing)
+    Ok(finished.filter(|bytes| bytes.len() >= length).map(|bytes| bytes.slice(..length)))
 }
 
 /// The newest note on the table, if there is one and its signature holds.

@@ -21,7 +21,45 @@ pub struct Append {
     /// Rows of the log's kind ([`Kind::row_schema`](sporlog_record::Kind::row_schema)).
     pub rows: RecordBatch,
     /// How far each source has been taken in after this; stored in the same atomic step.
-    pub positions: Vec<(String, i64)>,
+    pub positions: Vec<(String, Advance)>,
+}
+
+/// How an append moves a source's position. Where it cannot, nothing of the append is stored, and
+/// the answer is [`Outcome::AlreadyThere`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Advance {
+    /// To this number, unless it is there or further already.
+    To(i64),
+    /// From just here to there: for a source that several may read at once, each of whom must not
+    /// take in again what another has.
+    Step {
+        /// Where it has to stand, −1 if nothing has been taken in yet.
+        from: i64,
+        /// Where it stands afterwards.
+        to: i64,
+    },
+    /// To the id of the append's first record, once: whoever tries again is told where the records
+    /// are.
+    Once,
+}
+
+impl Advance {
+    /// Whether it can be made where the position is `there`.
+    pub(crate) fn possible(self, there: Option<i64>) -> bool {
+        match self {
+            Advance::To(to) => there.is_none_or(|there| there < to),
+            Advance::Step { from, .. } => there.unwrap_or(-1) == from,
+            Advance::Once => there.is_none(),
+        }
+    }
+
+    /// Where the position is afterwards, when the append's first record has the id `first`.
+    pub(crate) fn arrives(self, first: u64) -> i64 {
+        match self {
+            Advance::To(to) | Advance::Step { to, .. } => to,
+            Advance::Once => first as i64,
+        }
+    }
 }
 
 /// What became of an append.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use common::{append, messages, read, rows, store, writer};
 use futures::TryStreamExt;
-use sporlog_ledger::{Append, Find, Key, Outcome, WriterOptions, query, verify_proof};
+use sporlog_ledger::{Advance, Append, Find, Key, Outcome, WriterOptions, query, verify_proof};
 use sporlog_record::Kind;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -81,7 +81,7 @@ async fn one_log_from_end_to_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_position_is_never_taken_in_twice() {
     let dir = tempfile::tempdir().unwrap();
-    let from = |offset: i64| Append { rows: rows(0, 2), positions: vec![("kafka:t:0".to_owned(), offset)] };
+    let from = |offset: i64| advancing(Advance::To(offset));
     let first = writer(dir.path()).await;
     assert!(matches!(first.append(from(7)).await.unwrap(), Outcome::Appended(_)));
     assert!(matches!(first.append(from(7)).await.unwrap(), Outcome::AlreadyThere { .. }));
@@ -95,6 +95,47 @@ async fn the_same_position_is_never_taken_in_twice() {
     assert!(matches!(second.append(from(8)).await.unwrap(), Outcome::AlreadyThere { .. }));
     assert!(matches!(second.append(from(9)).await.unwrap(), Outcome::Appended(_)));
     assert_eq!(second.log().head(), 6);
+}
+
+fn advancing(advance: Advance) -> Append {
+    Append { rows: rows(0, 2), positions: vec![("kafka:t:0".to_owned(), advance)] }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_is_made_only_from_where_it_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = writer(dir.path()).await;
+    let step = |from, to| advancing(Advance::Step { from, to });
+    let there = |outcome| match outcome {
+        Outcome::AlreadyThere { position, .. } => position.version,
+        Outcome::Appended(_) => panic!("it was appended"),
+    };
+    assert_eq!(there(writer.append(step(4, 9)).await.unwrap()), -1);
+    assert!(matches!(writer.append(step(-1, 9)).await.unwrap(), Outcome::Appended(_)));
+    assert_eq!(there(writer.append(step(-1, 12)).await.unwrap()), 9);
+    assert_eq!(there(writer.append(step(5, 12)).await.unwrap()), 9);
+    // Two that overlap, at once: one of them, whichever comes first.
+    let (a, b) = tokio::join!(writer.append(step(9, 12)), writer.append(step(9, 20)));
+    let stored = [a, b].into_iter().filter(|o| matches!(o, Ok(Outcome::Appended(_)))).count();
+    assert_eq!((stored, writer.log().head()), (1, 4));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sent_once_more_is_told_where_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = writer(dir.path()).await;
+    append(&first, 0, 5).await;
+    let (a, b) = tokio::join!(first.append(advancing(Advance::Once)), first.append(advancing(Advance::Once)));
+    let there = |outcome| match outcome {
+        Outcome::AlreadyThere { position, .. } => position.version,
+        Outcome::Appended(appended) => appended.first as i64,
+    };
+    assert_eq!((there(a.unwrap()), there(b.unwrap()), first.log().head()), (6, 6, 7));
+    first.close().await.unwrap();
+    let second = writer(dir.path()).await;
+    append(&second, 5, 6).await;
+    assert_eq!(there(second.append(advancing(Advance::Once)).await.unwrap()), 6);
+    assert_eq!(second.log().head(), 8);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -163,7 +204,7 @@ async fn a_bulk_append_is_one_commit_or_none() {
         })
         .collect();
     threads.into_iter().for_each(|thread| thread.join().unwrap());
-    let outcome = bulk.finish(vec![("file:x".into(), 1)]).await.unwrap();
+    let outcome = bulk.finish(vec![("file:x".into(), Advance::To(1))]).await.unwrap();
     let Outcome::Appended(appended) = outcome else { panic!("{outcome:?}") };
     assert_eq!((appended.first, appended.last), (4, 3 + 16 * 700));
     let all = read(writer.log(), 3, None).await;
@@ -182,7 +223,7 @@ async fn a_bulk_append_is_one_commit_or_none() {
     // The same file again.
     let bulk = writer.bulk().await.unwrap();
     bulk.pusher().push(0, &rows(0, 5_000)).unwrap();
-    let outcome = bulk.finish(vec![("file:x".into(), 1)]).await.unwrap();
+    let outcome = bulk.finish(vec![("file:x".into(), Advance::To(1))]).await.unwrap();
     assert!(matches!(outcome, Outcome::AlreadyThere { .. }), "{outcome:?}");
     assert_eq!(files(()), before + 1);
     writer.close().await.unwrap();

@@ -16,7 +16,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use common::{read, rows, store};
-use sporlog_ledger::{Append, Outcome, Store, Writer, WriterOptions};
+use sporlog_ledger::{Advance, Append, Outcome, Store, Writer, WriterOptions};
 use sporlog_record::Kind;
 
 const STORE: &str = "SPORLOG_TEST_CRASH_STORE";
@@ -58,7 +58,10 @@ async fn few_at_a_time(writer: Writer, source: u64) {
     let there = writer.log().position(&app(source)).map_or(-1, |p| p.version);
     for position in there.max(0).. {
         let range = sent(source, position);
-        let append = Append { rows: rows(range.start, range.end), positions: vec![(app(source), position)] };
+        let append = Append {
+            rows: rows(range.start, range.end),
+            positions: vec![(app(source), Advance::To(position))],
+        };
         let outcome = writer.append(append).await.unwrap();
         acknowledged(source, position, &outcome, position <= there);
     }
@@ -81,7 +84,7 @@ async fn many_at_a_time(writer: Writer) {
         for part in parts.collect::<Vec<_>>() {
             part.await.unwrap();
         }
-        let outcome = bulk.finish(vec![(app(BULK), position)]).await.unwrap();
+        let outcome = bulk.finish(vec![(app(BULK), Advance::To(position))]).await.unwrap();
         acknowledged(BULK, position, &outcome, position <= there);
     }
 }

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use common::{read, rows, store};
-use sporlog_ledger::{Append, Error, Outcome, Writer, WriterOptions};
+use sporlog_ledger::{Advance, Append, Error, Outcome, Writer, WriterOptions};
 use sporlog_record::Kind;
 
 /// A file system of 8 MB, gone again when this is dropped.
@@ -61,7 +61,7 @@ async fn open(dir: &Path) -> Result<Writer, Error> {
 
 /// Appends the records of a position, 20 of them.
 async fn try_append(writer: &Writer, position: u64) -> Result<Outcome, Error> {
-    let positions = vec![("source".to_owned(), position as i64)];
+    let positions = vec![("source".to_owned(), Advance::To(position as i64))];
     writer.append(Append { rows: rows(position * 20, position * 20 + 20), positions }).await
 }
 

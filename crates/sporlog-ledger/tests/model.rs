@@ -9,7 +9,7 @@ use std::time::Duration;
 use common::{messages, read, rows, writer};
 use futures::TryStreamExt;
 use proptest::prelude::*;
-use sporlog_ledger::{Append, Find, Key, Outcome, Writer};
+use sporlog_ledger::{Advance, Append, Find, Key, Outcome, Writer};
 
 /// One thing done to the log.
 #[derive(Debug, Clone)]
@@ -106,7 +106,7 @@ async fn take(step: Step, dir: &Path, log: Writer, model: &mut Model) -> Writer 
             let again = again && model.position > 0;
             model.position += i64::from(!again);
             let range = model.fresh(count);
-            let positions = vec![("source".to_owned(), model.position)];
+            let positions = vec![("source".to_owned(), Advance::To(model.position))];
             let append = Append { rows: rows(range.start, range.end), positions };
             match log.append(append).await.unwrap() {
                 Outcome::Appended(_) if !again => model.numbers.extend(range),

@@ -20,7 +20,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use sporlog_ledger::{Error, Outcome, Store, StoreOptions, Verified, Writer};
+use sporlog_ledger::{Advance, Error, Outcome, Store, StoreOptions, Verified, Writer};
 
 const LOG: &str = "logs/auditlog";
 
@@ -47,7 +47,7 @@ async fn bulk(writer: &Writer, from: u64, to: u64) {
     let pusher = bulk.pusher();
     let push = move || pusher.push(0, &rows(from, to)).unwrap();
     tokio::task::spawn_blocking(push).await.unwrap();
-    let outcome = bulk.finish(vec![("file:bulk".into(), to as i64)]).await.unwrap();
+    let outcome = bulk.finish(vec![("file:bulk".into(), Advance::To(to as i64))]).await.unwrap();
     assert!(matches!(outcome, Outcome::Appended(_)));
 }
 

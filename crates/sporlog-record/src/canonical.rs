@@ -14,7 +14,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use chrono::{DateTime, Utc};
 
 use crate::Kind;
-use crate::kind::EXTRA;
+use crate::kind::{ENVELOPE, EXTRA};
 
 /// A batch that lacks a column, or has it in another type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +43,7 @@ pub struct EntryWriter<'a> {
     received_at: ReceivedAt,
     origin: &'a StringArray,
     remarks: &'a StringArray,
+    envelope: &'a StringArray,
     fields: Vec<Field<'a>>,
     extra: &'a StringArray,
     /// The records' own API has the log's id as its first field.
@@ -106,13 +107,15 @@ impl<'a> EntryWriter<'a> {
             received_at: ReceivedAt::default(),
             origin: column(rows, "origin", DataType::Utf8)?,
             remarks: column(rows, "remarks", DataType::Utf8)?,
+            envelope: column(rows, ENVELOPE, DataType::Utf8)?,
             fields,
             extra: column(rows, EXTRA, DataType::Utf8)?,
             wire_id: kind == Kind::Auditlog,
         })
     }
 
-    /// Writes the entry: `{"log","id","receivedAt","origin","remarks","record"}`.
+    /// Writes the entry: `{"log","id","receivedAt","origin","remarks","envelope","record"}`, without
+    /// `envelope` where there is none.
     ///
     /// `received_at_micros` is microseconds since 1970 in UTC.
     pub fn write_entry(&mut self, row: usize, id: u64, received_at_micros: i64, out: &mut Vec<u8>) {
@@ -125,6 +128,10 @@ impl<'a> EntryWriter<'a> {
         out.extend_from_slice(b",\"remarks\":");
         let remarks = if self.remarks.is_null(row) { "[]" } else { self.remarks.value(row) };
         out.extend_from_slice(remarks.as_bytes());
+        if self.envelope.is_valid(row) {
+            out.extend_from_slice(b",\"envelope\":");
+            out.extend_from_slice(self.envelope.value(row).as_bytes());
+        }
         out.extend_from_slice(b",\"record\":");
         self.write_record(row, out);
         out.push(b'}');

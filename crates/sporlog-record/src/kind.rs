@@ -21,8 +21,13 @@ pub enum Kind {
     Quarantine,
 }
 
-/// Columns that every kind's rows begin with: when it happened, where it came from, what is doubtful.
-pub const COMMON_COLUMNS: [&str; 3] = ["occurred_at", "origin", "remarks"];
+/// Columns that every kind's rows begin with: when it happened, where it came from, what is doubtful,
+/// and what came along with it.
+pub const COMMON_COLUMNS: [&str; 4] = ["occurred_at", "origin", "remarks", ENVELOPE];
+
+/// The column of what a record's message carried besides the record (a key, headers, a time), as one
+/// JSON object; null for most.
+pub const ENVELOPE: &str = "envelope";
 
 /// The last column of every kind: fields that the spec does not know, as one JSON object.
 pub const EXTRA: &str = "extra";
@@ -121,7 +126,8 @@ impl Kind {
     /// The columns of a row before it has a number: the common ones, the native ones, [`EXTRA`].
     ///
     /// Texts are `Utf8`, as given; `occurred_at` is a local time in microseconds without a zone,
-    /// null only where an audit record has no `tts`; `remarks` is null where there is none.
+    /// null only where an audit record has no `tts`; `remarks` and `envelope` are null where there is
+    /// none.
     pub fn row_schema(self) -> SchemaRef {
         static SCHEMAS: LazyLock<[SchemaRef; 4]> = LazyLock::new(|| {
             [Kind::Disclosure, Kind::Revision, Kind::Auditlog, Kind::Quarantine].map(build_schema)
@@ -138,6 +144,16 @@ impl Kind {
             Kind::Quarantine => None,
         }
     }
+
+    /// The columns that say which organisations a record is of: whose employee looked, or who was
+    /// given the data. Whoever is bounded to certain organisations sees the records that name one.
+    pub fn organisation_columns(self) -> &'static [&'static str] {
+        match self {
+            Kind::Disclosure => &["mottaker", "leverandoer"],
+            Kind::Revision => &["KalderOrganisation"],
+            Kind::Auditlog | Kind::Quarantine => &[],
+        }
+    }
 }
 
 fn build_schema(kind: Kind) -> SchemaRef {
@@ -145,6 +161,7 @@ fn build_schema(kind: Kind) -> SchemaRef {
         Field::new("occurred_at", DataType::Timestamp(TimeUnit::Microsecond, None), true),
         Field::new("origin", DataType::Utf8, false),
         Field::new("remarks", DataType::Utf8, true),
+        Field::new(ENVELOPE, DataType::Utf8, true),
     ];
     let native = kind.columns().iter().map(|name| {
         let data_type = match *name {

@@ -59,6 +59,7 @@ struct CommonColumns {
     occurred_at: TimestampMicrosecondBuilder,
     origin: StringBuilder,
     remarks: StringBuilder,
+    envelope: StringBuilder,
     extra: StringBuilder,
 }
 
@@ -106,6 +107,18 @@ impl<'r> RowsBuilder<'r> {
     /// Parses and judges one record, which begins at `at` of its source; an accepted one becomes a
     /// row.
     pub fn push(&mut self, bytes: &[u8], origin: &str, at: Position) -> Judged {
+        self.push_with(bytes, origin, None, at)
+    }
+
+    /// The same for a record whose message carried more than the record. `envelope` is that, as a
+    /// JSON object without white space; it is stored as it is.
+    pub fn push_with(
+        &mut self,
+        bytes: &[u8],
+        origin: &str,
+        envelope: Option<&str>,
+        at: Position,
+    ) -> Judged {
         let (common, rules) = (&mut self.common, self.rules);
         let judged = match &mut self.native {
             NativeColumns::Disclosure(columns) => push(columns.as_mut(), common, rules, bytes, origin, at),
@@ -117,6 +130,8 @@ impl<'r> RowsBuilder<'r> {
         };
         if let Judged::Accepted(remarks) = &judged {
             self.rows += 1;
+            self.common.envelope.append_option(envelope);
+            self.bytes += envelope.map_or(0, str::len);
             self.bytes += bytes.len() + origin.len() + 64 * remarks.len() + 128;
         }
         judged
@@ -134,9 +149,13 @@ impl<'r> RowsBuilder<'r> {
 
     /// The rows, of [`Kind::row_schema`]. The builder is empty again.
     pub fn finish(&mut self) -> RecordBatch {
-        let CommonColumns { occurred_at, origin, remarks, extra } = &mut self.common;
-        let mut columns: Vec<ArrayRef> =
-            vec![Arc::new(occurred_at.finish()), Arc::new(origin.finish()), Arc::new(remarks.finish())];
+        let CommonColumns { occurred_at, origin, remarks, envelope, extra } = &mut self.common;
+        let mut columns: Vec<ArrayRef> = vec![
+            Arc::new(occurred_at.finish()),
+            Arc::new(origin.finish()),
+            Arc::new(remarks.finish()),
+            Arc::new(envelope.finish()),
+        ];
         match &mut self.native {
             NativeColumns::Disclosure(native) => columns.extend(native.finish()),
             NativeColumns::Auditlog(native) => columns.extend(native.finish()),

@@ -40,6 +40,8 @@ pub struct QuarantineRecord {
     pub reasons: Vec<Finding>,
     /// What was refused, byte for byte.
     pub content: Vec<u8>,
+    /// What its message carried besides, as one JSON object.
+    pub envelope: Option<String>,
     /// What whoever decided on it has to say.
     pub note: Option<String>,
 }
@@ -74,6 +76,7 @@ pub fn rows(records: &[QuarantineRecord], origin: &str, occurred_at_micros: i64)
         Arc::new(TimestampMicrosecondArray::from_value(occurred_at_micros, count)),
         Arc::new(StringArray::from_iter_values(std::iter::repeat_n(origin, count))),
         none(),
+        Arc::new(records.iter().map(|record| record.envelope.as_deref()).collect::<StringArray>()),
         Arc::new(StringArray::from_iter_values(actions)),
         integers(|record| record.item),
         texts(|record| &record.kind),
@@ -122,6 +125,7 @@ mod tests {
                 position: Position { line: 7, column: 4 },
             }],
             content: b"\"a\",\xff".to_vec(),
+            envelope: None,
             note: None,
         };
         let discarded = QuarantineRecord {
@@ -129,6 +133,7 @@ mod tests {
             item: Some(1),
             reasons: vec![],
             content: vec![],
+            envelope: None,
             note: Some("sent again".to_owned()),
             ..refused.clone()
         };

@@ -155,10 +155,11 @@ impl<'a> Columns<'a> {
             }
         }
         let extra = self.extra.finish();
-        let mut columns: Vec<ArrayRef> = Vec::with_capacity(native.len() + 4);
+        let mut columns: Vec<ArrayRef> = Vec::with_capacity(native.len() + 5);
         columns.push(Arc::new(TimestampMicrosecondArray::from(self.occurred_at)));
         columns.push(Arc::new(self.origin.finish()));
         columns.push(Arc::new(self.remarks.finish()));
+        columns.push(empty.clone());
         columns.append(&mut native);
         columns.push(if extra.len() == rows { Arc::new(extra) } else { empty });
         RecordBatch::try_new(Kind::Revision.row_schema(), columns)
