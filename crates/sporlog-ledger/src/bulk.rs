@@ -110,7 +110,7 @@ impl Writer {
     /// Begins a bulk append. Others to the same log wait until it is finished or dropped.
     pub async fn bulk(&self) -> Result<Bulk> {
         let BulkGrant { sealer, tree, received_at, shared, returned } = self.ask(Command::Bulk).await?;
-        let encoder = GroupEncoder::new(sealer.kind).map_err(Error::parquet("a new data file"))?;
+        let encoder = GroupEncoder::new(sealer.kind, true).map_err(Error::parquet("a new data file"))?;
         let (groups, receiver) = crossbeam_channel::bounded(WAITING_GROUPS);
         let turn = Turn { sequence: 0, next_id: tree.size() + 1, failed: false, complete: false };
         let pushing =
@@ -313,7 +313,7 @@ impl Assembler {
     fn open_file(&self, first: u64) -> Result<OpenFile> {
         let file = new_file(first, first, self.received_at);
         let sink = PartSink::new(self.runtime.clone(), &self.shared.storage, &file.name());
-        let writer = FileWriter::new(self.shared.kind, sink).map_err(Error::parquet(file.name()))?;
+        let writer = FileWriter::new(self.shared.kind, true, sink).map_err(Error::parquet(file.name()))?;
         Ok(OpenFile { writer, file, postings: Vec::new() })
     }
 

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 
 use crate::bulk::{PartSink, widest};
-use crate::datafile::{FileWriter, GROUP_ROWS, GroupEncoder};
+use crate::datafile::{FileWriter, GROUP_ROWS, GroupEncoder, PACKED_FROM};
 use crate::error::{Error, Result};
 use crate::keyindex::{self, Posting};
 use crate::log::Shared;
@@ -200,9 +200,10 @@ fn merge_files(runtime: &Handle, shared: &Arc<Shared>, files: &[Arc<DataFile>]) 
     let mut file = new_file(oldest.first, newest.last, oldest.received.0);
     file.received = (oldest.received.0, newest.received.1);
     let name = file.name();
-    let encoder = GroupEncoder::new(shared.kind).map_err(Error::parquet(&name))?;
-    let mut writer = FileWriter::new(shared.kind, PartSink::new(runtime.clone(), &shared.storage, &name))
-        .map_err(Error::parquet(&name))?;
+    let packed = files.iter().map(|file| file.size).sum::<u64>() >= PACKED_FROM as u64;
+    let encoder = GroupEncoder::new(shared.kind, packed).map_err(Error::parquet(&name))?;
+    let sink = PartSink::new(runtime.clone(), &shared.storage, &name);
+    let mut writer = FileWriter::new(shared.kind, packed, sink).map_err(Error::parquet(&name))?;
     let mut postings: Vec<Posting> = Vec::new();
     let mut group: Vec<RecordBatch> = Vec::new();
     let (mut rows, mut group_rows, mut group_bytes) = (0u64, 0, 0);

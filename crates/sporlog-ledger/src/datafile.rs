@@ -29,6 +29,9 @@ use crate::table::Sha;
 const PAGE_ROWS: usize = 1_024;
 /// Bytes in a page, where records are large.
 const PAGE_BYTES: usize = 256 << 10;
+/// Smaller files than this, of a few records each, are not compressed: they are soon merged with
+/// others, and setting up a compressor for each of their columns would cost more than all the rest.
+pub(crate) const PACKED_FROM: usize = 4 << 20;
 /// Rows in a row group.
 pub(crate) const GROUP_ROWS: usize = 64 << 10;
 
@@ -71,11 +74,13 @@ const UNIQUE: &[&str] = &[
 ];
 
 /// How files of this kind are written.
-pub(crate) fn properties(kind: Kind) -> WriterProperties {
+pub(crate) fn properties(kind: Kind, packed: bool) -> WriterProperties {
     let column = |name: &str| ColumnPath::from(name);
+    let compression =
+        if packed { Compression::ZSTD(ZstdLevel::default()) } else { Compression::UNCOMPRESSED };
     let mut builder = WriterProperties::builder()
         .set_created_by(ENGINE.to_owned())
-        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_compression(compression)
         .set_data_page_row_count_limit(PAGE_ROWS)
         .set_data_page_size_limit(PAGE_BYTES)
         .set_write_batch_size(PAGE_ROWS)
@@ -102,7 +107,8 @@ pub(crate) fn properties(kind: Kind) -> WriterProperties {
 /// A whole file in memory, for a small batch.
 pub(crate) fn encode(kind: Kind, batch: &RecordBatch) -> Result<Bytes, ParquetError> {
     let mut bytes = Vec::with_capacity(64 << 10);
-    let mut writer = ArrowWriter::try_new(&mut bytes, table_schema(kind), Some(properties(kind)))?;
+    let packed = batch.get_array_memory_size() >= PACKED_FROM;
+    let mut writer = ArrowWriter::try_new(&mut bytes, table_schema(kind), Some(properties(kind, packed)))?;
     writer.write(batch)?;
     writer.close()?;
     Ok(bytes.into())
@@ -116,9 +122,10 @@ pub(crate) struct GroupEncoder {
 }
 
 impl GroupEncoder {
-    pub(crate) fn new(kind: Kind) -> Result<Self, ParquetError> {
+    pub(crate) fn new(kind: Kind, packed: bool) -> Result<Self, ParquetError> {
         let schema = table_schema(kind);
-        let writer = ArrowWriter::try_new(std::io::sink(), schema.clone(), Some(properties(kind)))?;
+        let properties = Some(properties(kind, packed));
+        let writer = ArrowWriter::try_new(std::io::sink(), schema.clone(), properties)?;
         let (_, factory) = writer.into_serialized_writer()?;
         Ok(GroupEncoder { schema, factory: Arc::new(factory) })
     }
@@ -144,9 +151,9 @@ pub(crate) struct FileWriter<W: Write + Send> {
 }
 
 impl<W: Write + Send> FileWriter<W> {
-    pub(crate) fn new(kind: Kind, sink: W) -> Result<Self, ParquetError> {
+    pub(crate) fn new(kind: Kind, packed: bool, sink: W) -> Result<Self, ParquetError> {
         let sink = Digesting { inner: sink, digest: Sha256::new(), size: 0 };
-        let writer = ArrowWriter::try_new(sink, table_schema(kind), Some(properties(kind)))?;
+        let writer = ArrowWriter::try_new(sink, table_schema(kind), Some(properties(kind, packed)))?;
         Ok(FileWriter { writer: writer.into_serialized_writer()?.0 })
     }
 

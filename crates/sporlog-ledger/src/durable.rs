@@ -55,6 +55,25 @@ impl DurableLocal {
         self.inner.path_to_filesystem(path)
     }
 
+    /// Writes a file whose name nobody knows before this returns: in its place, since nobody can come
+    /// upon it half-written. Durable then.
+    pub(crate) async fn put_unknown(&self, location: &Path, bytes: Bytes) -> Result<()> {
+        let target = self.fs_path(location)?;
+        let write = move || write_synced(&target, &bytes.into()).and_then(|()| sync_dir(&target));
+        blocking(move || write().map_err(generic)).await
+    }
+
+    /// Writes a file that gets its name later; its bytes are on the disk when this returns.
+    pub(crate) async fn stage(&self, location: &Path, bytes: Bytes) -> Result<Staged> {
+        let (target, location) = (self.fs_path(location)?, location.clone());
+        blocking(move || Staged::write(target, location, &bytes.into())).await
+    }
+
+    /// Gives a file its name, which has to be new. Durable when it returns.
+    pub(crate) async fn publish_new(&self, staged: Staged) -> Result<()> {
+        blocking(move || staged.publish(true)).await
+    }
+
     /// Writes many files, then syncs the file system once. A crash may leave some of them torn:
     /// only for files that are derived again when their checkpoint does not cover them.
     pub(crate) fn put_many(&self, files: &[(Path, Bytes)]) -> Result<()> {
@@ -108,40 +127,62 @@ fn sync_dir(path: &FsPath) -> std::io::Result<()> {
     path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
 }
 
-/// Writes beside the target, syncs, and only then gives the file its name.
-fn put_synced(target: &FsPath, location: &Path, payload: &PutPayload, create: bool) -> Result<()> {
-    let name = format!(".tmp-{}", uuid::Uuid::new_v4());
-    let beside = target.with_file_name(name);
-    let write = || -> std::io::Result<()> {
-        let mut file = match File::create(&beside) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                make_parent(&beside)?;
-                File::create(&beside)?
+/// A file that is on the disk and does not have its name yet. Dropped, it goes.
+pub(crate) struct Staged {
+    beside: PathBuf,
+    target: PathBuf,
+    location: Path,
+}
+
+impl Staged {
+    /// Writes the file beside its place, and syncs it.
+    fn write(target: PathBuf, location: Path, payload: &PutPayload) -> Result<Self> {
+        let beside = target.with_file_name(format!(".tmp-{}", uuid::Uuid::new_v4()));
+        let staged = Staged { beside, target, location };
+        write_synced(&staged.beside, payload).map_err(generic)?;
+        Ok(staged)
+    }
+
+    /// Gives it its name, unless that is taken and `create` is set; durable when it returns.
+    fn publish(self, create: bool) -> Result<()> {
+        let publish = || -> std::io::Result<()> {
+            if create {
+                // A link, unlike a rename, fails if the name is taken: this is put-if-absent.
+                fs::hard_link(&self.beside, &self.target)?;
+                fs::remove_file(&self.beside)?;
+            } else {
+                fs::rename(&self.beside, &self.target)?;
             }
-            other => other?,
+            sync_dir(&self.target)
         };
-        for part in payload {
-            file.write_all(part)?;
-        }
-        file.sync_all()?;
-        if create {
-            // A link, unlike a rename, fails if the name is taken: this is put-if-absent.
-            fs::hard_link(&beside, target)?;
-            fs::remove_file(&beside)?;
-        } else {
-            fs::rename(&beside, target)?;
-        }
-        sync_dir(target)
-    };
-    write().map_err(|e| {
-        let _ = fs::remove_file(&beside);
-        match e.kind() {
+        publish().map_err(|e| match e.kind() {
             std::io::ErrorKind::AlreadyExists => {
-                Error::AlreadyExists { path: location.to_string(), source: e.into() }
+                Error::AlreadyExists { path: self.location.to_string(), source: e.into() }
             }
             _ => generic(e),
+        })
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        // Once it is published, there is nothing of this name.
+        let _ = fs::remove_file(&self.beside);
+    }
+}
+
+fn write_synced(path: &FsPath, payload: &PutPayload) -> std::io::Result<()> {
+    let mut file = match File::create(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            make_parent(path)?;
+            File::create(path)?
         }
-    })
+        other => other?,
+    };
+    for part in payload {
+        file.write_all(part)?;
+    }
+    file.sync_all()
 }
 
 #[async_trait]
@@ -153,7 +194,7 @@ impl ObjectStore for DurableLocal {
             PutMode::Update(_) => return Err(generic("conditional update is not supported on a disk")),
         };
         let (target, location) = (self.fs_path(location)?, location.clone());
-        blocking(move || put_synced(&target, &location, &payload, create)).await?;
+        blocking(move || Staged::write(target, location, &payload)?.publish(create)).await?;
         Ok(PutResult { e_tag: None, version: None })
     }
 

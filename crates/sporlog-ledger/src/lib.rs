@@ -15,6 +15,7 @@
 //! | `tree`, `tlog` | the Merkle tree's edge; tiles, checkpoints and notes as files |
 //! | `datafile`, `keyindex`, `files` | how Parquet files are laid out, indexed and opened |
 //! | `scan`, `find`, `sql` | records by id, by person or user, by query |
+//! | `merge` | several logs read as one |
 //! | `prove`, `verify`, `rebuild` | for those who do not take our word for it |
 //! | `compact` | housekeeping and retention |
 //! | `storage`, `durable` | disk or bucket |
@@ -30,6 +31,7 @@ mod find;
 mod keyindex;
 mod keys;
 mod log;
+mod merge;
 mod prove;
 mod rebuild;
 mod scan;
@@ -53,6 +55,7 @@ pub use find::Find;
 pub use keyindex::Key;
 pub use keys::{Commitment, LogKeys, Salt, commitment, open_note};
 pub use log::Log;
+pub use merge::{find_in_all, matches};
 pub use prove::{Proven, verify_proof};
 pub use scan::Batches;
 pub use schema::table_schema;

@@ -18,7 +18,8 @@ use std::time::{Duration, Instant};
 
 use arrow::compute::concat_batches;
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::future::OptionFuture;
+use futures::{FutureExt, StreamExt};
 use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
@@ -269,7 +270,7 @@ impl Sequencer {
         let mut full = Vec::new();
         sealed.entries.iter().for_each(|(entry, leaf)| tree.push(entry, leaf, &mut |file| full.push(file)));
 
-        let mut added = Vec::new();
+        let (mut added, mut write) = (Vec::new(), None);
         if rows.num_rows() > 0 {
             let bytes = datafile::encode(self.shared.kind, &sealed.batch)
                 .map_err(Error::parquet("a new data file"))?;
@@ -279,27 +280,27 @@ impl Sequencer {
             if file.rows() >= keyindex::MIN_ROWS {
                 self.runtime.block_on(write_index(&self.shared, &mut file, sealed.postings))?;
             }
-            let put = self.runtime.block_on(self.shared.storage.put(&file.name(), bytes));
+            write = Some((file.name(), bytes));
             added.push(file);
-            if let Err(error) = put {
-                self.discard(names_of(&added));
-                return Err(error);
-            }
         }
         let written = names_of(&added);
+        let storage = self.shared.storage.clone();
+        let write = write.map(async |(name, bytes): (String, Bytes)| storage.put_unknown(&name, bytes).await);
+        let write = OptionFuture::from(write).map(|written| written.unwrap_or(Ok(())));
         let mut positions = Vec::new();
         let mut next = first;
         for Append { rows, positions: advances } in requests.iter().map(|r| &r.append) {
             positions.extend(advances.iter().map(|(app, advance)| (app.clone(), advance.arrives(next))));
             next += rows.num_rows() as u64;
         }
-        let committed = self.commit(Change {
+        let change = Change {
             added,
             positions,
             appended: Some((tree.size(), tree.root())),
             data_change: true,
             ..Change::default()
-        });
+        };
+        let committed = self.commit_after(write, change);
         if !matches!(committed, Ok(true)) {
             self.discard(written);
             return committed.map(|_| None);
@@ -309,9 +310,20 @@ impl Sequencer {
         Ok(Some(Appended { first, last: self.state.size, received_at }))
     }
 
-    /// Commits `change`, over others' commits that do not append. False when others have appended
-    /// and this writer takes turns: it then stands where they left the log.
-    fn commit(&mut self, mut change: Change) -> Result<bool> {
+    /// Commits `change`, whose files are written.
+    fn commit(&mut self, change: Change) -> Result<bool> {
+        self.commit_after(std::future::ready(Ok(())), change)
+    }
+
+    /// Commits `change`, over others' commits that do not append, when `write` has written its files.
+    /// False when others have appended and this writer takes turns: it then stands where they left the
+    /// log.
+    fn commit_after(
+        &mut self,
+        write: impl Future<Output = Result<()>>,
+        mut change: Change,
+    ) -> Result<bool> {
+        let mut write = Some(write);
         let now = now_micros() / 1_000;
         if let Some((size, _)) = change.appended {
             change.positions.push((format!("log:{}", self.shared.name), size as i64));
@@ -324,7 +336,8 @@ impl Sequencer {
                 positions: positions.clone(),
                 ..change
             };
-            match self.runtime.block_on(self.shared.table.commit(&self.state, attempt, now))? {
+            let written = OptionFuture::from(write.take()).map(|written| written.unwrap_or(Ok(())));
+            match self.runtime.block_on(self.shared.table.commit(&self.state, attempt, now, written))? {
                 Committed::Done(state) => {
                     self.state = state;
                     let at = |(app, version)| (app, Position { version, at: now });

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::TableReference;
+use datafusion::config::Dialect;
 use datafusion::datasource::TableType;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
@@ -19,6 +21,7 @@ use sporlog_record::Kind;
 
 use crate::error::Result;
 use crate::log::Log;
+use crate::merge::matches;
 use crate::schema::table_schema;
 use crate::table::TableState;
 
@@ -46,9 +49,31 @@ pub async fn query(logs: &[Log], sql: &str) -> Result<SendableRecordBatchStream>
     if !parts.is_empty() {
         context.sql(&format!("CREATE VIEW events AS {}", parts.join(" UNION ALL "))).await?;
     }
+    register_patterns(&context, logs, sql).await?;
     let only_queries =
         SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     Ok(context.sql_with_options(sql, only_queries).await?.execute_stream().await?)
+}
+
+/// A name with `*` in it, such as `"disclosure*"`, stands for the records of all logs that it matches
+/// and that are of the first one's kind, each with its log's name in the column `log`.
+async fn register_patterns(context: &SessionContext, logs: &[Log], sql: &str) -> Result<()> {
+    let state = context.state();
+    // What is no query is refused later, with a better word for it.
+    let Ok(statement) = state.sql_to_statement(sql, &Dialect::Generic) else { return Ok(()) };
+    for reference in state.resolve_table_references(&statement)? {
+        let pattern = reference.table();
+        if !pattern.contains('*') {
+            continue;
+        }
+        let mut matching = logs.iter().filter(|log| matches(pattern, log.name())).peekable();
+        let Some(kind) = matching.peek().map(|log| log.kind()) else { continue };
+        let select = |log: &Log| format!("SELECT '{0}' AS log, * FROM \"{0}\"", log.name());
+        let parts: Vec<_> = matching.filter(|log| log.kind() == kind).map(select).collect();
+        let view = context.sql(&parts.join(" UNION ALL ")).await?.into_view();
+        context.register_table(TableReference::bare(pattern), view)?;
+    }
+    Ok(())
 }
 
 /// A kind's share of the view `events`.

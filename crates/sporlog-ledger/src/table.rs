@@ -17,9 +17,9 @@ use arrow::datatypes::Int64Type;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use deltalake::kernel::transaction::{CommitData, TransactionError};
+use deltalake::kernel::transaction::CommitData;
 use deltalake::kernel::{Action, Add, Remove, Transaction};
-use deltalake::logstore::{CommitOrBytes, LogStoreRef};
+use deltalake::logstore::LogStoreRef;
 use deltalake::protocol::{DeltaOperation, SaveMode};
 use deltalake::{DeltaTable, DeltaTableBuilder};
 use parquet::arrow::ProjectionMask;
@@ -462,8 +462,15 @@ impl Table {
         self.storage.try_get(&commit_name(version)).await
     }
 
-    /// Commits `change` as the version after `state`'s.
-    pub(crate) async fn commit(&self, state: &TableState, change: Change, now_ms: i64) -> Result<Committed> {
+    /// Commits `change` as the version after `state`'s, once `before` has succeeded: the writing of
+    /// what the change adds. If it fails, nothing is committed.
+    pub(crate) async fn commit(
+        &self,
+        state: &TableState,
+        change: Change,
+        now_ms: i64,
+        before: impl Future<Output = Result<()>>,
+    ) -> Result<Committed> {
         let version = state.version + 1;
         let (size, root) = change.appended.unwrap_or((state.size, state.root));
         let statement = Statement { size, root: BASE64_STANDARD.encode(root.0), previous: hex(&state.chain) };
@@ -483,16 +490,16 @@ impl Table {
         let data = CommitData::new(removes.chain(adds).collect(), operation, info, txns.collect());
         let bytes = data.get_bytes().map_err(|e| Error::damaged(commit_name(version), e))?;
 
-        let entry = CommitOrBytes::LogBytes(bytes.clone());
-        match self.log_store.write_commit_entry(version, entry, uuid::Uuid::new_v4()).await {
-            Ok(()) => {}
-            Err(TransactionError::VersionAlreadyExists(_)) => return Ok(Committed::Taken),
+        let name = commit_name(version);
+        match self.storage.put_new_after(&name, bytes.clone(), before).await? {
+            Ok(true) => {}
+            Ok(false) => return Ok(Committed::Taken),
             // The answer may have been lost on the way: what counts is what is there.
             Err(e) => match self.read_commit(version).await {
                 Ok(Some(there)) if there == bytes => {}
                 Ok(Some(_)) => return Ok(Committed::Taken),
-                Ok(None) => return Err(commit_error(version, e)),
-                Err(_) => return Ok(Committed::Unknown(commit_error(version, e))),
+                Ok(None) => return Err(e),
+                Err(_) => return Ok(Committed::Unknown(e)),
             },
         }
         let mut next = state.clone();
@@ -583,13 +590,6 @@ fn checkpoint_name(version: u64) -> String {
 
 fn last_checkpoint_name() -> String {
     format!("{TABLE}/_delta_log/_last_checkpoint")
-}
-
-fn commit_error(version: u64, error: TransactionError) -> Error {
-    match error {
-        TransactionError::ObjectStore { source } => Error::storage(commit_name(version))(source),
-        other => Error::Delta(other.into()),
-    }
 }
 
 fn read_checkpoint_rows(

@@ -1,0 +1,135 @@
+//! Several logs read as one: a pattern of names, and look-ups over all that match, newest first.
+
+use arrow::array::RecordBatch;
+use futures::stream::{BoxStream, StreamExt, TryStreamExt};
+
+use crate::error::Result;
+use crate::find::Find;
+use crate::log::Log;
+use crate::scan::Batches;
+use crate::seal::numbers;
+
+/// Whether `pattern` stands for the log `name`: `*` for any number of characters, all else for itself.
+pub fn matches(pattern: &str, name: &str) -> bool {
+    let Some((head, rest)) = pattern.split_once('*') else { return pattern == name };
+    let Some(mut name) = name.strip_prefix(head) else { return false };
+    let mut parts = rest.split('*').peekable();
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            return name.ends_with(part);
+        }
+        match name.find(part) {
+            Some(at) => name = &name[at + part.len()..],
+            None => return false,
+        }
+    }
+    true
+}
+
+/// What is found in any of `logs`, in batches of one log each; times of receipt descend throughout.
+pub fn find_in_all(logs: Vec<Log>, find: Find) -> BoxStream<'static, Result<(Log, RecordBatch)>> {
+    let left = find.limit.unwrap_or(usize::MAX);
+    let found = logs.into_iter().map(|log| Found { batches: log.find(find.clone()), log, rest: None });
+    let merging = Merging { found: found.collect(), begun: false, left };
+    let next = |mut merging: Merging| async move {
+        let next = merging.next().await?;
+        Ok(next.map(|next| (next, merging)))
+    };
+    futures::stream::try_unfold(merging, next).boxed()
+}
+
+/// What is found in one log, and how much of it has been given.
+struct Found {
+    log: Log,
+    batches: Batches,
+    /// The rows that are next.
+    rest: Option<RecordBatch>,
+}
+
+impl Found {
+    /// Sees to it that the next rows are at hand, unless there are none.
+    async fn fill(&mut self) -> Result<()> {
+        while self.rest.as_ref().is_none_or(|rest| rest.num_rows() == 0) {
+            match self.batches.try_next().await? {
+                Some(batch) => self.rest = Some(batch),
+                None => {
+                    self.rest = None;
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// When the next row was received.
+    fn newest(&self) -> Result<Option<i64>> {
+        let rest = self.rest.as_ref().filter(|rest| rest.num_rows() > 0);
+        rest.map(|rest| Ok(numbers(rest)?.1.value(0))).transpose()
+    }
+}
+
+struct Merging {
+    found: Vec<Found>,
+    begun: bool,
+    /// Rows that may still be given.
+    left: usize,
+}
+
+impl Merging {
+    /// The rows of the log that has the newest, up to where another log's next row is newer.
+    async fn next(&mut self) -> Result<Option<(Log, RecordBatch)>> {
+        if !self.begun {
+            self.begun = true;
+            futures::future::try_join_all(self.found.iter_mut().map(Found::fill)).await?;
+        }
+        let mut best = None;
+        let mut second = i64::MIN;
+        for (at, found) in self.found.iter().enumerate() {
+            let Some(newest) = found.newest()? else { continue };
+            match best {
+                Some((_, so_far)) if newest <= so_far => second = second.max(newest),
+                other => {
+                    second = other.map_or(second, |(_, so_far)| second.max(so_far));
+                    best = Some((at, newest));
+                }
+            }
+        }
+        let Some(found) = best.and_then(|(at, _)| self.found.get_mut(at)).filter(|_| self.left > 0) else {
+            return Ok(None);
+        };
+        let Some(rest) = found.rest.take() else { return Ok(None) };
+        let received = numbers(&rest)?.1;
+        let run = (0..rest.num_rows()).take_while(|row| received.value(*row) >= second).count();
+        let run = run.clamp(1, self.left);
+        let (rows, log) = (rest.slice(0, run), found.log.clone());
+        found.rest = Some(rest.slice(run, rest.num_rows() - run));
+        found.fill().await?;
+        self.left -= run;
+        Ok(Some((log, rows)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_anything() {
+        for (pattern, name, expected) in [
+            ("disclosure", "disclosure", true),
+            ("disclosure", "disclosure-1", false),
+            ("disclosure*", "disclosure", true),
+            ("disclosure*", "disclosure-12", true),
+            ("disclosure-*", "disclosure", false),
+            ("*", "anything", true),
+            ("*-1", "disclosure-1", true),
+            ("*-1", "disclosure-11", true),
+            ("d*s*e", "disclosure", true),
+            ("d*x*e", "disclosure", false),
+            ("ab*ba", "aba", false),
+            ("", "", true),
+        ] {
+            assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
+        }
+    }
+}
