@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use serde::Serialize;
-use sporlog_ledger::{Bulk, BulkPusher, Outcome, Position, Writer};
+use sporlog_ledger::{Advance, Bulk, BulkPusher, Outcome, Position, Writer};
 use sporlog_record::json::quarantine::{Action, QuarantineRecord};
 use sporlog_record::{Finding, Kind};
 use tokio::runtime::Handle;
@@ -155,10 +155,10 @@ async fn commit(
     receipt.bytes = summary.bytes;
     receipt.file_remarks = summary.file_remarks;
     if let Some((refused, _)) = refused {
-        let position = (format!("file:{}:{}", receipt.log, receipt.sha256), 1);
+        let position = (format!("file:{}:{}", receipt.log, receipt.sha256), Advance::To(1));
         refused.finish(vec![position]).await?;
     }
-    match bulk.finish(vec![(format!("file:{}", receipt.sha256), 1)]).await? {
+    match bulk.finish(vec![(format!("file:{}", receipt.sha256), Advance::To(1))]).await? {
         Outcome::Appended(appended) => {
             receipt.accepted = summary.accepted;
             receipt.quarantined = summary.refused;
@@ -231,6 +231,7 @@ impl Refusals {
             line: i64::try_from(refused.line).ok(),
             reasons: refused.findings,
             content: refused.content,
+            envelope: None,
             note: note.clone(),
         };
         let records: Vec<_> = refused.into_iter().map(record).collect();

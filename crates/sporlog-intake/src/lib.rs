@@ -1,4 +1,4 @@
-//! What comes in: files now; Kafka, HTTP and SFTP are to join them here.
+//! What comes in: files, also those that arrive over a network, and messages of Kafka.
 //!
 //! A source's bytes go through [`delivery`], which judges them, into a log's
 //! [`Writer`](sporlog_ledger::Writer), and what is refused into the [`quarantine`]. This crate does
@@ -8,14 +8,20 @@
 //! |---|---|
 //! | [`delivery`] | a file's records, judged by several threads, in order |
 //! | [`import`] | a delivery into a log, exactly once, with a receipt |
+//! | [`kafka`] | a topic's messages into a log, each exactly once |
+//! | [`look`] | looks at the data, which are records, too |
 //! | [`quarantine`] | what was refused, and what became of it |
 //! | [`source`] | where bytes come from: a file, standard input, compressed or not |
+//! | [`spool`] | a delivery over a network, on disk until all of it is there |
 #![forbid(unsafe_code)]
 
 pub mod delivery;
 mod error;
 pub mod import;
+pub mod kafka;
+pub mod look;
 pub mod quarantine;
 pub mod source;
+pub mod spool;
 
 pub use error::{Error, Result};

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,6 +33,13 @@ impl Source {
         }
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
         Ok(Source { name, size: metadata.is_file().then_some(metadata.len()), reader: Box::new(file) })
+    }
+
+    /// A file that is open already, from its beginning, under a name that it is known by. Each source
+    /// of one file reads from a place of its own.
+    pub fn file(name: &str, file: Arc<File>) -> Result<Self> {
+        let size = file.metadata().map_err(|source| Error::Read { name: name.to_owned(), source })?.len();
+        Ok(Source { name: name.to_owned(), size: Some(size), reader: Box::new(FromStart { file, at: 0 }) })
     }
 
     /// Bytes in memory.
@@ -75,6 +83,20 @@ impl Source {
             Box::new(whole)
         };
         Ok((reader, account))
+    }
+}
+
+/// A file, read without moving the place that others read it from.
+struct FromStart {
+    file: Arc<File>,
+    at: u64,
+}
+
+impl Read for FromStart {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(buffer, self.at)?;
+        self.at += read as u64;
+        Ok(read)
     }
 }
 

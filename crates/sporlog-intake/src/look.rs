@@ -1,0 +1,58 @@
+//! A look that somebody takes at the data is itself a record, of the kind `auditlog`.
+
+use arrow::array::RecordBatch;
+use serde_json::Value;
+use sporlog_record::identifier::mask_text;
+use sporlog_record::json::{Judged, RowsBuilder};
+use sporlog_record::{Kind, Position, Rules};
+
+use crate::error::{Error, Result};
+
+/// The log in which every look at the data is recorded.
+pub const LOG: &str = "access";
+
+/// What looks are recorded as coming from.
+pub const ORIGIN: &str = concat!("sporlog/", env!("CARGO_PKG_VERSION"));
+
+/// A look at the data.
+#[derive(Debug, Clone)]
+pub struct Look<'a> {
+    /// Who looks: a user's name, a key's, or the subject of a token.
+    pub performer: &'a str,
+    /// What is done, in the manner of the audit logs' `logAction`.
+    pub action: &'a str,
+    /// The person that is looked up, if it is one.
+    pub subject: Option<&'a str>,
+    /// The address that the request came from.
+    pub address: Option<String>,
+    /// What ties it to other logs, such as a request's id.
+    pub correlation: Option<&'a str>,
+    /// What is done, in a few words. Personal numbers in it are masked.
+    pub message: String,
+    /// What was asked for, in full.
+    pub parameters: Value,
+}
+
+impl Look<'_> {
+    /// The look as one row of the log [`LOG`], dated now.
+    pub fn row(&self) -> Result<RecordBatch> {
+        let record = serde_json::json!({
+            "tts": chrono::Local::now().format("%Y-%m-%dT%H:%M:%S%.6f").to_string(),
+            "ipAddress": self.address,
+            "correlationId": self.correlation,
+            "cpr": self.subject,
+            "performerName": self.performer,
+            "samaccountName": self.performer,
+            "logAction": self.action,
+            "message": mask_text(&self.message),
+            "detailType": "JSON",
+            "detailContent": self.parameters.to_string(),
+        });
+        let rules = Rules::default();
+        let mut builder = RowsBuilder::new(Kind::Auditlog, &rules);
+        match builder.push(record.to_string().as_bytes(), ORIGIN, Position { line: 1, column: 1 }) {
+            Judged::Accepted(_) => Ok(builder.finish()),
+            Judged::Refused(findings) => Err(Error::Refused { findings }),
+        }
+    }
+}

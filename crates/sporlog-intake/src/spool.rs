@@ -1,0 +1,158 @@
+//! A delivery that arrives over a network, on disk until all of it is there.
+//!
+//! A bulk append holds its log, so a file is only imported once its last byte has come: a slow sender
+//! holds up nobody, and of one that is cut off nothing is taken. The spool is a file without a name:
+//! it is gone with its last handle, also when the process is killed.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::source::Source;
+
+/// Bytes that are written at once.
+const PART: usize = 1 << 20;
+
+/// A delivery that is arriving.
+#[derive(Debug)]
+pub struct Spool {
+    file: Arc<File>,
+    buffer: Vec<u8>,
+    bytes: u64,
+}
+
+/// A delivery that is there.
+#[derive(Debug, Clone)]
+pub struct Spooled {
+    file: Arc<File>,
+    bytes: u64,
+}
+
+impl Spool {
+    /// An empty one in `folder`, or else in the system's folder for temporary files.
+    pub async fn begin(folder: Option<&Path>) -> io::Result<Self> {
+        let folder = folder.map_or_else(std::env::temp_dir, Path::to_owned);
+        let file = Arc::new(off_the_runtime(move || tempfile::tempfile_in(folder)).await?);
+        Ok(Spool { file, buffer: Vec::new(), bytes: 0 })
+    }
+
+    /// Adds what has come.
+    pub async fn write(&mut self, piece: &[u8]) -> io::Result<()> {
+        self.bytes += piece.len() as u64;
+        self.buffer.extend_from_slice(piece);
+        if self.buffer.len() >= PART { self.flush().await } else { Ok(()) }
+    }
+
+    /// How many bytes have come.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// All of it is there.
+    pub async fn finish(mut self) -> io::Result<Spooled> {
+        self.flush().await?;
+        Ok(Spooled { file: self.file, bytes: self.bytes })
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        let (file, buffer) = (self.file.clone(), std::mem::take(&mut self.buffer));
+        off_the_runtime(move || (&*file).write_all(&buffer)).await
+    }
+}
+
+impl Spooled {
+    /// How many bytes there are.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The delivery from its beginning, under the name of a file: a name alone, without a folder.
+    /// It can be had again and again.
+    pub fn source(&self, name: &str) -> Result<Source> {
+        if Path::new(name).file_name() != Some(name.as_ref()) || name.contains('\0') {
+            let source = io::Error::new(io::ErrorKind::InvalidInput, "this is not the name of a file");
+            return Err(Error::Read { name: name.to_owned(), source });
+        }
+        Source::file(name, self.file.clone())
+    }
+}
+
+async fn off_the_runtime<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    fn listing(folder: &Path) -> usize {
+        std::fs::read_dir(folder).unwrap().count()
+    }
+
+    async fn spooled(folder: &Path, pieces: &[&[u8]]) -> Spooled {
+        let mut spool = Spool::begin(Some(folder)).await.unwrap();
+        for piece in pieces {
+            spool.write(piece).await.unwrap();
+            // At no time is there a name: a kill leaves nothing behind.
+            assert_eq!(listing(folder), 0);
+        }
+        spool.finish().await.unwrap()
+    }
+
+    fn read(source: Source) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        source.unpack().unwrap().0.read_to_end(&mut bytes).unwrap();
+        bytes
+    }
+
+    #[tokio::test]
+    async fn what_goes_in_comes_out_again_and_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let large = vec![b'x'; PART + 7];
+        let spooled = spooled(folder.path(), &[b"a", &large, b"", b"z"]).await;
+        assert_eq!(spooled.bytes(), large.len() as u64 + 2);
+        let first = spooled.source("day.csv").unwrap();
+        let second = spooled.source("day.csv").unwrap();
+        assert_eq!((first.name(), first.size()), ("day.csv", Some(spooled.bytes())));
+        let whole = [b"a", &large[..], b"z"].concat();
+        assert!(read(first) == whole && read(second) == whole);
+        assert_eq!(listing(folder.path()), 0);
+    }
+
+    #[tokio::test]
+    async fn an_empty_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let spooled = spooled(folder.path(), &[]).await;
+        assert_eq!(read(spooled.source("-").unwrap()), b"");
+    }
+
+    #[tokio::test]
+    async fn it_is_only_for_us() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let spool = Spool::begin(Some(folder.path())).await.unwrap();
+        assert_eq!(spool.file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[tokio::test]
+    async fn names_are_names_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let spooled = spooled(folder.path(), &[b"x"]).await;
+        for name in ["", ".", "..", "a/b", "/etc/passwd", "../x", "a/", "a\0b"] {
+            assert!(spooled.source(name).is_err(), "{name:?}");
+        }
+        assert_eq!(listing(folder.path()), 0);
+    }
+
+    #[tokio::test]
+    async fn without_a_folder_it_fails() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(Spool::begin(Some(&folder.path().join("none"))).await.is_err());
+    }
+}
