@@ -1,0 +1,168 @@
+//! Finds out who sends a request.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::http::{HeaderMap, HeaderValue, header};
+use chrono::{DateTime, Utc};
+use futures::future::join_all;
+
+use super::cache::{Good, TokenCache};
+use super::grant::Grant;
+use super::issuer::{self, FetchError, Issuer, Pace};
+use super::refusal::Refusal;
+use super::token::Token;
+use super::{AccessSettings, Key, KeyRegistry, PREFIX, Person, Principal, SettingsError, Via};
+use crate::Problem;
+
+/// The header for a key.
+const API_KEY: &str = "apikey";
+
+/// Finds out who sends a request. Cheap to clone.
+#[derive(Clone)]
+pub struct AccessControl(Arc<Inner>);
+
+struct Inner {
+    keys: Arc<dyn KeyRegistry>,
+    issuers: HashMap<Arc<str>, Arc<Issuer>>,
+    verified: TokenCache,
+    leeway: f64,
+}
+
+/// What a request carries.
+#[derive(Debug, PartialEq, Eq)]
+enum Credential<'a> {
+    Key(&'a str),
+    Token(&'a str),
+}
+
+impl AccessControl {
+    /// With these settings and keys. Issuers are asked for their keys only when they are needed, so
+    /// one that cannot be reached holds nothing up.
+    pub fn new(settings: &AccessSettings, keys: Arc<dyn KeyRegistry>) -> Result<Self, SettingsError> {
+        Self::at_pace(settings, keys, Pace::default())
+    }
+
+    pub(super) fn at_pace(
+        settings: &AccessSettings,
+        keys: Arc<dyn KeyRegistry>,
+        pace: Pace,
+    ) -> Result<Self, SettingsError> {
+        settings.check()?;
+        let mut issuers = HashMap::new();
+        if !settings.issuer.is_empty() {
+            let client = issuer::client(pace)?;
+            for one in &settings.issuer {
+                let made = Issuer::new(one, pace, &client);
+                let made = made.map_err(|reason| SettingsError::issuer(&one.issuer, reason))?;
+                issuers.insert(Arc::clone(&made.name), Arc::new(made));
+            }
+        }
+        let leeway = settings.leeway_seconds as f64;
+        Ok(AccessControl(Arc::new(Inner { keys, issuers, verified: TokenCache::default(), leeway })))
+    }
+
+    /// The system or employee who asks: by `ApiKey: …` or `Authorization: Bearer …`, which may hold
+    /// a token or one of our keys.
+    ///
+    /// 400 if the request says it twice, 401 if it does not say it or is not believed, 403 if a good
+    /// token stands for no role, 503 if an issuer's keys cannot be had.
+    pub async fn principal(&self, headers: &HeaderMap) -> Result<Principal, Problem> {
+        let found = match credential(headers) {
+            Ok(Credential::Key(key)) => self.by_key(key),
+            Ok(Credential::Token(token)) => {
+                self.by_token(token).await.and_then(|good| good.principal.clone())
+            }
+            Err(refusal) => Err(refusal),
+        };
+        found.map_err(Refusal::refuse)
+    }
+
+    /// The person who asks: by `Authorization: Bearer …` with a token of theirs.
+    ///
+    /// Fails as [`AccessControl::principal`] does; 403 also if the token is not one of a person, or
+    /// not of a level of sign-in that is enough.
+    pub async fn person(&self, headers: &HeaderMap) -> Result<Person, Problem> {
+        let found = match credential(headers) {
+            Ok(Credential::Key(_)) => Err(Refusal::KeyForPerson),
+            Ok(Credential::Token(token)) => self.by_token(token).await.and_then(|good| good.person.clone()),
+            Err(refusal) => Err(refusal),
+        };
+        found.map_err(Refusal::refuse)
+    }
+
+    /// Fetches the keys of all issuers now, and says for each how many they are: to see at start, or
+    /// when the configuration is checked, whether they can be had.
+    pub async fn fetch_keys(&self) -> Vec<(Arc<str>, Result<usize, FetchError>)> {
+        let fetch = |issuer: &Arc<Issuer>| {
+            let issuer = Arc::clone(issuer);
+            async move { (Arc::clone(&issuer.name), issuer.fetch_now().await) }
+        };
+        join_all(self.0.issuers.values().map(fetch)).await
+    }
+
+    fn by_key(&self, presented: &str) -> Result<Principal, Refusal> {
+        let ring = self.0.keys.current();
+        let key = ring.find(presented, Utc::now())?;
+        self.0.keys.used(&key.id);
+        Ok(principal_of(key))
+    }
+
+    async fn by_token(&self, presented: &str) -> Result<Arc<Grant>, Refusal> {
+        let now = seconds(Utc::now());
+        let digest = TokenCache::digest(presented);
+        if let Some(grant) = self.0.verified.get(&digest, now) {
+            return Ok(grant);
+        }
+        let token = Token::parse(presented)?;
+        let issuer = token.issuer().and_then(|name| self.0.issuers.get(name)).ok_or(Refusal::TokenIssuer)?;
+        // What costs little is looked at first.
+        let until = token.valid_until(now, self.0.leeway)?;
+        if !token.is_for(&issuer.settings.audience) {
+            return Err(Refusal::TokenAudience);
+        }
+        let (grant, keys) = issuer.verify(&token).await?;
+        let grant = Arc::new(grant);
+        let good = Good { grant: Arc::clone(&grant), issuer: Arc::clone(issuer), keys, until };
+        self.0.verified.insert(digest, good, now);
+        Ok(grant)
+    }
+}
+
+/// What a request carries. Two of anything are refused, and not one of them chosen: somebody else
+/// on the way may choose the other.
+fn credential(headers: &HeaderMap) -> Result<Credential<'_>, Refusal> {
+    let mut keys = headers.get_all(API_KEY).iter();
+    let mut authorizations = headers.get_all(header::AUTHORIZATION).iter();
+    match (keys.next(), keys.next(), authorizations.next(), authorizations.next()) {
+        (None, _, None, _) => Err(Refusal::Missing),
+        (Some(key), None, None, _) => key.to_str().map(Credential::Key).map_err(|_| Refusal::UnknownKey),
+        (None, _, Some(authorization), None) => bearer(authorization),
+        _ => Err(Refusal::Doubled),
+    }
+}
+
+fn bearer(authorization: &HeaderValue) -> Result<Credential<'_>, Refusal> {
+    let text = authorization.to_str().map_err(|_| Refusal::TokenMalformed)?;
+    let (scheme, value) = text.split_once(' ').unwrap_or((text, ""));
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(Refusal::Scheme);
+    }
+    let value = value.trim_start_matches(' ');
+    Ok(if value.starts_with(PREFIX) { Credential::Key(value) } else { Credential::Token(value) })
+}
+
+fn principal_of(key: &Key) -> Principal {
+    Principal {
+        name: Arc::clone(&key.name),
+        via: Via::ApiKey { id: Arc::clone(&key.id) },
+        role: key.role,
+        logs: key.logs.clone(),
+        organisations: key.organisations.clone(),
+    }
+}
+
+/// As tokens have times.
+fn seconds(time: DateTime<Utc>) -> f64 {
+    time.timestamp_millis() as f64 / 1000.0
+}

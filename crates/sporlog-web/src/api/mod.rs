@@ -1,0 +1,82 @@
+//! The routes, and what each of them answers.
+//!
+//! | module | idea |
+//! |---|---|
+//! | `auditlog` | OS2faktor Login's audit-log API |
+//! | `logs` | any log by its ids: head, pages, entries, proofs |
+//! | `les` | a person's own disclosures |
+//! | `tlog` | checkpoints and tiles, for anyone |
+//! | `post` | a disclosure, handed in |
+//! | `entries` | records handed in, many at a time |
+//! | `deliveries` | files handed in |
+//! | `page` | records on their way out |
+//! | `reader` | who reads, and that it is recorded |
+//! | `sender` | who hands in |
+//! | `content`, `file_name` | what a body is, and what a file is called |
+//! | `judge`, `idempotency` | a request's records judged, and stored just once |
+//! | `params` | what stands behind the question mark |
+//! | `settings`, `openapi` | what is configured, and how the API describes itself |
+
+mod auditlog;
+mod content;
+mod deliveries;
+mod entries;
+mod file_name;
+mod idempotency;
+mod judge;
+mod les;
+mod logs;
+mod openapi;
+mod page;
+mod params;
+mod post;
+mod reader;
+mod sender;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod tlog;
+
+use axum::Router;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use utoipa_swagger_ui::SwaggerUi;
+
+use crate::app::App;
+use crate::server::RouteLimits;
+
+pub use settings::ApiSettings;
+
+/// Where the API describes itself, and where it can be tried.
+pub const DESCRIPTION: &str = "/api/openapi.json";
+/// The page to try the API on.
+pub const PAGE: &str = "/api/docs";
+
+/// All routes.
+pub fn routes(app: App) -> Router {
+    let (router, mut description) = OpenApiRouter::with_openapi(openapi::Description::openapi())
+        .routes(routes!(auditlog::head))
+        .routes(routes!(auditlog::read))
+        .routes(routes!(les::les))
+        .routes(routes!(logs::list))
+        .routes(routes!(logs::head))
+        .routes(routes!(logs::read))
+        .routes(routes!(logs::entry))
+        .routes(routes!(logs::proof))
+        .routes(routes!(post::post))
+        .routes(routes!(entries::entries))
+        .routes(routes!(tlog::checkpoint))
+        .routes(routes!(tlog::key))
+        .split_for_parts();
+    let (deliveries, described) = OpenApiRouter::new().routes(routes!(deliveries::deliver)).split_for_parts();
+    description.merge(described);
+    let limits =
+        RouteLimits { body_bytes: Some(app.settings.max_delivery_bytes), unhurried: true, as_sent: true };
+    let deliveries = limits.apply(deliveries).layer(axum::Extension(deliveries::Places::default()));
+    // Older clients know the way in under this path.
+    let router = router.merge(deliveries).route("/sporingslogg/post", axum::routing::post(post::post));
+    // A tile's path has slashes in it, which OpenAPI has no way to say.
+    let router = router.route("/tlog/{log}/tile/{*tile}", axum::routing::get(tlog::tile));
+    router.merge(SwaggerUi::new(PAGE).url(DESCRIPTION, description)).with_state(app)
+}

@@ -1,0 +1,91 @@
+//! Reading a log for somebody: what they may, and that they did.
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use serde_json::Value;
+use sporlog_intake::look::Look;
+use sporlog_ledger::Log;
+
+use crate::access::{Permission, Principal};
+use crate::app::App;
+use crate::problem::Problem;
+use crate::server::{ClientAddress, RequestId, RequestedBy};
+
+/// Whose request this is, for the access log.
+#[derive(Debug, Clone)]
+pub struct Trace {
+    address: Option<String>,
+    request: Option<String>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Trace {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        let address = parts.extensions.get::<ClientAddress>().map(|address| address.0.to_string());
+        let request = parts.extensions.get::<RequestId>().map(|id| id.0.to_string());
+        Ok(Trace { address, request })
+    }
+}
+
+impl Trace {
+    /// Records a look; nothing may be shown unless this succeeds.
+    pub async fn record(
+        &self,
+        app: &App,
+        performer: &str,
+        action: &str,
+        subject: Option<&str>,
+        message: String,
+        parameters: Value,
+    ) -> Result<(), Problem> {
+        let look = Look {
+            performer,
+            action,
+            subject,
+            address: self.address.clone(),
+            correlation: self.request.as_deref(),
+            message,
+            parameters,
+        };
+        app.record_look(&look).await
+    }
+}
+
+/// Somebody who reads, and where they stand.
+pub struct Reader {
+    /// Who.
+    pub principal: Principal,
+    /// Whose request it is.
+    pub trace: Trace,
+}
+
+impl FromRequestParts<App> for Reader {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let principal = Principal::from_request_parts(parts, app).await?;
+        RequestedBy::note(&parts.extensions, principal.name.clone());
+        let Ok(trace) = Trace::from_request_parts(parts, app).await;
+        Ok(Reader { principal, trace })
+    }
+}
+
+impl Reader {
+    /// The log, if they may read it; `None` if nothing is in it yet.
+    pub async fn log(&self, app: &App, name: &str) -> Result<Option<Log>, Problem> {
+        self.principal.require(Permission::Read, name)?;
+        Ok(app.catalog.log(name).await?)
+    }
+
+    /// Records that they look at something.
+    pub async fn record(
+        &self,
+        app: &App,
+        action: &str,
+        message: String,
+        parameters: Value,
+    ) -> Result<(), Problem> {
+        self.trace.record(app, &self.principal.name, action, None, message, parameters).await
+    }
+}

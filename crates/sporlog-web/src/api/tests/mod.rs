@@ -1,0 +1,7 @@
+//! The way in, tried over the whole router with a store of its own and real keys.
+
+mod deliveries;
+mod entries;
+mod idempotency;
+mod place;
+mod post;

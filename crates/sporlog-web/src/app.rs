@@ -1,0 +1,84 @@
+//! What handlers work with, and the whole of the routes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::FromRef;
+use sporlog_intake::look::{self, Look};
+use sporlog_ledger::{Append, Error};
+use sporlog_record::Rules;
+use tokio::sync::watch;
+
+use crate::access::AccessControl;
+use crate::api::ApiSettings;
+use crate::catalog::Catalog;
+use crate::problem::Problem;
+
+/// What handlers work with. Cheap to clone.
+#[derive(Clone)]
+pub struct App {
+    /// The logs.
+    pub catalog: Catalog,
+    /// Who asks.
+    pub access: AccessControl,
+    /// What is served, and from where.
+    pub settings: Arc<ApiSettings>,
+    rules: Rules,
+    /// Turns true when the server is about to stop.
+    stopping: watch::Sender<bool>,
+}
+
+impl App {
+    /// Records are judged by `rules`.
+    pub fn new(catalog: Catalog, access: AccessControl, settings: ApiSettings, rules: Rules) -> Self {
+        let stopping = watch::channel(false).0;
+        App { catalog, access, settings: Arc::new(settings), rules, stopping }
+    }
+
+    /// How records are judged now.
+    pub fn rules(&self) -> Rules {
+        Rules { now: chrono::Local::now().naive_local(), ..self.rules.clone() }
+    }
+
+    /// Records a look at the data. Nothing may be shown unless this succeeds.
+    pub async fn record_look(&self, look: &Look<'_>) -> Result<(), Problem> {
+        let unavailable = |error: &dyn std::error::Error| {
+            tracing::error!(%error, "a look could not be recorded");
+            Problem::unavailable("the access log cannot be written to, so nothing is shown; try again")
+        };
+        let rows = look.row().map_err(|e| unavailable(&e))?;
+        let append = || Append { rows: rows.clone(), positions: Vec::new() };
+        let mut recorded = self.catalog.append(look::LOG, append()).await;
+        // Twice does no harm here, and the next writer may well succeed.
+        if matches!(recorded, Err(Error::Stopped { .. })) {
+            recorded = self.catalog.append(look::LOG, append()).await;
+        }
+        recorded.map(|_| ()).map_err(|e| unavailable(&e))
+    }
+
+    /// Tells those who wait for something to happen that the server is about to stop.
+    pub fn stop(&self) {
+        self.stopping.send_replace(true);
+    }
+
+    /// Waits for `what`, but not longer than `limit`, nor while the server wants to stop.
+    pub async fn wait(&self, limit: Duration, what: impl Future<Output = ()>) {
+        let mut stopping = self.stopping.subscribe();
+        tokio::select! {
+            () = what => {}
+            () = tokio::time::sleep(limit) => {}
+            _ = stopping.wait_for(|stopping| *stopping) => {}
+        }
+    }
+
+    /// Whether the server is about to stop.
+    pub fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
+    }
+}
+
+impl FromRef<App> for AccessControl {
+    fn from_ref(app: &App) -> Self {
+        app.access.clone()
+    }
+}

@@ -1,0 +1,200 @@
+//! The logs of the store, opened once and kept up with.
+//!
+//! A log that this process writes to moves on by itself. One that another process writes to (an
+//! import by command, say) is looked at every second, so that no reader waits longer than that.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use metrics::gauge;
+use sporlog_intake::quarantine::{self, Quarantine};
+use sporlog_ledger::{Append, Error, Log, Outcome, Result, Store, Writer, WriterOptions, matches};
+use sporlog_record::Kind;
+use tokio::sync::Mutex;
+
+use crate::server::metrics::LOG_HEAD;
+
+/// How often other processes' commits are looked for.
+const FOLLOW_EVERY: Duration = Duration::from_secs(1);
+/// How often logs are compacted.
+const HOUSEKEEPING_EVERY: Duration = Duration::from_hours(1);
+/// Files that a merge replaced stay for so long, for those who are reading them.
+const GRACE: Duration = Duration::from_hours(1);
+
+/// A store's logs. Cheap to clone.
+#[derive(Clone)]
+pub struct Catalog {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    /// The kinds of the logs that may come to be, by name.
+    expected: BTreeMap<String, Kind>,
+    /// Those opened so far.
+    open: RwLock<HashMap<String, Log>>,
+    /// Those written to so far. Held while one is opened, so that none is opened twice.
+    writers: Mutex<HashMap<String, Writer>>,
+    quarantine: Quarantine,
+}
+
+impl Catalog {
+    /// The logs of `store`. `declared` are those that the configuration knows besides the ones that
+    /// are named after their kinds.
+    pub fn new(store: Store, declared: impl IntoIterator<Item = (String, Kind)>) -> Self {
+        let own = [
+            (sporlog_intake::look::LOG.to_owned(), Kind::Auditlog),
+            (quarantine::LOG.to_owned(), Kind::Quarantine),
+        ];
+        let delivered = Kind::DELIVERED.map(|kind| (kind.name().to_owned(), kind));
+        let expected = declared.into_iter().chain(delivered).chain(own).collect();
+        let quarantine = Quarantine::new(store.clone());
+        let inner = Inner { store, expected, open: RwLock::default(), writers: Mutex::default(), quarantine };
+        Catalog { inner: Arc::new(inner) }
+    }
+
+    /// A log, for reading; `None` if it is one that may come to be and nothing is in it yet.
+    pub async fn log(&self, name: &str) -> Result<Option<Log>> {
+        if let Some(log) = self.opened(name) {
+            return Ok(Some(log));
+        }
+        match self.inner.store.log(name).await {
+            Ok(log) => Ok(Some(self.keep(log, false))),
+            Err(Error::NoSuchLog(_)) if self.inner.expected.contains_key(name) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The writer of a log, which is made if it is one that may come to be. Of all writers of the
+    /// log, in this process and in others, one appends at a time.
+    pub async fn writer(&self, name: &str) -> Result<Writer> {
+        let mut writers = self.inner.writers.lock().await;
+        if let Some(writer) = writers.get(name) {
+            return Ok(writer.clone());
+        }
+        let kind = match self.inner.expected.get(name) {
+            Some(kind) => *kind,
+            None => self.inner.store.log(name).await?.kind(),
+        };
+        let writer = self.inner.store.writer(name, kind, WriterOptions { take_turns: true }).await?;
+        self.keep(writer.log().clone(), true);
+        writers.insert(name.to_owned(), writer.clone());
+        Ok(writer)
+    }
+
+    /// Appends to a log; answered when it is durable. A writer that has stopped is forgotten, so that
+    /// whoever tries again gets a new one.
+    pub async fn append(&self, name: &str, append: Append) -> Result<Outcome> {
+        let outcome = self.writer(name).await?.append(append).await;
+        if matches!(outcome, Err(Error::Stopped { .. })) {
+            self.forget(name).await;
+        }
+        outcome
+    }
+
+    /// Gives up a writer that has stopped; the next one to write opens another.
+    pub async fn forget(&self, name: &str) {
+        self.inner.writers.lock().await.remove(name);
+    }
+
+    /// Of what kind a log is, or has to be.
+    pub async fn kind(&self, name: &str) -> Result<Kind> {
+        match self.inner.expected.get(name) {
+            Some(kind) => Ok(*kind),
+            None => {
+                let log = self.log(name).await?;
+                log.map(|log| log.kind()).ok_or_else(|| Error::NoSuchLog(name.to_owned()))
+            }
+        }
+    }
+
+    /// The names of the logs that there are or may come to be, in order.
+    pub async fn names(&self) -> Result<Vec<String>> {
+        let mut names = self.inner.store.names().await?;
+        names.extend(self.inner.expected.keys().cloned());
+        names.sort();
+        names.dedup();
+        Ok(names)
+    }
+
+    /// The logs of one kind whose names match one of `patterns`, in which `*` stands for anything.
+    pub async fn matching(&self, kind: Kind, patterns: &[String]) -> Result<Vec<Log>> {
+        let mut logs = Vec::new();
+        for name in self.names().await? {
+            if patterns.iter().any(|pattern| matches(pattern, &name))
+                && let Some(log) = self.log(&name).await?
+                && log.kind() == kind
+            {
+                logs.push(log);
+            }
+        }
+        Ok(logs)
+    }
+
+    /// What is refused goes here.
+    pub fn quarantine(&self) -> &Quarantine {
+        &self.inner.quarantine
+    }
+
+    /// Takes in what other processes have committed, again and again. Never returns.
+    pub async fn follow(&self) {
+        let mut every = tokio::time::interval(FOLLOW_EVERY);
+        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            every.tick().await;
+            let open: Vec<Log> = self.open().values().cloned().collect();
+            for log in open {
+                if let Err(error) = log.refresh().await {
+                    tracing::warn!(log = log.name(), %error, "other writers' records cannot be seen");
+                }
+                gauge!(LOG_HEAD, "log" => log.name().to_owned()).set(log.head() as f64);
+            }
+        }
+    }
+
+    /// Removes what merging has left behind in the logs that are written to here, again and again.
+    /// Never returns.
+    pub async fn keep_house(&self) {
+        loop {
+            tokio::time::sleep(HOUSEKEEPING_EVERY).await;
+            let writers: Vec<Writer> = self.inner.writers.lock().await.values().cloned().collect();
+            for writer in writers {
+                if let Err(error) = writer.compact(GRACE).await {
+                    tracing::warn!(log = writer.log().name(), %error, "the log could not be compacted");
+                }
+            }
+        }
+    }
+
+    /// Ends all writers; what has been answered is durable, and its checkpoint published.
+    pub async fn close(&self) -> Result<()> {
+        let writers = std::mem::take(&mut *self.inner.writers.lock().await);
+        let mut closed = Ok(());
+        for (_, writer) in writers {
+            match writer.close().await {
+                Err(Error::Stopped { .. }) | Ok(()) => {}
+                Err(error) => closed = Err(error),
+            }
+        }
+        closed
+    }
+
+    fn open(&self) -> std::sync::RwLockReadGuard<'_, HashMap<String, Log>> {
+        self.inner.open.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn opened(&self, name: &str) -> Option<Log> {
+        self.open().get(name).cloned()
+    }
+
+    /// The writer's own view of a log moves on by itself and takes the place of any other.
+    fn keep(&self, log: Log, writers: bool) -> Log {
+        let mut open = self.inner.open.write().unwrap_or_else(PoisonError::into_inner);
+        if writers {
+            open.insert(log.name().to_owned(), log.clone());
+            return log;
+        }
+        open.entry(log.name().to_owned()).or_insert(log).clone()
+    }
+}

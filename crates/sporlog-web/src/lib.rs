@@ -1,0 +1,26 @@
+//! Sporlog over HTTP.
+//!
+//! This crate answers requests: it finds out who asks, holds what they ask for against what they
+//! may, and reads from or appends to logs through the ledger and the intake. It touches neither
+//! files nor tables itself.
+//!
+//! | module | idea |
+//! |---|---|
+//! | [`access`] | who asks, and what they may |
+//! | [`api`] | the routes, and what each of them answers |
+//! | [`catalog`](Catalog) | the logs, opened once and kept up with |
+//! | [`app`](App) | what handlers work with |
+//! | [`problem`](Problem) | what a client is told when a request fails |
+//! | [`server`] | listening, limits, and what an operator watches |
+#![forbid(unsafe_code)]
+
+pub mod access;
+pub mod api;
+mod app;
+mod catalog;
+mod problem;
+pub mod server;
+
+pub use app::App;
+pub use catalog::Catalog;
+pub use problem::Problem;

@@ -1,0 +1,152 @@
+//! What an operator watches: all of Sporlog's metrics, in Prometheus' text format.
+//!
+//! Names are in base units (seconds, bytes) and labels come from closed sets: a route's pattern, never
+//! a path; a log's name; a reason out of a list. So nobody can make the number of time series grow,
+//! and no personal number gets into one.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use ::metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+use axum::Router;
+use axum::http::header;
+use axum::routing::get;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+/// Counter: requests answered, by `method`, `route` (its pattern) and `status`.
+pub const HTTP_REQUESTS: &str = "sporlog_http_requests_total";
+/// Histogram: seconds from a request's head to its answer's, by `method` and `route`.
+pub const HTTP_SECONDS: &str = "sporlog_http_request_seconds";
+/// Gauge: requests under way.
+pub const HTTP_UNDER_WAY: &str = "sporlog_http_requests_under_way";
+/// Histogram: bytes of a request's body as sent, by `route`.
+pub const HTTP_REQUEST_BYTES: &str = "sporlog_http_request_bytes";
+/// Histogram: bytes of an answer's body, by `route`.
+pub const HTTP_RESPONSE_BYTES: &str = "sporlog_http_response_bytes";
+/// Counter: requests turned away by the server itself, by `reason`: `size`, `slow`, `broken` (the body ends
+/// too early, or cannot be unpacked), `timeout`, `rate`, `crowd`, `head` (it could be read two
+/// ways), `panic`.
+pub const HTTP_REFUSED: &str = "sporlog_http_refused_total";
+/// Gauge: connections open.
+pub const CONNECTIONS: &str = "sporlog_connections_open";
+/// Counter: connections taken in.
+pub const CONNECTIONS_TOTAL: &str = "sporlog_connections_total";
+/// Counter: connections that the server ended, by `reason`: `idle`, `head` and `write` (too slow),
+/// `handshake`, `shutdown` (not done in time).
+pub const CONNECTIONS_CLOSED: &str = "sporlog_connections_closed_total";
+/// Counter: times that a connection had to wait for another to end.
+pub const CONNECTIONS_WAITED: &str = "sporlog_connections_waited_total";
+/// Gauge: seconds since 1970 at which the certificate runs out.
+pub const TLS_EXPIRY: &str = "sporlog_tls_certificate_expiry_seconds";
+/// Counter: certificates read again, by `outcome`: `ok` or `failed`.
+pub const TLS_RELOADS: &str = "sporlog_tls_reloads_total";
+/// Counter: failed authentications, by `reason`.
+pub const AUTH_REFUSED: &str = "sporlog_auth_refused_total";
+/// Counter: records taken in, by `log`, `source` (`http`, `delivery`, `kafka`, `pull`) and `outcome` (`accepted`,
+/// `refused`, `replayed`: sent again, `duplicate`: files that were there).
+pub const INTAKE_RECORDS: &str = "sporlog_intake_records_total";
+/// Counter: bytes taken in, unpacked, by `log` and `source`.
+pub const INTAKE_BYTES: &str = "sporlog_intake_bytes_total";
+/// Histogram: seconds from a record's arrival to its acknowledgement, by `log` and `source`.
+pub const INTAKE_SECONDS: &str = "sporlog_intake_seconds";
+/// Counter: commits, by `log` and `outcome`: `ok` or `failed`.
+pub const COMMITS: &str = "sporlog_commits_total";
+/// Histogram: seconds that a commit took, by `log`.
+pub const COMMIT_SECONDS: &str = "sporlog_commit_seconds";
+/// Histogram: records in a commit, by `log`.
+pub const COMMIT_RECORDS: &str = "sporlog_commit_records";
+/// Gauge: a log's newest id, by `log`.
+pub const LOG_HEAD: &str = "sporlog_log_head";
+
+/// How often values are folded into their histograms.
+const UPKEEP: Duration = Duration::from_secs(5);
+/// Bounds of histograms of seconds: half a millisecond to a minute.
+const SECONDS: [f64; 14] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0];
+/// Bounds of histograms of sizes: 256 bytes to 4 GiB.
+const BYTES: [f64; 13] = [
+    256.0,
+    1024.0,
+    4096.0,
+    16384.0,
+    65536.0,
+    262_144.0,
+    1_048_576.0,
+    4_194_304.0,
+    16_777_216.0,
+    67_108_864.0,
+    268_435_456.0,
+    1_073_741_824.0,
+    4_294_967_296.0,
+];
+/// Bounds of histograms of numbers of records.
+const RECORDS: [f64; 8] = [1.0, 10.0, 100.0, 1_000.0, 10_000.0, 100_000.0, 1_000_000.0, 10_000_000.0];
+
+/// Begins to collect metrics, for the whole process, and says what each is. Called again, it gives the
+/// same handle.
+pub fn install() -> PrometheusHandle {
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    HANDLE
+        .get_or_init(|| {
+            let mut builder = PrometheusBuilder::new();
+            for (ending, bounds) in
+                [("_seconds", &SECONDS[..]), ("_bytes", &BYTES[..]), ("_records", &RECORDS[..])]
+            {
+                builder = match builder.set_buckets_for_metric(Matcher::Suffix(ending.into()), bounds) {
+                    Ok(builder) => builder,
+                    // Only an empty list of bounds is refused.
+                    Err(_) => PrometheusBuilder::new(),
+                };
+            }
+            let recorder = builder.build_recorder();
+            let handle = recorder.handle();
+            if metrics::set_global_recorder(recorder).is_err() {
+                tracing::warn!("something else collects metrics in this process: /metrics stays empty");
+            }
+            describe();
+            keep_up(handle.clone());
+            handle
+        })
+        .clone()
+}
+
+/// Folds what histograms have collected, whether or not anybody asks for it: until then each value is kept.
+fn keep_up(handle: PrometheusHandle) {
+    let upkeep = move || loop {
+        std::thread::sleep(UPKEEP);
+        handle.run_upkeep();
+    };
+    if let Err(error) = std::thread::Builder::new().name("metrics".into()).spawn(upkeep) {
+        tracing::warn!(%error, "metrics take memory until they are asked for");
+    }
+}
+
+/// The route `/metrics`.
+pub fn router<S: Clone + Send + Sync + 'static>(handle: PrometheusHandle) -> Router<S> {
+    let render =
+        async move || ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], handle.render());
+    Router::new().route("/metrics", get(render))
+}
+
+fn describe() {
+    describe_counter!(HTTP_REQUESTS, "Requests answered, by method, route and status");
+    describe_histogram!(HTTP_SECONDS, Unit::Seconds, "From a request's head to its answer's");
+    describe_gauge!(HTTP_UNDER_WAY, "Requests under way");
+    describe_histogram!(HTTP_REQUEST_BYTES, Unit::Bytes, "Size of requests' bodies, as sent");
+    describe_histogram!(HTTP_RESPONSE_BYTES, Unit::Bytes, "Size of answers' bodies");
+    describe_counter!(HTTP_REFUSED, "Requests turned away by the server itself, by reason");
+    describe_gauge!(CONNECTIONS, "Connections open");
+    describe_counter!(CONNECTIONS_TOTAL, "Connections taken in");
+    describe_counter!(CONNECTIONS_CLOSED, "Connections that the server ended, by reason");
+    describe_counter!(CONNECTIONS_WAITED, "Times that a connection had to wait for another to end");
+    describe_gauge!(TLS_EXPIRY, Unit::Seconds, "When the certificate runs out, in seconds since 1970");
+    describe_counter!(TLS_RELOADS, "Certificates read again, by outcome");
+    describe_counter!(AUTH_REFUSED, "Failed authentications, by reason");
+    describe_counter!(INTAKE_RECORDS, "Records taken in, by log, source and outcome");
+    describe_counter!(INTAKE_BYTES, Unit::Bytes, "Bytes taken in, unpacked, by log and source");
+    describe_histogram!(INTAKE_SECONDS, Unit::Seconds, "From a record's arrival to its acknowledgement");
+    describe_counter!(COMMITS, "Commits, by log and outcome");
+    describe_histogram!(COMMIT_SECONDS, Unit::Seconds, "How long a commit took");
+    describe_histogram!(COMMIT_RECORDS, "Records in a commit");
+    describe_gauge!(LOG_HEAD, "A log's newest id");
+}
