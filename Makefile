@@ -11,22 +11,22 @@ help: ## What there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## Build, take in sample data of all kinds, and show what Sporlog does with it
-	scripts/need cargo cc cmake
+	scripts/need cargo cc cmake ssl
 	scripts/demo
 
 test: ## Install what the tests need, and run them all
-	scripts/need cargo cc cmake go python3 venv
+	scripts/need cargo cc cmake ssl go python3 venv
 	cargo test --workspace --locked
 	tests/outside/run
 
 lint: ## Formatting, clippy, licences and sources of dependencies
-	scripts/need cargo cc cmake python3
+	scripts/need cargo cc cmake ssl python3
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	scripts/deny
 
 release: ## Build the optimised program and the measuring tool
-	scripts/need cargo cc cmake
+	scripts/need cargo cc cmake ssl
 	cargo build --release --locked --workspace --examples --bins
 
 bench: release ## Measure against DuckDB and PostgreSQL, in the same run

@@ -8,23 +8,20 @@
 use std::io;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
+use arrow::array::RecordBatch;
 use serde_json::{Value, json};
+use sporlog_intake::look::{LOG, ORIGIN};
 use sporlog_ledger::{Append, Log, Outcome, Store, Writer, WriterOptions};
-use sporlog_record::identifier::mask_text;
-use sporlog_record::json::{Judged, RowsBuilder};
-use sporlog_record::{Kind, Position, Rules};
+use sporlog_record::Kind;
 
 use crate::output::complain;
-use crate::session::{ACCESS_LOG, Session};
+use crate::session::Session;
 
 /// Every command is a writer of its own and leaves small files: after so many they are merged.
 const COMPACT_EVERY: u64 = 256;
 /// Files that a merge replaced stay for so long, for those who are reading them.
 const GRACE: Duration = Duration::from_hours(1);
-
-/// Where the records of the access log come from.
-const PROGRAM: &str = concat!("sporlog/", env!("CARGO_PKG_VERSION"));
 
 /// A look at the data.
 pub struct Look<'a> {
@@ -56,27 +53,21 @@ pub async fn record(session: &Session, store: &Store, look: Look<'_>) -> Result<
 
 /// The access log, opened before a look at it was recorded, is to show that look, too.
 pub async fn include_own_look(log: &Log) -> Result<()> {
-    if log.name() == ACCESS_LOG {
+    if log.name() == LOG {
         log.refresh().await?;
     }
     Ok(())
 }
 
 fn not_recorded(reason: &str) -> Result<()> {
-    complain(&format!("note: this look is not recorded in the log '{ACCESS_LOG}': {reason}"));
+    complain(&format!("note: this look is not recorded in the log '{LOG}': {reason}"));
     Ok(())
 }
 
 async fn append(store: &Store, look: &Look<'_>) -> Result<()> {
-    let rules = Rules::default();
-    let mut builder = RowsBuilder::new(Kind::Auditlog, &rules);
-    let record = serde_json::to_vec(&record_of(look))?;
-    let judged = builder.push(&record, PROGRAM, Position { line: 1, column: 1 });
-    if let Judged::Refused(findings) = judged {
-        bail!("{}", findings.first().map(ToString::to_string).unwrap_or_default());
-    }
-    let writer = store.writer(ACCESS_LOG, Kind::Auditlog, WriterOptions { take_turns: true }).await?;
-    let outcome = writer.append(Append { rows: builder.finish(), positions: Vec::new() }).await;
+    let rows = row(look)?;
+    let writer = store.writer(LOG, Kind::Auditlog, WriterOptions { take_turns: true }).await?;
+    let outcome = writer.append(Append { rows, positions: Vec::new() }).await;
     if let Ok(Outcome::Appended(appended)) = &outcome
         && appended.last.is_multiple_of(COMPACT_EVERY)
     {
@@ -87,32 +78,32 @@ async fn append(store: &Store, look: &Look<'_>) -> Result<()> {
     Ok(closed?)
 }
 
-/// The look is recorded: what fails here is no reason to withhold the data.
-async fn keep_house(writer: &Writer) {
-    if let Err(error) = writer.compact(GRACE).await {
-        tracing::warn!(%error, "the access log could not be compacted");
-    }
-}
-
-fn record_of(look: &Look<'_>) -> Value {
+fn row(look: &Look<'_>) -> Result<RecordBatch> {
     let user = User::current();
     let parameters = json!({
         "command": look.action,
         "parameters": look.parameters,
         "uid": user.uid,
         "sudoUser": std::env::var("SUDO_USER").ok(),
-        "program": PROGRAM,
+        "program": ORIGIN,
     });
-    json!({
-        "tts": chrono::Local::now().format("%Y-%m-%dT%H:%M:%S%.6f").to_string(),
-        "cpr": look.subject,
-        "performerName": user.name,
-        "samaccountName": user.name,
-        "logAction": look.action,
-        "message": mask_text(&look.message),
-        "detailType": "JSON",
-        "detailContent": parameters.to_string(),
-    })
+    let look = sporlog_intake::look::Look {
+        performer: &user.name,
+        action: look.action,
+        subject: look.subject,
+        address: None,
+        correlation: None,
+        message: look.message.clone(),
+        parameters,
+    };
+    Ok(look.row()?)
+}
+
+/// The look is recorded: what fails here is no reason to withhold the data.
+async fn keep_house(writer: &Writer) {
+    if let Err(error) = writer.compact(GRACE).await {
+        tracing::warn!(%error, "the access log could not be compacted");
+    }
 }
 
 /// Who runs this.

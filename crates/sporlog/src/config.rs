@@ -17,6 +17,10 @@
 //! [[log]]                               # logs besides those named after their kinds
 //! name = "os2faktor"
 //! kind = "auditlog"
+//!
+//! [server]                              # how `sporlog serve` listens
+//! [api]                                 # what it serves, and from which logs
+//! [access]                              # whose tokens it takes, and what they stand for
 //! ```
 //!
 //! Relative paths in the file are relative to the file. In the environment, `SPORLOG_` stands
@@ -33,6 +37,9 @@ use figment::value::magic::RelativePathBuf;
 use serde::Deserialize;
 use sporlog_record::consent::KeySet;
 use sporlog_record::{Kind, Rules};
+use sporlog_web::access::AccessSettings;
+use sporlog_web::api::ApiSettings;
+use sporlog_web::server::ServerSettings;
 
 use crate::cli::Global;
 
@@ -40,18 +47,24 @@ use crate::cli::Global;
 const DEFAULT_FILE: &str = "sporlog.toml";
 /// Where the logs lie unless something else is said.
 const DEFAULT_STORE: &str = "./sporlog-data";
-const PREFIX: &str = "SPORLOG_";
+pub(crate) const PREFIX: &str = "SPORLOG_";
+/// How variables begin that are settings of a section, after the prefix.
+pub(crate) const SECTIONS: [&str; 5] = ["rules__", "server__", "api__", "access__", "kafka__"];
 
 /// What may be set, spelt as in the file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct Settings {
+pub(crate) struct Settings {
     store: Option<RelativePathBuf>,
     keys: Option<RelativePathBuf>,
     origin: Option<String>,
     consent_jwks: Option<RelativePathBuf>,
     rules: Rules,
     log: Vec<DeclaredLog>,
+    server: ServerSettings,
+    api: ApiSettings,
+    access: AccessSettings,
+    kafka: Option<sporlog_intake::kafka::Settings>,
 }
 
 /// A log besides those named after their kinds.
@@ -75,6 +88,14 @@ pub struct Config {
     pub origin: Option<String>,
     /// The logs that are declared.
     pub logs: Vec<DeclaredLog>,
+    /// How the server listens.
+    pub server: ServerSettings,
+    /// What it serves.
+    pub api: ApiSettings,
+    /// Whose tokens it takes.
+    pub access: AccessSettings,
+    /// Which topics are taken in, if any.
+    pub kafka: Option<sporlog_intake::kafka::Settings>,
     consent_jwks: Option<PathBuf>,
     rules: Rules,
 }
@@ -82,17 +103,14 @@ pub struct Config {
 impl Config {
     /// Reads it.
     pub fn load(global: &Global) -> Result<Self> {
-        let file = match &global.config {
-            Some(file) if !file.is_file() => bail!("{}: there is no such file", file.display()),
-            Some(file) => Some(file.as_path()),
-            None => Some(Path::new(DEFAULT_FILE)).filter(|file| file.is_file()),
-        };
-        let mut figment = Figment::new();
-        if let Some(file) = file {
-            figment = figment.merge(Toml::file_exact(file));
+        let (figment, file) = sources(global)?;
+        let mut settings: Settings = figment.extract().map_err(|e| anyhow::anyhow!("{e}"))?;
+        if let Some(folder) = file.and_then(Path::parent) {
+            settings.server.relative_to(folder);
         }
-        let settings: Settings =
-            figment.merge(environment()).extract().map_err(|e| anyhow::anyhow!("{e}"))?;
+        if let Some((kafka, folder)) = settings.kafka.as_mut().zip(file.and_then(Path::parent)) {
+            kafka.relative_to(folder);
+        }
         for log in &settings.log {
             if !sporlog_ledger::is_log_name(&log.name) {
                 return Err(sporlog_ledger::Error::LogName(log.name.clone()).into());
@@ -107,6 +125,10 @@ impl Config {
             keys: global.keys.clone().or_else(|| settings.keys.map(|keys| keys.relative())),
             origin: settings.origin,
             logs: settings.log,
+            server: settings.server,
+            api: settings.api,
+            access: settings.access,
+            kafka: settings.kafka,
             consent_jwks: settings.consent_jwks.map(|file| file.relative()),
             rules: settings.rules,
         })
@@ -124,6 +146,17 @@ impl Config {
     }
 }
 
+/// What the settings are taken from: the file, if there is one, and the environment over it.
+pub(crate) fn sources(global: &Global) -> Result<(Figment, Option<&Path>)> {
+    let file = match &global.config {
+        Some(file) if !file.is_file() => bail!("{}: there is no such file", file.display()),
+        Some(file) => Some(file.as_path()),
+        None => Some(Path::new(DEFAULT_FILE)).filter(|file| file.is_file()),
+    };
+    let from_file = file.map_or_else(Figment::new, |file| Figment::from(Toml::file_exact(file)));
+    Ok((from_file.merge(environment()), file))
+}
+
 /// A path is relative to the file that it stands in; a URL is what it is.
 fn address(store: &RelativePathBuf) -> String {
     let given = store.original().to_string_lossy();
@@ -136,7 +169,8 @@ fn environment() -> Env {
     const SETTINGS: [&str; 4] = ["store", "keys", "origin", "consent_jwks"];
     let setting = |name: &str| {
         let name = name.to_ascii_lowercase();
-        (SETTINGS.contains(&name.as_str()) || name.starts_with("rules__")).then(|| spelt(&name))
+        let in_section = SECTIONS.iter().any(|section| name.starts_with(section));
+        (SETTINGS.contains(&name.as_str()) || in_section).then(|| spelt(&name))
     };
     Env::prefixed(PREFIX).filter_map(move |name| setting(name.as_str()).map(Into::into)).lowercase(false)
 }

@@ -12,6 +12,7 @@
 //! | [`access`] | every look at the data is itself recorded |
 //! | [`output`], [`rows`], [`outfile`], [`progress`] | results on standard output or in files, and exit codes |
 //! | [`timerange`] | the times that `--from` and `--to` take |
+//! | [`keyfile`] | the keys of those who use the server |
 //! | [`interrupt`] | Ctrl-C |
 //! | [`logging`] | what goes to standard error |
 //! | [`sample`] | synthetic data |
@@ -22,6 +23,7 @@ mod cli;
 mod commands;
 mod config;
 mod interrupt;
+mod keyfile;
 mod logging;
 mod outfile;
 mod output;

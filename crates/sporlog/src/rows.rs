@@ -2,36 +2,34 @@
 
 use std::io::Write;
 
-use anyhow::{Context, Result};
-use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
-use sporlog_ledger::Log;
+use anyhow::Result;
+use arrow::array::RecordBatch;
+use sporlog_ledger::{Log, numbers};
 use sporlog_record::Kind;
 use sporlog_record::canonical::EntryWriter;
 use sporlog_record::revision::{write_csv_header, write_csv_rows};
 
 use crate::cli::Shape;
 
-/// Writes a log's records, batch by batch.
-pub struct RowWriter<'a> {
-    log: &'a str,
+/// Writes the records of a log, or of several of one kind, batch by batch.
+pub struct RowWriter {
     kind: Kind,
     shape: Shape,
     buffer: Vec<u8>,
     begun: bool,
 }
 
-impl<'a> RowWriter<'a> {
+impl RowWriter {
     /// Begins.
-    pub fn new(log: &'a Log, shape: Shape) -> Self {
-        RowWriter { log: log.name(), kind: log.kind(), shape, buffer: Vec::new(), begun: false }
+    pub fn new(kind: Kind, shape: Shape) -> Self {
+        RowWriter { kind, shape, buffer: Vec::new(), begun: false }
     }
 
-    /// Writes the records of `batch`, which has the log's columns.
-    pub fn write(&mut self, batch: &RecordBatch, out: &mut impl Write) -> Result<()> {
+    /// Writes the records of `batch`, which is `log`'s.
+    pub fn write(&mut self, log: &Log, batch: &RecordBatch, out: &mut impl Write) -> Result<()> {
         self.buffer.clear();
         match self.shape {
-            Shape::Entries | Shape::Records => self.json(batch)?,
+            Shape::Entries | Shape::Records => self.json(log, batch)?,
             Shape::Csv if self.kind == Kind::Revision => {
                 if !self.begun {
                     write_csv_header(&mut self.buffer);
@@ -47,9 +45,9 @@ impl<'a> RowWriter<'a> {
         Ok(out.write_all(&self.buffer)?)
     }
 
-    fn json(&mut self, batch: &RecordBatch) -> Result<()> {
+    fn json(&mut self, log: &Log, batch: &RecordBatch) -> Result<()> {
         let (ids, received) = numbers(batch)?;
-        let mut writer = EntryWriter::new(self.log, self.kind, batch)?;
+        let mut writer = EntryWriter::new(log.name(), self.kind, batch)?;
         for row in 0..batch.num_rows() {
             let id = ids.value(row).unsigned_abs();
             match self.shape {
@@ -60,13 +58,4 @@ impl<'a> RowWriter<'a> {
         }
         Ok(())
     }
-}
-
-type Integers<T> = arrow::array::PrimitiveArray<T>;
-
-/// The records' ids, and when they were received.
-pub fn numbers(batch: &RecordBatch) -> Result<(&Integers<Int64Type>, &Integers<TimestampMicrosecondType>)> {
-    let ids = batch.column_by_name("id").and_then(|c| c.as_primitive_opt());
-    let received = batch.column_by_name("received_at").and_then(|c| c.as_primitive_opt());
-    ids.zip(received).context("the log gave rows without a number")
 }

@@ -3,15 +3,13 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use sporlog_ledger::{Error, Log, Store, StoreOptions};
+use sporlog_intake::look;
+use sporlog_ledger::{Error, Log, Store, StoreOptions, matches};
 use sporlog_record::{Kind, Rules};
 use url::Url;
 
 use crate::cli::Global;
 use crate::config::Config;
-
-/// The log in which every look at the data is recorded.
-pub const ACCESS_LOG: &str = "access";
 
 /// What a command works with.
 pub struct Session {
@@ -24,6 +22,11 @@ impl Session {
     /// Reads the configuration.
     pub fn new(global: &Global) -> Result<Self> {
         Ok(Session { config: Config::load(global)?, json: global.json })
+    }
+
+    /// What is configured.
+    pub fn config(&self) -> &Config {
+        &self.config
     }
 
     /// The store, which must be there.
@@ -67,10 +70,31 @@ impl Session {
         }
     }
 
+    /// The logs that `pattern` stands for, for reading: one, or all whose names match it where there is
+    /// a `*` in it. They are of one kind. None if nothing has been written to any of them yet.
+    pub async fn logs_of(&self, store: &Store, pattern: &str) -> Result<Vec<Log>> {
+        if !pattern.contains('*') {
+            return Ok(self.log_if_begun(store, pattern).await?.into_iter().collect());
+        }
+        let mut logs = Vec::new();
+        for name in store.names().await? {
+            if matches(pattern, &name) {
+                logs.extend(self.log_if_begun(store, &name).await?);
+            }
+        }
+        match logs.first().map(Log::kind) {
+            None => bail!("no log's name matches '{pattern}'; `sporlog logs` lists those there are"),
+            Some(kind) if logs.iter().any(|log| log.kind() != kind) => {
+                bail!("'{pattern}' matches logs of several kinds; name those of one")
+            }
+            Some(_) => Ok(logs),
+        }
+    }
+
     /// Of what kind the log of this name has to be, if that is settled beforehand.
     pub fn expected_kind(&self, name: &str) -> Option<Kind> {
         match name {
-            ACCESS_LOG => Some(Kind::Auditlog),
+            look::LOG => Some(Kind::Auditlog),
             sporlog_intake::quarantine::LOG => Some(Kind::Quarantine),
             _ => {
                 let declared = self.config.logs.iter().find(|log| log.name == name).map(|log| log.kind);
@@ -81,7 +105,7 @@ impl Session {
 
     /// Whether records of `kind` may be imported into the log `name`.
     pub fn check_import(&self, name: &str, kind: Kind) -> Result<()> {
-        if name == ACCESS_LOG || name == sporlog_intake::quarantine::LOG {
+        if name == look::LOG || name == sporlog_intake::quarantine::LOG {
             bail!("the log '{name}' is Sporlog's own; --log names another");
         }
         match self.expected_kind(name) {

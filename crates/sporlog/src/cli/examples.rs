@@ -24,6 +24,18 @@ Examples:
   sporlog import auditlog --log login_odense records.json.gz
   sporlog import disclosure *.ndjson --json | jq .accepted";
 
+pub const CONSUME: &str = "\
+In sporlog.toml, at the least:
+  [kafka]
+  brokers = \"127.0.0.1:9092\"
+  [[kafka.topic]]
+  name = \"aapen-sporingslogg-loggmeldingMottatt\"
+  log = \"disclosure\"                  # or disclosure-{partition}, to share the work among instances
+
+Examples:
+  sporlog consume
+  sporlog consume --until-end --json | jq .accepted";
+
 pub const READ: &str = "\
 Examples:
   sporlog read revision --limit 10
@@ -35,7 +47,7 @@ Examples:
   sporlog find revision --subject 0101018081
   sporlog find revision --actor 4fcff0c2-ab6c-4b4f-86e9-0a75a0a009d8 --limit 50
   sporlog find auditlog --actor bsg --from 2026-11-03 --to 2026-11-03T12:00
-  sporlog find disclosure --subject - --limit 50 < person.txt";
+  sporlog find 'disclosure*' --subject - --limit 50 < person.txt";
 
 pub const EXPORT: &str = "\
 Examples:
@@ -47,8 +59,16 @@ Examples:
   sporlog sql 'SELECT log, count(*) FROM events GROUP BY log'
   sporlog sql 'SELECT \"BrugerId\", count(*) AS n FROM revision GROUP BY 1 ORDER BY n DESC LIMIT 10'
   sporlog sql 'SELECT * FROM events' --format parquet --out events.parquet
+  sporlog sql 'SELECT log, count(*) FROM \"disclosure*\" GROUP BY log'
 
 Binary columns (leverteData, content) are shown in hexadecimal.";
+
+pub const SERVE: &str = "\
+Examples:
+  sporlog serve
+  sporlog apikey create --name my-system --role read --log auditlog
+  curl -H \"ApiKey: $KEY\" http://127.0.0.1:8080/api/auditlog/head
+  sporlog serve --listen 0.0.0.0:8443 --config /etc/sporlog/sporlog.toml";
 
 pub const PROVE: &str = "\
 Examples:
@@ -83,6 +103,13 @@ Examples:
   sporlog key show revision
   sporlog key show revision --vkey > revision.vkey";
 
+pub const APIKEY: &str = "\
+Examples:
+  sporlog apikey create --name odense --role read --log 'revision*' --organisation 64942212
+  sporlog apikey create --name nav --role write --log disclosure --expires 2027-06-30 > nav.key
+  sporlog apikey list
+  sporlog apikey revoke nav";
+
 pub const SAMPLE: &str = "\
 Examples:
   sporlog sample revision --records 100000 --out day.csv
@@ -92,3 +119,9 @@ pub const COMPLETIONS: &str = "\
 Examples:
   sporlog completions bash > ~/.local/share/bash-completion/completions/sporlog
   sporlog completions fish > ~/.config/fish/completions/sporlog.fish";
+
+pub const CONFIG: &str = "\
+Examples:
+  sporlog config example > sporlog.toml
+  sporlog config check
+  SPORLOG_SERVER__LISTEN=0.0.0.0:8443 sporlog config check --print";

@@ -13,9 +13,18 @@ use sporlog_record::Kind;
 use crate::sample::DEFAULT_FAULTY;
 use crate::timerange::{parse_date, parse_from, parse_month, parse_to};
 
+mod apikey;
+mod config;
+mod consume;
 mod examples;
+mod serve;
 #[cfg(test)]
 mod tests;
+
+pub use apikey::{Apikey, ApikeyArgs, CreateArgs};
+pub use config::{Config, ConfigArgs};
+pub use consume::ConsumeArgs;
+pub use serve::ServeArgs;
 
 /// Keep and prove the record of who saw or was given whose data.
 ///
@@ -62,6 +71,20 @@ pub struct Global {
     /// Say nothing on standard error but errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
+    /// How lines on standard error are written
+    #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t)]
+    #[arg(env = "SPORLOG_LOG_FORMAT", hide_env_values = true)]
+    pub log_format: LogFormat,
+}
+
+/// How lines on standard error are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people
+    #[default]
+    Text,
+    /// An object a line, for what collects logs
+    Json,
 }
 
 /// The commands. What each is for stands at its arguments, below: a comment here would hide that.
@@ -69,6 +92,8 @@ pub struct Global {
 pub enum Command {
     Check(CheckArgs),
     Import(ImportArgs),
+    Serve(ServeArgs),
+    Consume(ConsumeArgs),
     /// List the logs of the store
     Logs,
     /// Print a log's newest id
@@ -83,6 +108,8 @@ pub enum Command {
     Expire(ExpireArgs),
     Compact(CompactArgs),
     Key(KeyArgs),
+    Apikey(ApikeyArgs),
+    Config(ConfigArgs),
     Sample(SampleArgs),
     Completions(CompletionsArgs),
 }
@@ -208,6 +235,8 @@ pub struct ReadArgs {
 /// looked (`BrugerId`, `performerId` or else `samaccountName`). Times are those of the event, as local
 /// time: --from 2026-11-03 means from the beginning of that day, --to 2026-11-03 to the end of it;
 /// with a time of day, --to means before it.
+///
+/// A name with * in it, such as 'disclosure*', stands for all logs that it matches.
 #[derive(Debug, Args)]
 #[command(after_help = examples::FIND)]
 #[command(group(ArgGroup::new("whom").required(true).args(["subject", "actor"])))]
@@ -298,7 +327,9 @@ pub enum SqlFormat {
 /// Only queries: nothing can be changed. Each log is a table of its name, with id, received_at (UTC),
 /// occurred_at (local), origin, remarks and the records' own fields; names with capitals need double
 /// quotes ("BrugerId"). The view `events` has what all kinds share: log, id, occurred_at, received_at,
-/// actor, subject, organisation, recipient, system, action, ground, case_id.
+/// actor, subject, organisation, recipient, system, action, ground, case_id. A name with * in it, in
+/// double quotes, stands for all logs that it matches: "disclosure*" has their records, and the log's
+/// name in the column log.
 #[derive(Debug, Args)]
 #[command(after_help = examples::SQL)]
 pub struct SqlArgs {

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use anyhow::{Context, Result, bail};
 use futures::TryStreamExt;
 use serde_json::json;
-use sporlog_ledger::{Find, Key};
+use sporlog_ledger::{Find, Key, Log, find_in_all};
 use sporlog_record::Kind;
 use sporlog_record::time::format_local;
 
@@ -18,8 +18,10 @@ use crate::session::Session;
 pub async fn run(session: &Session, args: &FindArgs) -> Result<Outcome> {
     let key = key(args)?;
     let store = session.store()?;
-    let Some(log) = session.log_if_begun(&store, &args.log.log).await? else { return Ok(Outcome::Done) };
-    match (log.kind(), &key) {
+    let name = &args.log.log;
+    let logs = session.logs_of(&store, name).await?;
+    let Some(kind) = logs.first().map(Log::kind) else { return Ok(Outcome::Done) };
+    match (kind, &key) {
         (Kind::Disclosure, Key::Actor(_)) => bail!("disclosures name no user; --subject finds a person's"),
         (Kind::Quarantine, _) => bail!("the quarantine is listed by `sporlog quarantine list`"),
         _ => {}
@@ -32,11 +34,11 @@ pub async fn run(session: &Session, args: &FindArgs) -> Result<Outcome> {
         action: "FIND",
         subject: matches!(key, Key::Subject(_)).then_some(id.as_str()),
         message: match &key {
-            Key::Subject(_) => format!("find {} --subject", log.name()),
-            Key::Actor(id) => format!("find {} --actor {id}", log.name()),
+            Key::Subject(_) => format!("find {name} --subject"),
+            Key::Actor(id) => format!("find {name} --actor {id}"),
         },
         parameters: json!({
-            "log": log.name(),
+            "log": name,
             role: id,
             "from": args.from.map(format_local),
             "to": args.to.map(format_local),
@@ -44,13 +46,15 @@ pub async fn run(session: &Session, args: &FindArgs) -> Result<Outcome> {
         }),
     };
     record(session, &store, look).await?;
-    include_own_look(&log).await?;
+    for log in &logs {
+        include_own_look(log).await?;
+    }
     let limit = args.rows.limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
-    let mut batches = log.find(Find { key, from: args.from, to: args.to, limit });
+    let mut found = find_in_all(logs, Find { key, from: args.from, to: args.to, limit });
     let mut out = Output::new()?;
-    let mut rows = RowWriter::new(&log, args.rows.shape());
-    while let Some(batch) = batches.try_next().await? {
-        rows.write(&batch, &mut out)?;
+    let mut rows = RowWriter::new(kind, args.rows.shape());
+    while let Some((log, batch)) = found.try_next().await? {
+        rows.write(&log, &batch, &mut out)?;
     }
     out.flush()?;
     Ok(Outcome::Done)

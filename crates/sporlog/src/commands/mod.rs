@@ -7,8 +7,11 @@ use crate::cli::{Cli, Command};
 use crate::output::Outcome;
 use crate::session::Session;
 
+mod apikey;
 mod check;
 mod compact;
+mod config;
+mod consume;
 mod delivery;
 mod export;
 mod find;
@@ -19,6 +22,7 @@ mod prove;
 mod quarantine;
 mod read;
 mod sample;
+mod serve;
 mod sql;
 mod verify;
 
@@ -26,6 +30,7 @@ mod verify;
 pub fn run(cli: Cli) -> Result<Outcome> {
     // These need neither a store nor a configuration.
     match cli.command {
+        Command::Config(args) => return config::run(&cli.global, &args.what),
         Command::Sample(args) => return sample::run(&args),
         Command::Completions(args) => return completions(args.shell),
         _ => {}
@@ -39,6 +44,8 @@ async fn run_in(session: &Session, command: Command) -> Result<Outcome> {
     match command {
         Command::Check(args) => check::run(session, args).await,
         Command::Import(args) => import::run(session, &args).await,
+        Command::Serve(args) => serve::run(session, &args).await,
+        Command::Consume(args) => consume::run(session, &args).await,
         Command::Logs => logs::list(session).await,
         Command::Head(log) => logs::head(session, &log.log).await,
         Command::Read(args) => read::run(session, &args).await,
@@ -55,6 +62,9 @@ async fn run_in(session: &Session, command: Command) -> Result<Outcome> {
         Command::Key(args) => match args.what {
             crate::cli::Key::Show { log, vkey } => key::show(session, &log.log, vkey).await,
         },
+        Command::Apikey(args) => apikey::run(session, args.what).await,
+        // They have been seen to above.
+        Command::Config(_) => Ok(Outcome::Done),
         Command::Sample(args) => sample::run(&args),
         Command::Completions(args) => completions(args.shell),
     }

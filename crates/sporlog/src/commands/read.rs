@@ -24,10 +24,10 @@ pub async fn run(session: &Session, args: &ReadArgs) -> Result<Outcome> {
     record(session, &store, look).await?;
     include_own_look(&log).await?;
     let mut out = Output::new()?;
-    let mut rows = RowWriter::new(&log, args.rows.shape());
+    let mut rows = RowWriter::new(log.kind(), args.rows.shape());
     let mut batches = log.read(args.after, args.rows.limit);
     while let Some(batch) = batches.try_next().await? {
-        rows.write(&batch, &mut out)?;
+        rows.write(&log, &batch, &mut out)?;
     }
     out.flush()?;
     Ok(Outcome::Done)

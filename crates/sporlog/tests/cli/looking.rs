@@ -243,3 +243,36 @@ fn a_look_that_cannot_be_recorded_shows_nothing() {
     assert_eq!(ran.out, "");
     ran.complains("nothing is shown");
 }
+
+/// Disclosures about person 1 in two logs, in turns, and one in a log of another name.
+fn in_several_logs() -> Place {
+    let place = Place::new();
+    for (n, log) in ["d-0", "d-1", "d-0", "other", "d-1"].into_iter().enumerate() {
+        place.file("one.json", disclosure("tema", &format!("\"A{n:02}\"")));
+        place.run(&format!("import disclosure one.json --log {log}")).ok();
+    }
+    place
+}
+
+#[test]
+fn several_logs_are_read_as_one() {
+    let place = in_several_logs();
+    let found = |arguments: &str| {
+        let found = place.run(&format!("find d-* --subject 12345678901 {arguments}")).ok();
+        let entry = |entry: &Value| {
+            let (log, tema) = (&entry["log"], &entry["record"]["tema"]);
+            format!("{} {}", log.as_str().expect("a log"), tema.as_str().expect("a theme"))
+        };
+        found.lines().iter().map(entry).collect::<Vec<_>>()
+    };
+    // The newest first, whatever log it is in.
+    assert_eq!(found(""), ["d-1 A04", "d-0 A02", "d-1 A01", "d-0 A00"]);
+    assert_eq!(found("--limit 3"), ["d-1 A04", "d-0 A02", "d-1 A01"]);
+    assert_eq!(found("--limit 0"), [""; 0]);
+    place.run("find x-* --subject 12345678901").code(2).complains("no log's name matches");
+    place.run("import revision day.csv --log d-9").code(2);
+    let query = "SELECT log, count(*) AS n FROM \"d-*\" GROUP BY log ORDER BY log";
+    let counted = place.run_args(&["sql", query, "--format", "csv"]).ok().out;
+    assert_eq!(counted, "log,n\nd-0,2\nd-1,2\n");
+    place.run_args(&["sql", "SELECT * FROM \"x-*\""]).code(2);
+}

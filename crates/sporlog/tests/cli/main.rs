@@ -1,6 +1,8 @@
 //! The program as its users meet it: the built binary, on real files, in a folder of its own.
 
+mod apikeys;
 mod bad_input;
+mod configuring;
 mod delivering;
 mod exporting;
 mod general;

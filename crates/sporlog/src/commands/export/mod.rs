@@ -15,7 +15,7 @@ use arrow::array::RecordBatch;
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use futures::{StreamExt, TryStreamExt};
 use serde_json::json;
-use sporlog_ledger::Log;
+use sporlog_ledger::{Log, numbers};
 use sporlog_record::Kind;
 use sporlog_record::revision::write_csv_rows;
 
@@ -23,7 +23,6 @@ use crate::access::{Look, record};
 use crate::cli::ExportRevisionArgs;
 use crate::output::{Outcome, Output, complain, counted};
 use crate::progress::{Progress, Results};
-use crate::rows::numbers;
 use crate::session::Session;
 use files::{DayFiles, Written};
 

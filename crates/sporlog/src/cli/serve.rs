@@ -1,0 +1,24 @@
+//! What `sporlog serve` takes.
+
+use std::net::SocketAddr;
+
+use clap::Args;
+
+/// Serve the logs over HTTP.
+///
+/// Listens on 127.0.0.1:8080, plain HTTP, unless something else is said. No configuration file is
+/// needed; `sporlog config example` prints one with all that may be set. Whoever reads or delivers
+/// records needs a key (`sporlog apikey create`) or a token of a configured issuer; the transparency
+/// logs are open to anyone.
+///
+/// The paths: /api/docs is a page to try the API, described in /api/openapi.json. /health/live,
+/// /health/ready and /metrics are for those who operate it.
+///
+/// Ctrl-C or SIGTERM ends it when what is under way is answered; SIGHUP reads the TLS certificate anew.
+#[derive(Debug, Args)]
+#[command(after_help = super::examples::SERVE)]
+pub struct ServeArgs {
+    /// The address and port to listen on; port 0 is any that is free [default: 127.0.0.1:8080]
+    #[arg(short, long, value_name = "ADDR", env = "SPORLOG_LISTEN", hide_env_values = true)]
+    pub listen: Option<SocketAddr>,
+}

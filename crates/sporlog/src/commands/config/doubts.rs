@@ -1,0 +1,155 @@
+//! What is wrong with settings that can be read, and what can hardly be meant.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, access};
+use rustix::process::{Resource, getrlimit};
+use sporlog_web::server::TlsSettings;
+use url::Url;
+
+use super::{Remark, Severity};
+use crate::config::{Config, PREFIX, SECTIONS};
+
+/// Anyone may read it.
+const READ_BY_OTHERS: u32 = 0o004;
+/// Anyone but the owner may do something with it.
+const FOR_OTHERS: u32 = 0o077;
+
+/// Says it.
+pub fn about(config: &Config, file: Option<&Path>) -> Vec<Remark> {
+    let mut remarks = Remarks::default();
+    server(config, &mut remarks);
+    issuers(config, &mut remarks);
+    if let Err(error) = config.rules() {
+        remarks.error("consent_jwks", format!("{error:#}"));
+    }
+    store(config, &mut remarks);
+    kafka(config, file, &mut remarks);
+    variables(&mut remarks);
+    remarks.0
+}
+
+#[derive(Default)]
+struct Remarks(Vec<Remark>);
+
+impl Remarks {
+    fn error(&mut self, key: &str, text: impl AsRef<str>) {
+        self.0.push(super::about(Severity::Error, key, text.as_ref()));
+    }
+
+    fn warn(&mut self, key: &str, text: impl AsRef<str>) {
+        self.0.push(super::about(Severity::Warning, key, text.as_ref()));
+    }
+}
+
+fn server(config: &Config, remarks: &mut Remarks) {
+    let server = &config.server;
+    match &server.tls {
+        Some(tls) => certificate(tls, remarks),
+        None if !server.listen.ip().is_loopback() && server.trusted_proxies.is_empty() => remarks.warn(
+            "server.listen",
+            "what goes over the network from here is not encrypted: set [server.tls], or trusted_proxies if \
+             a proxy does it",
+        ),
+        None => {}
+    }
+    if server.trusted_proxies.iter().any(|network| network.is_everything()) {
+        remarks.warn("server.trusted_proxies", "whoever connects may say that it is anybody");
+    }
+    let files = getrlimit(Resource::Nofile).maximum;
+    if files.is_some_and(|files| files < server.limits.connections as u64) {
+        let text = format!("only {} files may be open at once here", files.unwrap_or_default());
+        remarks.warn("server.limits.connections", text);
+    }
+}
+
+fn certificate(tls: &TlsSettings, remarks: &mut Remarks) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    match runtime.map(|runtime| runtime.block_on(tls.check())) {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => remarks.error("server.tls", error.to_string()),
+        Err(error) => remarks.error("server.tls", error.to_string()),
+    }
+    if mode(&tls.key).is_some_and(|mode| mode & READ_BY_OTHERS != 0) {
+        remarks.warn("server.tls.key", "everybody on this machine may read it (chmod 600, or 640)");
+    }
+}
+
+fn issuers(config: &Config, remarks: &mut Remarks) {
+    if let Err(error) = config.access.check() {
+        remarks.error("access", error.to_string());
+    }
+    for (at, issuer) in config.access.issuer.iter().enumerate() {
+        if issuer.allow_http {
+            remarks.warn(
+                &format!("access.issuer.{at}.allow_http"),
+                "whoever can change what goes over that network can sign tokens",
+            );
+        }
+    }
+}
+
+fn store(config: &Config, remarks: &mut Remarks) {
+    let folder = match Url::parse(&config.store) {
+        Ok(url) => url.to_file_path().ok(),
+        Err(_) => Some(PathBuf::from(&config.store)),
+    };
+    let keys = config.keys.clone().or_else(|| Some(folder.as_ref()?.join("keys")));
+    for (key, folder) in [("store", folder), ("keys", keys.clone())] {
+        if let Some(reason) = folder.and_then(|folder| unwritable(&folder)) {
+            remarks.warn(key, reason);
+        }
+    }
+    if keys.and_then(|keys| mode(&keys)).is_some_and(|mode| mode & FOR_OTHERS != 0) {
+        remarks.warn("keys", "others on this machine may look into the folder (chmod 700)");
+    }
+}
+
+/// Why nothing can be written to a folder, or to where it would be made.
+fn unwritable(folder: &Path) -> Option<String> {
+    let here = |path: &Path| if path.as_os_str().is_empty() { PathBuf::from(".") } else { path.to_owned() };
+    let there = folder.ancestors().map(here).find(|path| path.exists())?;
+    if !there.is_dir() {
+        return Some(format!("{} is no folder", there.display()));
+    }
+    let refused = access(&there, Access::WRITE_OK | Access::EXEC_OK).err()?;
+    Some(format!("nothing can be written to {}: {refused}", there.display()))
+}
+
+fn kafka(config: &Config, file: Option<&Path>, remarks: &mut Remarks) {
+    let Some(kafka) = &config.kafka else { return };
+    if let Err(error) = kafka.check() {
+        remarks.error("kafka", error.to_string());
+    }
+    let Some(sasl) = &kafka.sasl else { return };
+    if kafka.tls.is_none() {
+        remarks
+            .warn("kafka.sasl", "without [kafka.tls], what proves who we are goes over the network in clear");
+    }
+    let set = |name: &str| std::env::var_os(format!("{PREFIX}KAFKA__SASL__{name}")).is_some();
+    let in_file =
+        sasl.password.is_some() && !set("PASSWORD") || sasl.client_secret.is_some() && !set("CLIENT_SECRET");
+    if in_file && file.and_then(mode).is_some_and(|mode| mode & READ_BY_OTHERS != 0) {
+        remarks.warn("kafka.sasl", "there is a secret in a file that everybody on this machine may read");
+    }
+}
+
+/// Variables that look like settings, and are none.
+fn variables(remarks: &mut Remarks) {
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        let Some(setting) = name.strip_prefix(PREFIX) else { continue };
+        let known = SECTIONS.iter().any(|section| setting.to_lowercase().starts_with(section));
+        if setting.contains("__") && !known {
+            remarks.warn("", "there is no such section, so the variable sets nothing");
+            if let Some(remark) = remarks.0.last_mut() {
+                remark.source = Some(name.into_owned());
+            }
+        }
+    }
+}
+
+fn mode(path: &Path) -> Option<u32> {
+    Some(std::fs::metadata(path).ok()?.permissions().mode())
+}

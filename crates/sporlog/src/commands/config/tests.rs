@@ -1,0 +1,67 @@
+//! The example says what is so.
+
+use figment::Figment;
+use figment::providers::{Format, Toml};
+use sporlog_web::server::{Limits, ServerSettings};
+
+use super::EXAMPLE;
+use crate::config::Settings;
+
+/// The example with all settings in force: `#name = value` is one, `# prose` is not.
+fn in_force() -> String {
+    let line = |line: &str| match line.strip_prefix('#') {
+        Some(setting) if !setting.starts_with(' ') => setting.to_owned(),
+        _ => line.to_owned(),
+    };
+    EXAMPLE.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_example_can_be_read_as_it_is_and_with_all_settings_in_force() {
+    for text in [EXAMPLE.to_owned(), in_force()] {
+        let read = Figment::from(Toml::string(&text)).extract::<Settings>();
+        assert!(read.is_ok(), "{}", read.err().map(|e| e.to_string()).unwrap_or_default());
+    }
+}
+
+#[test]
+fn the_example_shows_the_defaults() {
+    let example = Figment::from(Toml::string(&in_force()));
+    let limits: Limits = example.extract_inner("server.limits").expect("limits");
+    assert_eq!(limits, Limits::default());
+    let listen: std::net::SocketAddr = example.extract_inner("server.listen").expect("an address");
+    assert_eq!(listen, ServerSettings::default().listen);
+    let rules: sporlog_record::Rules = example.extract_inner("rules").expect("rules");
+    assert_eq!(
+        format!("{:?}", rules.disclosure),
+        format!("{:?}", sporlog_record::Rules::default().disclosure)
+    );
+    assert_eq!(format!("{:?}", rules.revision), format!("{:?}", sporlog_record::Rules::default().revision));
+    let bare = Figment::from(Toml::string(EXAMPLE));
+    let server: ServerSettings = bare.extract_inner("server").expect("the section");
+    assert_eq!(server, ServerSettings::default());
+}
+
+#[test]
+fn every_limit_is_in_the_example() {
+    let shown = Figment::from(Toml::string(&in_force())).find_value("server.limits").expect("limits");
+    let shown = shown.as_dict().expect("a section").len();
+    // As Debug writes it, each has a colon.
+    assert_eq!(format!("{:?}", Limits::default()).matches(": ").count(), shown);
+}
+
+#[test]
+fn secrets_are_not_shown() {
+    for secret in [
+        "kafka.sasl.password",
+        "kafka.sasl.client_secret",
+        "kafka.tls.password",
+        "kafka.properties.ssl.key.pem",
+        "kafka.properties.sasl.oauthbearer.client.secret",
+    ] {
+        assert!(super::is_secret(secret), "{secret}");
+    }
+    for shown in ["kafka.sasl.token_url", "server.listen", "store", "server.tls.key"] {
+        assert!(!super::is_secret(shown), "{shown}");
+    }
+}

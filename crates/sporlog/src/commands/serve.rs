@@ -1,0 +1,111 @@
+//! `sporlog serve`: the logs over HTTP.
+
+use anyhow::{Context, Result};
+use sporlog_intake::kafka::{Consumer, Mode};
+use sporlog_ledger::Store;
+use sporlog_web::access::AccessControl;
+use sporlog_web::server::{Health, Server, ServerSettings, layers, metrics, process};
+use sporlog_web::{App, Catalog, api};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::ServeArgs;
+use crate::keyfile::KeyFile;
+use crate::output::{Outcome, complain};
+use crate::session::Session;
+
+pub async fn run(session: &Session, args: &ServeArgs) -> Result<Outcome> {
+    process::raise_open_files();
+    let mut settings = session.config().server.clone();
+    if let Some(listen) = args.listen {
+        settings.listen = listen;
+    }
+    let store = session.store_or_new()?;
+    let recording = metrics::install();
+    let keys = KeyFile::follow(session.keys(&store).context("the keys' folder has to be configured")?)?;
+    let access = AccessControl::new(&session.config().access, keys.clone())?;
+    fetch_keys(access.clone());
+    let declared = session.config().logs.iter().map(|log| (log.name.clone(), log.kind));
+    let catalog = Catalog::new(store.clone(), declared);
+    let app = App::new(catalog.clone(), access, session.config().api.clone(), session.rules()?);
+
+    let health = Health::new();
+    let router = api::routes(app.clone()).merge(health.router()).merge(metrics::router(recording));
+    let server = Server::bind(&settings).await?;
+    announce(&server, &settings);
+
+    let mut consumer = consume(session, &store, &health)?;
+    let following = tokio::spawn({
+        let catalog = catalog.clone();
+        async move { tokio::join!(catalog.follow(), catalog.keep_house()) }
+    });
+    let stop = asked_to_stop(health, app)?;
+    let served = server.run(layers(router, &settings), stop).await;
+    following.abort();
+    if let Some(consumer) = consumer.take() {
+        consumer.stop().await.context("consuming")?;
+    }
+    let closed = catalog.close().await;
+    keys.close().await;
+    served?;
+    closed.context("publishing the newest checkpoints")?;
+    Ok(Outcome::Done)
+}
+
+/// Takes messages from Kafka as well, if that is configured. The server is not ready while they cannot
+/// be had.
+fn consume(session: &Session, store: &Store, health: &Health) -> Result<Option<Consumer>> {
+    let Some(settings) = session.config().kafka.clone() else { return Ok(None) };
+    settings.check()?;
+    for topic in &settings.topics {
+        session.check_import(&topic.log, topic.kind)?;
+    }
+    let consumer = Consumer::start(settings, store.clone(), session.rules()?, Mode::Forever)?;
+    let status = consumer.watch();
+    health.check("kafka", move || {
+        let status = status();
+        if status.healthy { Ok(()) } else { Err(status.problems.join("; ")) }
+    });
+    Ok(Some(consumer))
+}
+
+/// Has the keys of issuers at hand before the first token comes. One that cannot be reached now is asked
+/// again when a token of it comes.
+fn fetch_keys(access: AccessControl) {
+    tokio::spawn(async move {
+        for (issuer, fetched) in access.fetch_keys().await {
+            if let Err(error) = fetched {
+                tracing::warn!(%issuer, %error, "the issuer's keys cannot be had yet");
+            }
+        }
+    });
+}
+
+/// Says where to look, on standard error; to the service manager, that requests are taken.
+fn announce(server: &Server, settings: &ServerSettings) {
+    let scheme = if settings.tls.is_some() { "https" } else { "http" };
+    let address = server.local_addr();
+    complain(&format!("listening on {scheme}://{address}; try {scheme}://{address}{}", api::PAGE));
+    if settings.tls.is_none() && !address.ip().is_loopback() {
+        complain(
+            "note: this is plain HTTP, and not only for this machine: put a proxy with TLS before it, or set [server.tls]",
+        );
+    }
+    process::notify("READY=1");
+}
+
+/// Ends with Ctrl-C or a request to terminate. From then on probes find the server not ready, and
+/// whoever waits for a log to move on is answered.
+fn asked_to_stop(health: Health, app: App) -> Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("listening for signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening for signals")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping: no more requests are taken");
+        process::notify("STOPPING=1");
+        health.set_stopping();
+        app.stop();
+    })
+}

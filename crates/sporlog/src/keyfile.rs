@@ -1,0 +1,133 @@
+//! The keys of those who use the server, in files beside the logs' keys.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `apikeys.json` | the keys, without their secrets |
+//! | `apikeys.used.json` | when each was last used, to half a minute |
+//! | `apikeys.lock` | nothing; whoever changes one of the others holds a lock on it |
+//!
+//! A file is replaced as a whole, so that a reader sees the old one or the new one. Two commands at
+//! once take turns, and neither undoes what the other did.
+
+use std::collections::BTreeMap;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use chrono::{DateTime, Utc};
+use sporlog_web::access::KeyRing;
+
+mod follow;
+
+/// When keys were last used, by their ids.
+pub type LastUse = BTreeMap<String, DateTime<Utc>>;
+
+/// The files in a folder of keys.
+#[derive(Debug, Clone)]
+pub struct KeyFile {
+    folder: PathBuf,
+}
+
+/// The files, while nobody else changes them.
+pub struct Locked<'a> {
+    files: &'a KeyFile,
+    /// Released when it is closed.
+    _lock: File,
+}
+
+impl KeyFile {
+    /// Those in this folder, which need not be there yet.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        KeyFile { folder: folder.into() }
+    }
+
+    /// The keys; none if there is no file.
+    pub fn ring(&self) -> Result<KeyRing> {
+        Ok(match open(&self.keys())? {
+            Some(file) => read_ring(file, &self.keys())?,
+            None => KeyRing::default(),
+        })
+    }
+
+    /// When keys were last used.
+    pub fn last_use(&self) -> Result<LastUse> {
+        let path = self.uses();
+        let Some(file) = open(&path)? else { return Ok(LastUse::new()) };
+        serde_json::from_reader(io::BufReader::new(file)).with_context(|| path.display().to_string())
+    }
+
+    /// Waits until nobody else changes the files. Makes the folder if it is not there.
+    pub fn lock(&self) -> Result<Locked<'_>> {
+        let path = self.folder.join("apikeys.lock");
+        let lock = || {
+            DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+            let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+            file.lock()?;
+            Ok::<_, io::Error>(file)
+        };
+        let lock = lock().with_context(|| path.display().to_string())?;
+        Ok(Locked { files: self, _lock: lock })
+    }
+
+    fn keys(&self) -> PathBuf {
+        self.folder.join("apikeys.json")
+    }
+
+    fn uses(&self) -> PathBuf {
+        self.folder.join("apikeys.used.json")
+    }
+}
+
+impl Locked<'_> {
+    /// Replaces the keys.
+    pub fn save(&self, ring: &KeyRing) -> Result<()> {
+        self.write(&self.files.keys(), &ring.to_json()?)
+    }
+
+    /// Adds when keys were last used; what is there already and is later stays.
+    fn add_uses(&self, uses: &LastUse) -> Result<()> {
+        // What cannot be read is of less worth than what is known now.
+        let mut all = self.files.last_use().unwrap_or_default();
+        for (id, time) in uses {
+            let last = all.entry(id.clone()).or_insert(*time);
+            *last = (*last).max(*time);
+        }
+        self.write(&self.files.uses(), &serde_json::to_vec_pretty(&all)?)
+    }
+
+    /// Beside its place first, under a name that only the holder of the lock uses.
+    fn write(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        let beside = path.with_extension("tmp");
+        let write = || {
+            match std::fs::remove_file(&beside) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            std::fs::rename(&beside, path)?;
+            File::open(&self.files.folder)?.sync_all()
+        };
+        write().with_context(|| path.display().to_string())
+    }
+}
+
+fn open(path: &Path) -> Result<Option<File>> {
+    match File::open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| path.display().to_string()),
+    }
+}
+
+fn read_ring(mut file: File, path: &Path) -> Result<KeyRing> {
+    let mut json = Vec::new();
+    io::Read::read_to_end(&mut file, &mut json).with_context(|| path.display().to_string())?;
+    KeyRing::from_json(&json).with_context(|| path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests;
