@@ -62,7 +62,7 @@ pub use schema::table_schema;
 pub use seal::numbers;
 pub use sql::query;
 pub use store::{Store, StoreOptions, is_log_name};
-pub use table::Position;
+pub use table::{ONCE, Position, REMEMBERED};
 pub use tlog::open_checkpoint;
 pub use verify::{Problem, Verified};
 pub use writer::{Advance, Append, Appended, Outcome, Writer, WriterOptions};

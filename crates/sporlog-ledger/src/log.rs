@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::files::FileCache;
 use crate::keys::LogKeys;
 use crate::storage::Storage;
-use crate::table::{Position, Positions, Table, TableState};
+use crate::table::{Position, Positions, Table, TableState, forget_old};
 
 /// What all handles to one log share.
 pub(crate) struct Shared {
@@ -124,5 +124,11 @@ impl Shared {
 
     pub(crate) fn add_positions(&self, found: impl IntoIterator<Item = (String, Position)>) {
         self.positions.write().unwrap_or_else(std::sync::PoisonError::into_inner).extend(found);
+    }
+
+    /// Forgets single requests of long ago.
+    pub(crate) fn forget_old(&self) {
+        let mut positions = self.positions.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        forget_old(&mut positions, chrono::Utc::now().timestamp_millis());
     }
 }

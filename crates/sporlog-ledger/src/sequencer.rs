@@ -318,11 +318,7 @@ impl Sequencer {
     /// Commits `change`, over others' commits that do not append, when `write` has written its files.
     /// False when others have appended and this writer takes turns: it then stands where they left the
     /// log.
-    fn commit_after(
-        &mut self,
-        write: impl Future<Output = Result<()>>,
-        mut change: Change,
-    ) -> Result<bool> {
+    fn commit_after(&mut self, write: impl Future<Output = Result<()>>, mut change: Change) -> Result<bool> {
         let mut write = Some(write);
         let now = now_micros() / 1_000;
         if let Some((size, _)) = change.appended {
@@ -380,6 +376,7 @@ impl Sequencer {
         self.unpublished.get_or_insert_with(Instant::now);
         self.commits += 1;
         if self.commits.is_multiple_of(CHECKPOINT_EVERY) {
+            self.shared.forget_old();
             self.in_background("writing a Delta checkpoint", |writer| {
                 // Cloned at once: closing waits for whoever has one.
                 let turn = writer.log().shared.checkpointing.clone();

@@ -11,6 +11,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
@@ -263,6 +264,18 @@ impl TableState {
 /// The positions of all sources.
 pub(crate) type Positions = HashMap<String, Position>;
 
+/// What the names of sources begin with that are a single request each. There is no end to them, so
+/// they are forgotten after [`REMEMBERED`].
+pub const ONCE: &str = "once:";
+/// For how long a single request is remembered.
+pub const REMEMBERED: Duration = Duration::from_hours(7 * 24);
+
+/// Forgets single requests of long ago; `now_ms` is milliseconds since 1970.
+pub(crate) fn forget_old(positions: &mut Positions, now_ms: i64) {
+    let oldest = now_ms.saturating_sub(REMEMBERED.as_millis() as i64);
+    positions.retain(|app, position| position.at >= oldest || !app.starts_with(ONCE));
+}
+
 /// What a commit changes.
 #[derive(Debug, Default)]
 pub(crate) struct Change {
@@ -424,6 +437,7 @@ impl Table {
         if version == 0 {
             return Err(Error::damaged(commit_name(0), "it is not there"));
         }
+        forget_old(&mut positions, chrono::Utc::now().timestamp_millis());
         Ok((state, positions))
     }
 
@@ -654,4 +668,21 @@ pub(crate) fn unhex(text: &str) -> Option<Sha> {
         *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
     }
     Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_single_requests_are_forgotten() {
+        let week = REMEMBERED.as_millis() as i64;
+        let at = |at| Position { version: 1, at };
+        let all = [("once:a", 99), ("once:b", 100), ("file:c", 0), ("kafka:t:0", 0)];
+        let mut positions: Positions = all.map(|(app, then)| (app.to_owned(), at(then))).into();
+        forget_old(&mut positions, week + 100);
+        let mut left: Vec<_> = positions.into_keys().collect();
+        left.sort();
+        assert_eq!(left, ["file:c", "kafka:t:0", "once:b"]);
+    }
 }

@@ -39,7 +39,7 @@ pub enum Advance {
         to: i64,
     },
     /// To the id of the append's first record, once: whoever tries again is told where the records
-    /// are.
+    /// are. Sources whose names begin with [`ONCE`](crate::ONCE) are forgotten after a week.
     Once,
 }
 

@@ -149,15 +149,17 @@ impl<'a> EntryWriter<'a> {
         out.push(b'}');
     }
 
-    /// Writes the record as the API of its kind gives it: an audit record with `id` first, the
-    /// others as they stand in the entry.
+    /// Writes the record as the API of its kind gives it: an audit record with `id` first and just the
+    /// fields of that API, the others as they stand in the entry.
     pub fn write_wire(&mut self, row: usize, id: u64, out: &mut Vec<u8>) {
         if !self.wire_id {
             return self.write_record(row, out);
         }
         out.extend_from_slice(b"{\"id\":");
         push_number(id, out);
-        self.write_fields(row, out);
+        for field in self.fields.iter_mut().filter(|field| field.always) {
+            field.write(row, out);
+        }
         out.push(b'}');
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Builder, StringBuilder};
 
-use super::{Columns, Field, Members, Notes, Other, Place, integer_of, text_of};
+use super::{Columns, Field, Members, Notes, Other, Place, Room, integer_of, text_of};
 use crate::identifier::{cpr, mask};
 use crate::{Rules, time};
 
@@ -22,13 +22,24 @@ const FIELDS: usize = 17;
 const COLUMNS: usize = 16;
 
 /// The columns of audit records.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct AuditlogColumns {
     /// By the columns' numbers; those of the numbers below stay unused.
     texts: [StringBuilder; COLUMNS],
     person_id: Int64Builder,
     performer_id: Int64Builder,
     source_id: Int64Builder,
+}
+
+impl AuditlogColumns {
+    pub(super) fn with(room: Room) -> Self {
+        AuditlogColumns {
+            texts: std::array::from_fn(|_| room.texts()),
+            person_id: Int64Builder::with_capacity(room.values),
+            performer_id: Int64Builder::with_capacity(room.values),
+            source_id: Int64Builder::with_capacity(room.values),
+        }
+    }
 }
 
 /// An audit record that is in order.

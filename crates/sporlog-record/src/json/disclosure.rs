@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::de::IgnoredAny;
 
-use super::{Columns, Members, Notes, Place, text_of};
+use super::{Columns, Members, Notes, Place, Room, text_of};
 use crate::identifier::{fodselsnummer, mask, organisasjonsnummer};
 use crate::rules::DisclosureLimits;
 use crate::{Rules, consent, time};
@@ -30,12 +30,22 @@ const FIELDS: usize = 9;
 const YEAR_1990: i64 = 631_152_000 * 1_000_000;
 
 /// The columns of disclosures.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct DisclosureColumns {
     /// By the fields' numbers; that of `leverteData` stays unused.
     texts: [StringBuilder; FIELDS],
     leverte_data: BinaryBuilder,
     leverte_data_encoding: StringBuilder,
+}
+
+impl DisclosureColumns {
+    pub(super) fn with(room: Room) -> Self {
+        DisclosureColumns {
+            texts: std::array::from_fn(|_| room.texts()),
+            leverte_data: BinaryBuilder::with_capacity(room.values, room.bytes),
+            leverte_data_encoding: room.texts(),
+        }
+    }
 }
 
 /// A disclosure that is in order.
