@@ -49,7 +49,7 @@ impl Look<'_> {
             "detailContent": self.parameters.to_string(),
         });
         let rules = Rules::default();
-        let mut builder = RowsBuilder::new(Kind::Auditlog, &rules);
+        let mut builder = RowsBuilder::for_few(Kind::Auditlog, &rules);
         match builder.push(record.to_string().as_bytes(), ORIGIN, Position { line: 1, column: 1 }) {
             Judged::Accepted(_) => Ok(builder.finish()),
             Judged::Refused(findings) => Err(Error::Refused { findings }),

@@ -133,14 +133,6 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_is_only_for_us() {
-        use std::os::unix::fs::PermissionsExt;
-        let folder = tempfile::tempdir().unwrap();
-        let spool = Spool::begin(Some(folder.path())).await.unwrap();
-        assert_eq!(spool.file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-    }
-
-    #[tokio::test]
     async fn names_are_names_alone() {
         let folder = tempfile::tempdir().unwrap();
         let spooled = spooled(folder.path(), &[b"x"]).await;

@@ -4,6 +4,7 @@
 //! import by command, say) is looked at every second, so that no reader waits longer than that.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -37,6 +38,8 @@ struct Inner {
     /// Those written to so far. Held while one is opened, so that none is opened twice.
     writers: Mutex<HashMap<String, Writer>>,
     quarantine: Quarantine,
+    /// Whether the store could be read when it was last looked at.
+    readable: AtomicBool,
 }
 
 impl Catalog {
@@ -50,7 +53,14 @@ impl Catalog {
         let delivered = Kind::DELIVERED.map(|kind| (kind.name().to_owned(), kind));
         let expected = declared.into_iter().chain(delivered).chain(own).collect();
         let quarantine = Quarantine::new(store.clone());
-        let inner = Inner { store, expected, open: RwLock::default(), writers: Mutex::default(), quarantine };
+        let inner = Inner {
+            store,
+            expected,
+            open: RwLock::default(),
+            writers: Mutex::default(),
+            quarantine,
+            readable: true.into(),
+        };
         Catalog { inner: Arc::new(inner) }
     }
 
@@ -143,14 +153,22 @@ impl Catalog {
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             every.tick().await;
+            let mut readable = self.inner.store.names().await.is_ok();
             let open: Vec<Log> = self.open().values().cloned().collect();
             for log in open {
                 if let Err(error) = log.refresh().await {
                     tracing::warn!(log = log.name(), %error, "other writers' records cannot be seen");
+                    readable = false;
                 }
                 gauge!(LOG_HEAD, "log" => log.name().to_owned()).set(log.head() as f64);
             }
+            self.inner.readable.store(readable, Ordering::Relaxed);
         }
+    }
+
+    /// Whether the store could be read when it was last looked at.
+    pub fn is_readable(&self) -> bool {
+        self.inner.readable.load(Ordering::Relaxed)
     }
 
     /// Removes what merging has left behind in the logs that are written to here, again and again.

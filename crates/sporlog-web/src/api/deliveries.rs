@@ -15,7 +15,7 @@ use metrics::counter;
 use sporlog_intake::delivery::Options;
 use sporlog_intake::import::{Receipt, import};
 use sporlog_intake::spool::{Spool, Spooled};
-use sporlog_ledger::{Append, Error as LedgerError};
+use sporlog_ledger::Error as LedgerError;
 use sporlog_record::{Kind, Position};
 use tokio::sync::Semaphore;
 

@@ -15,7 +15,7 @@ use futures::TryStreamExt;
 use metrics::{counter, histogram};
 use sha2::{Digest, Sha256};
 use sporlog_intake::quarantine;
-use sporlog_ledger::{Advance, Append, Error, Log, Outcome, numbers};
+use sporlog_ledger::{Advance, Append, Error, Log, ONCE, Outcome, numbers};
 use sporlog_record::Kind;
 use sporlog_record::json::quarantine::{Action, QuarantineRecord, rows};
 
@@ -23,7 +23,7 @@ use super::judge::{Batch, hex};
 use super::sender::Sender;
 use crate::app::App;
 use crate::problem::Problem;
-use crate::server::metrics::INTAKE_RECORDS;
+use crate::server::metrics::{INTAKE_COMMIT_SECONDS, INTAKE_RECORDS};
 
 /// The header that says which request it is.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -31,8 +31,6 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const LONGEST: usize = 255;
 /// The header of an answer that was given before.
 pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
-/// Histogram: seconds from the beginning of an append to its being durable, by `log` and `source`.
-const COMMIT_SECONDS: &str = "sporlog_intake_commit_seconds";
 
 /// Which request it is, if it says so.
 pub(super) struct IdempotencyKey(Option<String>);
@@ -57,7 +55,7 @@ impl IdempotencyKey {
     /// The position that stands for it in a log. Keys are each sender's own.
     pub(super) fn position(&self, sender: &Sender) -> Option<String> {
         let key = self.0.as_deref()?;
-        Some(format!("once:{}:{}", sender.principal.name, hex(&Sha256::digest(key), 32)))
+        Some(format!("{ONCE}{}:{}", sender.principal.name, hex(&Sha256::digest(key), 32)))
     }
 }
 
@@ -123,7 +121,7 @@ async fn store_or_find(app: &App, log: &str, batch: &Batch, once: Option<&str>) 
     }
     match outcome? {
         Outcome::Appended(appended) => {
-            histogram!(COMMIT_SECONDS, "source" => "http", "log" => log.to_owned()).record(began.elapsed());
+            histogram!(INTAKE_COMMIT_SECONDS, "source" => "http", "log" => log.to_owned()).record(began.elapsed());
             let kept = |(id, (line, remarks)): (u64, (u64, Option<&str>))| Kept {
                 line,
                 id,

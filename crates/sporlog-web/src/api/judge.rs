@@ -111,7 +111,10 @@ impl Judge {
         let mut judging = Judging {
             judge: &self,
             source: &source,
-            builder: RowsBuilder::new(self.kind, &self.rules),
+            builder: match layout {
+                Layout::Object => RowsBuilder::for_few(self.kind, &self.rules),
+                Layout::Json | Layout::Lines => RowsBuilder::new(self.kind, &self.rules),
+            },
             records: Vec::new(),
         };
         let start = Position { line: 1, column: 1 };

@@ -181,10 +181,10 @@ pub(super) async fn page_of(
     };
     let bounds = Bounds::of(&reader.principal, log.kind())?;
     let message = format!("read {name} after {after}");
-    reader.record(app, "READ", message, json!({"log": name, "after": after, "limit": limit})).await?;
+    let look = reader.record(app, "READ", message, json!({"log": name, "after": after, "limit": limit}));
     let batches = log.read(after, bounds.are_open().then_some(limit));
     let page = Page { log: name.to_owned(), kind: log.kind(), batches, limit, shape, bounds };
-    page.respond().await
+    page.respond(look).await
 }
 
 /// One entry: the bytes that the transparency log commits to.

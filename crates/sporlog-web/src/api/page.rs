@@ -80,11 +80,14 @@ pub struct Page {
 }
 
 impl Page {
-    /// The answer. What fails before the first chunk is a problem; what fails later breaks the
-    /// answer off, so that no client takes a part for the whole.
-    pub async fn respond(self) -> Result<Response, Problem> {
+    /// The answer, once `look` has recorded that it is given: the first chunk is made meanwhile. What
+    /// fails before that is a problem; what fails later breaks the answer off, so that no client takes a
+    /// part for the whole.
+    pub async fn respond(self, look: impl Future<Output = Result<(), Problem>>) -> Result<Response, Problem> {
         let mut sending = Sending { page: self, batch: None, begun: false, done: false };
-        let first = sending.next().await?.unwrap_or_default();
+        let (looked, first) = futures::join!(look, sending.next());
+        looked?;
+        let first = first?.unwrap_or_default();
         let body = if sending.done {
             Body::from(first)
         } else {

@@ -21,6 +21,7 @@ use hyper::body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::metrics;
+use super::unpack::unpack;
 use crate::Problem;
 
 /// What a route allows beyond the settings' limits.
@@ -165,7 +166,7 @@ impl Pace {
             |inner| Body::new(Counted { inner, intake: of_intake, count: 0, stall: self.stall, sleep: None });
         let request = request.map(counted);
         let response = tokio::select! {
-            response = next.run(request) => response,
+            response = unpack(request, next) => response,
             () = self.too_late(&intake) => {
                 counter!(metrics::HTTP_REFUSED, "reason" => "timeout").increment(1);
                 let detail = "the answer took too long; what was asked for may have been done all the same";

@@ -45,10 +45,8 @@ pub const AUTH_REFUSED: &str = "sporlog_auth_refused_total";
 /// Counter: records taken in, by `log`, `source` (`http`, `delivery`, `kafka`, `pull`) and `outcome` (`accepted`,
 /// `refused`, `replayed`: sent again, `duplicate`: files that were there).
 pub const INTAKE_RECORDS: &str = "sporlog_intake_records_total";
-/// Counter: bytes taken in, unpacked, by `log` and `source`.
-pub const INTAKE_BYTES: &str = "sporlog_intake_bytes_total";
-/// Histogram: seconds from a record's arrival to its acknowledgement, by `log` and `source`.
-pub const INTAKE_SECONDS: &str = "sporlog_intake_seconds";
+/// Histogram: seconds until the records of a request were durable, by `log` and `source`.
+pub const INTAKE_COMMIT_SECONDS: &str = "sporlog_intake_commit_seconds";
 /// Counter: commits, by `log` and `outcome`: `ok` or `failed`.
 pub const COMMITS: &str = "sporlog_commits_total";
 /// Histogram: seconds that a commit took, by `log`.
@@ -143,8 +141,7 @@ fn describe() {
     describe_counter!(TLS_RELOADS, "Certificates read again, by outcome");
     describe_counter!(AUTH_REFUSED, "Failed authentications, by reason");
     describe_counter!(INTAKE_RECORDS, "Records taken in, by log, source and outcome");
-    describe_counter!(INTAKE_BYTES, Unit::Bytes, "Bytes taken in, unpacked, by log and source");
-    describe_histogram!(INTAKE_SECONDS, Unit::Seconds, "From a record's arrival to its acknowledgement");
+    describe_histogram!(INTAKE_COMMIT_SECONDS, Unit::Seconds, "Until the records of a request were durable");
     describe_counter!(COMMITS, "Commits, by log and outcome");
     describe_histogram!(COMMIT_SECONDS, Unit::Seconds, "How long a commit took");
     describe_histogram!(COMMIT_RECORDS, "Records in a commit");

@@ -116,6 +116,9 @@ pub struct Limits {
     /// How long requests under way are waited for when the server stops. Default 30.
     #[serde(deserialize_with = "positive")]
     pub shutdown_seconds: u32,
+    /// For how long the server still takes requests when it is asked to stop and is no longer ready, so
+    /// that load balancers notice first.
+    pub linger_seconds: u32,
 }
 
 impl Default for Limits {
@@ -132,6 +135,7 @@ impl Default for Limits {
             stall_seconds: 30,
             answer_seconds: 30,
             shutdown_seconds: 30,
+            linger_seconds: 0,
         }
     }
 }

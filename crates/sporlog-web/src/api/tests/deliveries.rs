@@ -156,7 +156,8 @@ async fn who_may() {
         ("bounded", "", 403),
         ("sender", "?log=access", 403),
         ("sender", "?log=quarantine", 403),
-        ("admin", "?log=quarantine", 400),
+        ("admin", "?log=quarantine", 403),
+        ("admin", "?log=access&kind=auditlog", 403),
     ] {
         let request = place.request(key, &format!("{PATH}{query}")).body(Body::empty()).unwrap();
         assert_eq!(place.send(request).await.status.as_u16(), status, "{key} {query}");
