@@ -15,9 +15,10 @@ demo: ## Build, take in sample data of all kinds, and show what Sporlog does wit
 	scripts/demo
 
 test: ## Install what the tests need, and run them all
-	scripts/need cargo cc cmake ssl go python3 venv
+	scripts/need cargo cc cmake ssl go python3 venv java mvn
 	cargo test --workspace --locked
 	tests/outside/run
+	tests/kafka/run
 
 lint: ## Formatting, clippy, licences and sources of dependencies
 	scripts/need cargo cc cmake ssl python3

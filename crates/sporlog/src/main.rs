@@ -37,6 +37,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+/// A server's many threads allocate what other threads free. The system's allocator keeps that for each
+/// thread it was allocated in, and the process grows without need.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     logging::start(&cli.global);

@@ -1,5 +1,7 @@
 //! `sporlog serve`: the logs over HTTP.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use sporlog_intake::kafka::{Consumer, Mode};
 use sporlog_ledger::Store;
@@ -33,20 +35,27 @@ pub async fn run(session: &Session, args: &ServeArgs) -> Result<Outcome> {
     let server = Server::bind(&settings).await?;
     announce(&server, &settings);
 
-    let mut consumer = consume(session, &store, &health)?;
+    let watched = catalog.clone();
+    health.check("store", move || {
+        if watched.is_readable() { Ok(()) } else { Err("the store cannot be read".to_owned()) }
+    });
+    let consumer = consume(session, &store, &health)?;
     let following = tokio::spawn({
         let catalog = catalog.clone();
         async move { tokio::join!(catalog.follow(), catalog.keep_house()) }
     });
-    let stop = asked_to_stop(health, app)?;
+    let stop = asked_to_stop(health, app, settings.limits.linger_seconds)?;
     let served = server.run(layers(router, &settings), stop).await;
     following.abort();
-    if let Some(consumer) = consumer.take() {
-        consumer.stop().await.context("consuming")?;
-    }
+    // Whatever fails: the rest is to be put in order all the same.
+    let consumed = match consumer {
+        Some(consumer) => consumer.stop().await.map(drop),
+        None => Ok(()),
+    };
     let closed = catalog.close().await;
     keys.close().await;
     served?;
+    consumed.context("consuming")?;
     closed.context("publishing the newest checkpoints")?;
     Ok(Outcome::Done)
 }
@@ -93,9 +102,9 @@ fn announce(server: &Server, settings: &ServerSettings) {
     process::notify("READY=1");
 }
 
-/// Ends with Ctrl-C or a request to terminate. From then on probes find the server not ready, and
-/// whoever waits for a log to move on is answered.
-fn asked_to_stop(health: Health, app: App) -> Result<impl Future<Output = ()>> {
+/// Ends with Ctrl-C or a request to terminate. From then on probes find the server not ready, which
+/// they are given `linger_seconds` for; then whoever waits for a log to move on is answered.
+fn asked_to_stop(health: Health, app: App, linger_seconds: u32) -> Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate()).context("listening for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for signals")?;
     Ok(async move {
@@ -106,6 +115,7 @@ fn asked_to_stop(health: Health, app: App) -> Result<impl Future<Output = ()>> {
         tracing::info!("stopping: no more requests are taken");
         process::notify("STOPPING=1");
         health.set_stopping();
+        tokio::time::sleep(Duration::from_secs(linger_seconds.into())).await;
         app.stop();
     })
 }

@@ -1,0 +1,18 @@
+//! The server as its clients meet it: the built program on a free port, over a store of its own, real
+//! connections, real signals.
+
+mod auditlog;
+mod client;
+mod fire;
+mod hostile;
+mod intake;
+mod issuer;
+mod keys;
+mod les;
+mod logs;
+mod quiet;
+mod raw;
+mod records;
+mod server;
+mod stopping;
+mod watching;
