@@ -16,7 +16,9 @@ def room_needed(args):
     wal = min(8 * GB, args.runs * args.rows * 1_000 + args.large * 1_000)
     memory = 0.7 * GB if args.quick else 7 * GB
     small = args.rows * (750 + args.runs * (300 + 300 + 1_100))
-    return small + memory + wal + args.rows * 750 + args.large * 330 + 2 * GB, args.large * 1_100
+    # Audit records are larger: as JSON, in Sporlog, and in PostgreSQL twice; and what is posted.
+    served = args.rows * (1_850 + 450 + 2 * 2_000) + (1 if args.quick else 4) * GB
+    return small + memory + wal + served + args.rows * 750 + args.large * 330 + 2 * GB, args.large * 1_100
 
 
 def rows_of(lines):

@@ -4,6 +4,7 @@ import random
 from functools import cached_property
 from statistics import median
 
+import server
 from data import Data, room_needed
 from duck import DuckDB
 from figures import Figure
@@ -21,10 +22,12 @@ TASKS = 64
 class Bench:
     """What the measurements share."""
 
-    def __init__(self, args, place, program, stack):
+    def __init__(self, args, place, program, baseline, stack):
         self.args = args
         self.place = place
         self.program = program
+        # The server that Sporlog's is measured against; None if none is to be measured.
+        self.baseline = baseline
         self.stack = stack
         self.duckdb = DuckDB(place)
         self.large_left_out = self.leave_out_large()
@@ -47,6 +50,10 @@ class Bench:
     def postgres(self):
         say("starting PostgreSQL")
         return self.stack.enter_context(Postgres(self.place))
+
+    @cached_property
+    def served(self):
+        return server.Served(self)
 
     def versions(self):
         import duckdb
@@ -304,4 +311,5 @@ ALL = {
     "export": measure_export,
     "verify": measure_verify,
     "append": measure_append,
+    **server.ALL,
 }

@@ -49,9 +49,13 @@ def environment():
     return python
 
 
+def target_folder(target):
+    return target or Path(os.environ.get("CARGO_TARGET_DIR") or Path.home() / ".cache/sporlog-target")
+
+
 def binaries(target):
     """The program and the tool that measures within one process, both as `make release` builds them."""
-    target = target or Path(os.environ.get("CARGO_TARGET_DIR") or Path.home() / ".cache/sporlog-target")
+    target = target_folder(target)
     found = [target / "release/sporlog", target / "release/examples/measure"]
     for path in found:
         if not os.access(path, os.X_OK):
@@ -59,20 +63,46 @@ def binaries(target):
     return found
 
 
+def baseline(target):
+    """The server before PostgreSQL that Sporlog's is measured against, built here."""
+    folder = target_folder(target).resolve() / "bench-baseline"
+    print(f"bench: building the baseline's server in {folder}", file=sys.stderr)
+    manifest = HERE / "baseline/Cargo.toml"
+    argv = ["cargo", "build", "--release", "--locked", "--quiet", "--manifest-path", manifest, "--target-dir", folder]
+    try:
+        subprocess.run(argv, stdout=sys.stderr, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise CannotBegin(f"the baseline's server could not be built: {error}") from None
+    return folder / "release/sporlog-bench-baseline"
+
+
+def wrk():
+    """The load generator, installed where it is missing."""
+    if not shutil.which("wrk"):
+        install("wrk", "wrk is not there")
+
+
 def postgresql():
     """PostgreSQL 15, installed where it is missing. Nothing of an existing one is used or changed."""
     if (POSTGRES_BIN / "initdb").exists():
         return
-    if os.geteuid() != 0 or not shutil.which("apt-get"):
-        raise CannotBegin(f"PostgreSQL 15 is not in {POSTGRES_BIN}; on Debian: apt-get install postgresql-15")
-    print("bench: installing PostgreSQL 15", file=sys.stderr)
-    NO_CLUSTER.parent.mkdir(parents=True, exist_ok=True)
-    NO_CLUSTER.write_text("create_main_cluster = false\n")
     try:
-        for command in (["update"], ["install", "-y", "postgresql-15"]):
+        if os.geteuid() == 0:
+            NO_CLUSTER.parent.mkdir(parents=True, exist_ok=True)
+            NO_CLUSTER.write_text("create_main_cluster = false\n")
+        install("postgresql-15", f"PostgreSQL 15 is not in {POSTGRES_BIN}")
+    finally:
+        NO_CLUSTER.unlink(missing_ok=True)
+
+
+def install(package, missing):
+    """A package of Debian's."""
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        raise CannotBegin(f"{missing}; on Debian: apt-get install {package}")
+    print(f"bench: installing {package}", file=sys.stderr)
+    try:
+        for command in (["update"], ["install", "-y", package]):
             environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
             subprocess.run(["apt-get", "-qq", *command], env=environ, stdout=sys.stderr, check=True)
     except subprocess.CalledProcessError as error:
-        raise CannotBegin(f"PostgreSQL 15 could not be installed: {error}") from None
-    finally:
-        NO_CLUSTER.unlink()
+        raise CannotBegin(f"{package} could not be installed: {error}") from None

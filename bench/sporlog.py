@@ -20,11 +20,14 @@ class Sporlog:
         return ["sample", "revision", "--records", str(rows), "--faulty", "0", "--days", str(days)]
 
     def import_revision(self, place, store, csv, rows):
-        """Every row has to be accepted."""
-        ran = self.command(place, store, "import", "revision", csv)
+        return self.import_file(place, store, "revision", csv, rows)
+
+    def import_file(self, place, store, kind, file, records):
+        """Every record has to be accepted."""
+        ran = self.command(place, store, "import", kind, file)
         receipt = json.loads(ran.stdout)
-        if receipt["accepted"] != rows or receipt["quarantined"]:
-            raise RuntimeError(f"of {rows} rows, {receipt['accepted']} were accepted")
+        if receipt["accepted"] != records or receipt["quarantined"]:
+            raise RuntimeError(f"of {records} records, {receipt['accepted']} were accepted")
         return ran, receipt
 
     def export(self, place, store, organisation, day, out):
