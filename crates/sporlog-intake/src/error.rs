@@ -30,6 +30,15 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// Settings that make no sense; the one that does not is named.
+    #[error("{0}")]
+    Settings(String),
+    /// Kafka, or the library that speaks to it, failed.
+    #[error("Kafka: {0}")]
+    Kafka(rdkafka::error::KafkaError),
+    /// A topic was to be taken in to its end, and this cannot be.
+    #[error("the end was not reached: {0}")]
+    Unfinished(String),
     /// A thread of ours failed.
     #[error("{0}")]
     Internal(String),

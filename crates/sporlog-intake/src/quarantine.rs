@@ -10,7 +10,7 @@ use std::sync::Arc;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use futures::TryStreamExt;
-use sporlog_ledger::{Append, Appended, Log, Outcome, Store, Writer, WriterOptions};
+use sporlog_ledger::{Advance, Append, Appended, Log, Outcome, Store, Writer, WriterOptions};
 use sporlog_record::json::quarantine::{Action, QuarantineRecord};
 use sporlog_record::json::{Judged, RowsBuilder};
 use sporlog_record::revision::{Header, parse_slab};
@@ -44,10 +44,13 @@ pub struct Item {
     pub log: String,
     /// The file or topic that it came from.
     pub source: String,
-    /// Its line there.
+    /// Its line there; of a message, its offset.
     pub line: Option<i64>,
     /// Why, as a JSON array of findings.
     pub reasons: String,
+    /// What its message carried besides (a key, headers, a time), as a JSON object.
+    #[serde(skip)]
+    pub envelope: Option<String>,
 }
 
 /// An item with what was refused.
@@ -143,12 +146,12 @@ impl Quarantine {
             item.kind.parse().map_err(|_| Error::Item { id, reason: "its kind is unknown".into() })?;
         let content = corrected.unwrap_or(content);
         let origin = format!("{LOG}:{id}");
-        let rows = match judge(kind, &content, header.as_deref(), &origin, rules)? {
+        let rows = match judge(kind, &content, header.as_deref(), item.envelope.as_deref(), &origin, rules)? {
             Ok(rows) => rows,
             Err(findings) => return Ok(Replay::StillRefused(findings)),
         };
         let writer = self.store.writer(&item.log, kind, WriterOptions { take_turns: true }).await?;
-        let outcome = writer.append(Append { rows, positions: vec![(origin, 1)] }).await?;
+        let outcome = writer.append(Append { rows, positions: vec![(origin, Advance::To(1))] }).await?;
         writer.close().await?;
         self.note(Action::Replayed, &item, None).await?;
         match outcome {
@@ -177,11 +180,12 @@ impl Quarantine {
             line: item.line,
             reasons: Vec::new(),
             content: Vec::new(),
+            envelope: None,
             note,
         };
         let rows = rows(&[record], &format!("{LOG}:{}", item.id));
         // At most once: whoever comes second finds the position taken.
-        let positions = vec![(format!("{LOG}:{}", item.id), 1)];
+        let positions = vec![(format!("{LOG}:{}", item.id), Advance::To(1))];
         self.writer().await?.append(Append { rows, positions }).await?;
         Ok(())
     }
@@ -206,13 +210,14 @@ fn judge(
     kind: Kind,
     content: &[u8],
     header: Option<&str>,
+    envelope: Option<&str>,
     origin: &str,
     rules: &Rules,
 ) -> Result<std::result::Result<RecordBatch, Vec<Finding>>> {
     if kind != Kind::Revision {
         let mut builder = RowsBuilder::new(kind, rules);
         let at = sporlog_record::Position { line: 1, column: 1 };
-        return Ok(match builder.push(content, origin, at) {
+        return Ok(match builder.push_with(content, origin, envelope, at) {
             Judged::Accepted(_) => Ok(builder.finish()),
             Judged::Refused(findings) => Err(findings),
         });
@@ -255,5 +260,6 @@ fn item(batch: &RecordBatch, row: usize) -> Result<Item> {
         source: owned("source"),
         line: number(batch, "line", row),
         reasons: owned("reasons"),
+        envelope: text(batch, "envelope", row).map(str::to_owned),
     })
 }

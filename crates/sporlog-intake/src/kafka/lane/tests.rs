@@ -1,0 +1,282 @@
+//! Committers against each other and against crashes, without Kafka: what comes out is counted.
+
+use std::collections::BTreeMap;
+
+use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
+use crossbeam_channel::{Receiver, unbounded};
+use futures::TryStreamExt;
+use sporlog_ledger::StoreOptions;
+
+use super::super::partition::{Partition, State};
+use super::super::settings::Start;
+use super::*;
+
+const KEY: Key = Key { topic: 0, partition: 3 };
+
+fn topic() -> Topic {
+    Topic {
+        name: "t".into(),
+        log: "disclosure".into(),
+        kind: Kind::Disclosure,
+        start: Start::Earliest,
+        dead_letter: None,
+        incarnation: None,
+    }
+}
+
+/// An instance's one log.
+struct Instance {
+    committer: Committer,
+    events: Receiver<Event>,
+    _give_up: watch::Sender<bool>,
+}
+
+impl Instance {
+    fn new(store: &Store) -> Self {
+        let (sender, events) = unbounded();
+        let (_give_up, giving_up) = watch::channel(false);
+        let shared = Shared {
+            topics: vec![topic()],
+            store: store.clone(),
+            rules: Rules::default(),
+            refusals: Refusals::new(store.clone()),
+            dead_letters: None,
+            reports: Arc::default(),
+            events: sender,
+            judging: Semaphore::new(1),
+            giving_up,
+        };
+        let committer = Committer {
+            log: "disclosure".into(),
+            kind: Kind::Disclosure,
+            shared: Arc::new(shared),
+            writer: None,
+            ahead: BTreeMap::new(),
+            known: HashMap::new(),
+            flushed: Instant::now(),
+        };
+        Instance { committer, events, _give_up }
+    }
+
+    /// Stores what is left to be stored, and closes what is open.
+    async fn end(mut self) {
+        assert!(self.committer.see_through(Work::Flush).await);
+        self.crash().await;
+    }
+
+    /// Ends as it is; only what has been committed is published.
+    async fn crash(mut self) {
+        self.committer.close().await;
+        self.committer.shared.refusals.reset().await;
+    }
+
+    /// Where the log says that it stands.
+    async fn position(&mut self) -> i64 {
+        assert!(self.committer.see_through(Work::Ask(vec![(KEY, 1)])).await);
+        self.events
+            .try_iter()
+            .find_map(|event| if let Event::Stands { position, .. } = event { Some(position) } else { None })
+            .expect("an answer")
+    }
+}
+
+/// Every fifth is empty, every seventh faulty, and every third is faulty to strict rules.
+fn content(offset: i64) -> String {
+    match offset {
+        _ if offset % 5 == 4 => String::new(),
+        _ if offset % 7 == 6 => format!("faulty {offset}"),
+        _ => format!(
+            "{{\"person\":\"11300000001\",\"mottaker\":\"900000000\",\"tema\":\"ABC\",\"behandlingsGrunnlag\":\"{}\",\
+             \"uthentingsTidspunkt\":\"2026-01-05T12:24:21.675\",\"leverteData\":\"e30=\"}}",
+            if offset % 3 == 0 { "a long one" } else { "short" }
+        ),
+    }
+}
+
+/// The messages `from + 1` to `to`, judged.
+fn judged(from: i64, to: i64, strict: bool) -> Vec<JudgedPart> {
+    let mut partition = Partition {
+        generation: 1,
+        log: "disclosure".into(),
+        read: from,
+        stored: from,
+        end: None,
+        state: State::Running,
+    };
+    let mut batch = Batch::new(0);
+    for offset in from + 1..=to {
+        let envelope = |out: &mut Vec<u8>| out.extend_from_slice(b"{\"key\":\"k\"}");
+        batch.push(KEY, &mut partition, offset, content(offset).as_bytes(), envelope);
+    }
+    let mut rules = Rules::default();
+    if strict {
+        rules.disclosure.behandlingsGrunnlag = 5;
+    }
+    let Batch { bytes, parts, .. } = batch;
+    parts.iter().map(|(key, part)| judge(*key, part, &bytes, "kafka:t/3", Kind::Disclosure, &rules)).collect()
+}
+
+fn store() -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let address = dir.path().display().to_string();
+    let store =
+        Store::open(StoreOptions { address, create: true, ..StoreOptions::default() }).expect("a store");
+    (dir, store)
+}
+
+/// How often each offset is in the log or the quarantine.
+async fn counted(store: &Store) -> BTreeMap<i64, u32> {
+    let mut found = BTreeMap::new();
+    let log = store.log("disclosure").await.expect("a log");
+    let mut batches = log.read(0, None);
+    while let Some(batch) = batches.try_next().await.expect("rows") {
+        for origin in batch["origin"].as_string::<i32>().iter().flatten() {
+            let (_, offset) = origin.split_once("kafka:t/3@").expect(origin);
+            *found.entry(offset.parse().expect(origin)).or_default() += 1;
+        }
+    }
+    if let Ok(log) = store.log("quarantine").await {
+        let mut batches = log.read(0, None);
+        while let Some(batch) = batches.try_next().await.expect("rows") {
+            for line in batch["line"].as_primitive::<Int64Type>().iter().flatten() {
+                *found.entry(line).or_default() += 1;
+            }
+        }
+    }
+    found
+}
+
+async fn check(store: &Store, up_to: i64) {
+    let found = counted(store).await;
+    let wrong: Vec<_> = (0..=up_to)
+        .map(|offset| {
+            (offset, found.get(&offset).copied().unwrap_or(0), u32::from(!content(offset).is_empty()))
+        })
+        .filter(|(_, found, wanted)| found != wanted)
+        .collect();
+    assert!(wrong.is_empty(), "(offset, found, wanted): {wrong:?}");
+    for log in ["disclosure", "quarantine"] {
+        if let Ok(log) = store.log(log).await {
+            let verified = log.verify(|_| ()).await.expect("verified");
+            assert!(verified.problems.is_empty(), "{verified:?}");
+        }
+    }
+}
+
+/// Numbers that look random, and are the same each time.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_between_the_two_commits_doubles_nothing_even_if_the_rules_change() {
+    let (_dir, store) = store();
+    let mut chance = Chance(1);
+    let last = 600;
+    let mut position = -1;
+    while position < last {
+        let mut instance = Instance::new(&store);
+        position = instance.position().await;
+        for _ in 0..chance.below(3) {
+            let to = last.min(position + 1 + chance.below(40) as i64);
+            assert!(
+                instance.committer.store(&judged(position, to, chance.below(2) == 0), false).await.is_ok()
+            );
+            position = to;
+        }
+        // What is on its way into the log when it crashes is in the quarantine already.
+        let to = position + 1 + chance.below(40) as i64;
+        for part in judged(position, to.min(last), chance.below(2) == 0) {
+            let stand = instance.position().await;
+            instance.committer.quarantine(&part, stand).await.expect("quarantined");
+        }
+        position = instance.position().await;
+        instance.crash().await;
+    }
+    check(&store, last).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_should_have_stopped_does_no_harm() {
+    let (_dir, store) = store();
+    let mut chance = Chance(2);
+    let last = 1_500;
+    // Each believes that the partition is its own, and both go on from where they believe it stands.
+    let (mut one, mut two) = (Instance::new(&store), Instance::new(&store));
+    let mut read = [one.position().await, two.position().await];
+    while read.iter().any(|read| *read < last) {
+        let which = chance.below(2) as usize;
+        let instance = if which == 0 { &mut one } else { &mut two };
+        let to = last.min(read[which] + 1 + chance.below(30) as i64);
+        if to > read[which] {
+            assert!(instance.committer.see_through(Work::Judged(judged(read[which], to, false))).await);
+            read[which] = to;
+        }
+        for event in instance.events.try_iter() {
+            if let Event::Behind { position, .. } = event {
+                read[which] = position;
+            }
+        }
+        if chance.below(10) == 0 {
+            read[which] = instance.position().await;
+        }
+    }
+    for instance in [one, two] {
+        instance.end().await;
+    }
+    check(&store, last).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_at_the_very_same_moment() {
+    let (_dir, store) = store();
+    let last = 2_000;
+    let run = |seed: u64| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let (mut instance, mut chance) = (Instance::new(&store), Chance(seed));
+            let mut read = instance.position().await;
+            while read < last {
+                let to = last.min(read + 1 + chance.below(20) as i64);
+                assert!(instance.committer.see_through(Work::Judged(judged(read, to, false))).await);
+                read = to;
+                for event in instance.events.try_iter() {
+                    if let Event::Behind { position, .. } = event {
+                        read = position;
+                    }
+                }
+            }
+            instance.end().await;
+        })
+    };
+    for task in [run(3), run(4), run(5)] {
+        task.await.expect("no panic");
+    }
+    check(&store, last).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn empty_messages_alone_move_the_position_in_the_end() {
+    let (_dir, store) = store();
+    let mut instance = Instance::new(&store);
+    assert_eq!(instance.position().await, -1);
+    instance.committer.store(&judged(3, 4, false), false).await.expect("stored");
+    assert!(
+        matches!(instance.events.try_recv(), Ok(Event::Behind { position: -1, .. })),
+        "0 to 3 are missing"
+    );
+    instance.committer.store(&judged(-1, 3, false), false).await.expect("stored");
+    instance.committer.store(&judged(3, 4, false), false).await.expect("stored");
+    assert_eq!(instance.committer.ahead, BTreeMap::from([(KEY, 4)]));
+    assert!(instance.committer.see_through(Work::Flush).await);
+    assert!(instance.committer.ahead.is_empty());
+    instance.end().await;
+    assert_eq!(Instance::new(&store).position().await, 4);
+    check(&store, 4).await;
+}

@@ -1,0 +1,9 @@
+//! Messages taken in from real brokers. `tests/kafka/run` fetches Kafka and runs these; by
+//! themselves they are passed over.
+
+mod cluster;
+mod instance;
+mod messages;
+mod secured;
+mod small;
+mod storm;
