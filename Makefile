@@ -30,9 +30,10 @@ release: ## Build the optimised program and the measuring tool
 	scripts/need cargo cc cmake ssl
 	cargo build --release --locked --workspace --examples --bins
 
-bench: release ## Measure against DuckDB and PostgreSQL, in the same run
-	scripts/need python3 venv
+bench: release ## Measure against DuckDB, PostgreSQL and kcat, in the same run
+	scripts/need python3 venv java mvn
 	bench/run
+	bench/kafka.py
 
 fuzz: ## Fuzz each parser for a minute (SECONDS_EACH=600 for ten)
 	scripts/fuzz

@@ -109,7 +109,11 @@ impl Writer {
         let files = removed.clone();
         let runtime = Handle::current();
         let merge = move || merge_files(&runtime, &shared, &files);
+        // One at a time in a process, however many logs it has: each holds a row group in memory.
+        static MERGING: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(1);
+        let turn = MERGING.acquire().await;
         let merged = tokio::task::spawn_blocking(merge).await;
+        drop(turn);
         let failed = |e: tokio::task::JoinError| Error::Failed {
             log: self.log().name().into(),
             reason: e.to_string(),

@@ -97,6 +97,10 @@ pub(crate) fn properties(kind: Kind, packed: bool) -> WriterProperties {
             };
             builder = builder.set_column_encoding(column(field.name()), encoding);
         }
+        if matches!(field.data_type(), DataType::Int64 | DataType::Timestamp(..)) {
+            // Packed already; and whoever reads a page needs a decompressor for each column that is not.
+            builder = builder.set_column_compression(column(field.name()), Compression::UNCOMPRESSED);
+        }
         if ["id", "received_at", "occurred_at"].contains(&field.name().as_str()) {
             builder = builder.set_column_statistics_enabled(column(field.name()), EnabledStatistics::Chunk);
         }

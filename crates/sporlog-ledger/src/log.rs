@@ -91,8 +91,7 @@ impl Log {
         let mut state = TableState::clone(&self.state());
         let mut found = Positions::new();
         self.shared.table.catch_up(&mut state, &mut found).await?;
-        self.shared.add_positions(found);
-        self.shared.advance(state);
+        self.shared.advance(state, found);
         Ok(())
     }
 
@@ -110,19 +109,21 @@ impl Log {
 }
 
 impl Shared {
-    /// Shows readers this state, unless they have seen a newer one: the sequencer and whoever
-    /// refreshes may come upon the same commits in any order.
-    pub(crate) fn advance(&self, state: TableState) {
+    /// Shows readers this state, and the positions that have moved since they last saw one; unless they
+    /// have seen a newer one. The sequencer and whoever refreshes may come upon the same commits in any
+    /// order, and neither may set anything back.
+    pub(crate) fn advance(&self, state: TableState, moved: impl IntoIterator<Item = (String, Position)>) {
         self.state.send_if_modified(|current| {
             let newer = current.version < state.version;
             if newer {
+                self.add_positions(moved);
                 *current = Arc::new(state);
             }
             newer
         });
     }
 
-    pub(crate) fn add_positions(&self, found: impl IntoIterator<Item = (String, Position)>) {
+    fn add_positions(&self, found: impl IntoIterator<Item = (String, Position)>) {
         self.positions.write().unwrap_or_else(std::sync::PoisonError::into_inner).extend(found);
     }
 

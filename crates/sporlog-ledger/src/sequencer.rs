@@ -43,10 +43,14 @@ const BATCH_ROWS: usize = 64 << 10;
 const BATCH_BYTES: usize = 64 << 20;
 /// A checkpoint follows when nothing has come for so long …
 const PUBLISH_IDLE: Duration = Duration::from_millis(5);
+/// … and the last one was so long ago …
+const PUBLISH_PAUSE: Duration = Duration::from_millis(100);
 /// … and at the latest after so long.
 const PUBLISH_DELAY: Duration = Duration::from_millis(200);
-/// Commits between Delta checkpoints, from which the table opens at once.
+/// Commits between Delta checkpoints, from which the table opens at once; and the time between them,
+/// since each takes as long as many commits.
 const CHECKPOINT_EVERY: u64 = 256;
+const CHECKPOINT_PAUSE: Duration = Duration::from_secs(10);
 /// Commits between looks for small files to merge.
 const MERGE_EVERY: u64 = 32;
 
@@ -65,6 +69,9 @@ pub(crate) struct Sequencer {
     publisher: Publisher,
     /// When the oldest commit that is not published yet was made.
     unpublished: Option<Instant>,
+    /// When it was last published, and when a Delta checkpoint was last begun.
+    published: Option<Instant>,
+    checkpointed: Option<Instant>,
     /// Commits since this sequencer began, and whether files are being merged.
     commits: u64,
     merging: Arc<AtomicBool>,
@@ -97,6 +104,8 @@ impl Sequencer {
             tree,
             publisher,
             unpublished: Some(Instant::now()),
+            published: None,
+            checkpointed: None,
             commits: 0,
             merging: Arc::default(),
             received_at,
@@ -155,7 +164,9 @@ impl Sequencer {
             if self.unpublished.is_none() {
                 return commands.blocking_recv();
             }
-            let idle = async { tokio::time::timeout(PUBLISH_IDLE, commands.recv()).await };
+            let pause =
+                self.published.map_or(Duration::ZERO, |at| PUBLISH_PAUSE.saturating_sub(at.elapsed()));
+            let idle = async { tokio::time::timeout(pause.max(PUBLISH_IDLE), commands.recv()).await };
             match self.runtime.block_on(idle) {
                 Ok(command) => return command,
                 Err(_) => {
@@ -337,23 +348,32 @@ impl Sequencer {
                 Committed::Done(state) => {
                     self.state = state;
                     let at = |(app, version)| (app, Position { version, at: now });
-                    self.shared.add_positions(positions.into_iter().map(at));
-                    self.committed();
+                    self.committed(positions.into_iter().map(at));
                     return Ok(true);
                 }
                 Committed::Taken => {
                     let mut found = Positions::new();
                     let caught_up = self.shared.table.catch_up(&mut self.state, &mut found);
-                    let appended = self.runtime.block_on(caught_up)?;
-                    self.shared.add_positions(found);
-                    self.committed();
-                    if !appended {
+                    let appended = match self.runtime.block_on(caught_up) {
+                        Ok(appended) => appended,
+                        Err(error) => return Err(self.lost(error)),
+                    };
+                    // Whoever moved one of ours has to be heeded, also if no record came with it.
+                    let moved = positions.iter().any(|(app, _)| found.contains_key(app));
+                    self.committed(found);
+                    if !appended && !moved {
                         continue;
+                    }
+                    if !appended {
+                        return Ok(false);
                     }
                     if self.options.take_turns {
                         let recovered =
                             self.runtime.block_on(recover(&self.shared, &self.sealer, self.options));
-                        (self.state, self.tree, self.publisher) = recovered?;
+                        match recovered {
+                            Ok(recovered) => (self.state, self.tree, self.publisher) = recovered,
+                            Err(error) => return Err(self.lost(error)),
+                        }
                         return Ok(false);
                     }
                     let log = self.shared.name.to_string();
@@ -370,13 +390,23 @@ impl Sequencer {
         }
     }
 
-    /// The state has moved on: readers may see it, and it is to be published.
-    fn committed(&mut self) {
-        self.shared.advance(self.state.clone());
+    /// What others have committed could not be read to its end: state and tree may not go together, so
+    /// nothing more may be made of them. The next sequencer reads them anew.
+    fn lost(&mut self, error: Error) -> Error {
+        self.stopped = Some(format!("others have appended, and it could not be read what ({error})"));
+        error
+    }
+
+    /// The state has moved on, and these positions with it: readers may see it, and it is to be
+    /// published.
+    fn committed(&mut self, moved: impl IntoIterator<Item = (String, Position)>) {
+        self.shared.advance(self.state.clone(), moved);
         self.unpublished.get_or_insert_with(Instant::now);
         self.commits += 1;
-        if self.commits.is_multiple_of(CHECKPOINT_EVERY) {
+        let rested = self.checkpointed.is_none_or(|at| at.elapsed() >= CHECKPOINT_PAUSE);
+        if self.commits.is_multiple_of(CHECKPOINT_EVERY) && rested {
             self.shared.forget_old();
+            self.checkpointed = Some(Instant::now());
             self.in_background("writing a Delta checkpoint", |writer| {
                 // Cloned at once: closing waits for whoever has one.
                 let turn = writer.log().shared.checkpointing.clone();
@@ -432,7 +462,7 @@ impl Sequencer {
         }
         let publish = self.publisher.publish(&self.tree, &self.state, &self.sealer.keys);
         self.runtime.block_on(publish)?;
-        self.unpublished = None;
+        (self.unpublished, self.published) = (None, Some(Instant::now()));
         Ok(())
     }
 
@@ -595,8 +625,9 @@ async fn recover(
     sealer: &Sealer,
     options: WriterOptions,
 ) -> Result<(TableState, Tree, Publisher)> {
-    let (state, positions) = shared.table.load(&shared.vkey).await?;
+    // The tree first: while others append, the table can only be ahead of it then.
     let (mut publisher, mut tree) = Publisher::open(shared.storage.clone(), &shared.vkey).await?;
+    let (state, positions) = shared.table.load(&shared.vkey).await?;
     if !verify::digests_hold(&shared.storage, publisher.delta_checkpoint()).await? {
         // A crash came between a Delta checkpoint and the signature on it; another is soon written.
         publisher.set_delta_checkpoint(Vec::new());
@@ -624,8 +655,7 @@ async fn recover(
             return Err(Error::damaged(name, "the newest records are not those that were committed"));
         }
     }
-    shared.add_positions(positions);
-    shared.advance(state.clone());
+    shared.advance(state.clone(), positions);
     Ok((state, tree, publisher))
 }
 

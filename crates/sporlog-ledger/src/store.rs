@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
+use std::time::Duration;
 
 use sporlog_record::Kind;
 use tokio::sync::watch;
@@ -20,6 +21,9 @@ use crate::writer::{Writer, WriterOptions};
 const LOGS: &str = "logs";
 /// The folder of the keys within a store on a local disk, unless configured otherwise.
 const KEYS: &str = "keys";
+
+/// How long another process is given to write a log's keys.
+const MOMENT: Duration = Duration::from_millis(100);
 
 /// How a store is opened.
 #[derive(Debug, Clone, Default)]
@@ -146,7 +150,14 @@ impl Store {
                         format!("sporlog.invalid/{}/{name}", &uuid::Uuid::new_v4().simple().to_string()[..12])
                     }
                 };
-                LogKeys::generate(dir, name, &origin)?
+                match LogKeys::generate(dir, name, &origin) {
+                    Ok(keys) => keys,
+                    // Another process may be making the same log at this moment.
+                    Err(error) => {
+                        tokio::time::sleep(MOMENT).await;
+                        LogKeys::load(dir, name).map_err(|_| error)?
+                    }
+                }
             }
         };
         let storage = self.storage.folder(&format!("{LOGS}/{name}"))?;

@@ -1,5 +1,6 @@
 //! What handlers work with, and the whole of the routes.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,13 +17,16 @@ use crate::problem::Problem;
 
 /// What handlers work with. Cheap to clone.
 #[derive(Clone)]
-pub struct App {
+pub struct App(Arc<Inner>);
+
+/// See [`App`].
+pub struct Inner {
     /// The logs.
     pub catalog: Catalog,
     /// Who asks.
     pub access: AccessControl,
     /// What is served, and from where.
-    pub settings: Arc<ApiSettings>,
+    pub settings: ApiSettings,
     rules: Rules,
     /// Turns true when the server is about to stop.
     stopping: watch::Sender<bool>,
@@ -32,7 +36,7 @@ impl App {
     /// Records are judged by `rules`.
     pub fn new(catalog: Catalog, access: AccessControl, settings: ApiSettings, rules: Rules) -> Self {
         let stopping = watch::channel(false).0;
-        App { catalog, access, settings: Arc::new(settings), rules, stopping }
+        App(Arc::new(Inner { catalog, access, settings, rules, stopping }))
     }
 
     /// How records are judged now.
@@ -74,6 +78,14 @@ impl App {
     /// Whether the server is about to stop.
     pub fn is_stopping(&self) -> bool {
         *self.stopping.borrow()
+    }
+}
+
+impl Deref for App {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
     }
 }
 

@@ -17,10 +17,10 @@
 //! So nothing is lost and the bytes can be had back, but for a header whose name is not UTF-8, against
 //! Kafka's own rule: it is there as `["\u{fffd}",null]`.
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use chrono::{DateTime, SecondsFormat};
 use rdkafka::Timestamp;
-
-use super::base64;
 
 /// Appends the envelope to `out`.
 pub(super) fn write<'a>(
@@ -92,7 +92,7 @@ fn comma(begin: usize, out: &mut Vec<u8>) {
 
 fn quoted(bytes: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
-    base64::encode(bytes, out);
+    out.extend_from_slice(BASE64_STANDARD.encode(bytes).as_bytes());
     out.push(b'"');
 }
 

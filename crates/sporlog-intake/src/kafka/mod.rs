@@ -13,7 +13,6 @@
 //! | `lane` | the way into one log |
 //! | `refusals`, `dead_letter` | what becomes of refused messages |
 
-mod base64;
 mod batch;
 mod client;
 mod consumer;

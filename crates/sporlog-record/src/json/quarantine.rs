@@ -34,7 +34,7 @@ pub struct QuarantineRecord {
     pub log: String,
     /// Where it came from.
     pub source: String,
-    /// The line of its source on which it begins.
+    /// The line of its source on which it begins, or its offset in a partition.
     pub line: Option<i64>,
     /// Why it was refused, all of it.
     pub reasons: Vec<Finding>,

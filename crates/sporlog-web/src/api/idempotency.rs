@@ -121,7 +121,8 @@ async fn store_or_find(app: &App, log: &str, batch: &Batch, once: Option<&str>) 
     }
     match outcome? {
         Outcome::Appended(appended) => {
-            histogram!(INTAKE_COMMIT_SECONDS, "source" => "http", "log" => log.to_owned()).record(began.elapsed());
+            histogram!(INTAKE_COMMIT_SECONDS, "source" => "http", "log" => log.to_owned())
+                .record(began.elapsed());
             let kept = |(id, (line, remarks)): (u64, (u64, Option<&str>))| Kept {
                 line,
                 id,

@@ -12,7 +12,7 @@ use std::sync::{Arc, LazyLock, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use ::metrics::{counter, gauge, histogram};
+use ::metrics::{Gauge, counter, gauge, histogram};
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{FromRequestParts, MatchedPath};
 use axum::http::request::Parts;
@@ -115,7 +115,7 @@ impl Observed {
         intake: Arc<Intake>,
     ) -> Self {
         let route = request.extensions().get::<MatchedPath>();
-        gauge!(metrics::HTTP_UNDER_WAY).increment(1);
+        under_way().increment(1);
         Observed {
             began: Instant::now(),
             method: known(request.method()),
@@ -151,7 +151,7 @@ impl Observed {
 
 impl Drop for Observed {
     fn drop(&mut self) {
-        gauge!(metrics::HTTP_UNDER_WAY).decrement(1);
+        under_way().decrement(1);
         let route = || Arc::clone(&self.route);
         let (status, took) = match self.answered {
             Some((status, took)) => (status.as_str().to_owned(), took),
@@ -186,6 +186,12 @@ impl Drop for Observed {
 /// and be masked.
 fn milliseconds(time: Duration) -> f64 {
     time.as_micros() as f64 / 1e3
+}
+
+/// The gauge of requests under way, looked up once.
+fn under_way() -> &'static Gauge {
+    static UNDER_WAY: LazyLock<Gauge> = LazyLock::new(|| gauge!(metrics::HTTP_UNDER_WAY));
+    &UNDER_WAY
 }
 
 /// Methods are a closed set, so that they can be a metric's label.

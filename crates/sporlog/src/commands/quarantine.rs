@@ -65,6 +65,8 @@ async fn show(session: &Session, id: u64, content: bool) -> Result<Outcome> {
         let mut facts = facts(&item);
         if let Some(facts) = facts.as_object_mut() {
             facts.insert("header".into(), header.into());
+            let envelope = item.envelope.as_deref().and_then(|json| serde_json::from_str(json).ok());
+            facts.insert("envelope".into(), envelope.unwrap_or_default());
             match std::str::from_utf8(&bytes) {
                 Ok(text) => facts.insert("content".into(), text.into()),
                 Err(_) => facts.insert("contentBase64".into(), BASE64_STANDARD.encode(&bytes).into()),
@@ -82,6 +84,9 @@ async fn show(session: &Session, id: u64, content: bool) -> Result<Outcome> {
         }
         if let Some(header) = header {
             writeln!(out, "header    {}", header.trim_end())?;
+        }
+        if let Some(envelope) = &item.envelope {
+            writeln!(out, "envelope  {envelope}")?;
         }
         writeln!(out, "content   {} bytes:", bytes.len())?;
         out.write_all(&bytes)?;
