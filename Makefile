@@ -11,7 +11,7 @@ help: ## What there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## Build, take in sample data of all kinds, and show what Sporlog does with it
-	scripts/need cargo cc cmake ssl
+	scripts/need cargo cc cmake ssl curl
 	scripts/demo
 
 test: ## Install what the tests need, and run them all

@@ -123,7 +123,7 @@ mod tests {
             ("disclosure-*", "disclosure", false),
             ("*", "anything", true),
             ("*-1", "disclosure-1", true),
-            ("*-1", "disclosure-11", true),
+            ("*-1", "disclosure-11", false),
             ("d*s*e", "disclosure", true),
             ("d*x*e", "disclosure", false),
             ("ab*ba", "aba", false),

@@ -390,6 +390,7 @@ prop_compose! {
             new_null_array(&DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, None), count),
             Arc::new(StringArray::from(vec!["o"; count])),
             new_null_array(&DataType::Utf8, count),
+            new_null_array(&DataType::Utf8, count),
         ];
         let fixed = ["", "2021-11-10", UUID, "64942212", "sys\"tem"];
         for (number, _) in REVISION_COLUMNS.iter().enumerate() {

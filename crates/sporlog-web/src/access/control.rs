@@ -12,7 +12,7 @@ use super::grant::Grant;
 use super::issuer::{self, FetchError, Issuer, Pace};
 use super::refusal::Refusal;
 use super::token::Token;
-use super::{AccessSettings, Key, KeyRegistry, PREFIX, Person, Principal, SettingsError, Via};
+use super::{AccessSettings, Key, KeyRefusal, KeyRegistry, PREFIX, Person, Principal, SettingsError, Via};
 use crate::Problem;
 
 /// The header for a key.
@@ -69,7 +69,7 @@ impl AccessControl {
     /// token stands for no role, 503 if an issuer's keys cannot be had.
     pub async fn principal(&self, headers: &HeaderMap) -> Result<Principal, Problem> {
         let found = match credential(headers) {
-            Ok(Credential::Key(key)) => self.by_key(key),
+            Ok(Credential::Key(key)) => self.by_key(key).await,
             Ok(Credential::Token(token)) => {
                 self.by_token(token).await.and_then(|good| good.principal.clone())
             }
@@ -101,8 +101,12 @@ impl AccessControl {
         join_all(self.0.issuers.values().map(fetch)).await
     }
 
-    fn by_key(&self, presented: &str) -> Result<Principal, Refusal> {
-        let ring = self.0.keys.current();
+    async fn by_key(&self, presented: &str) -> Result<Principal, Refusal> {
+        let mut ring = self.0.keys.current();
+        if matches!(ring.find(presented, Utc::now()), Err(KeyRefusal::Unknown)) {
+            self.0.keys.renew().await;
+            ring = self.0.keys.current();
+        }
         let key = ring.find(presented, Utc::now())?;
         self.0.keys.used(&key.id);
         Ok(principal_of(key))

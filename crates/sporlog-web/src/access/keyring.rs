@@ -11,6 +11,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
+use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use sporlog_record::identifier::mask_text;
@@ -28,10 +29,15 @@ const LONGEST_NAME: usize = 64;
 /// What is written to the file, for those who will read it once its form has changed.
 const VERSION: u32 = 1;
 
-/// Where keys are kept. Both methods are called for every request and must not block.
+/// Where keys are kept. `current` and `used` are called for every request and must not block.
 pub trait KeyRegistry: Send + Sync {
-    /// The keys as they are now.
+    /// The keys as they were a moment ago.
     fn current(&self) -> Arc<KeyRing>;
+    /// Sees to it that the keys are those of this moment: called when somebody shows one that is not
+    /// known, which may have just been made.
+    fn renew(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
     /// The key of this id has just been used.
     fn used(&self, id: &str);
 }

@@ -138,8 +138,8 @@ pub(super) async fn head_of(
 /// Entries with ids above `after`, ascending.
 ///
 /// Keep the last id that you have read and go on from there: every entry comes exactly once. An entry
-/// is `{"log","id","receivedAt","origin","remarks","record"}`, in just the bytes that the transparency
-/// log commits to.
+/// is `{"log","id","receivedAt","origin","remarks","record"}`, with `envelope` before `record` if its
+/// message carried more than the record; in just the bytes that the transparency log commits to.
 #[utoipa::path(get, path = "/api/logs/{log}/read", tag = "Logs",
     params(
         ("log" = String, Path, description = "The log's name", example = "revision"),

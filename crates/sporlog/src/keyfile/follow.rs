@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use chrono::{DateTime, Utc};
+use futures::future::BoxFuture;
 use sporlog_web::access::{KeyRegistry, KeyRing};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -20,12 +21,16 @@ use super::{KeyFile, LastUse, open, read_ring};
 
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_secs(1);
+/// How often it is looked at, at most, because somebody shows a key that is not known.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// How often it is written down when keys were last used.
 const NOTE: Duration = Duration::from_secs(30);
 
 /// The keys as a running server has them, until it is closed or dropped.
 pub struct FollowedKeys {
     shared: Arc<Shared>,
+    /// When the file was last looked at because of an unknown key.
+    renewed: tokio::sync::Mutex<Option<Instant>>,
     following: Mutex<Option<Following>>,
 }
 
@@ -77,7 +82,8 @@ impl KeyFile {
         let (until_dropped, dropped) = oneshot::channel();
         let task = tokio::spawn(Arc::clone(&shared).follow(dropped));
         let following = Following { _until_dropped: until_dropped, task };
-        Ok(Arc::new(FollowedKeys { shared, following: Mutex::new(Some(following)) }))
+        let following = Mutex::new(Some(following));
+        Ok(Arc::new(FollowedKeys { shared, renewed: tokio::sync::Mutex::new(None), following }))
     }
 }
 
@@ -167,6 +173,24 @@ impl Shared {
 }
 
 impl KeyRegistry for FollowedKeys {
+    fn renew(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            let asked = Instant::now();
+            let mut renewed = self.renewed.lock().await;
+            if let Some(last) = *renewed {
+                // One look serves all who waited for it.
+                if last > asked {
+                    return;
+                }
+                tokio::time::sleep(LOOK_AGAIN.saturating_sub(last.elapsed())).await;
+            }
+            *renewed = Some(Instant::now());
+            if let Err(error) = self.shared.off_the_runtime(false).await {
+                tracing::debug!(error = format!("{error:#}"), "the API keys could not be looked at");
+            }
+        })
+    }
+
     fn current(&self) -> Arc<KeyRing> {
         Arc::clone(&self.shared.ring.read().unwrap_or_else(PoisonError::into_inner))
     }
