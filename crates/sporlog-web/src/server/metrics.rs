@@ -87,9 +87,12 @@ pub fn install() -> PrometheusHandle {
     HANDLE
         .get_or_init(|| {
             let mut builder = PrometheusBuilder::new();
-            for (ending, bounds) in
-                [("_seconds", &SECONDS[..]), ("_bytes", &BYTES[..]), ("_records", &RECORDS[..])]
-            {
+            for (ending, bounds) in [
+                ("_seconds", &SECONDS[..]),
+                ("_bytes", &BYTES[..]),
+                ("_records", &RECORDS[..]),
+                ("_messages", &RECORDS[..]),
+            ] {
                 builder = match builder.set_buckets_for_metric(Matcher::Suffix(ending.into()), bounds) {
                     Ok(builder) => builder,
                     // Only an empty list of bounds is refused.
@@ -146,4 +149,29 @@ fn describe() {
     describe_histogram!(COMMIT_SECONDS, Unit::Seconds, "How long a commit took");
     describe_histogram!(COMMIT_RECORDS, "Records in a commit");
     describe_gauge!(LOG_HEAD, "A log's newest id");
+    describe_gauge!("sporlog_kafka_healthy", "1 if messages can be taken in, 0 if not");
+    describe_gauge!("sporlog_kafka_lag", "Messages of a partition that are not in their log yet");
+    describe_counter!("sporlog_kafka_messages_total", "Messages read, by topic");
+    describe_counter!("sporlog_kafka_refused_total", "Messages refused, by topic");
+    describe_counter!("sporlog_kafka_skipped_total", "Empty messages passed over, by topic");
+    describe_histogram!("sporlog_kafka_batch_messages", "Messages in a batch, by log");
+    describe_histogram!("sporlog_kafka_batch_bytes", Unit::Bytes, "Bytes in a batch, by log");
+    describe_histogram!(
+        "sporlog_kafka_commit_seconds",
+        Unit::Seconds,
+        "How long a batch took to be stored, by log"
+    );
+    describe_counter!(
+        "sporlog_kafka_conflicts_total",
+        "Batches that another instance had stored some of, by log"
+    );
+    describe_counter!(
+        "sporlog_kafka_dead_letter_failures_total",
+        "Copies of refused messages that could not be sent"
+    );
+    describe_counter!(
+        "sporlog_kafka_lost_offsets_total",
+        "Offsets that Kafka had removed before they were read"
+    );
+    describe_counter!("sporlog_kafka_rebalances_total", "Partitions given and taken away");
 }
