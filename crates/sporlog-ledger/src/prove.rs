@@ -48,6 +48,40 @@ impl Log {
         Ok(self.shared.storage.get(&tlog_name("checkpoint")).await?.to_vec())
     }
 
+    /// The checkpoint of the tree as it was at `size`, signed now: the same bytes each time. Its root
+    /// comes from the tiles, which are checked against the newest checkpoint; so it is one of the
+    /// same log, whether or not one of that size has ever been published.
+    ///
+    /// Tiles outlast the records, so this works for any size up to that of the newest checkpoint.
+    pub async fn checkpoint_at(&self, size: u64) -> Result<Vec<u8>> {
+        let keys = self.keys()?;
+        let newest = read_checkpoint(&self.shared.storage, self.vkey()).await?;
+        let covered = newest.as_ref().map_or(0, Checkpoint::size);
+        let root = match &newest {
+            _ if size == 0 => tlog::EMPTY_HASH,
+            Some(newest) if size == covered => *newest.hash(),
+            Some(newest) if size < covered => {
+                let tiles = FetchedTiles::fetch(&self.shared.storage, covered, &[size - 1]).await?;
+                let reader = TileHashReader::new(covered, *newest.hash(), &tiles);
+                tlog::tree_hash(size, &reader).map_err(|e| {
+                    Error::damaged(tlog_name("tile"), format!("they do not belong to the checkpoint: {e:?}"))
+                })?
+            }
+            _ => return Err(Error::NotCovered { id: size, size: covered }),
+        };
+        let checkpoint = Checkpoint::new(keys.origin(), size, root, "")
+            .map_err(|e| Error::damaged(tlog_name("checkpoint"), e))?;
+        keys.sign(&String::from_utf8_lossy(&checkpoint.to_bytes()))
+    }
+
+    /// Signs a statement with the log's key, as C2SP signed-note has it: what sort of statement it is,
+    /// the log's origin, and `lines`, which end in a line's end. The first line keeps it from being
+    /// taken for a checkpoint, which begins with the origin.
+    pub fn sign_statement(&self, what: &str, lines: &str) -> Result<Vec<u8>> {
+        let keys = self.keys()?;
+        keys.sign(&format!("{what}\n{}\n{lines}", keys.origin()))
+    }
+
     /// One of the tree's tiles, by its level, or of the bundles of entries, if `level` is none: the
     /// `index`th, `width` entries wide (1 to 256). `None` if it has not been published, or no longer is.
     pub async fn tile(&self, level: Option<u8>, index: u64, width: u64) -> Result<Option<Bytes>> {

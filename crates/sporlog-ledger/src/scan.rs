@@ -5,8 +5,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, Scalar, StringArray};
+use arrow::array::{AsArray, RecordBatch, Scalar, StringArray};
 use arrow::compute::kernels::cmp::eq;
+use arrow::error::ArrowError;
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
@@ -16,6 +17,7 @@ use parquet::arrow::arrow_reader::{
 use crate::error::{Error, Result};
 use crate::files::{OpenFile, Pages};
 use crate::log::{Log, Shared};
+use crate::seal::numbers;
 use crate::table::{DataFile, TableState};
 
 /// Batches of a log, in some order that the giver promises.
@@ -35,6 +37,16 @@ impl Log {
         in_order(self.shared.clone(), self.state(), after, limit)
     }
 
+    /// As [`read`](Log::read), but only these columns, in the order of the table; no others are read.
+    pub fn read_columns(&self, after: u64, limit: Option<u64>, columns: &'static [&'static str]) -> Batches {
+        let shared = self.shared.clone();
+        let open = move |(file, selection): (Arc<DataFile>, _)| {
+            let shared = shared.clone();
+            async move { select(&shared, &file, selection, Some(columns)).await }
+        };
+        futures::stream::iter(parts(&self.state(), after, limit)).then(open).try_flatten().boxed()
+    }
+
     /// Of the `count` ids above `after`, the records whose text `column` is `value`, ascending. Of
     /// all others, only that column is decoded.
     pub fn read_where(&self, after: u64, count: u64, column: &'static str, value: &str) -> Batches {
@@ -45,6 +57,53 @@ impl Log {
             async move { select_where(&shared, &file, selection, column, value).await }
         };
         parts.then(open).try_flatten().boxed()
+    }
+
+    /// Of the `count` ids above `after`, these columns of the records whose text `column` is `wanted`,
+    /// ascending. Of all others, only that column is decoded: that pays where few are wanted.
+    pub fn read_columns_if(
+        &self,
+        after: u64,
+        count: u64,
+        columns: &'static [&'static str],
+        column: &'static str,
+        wanted: impl Fn(&str) -> bool + Clone + Send + 'static,
+    ) -> Batches {
+        let shared = self.shared.clone();
+        let parts = futures::stream::iter(parts(&self.state(), after, Some(count)));
+        let open = move |(file, selection): (Arc<DataFile>, _)| {
+            let (shared, wanted) = (shared.clone(), wanted.clone());
+            async move { select_if(&shared, &file, selection, columns, column, wanted).await }
+        };
+        parts.then(open).try_flatten().boxed()
+    }
+
+    /// The first id that was received at `micros` (UTC) or later, of those that retention has left; one
+    /// above [`head`](Log::head) if there is none. Times of receipt rise with the ids.
+    pub async fn first_received_from(&self, micros: i64) -> Result<u64> {
+        let state = self.state();
+        let Some(file) = state.files.get(state.files.partition_point(|f| f.received.1 < micros)) else {
+            return Ok(state.size + 1);
+        };
+        let (mut low, mut high) = (file.first, file.last);
+        // The last one was received late enough; files of one time need no look into them.
+        if file.received.0 >= micros {
+            high = low;
+        }
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let row = [(middle - file.first) as u32];
+            let mut batches = rows_of(&self.shared, file, &row, Some(&["id", "received_at"])).await?;
+            let batch = batches.try_next().await?.filter(|batch| batch.num_rows() == 1);
+            let batch = batch
+                .ok_or_else(|| Error::damaged(file.name(), "it has fewer rows than the Delta log says"))?;
+            if numbers(&batch)?.1.value(0) < micros {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        Ok(low)
     }
 
     /// The record with this id, as a batch of one row.
@@ -139,6 +198,27 @@ async fn select_where(
     let wanted = ArrowPredicateFn::new(mask, move |batch| eq(batch.column(0), &value));
     // Where matches are strewn, the reader would by itself decode everything and filter then.
     let open = open.with_row_selection_policy(RowSelectionPolicy::Selectors);
+    stream(file, open.with_row_filter(RowFilter::new(vec![Box::new(wanted)])))
+}
+
+/// Of the selected rows of `file`, these columns of those whose text `column` is wanted.
+async fn select_if(
+    shared: &Shared,
+    file: &DataFile,
+    selection: Option<RowSelection>,
+    columns: &[&str],
+    column: &str,
+    wanted: impl Fn(&str) -> bool + Send + 'static,
+) -> Result<Batches> {
+    let open = open_at(shared, file, selection).await?;
+    let mask = ProjectionMask::columns(open.parquet_schema(), [column]);
+    let wanted = ArrowPredicateFn::new(mask, move |batch| {
+        let texts = batch.column(0).as_string_opt::<i32>();
+        let texts = texts.ok_or_else(|| ArrowError::SchemaError("a column of texts was expected".into()))?;
+        Ok(texts.iter().map(|text| Some(text.is_some_and(&wanted))).collect())
+    });
+    let mask = ProjectionMask::columns(open.parquet_schema(), columns.iter().copied());
+    let open = open.with_projection(mask).with_row_selection_policy(RowSelectionPolicy::Selectors);
     stream(file, open.with_row_filter(RowFilter::new(vec![Box::new(wanted)])))
 }
 

@@ -44,4 +44,4 @@ pub use header::Header;
 pub use refusal::{FileRefusal, file_remarks};
 pub use slab::{RefusedRow, Slab, parse_slab};
 pub use split::{Cut, Splitter};
-pub use write::{write_csv_header, write_csv_rows};
+pub use write::{CsvRows, write_csv_header, write_csv_rows};

@@ -24,52 +24,87 @@ pub fn write_csv_header(out: &mut Vec<u8>) {
 /// Rows past the batch's end are none.
 pub fn write_csv_rows(batch: &RecordBatch, rows: Range<usize>, out: &mut Vec<u8>) -> Result<(), ColumnError> {
     let rows = rows.start.min(batch.num_rows())..rows.end.min(batch.num_rows());
-    let mut columns = Vec::with_capacity(REVISION_COLUMNS.len());
-    for name in REVISION_COLUMNS {
-        columns.push(Texts::new(column(batch, name, DataType::Utf8)?, &rows));
+    let writer = CsvRows::new(batch)?;
+    let bytes: usize = writer.columns.iter().map(|column| column.bytes(&rows)).sum();
+    out.reserve(bytes + rows.len() * (3 * writer.columns.len() + 1));
+    rows.for_each(|row| writer.write(row, out));
+    Ok(())
+}
+
+/// The rows of a batch as CSV, one by one: for those that sort them into several files.
+pub struct CsvRows<'a> {
+    columns: Vec<Texts<'a>>,
+}
+
+impl<'a> CsvRows<'a> {
+    /// Of a batch that has the revision log's columns, among others perhaps.
+    pub fn new(batch: &'a RecordBatch) -> Result<Self, ColumnError> {
+        let column = |name| Ok(Texts::new(column(batch, name, DataType::Utf8)?));
+        Ok(CsvRows { columns: REVISION_COLUMNS.into_iter().map(column).collect::<Result<_, _>>()? })
     }
-    let bytes: usize = columns.iter().map(|column| column.bytes).sum();
-    out.reserve(bytes + rows.len() * (3 * columns.len() + 1));
-    for row in rows {
+
+    /// Writes a row, with its line's end. One past the batch's end is a row of empty texts.
+    pub fn write(&self, row: usize, out: &mut Vec<u8>) {
         let mut before: &[u8] = b"\"";
-        for column in &columns {
+        for column in &self.columns {
             out.extend_from_slice(before);
             before = b"\",\"";
-            if column.texts.is_null(row) {
+            let text = column.text(row);
+            // Many columns are empty in most rows.
+            if text.is_empty() {
                 continue;
             }
-            let text = column.texts.value(row);
-            if column.has_quotes && memchr::memchr(b'"', text.as_bytes()).is_some() {
+            if column.has_quotes && memchr::memchr(b'"', text).is_some() {
                 push_doubled(text, out);
             } else {
-                out.extend_from_slice(text.as_bytes());
+                out.extend_from_slice(text);
             }
         }
         out.extend_from_slice(b"\"\r\n");
     }
-    Ok(())
 }
 
 /// A column, looked through once for quotes.
 struct Texts<'a> {
     texts: &'a StringArray,
-    bytes: usize,
+    offsets: &'a [i32],
+    data: &'a [u8],
+    has_nulls: bool,
     has_quotes: bool,
 }
 
 impl<'a> Texts<'a> {
-    fn new(texts: &'a StringArray, rows: &Range<usize>) -> Self {
-        let offset = |row: usize| texts.value_offsets().get(row).map_or(0, |&at| at as usize);
-        let used = texts.value_data().get(offset(rows.start)..offset(rows.end)).unwrap_or_default();
-        Texts { texts, bytes: used.len(), has_quotes: memchr::memchr(b'"', used).is_some() }
+    fn new(texts: &'a StringArray) -> Self {
+        let (offsets, data) = (texts.value_offsets(), texts.value_data());
+        let has_nulls = texts.null_count() > 0;
+        let mut column = Texts { texts, offsets, data, has_nulls, has_quotes: false };
+        column.has_quotes = memchr::memchr(b'"', column.used(&(0..texts.len()))).is_some();
+        column
+    }
+
+    fn text(&self, row: usize) -> &'a [u8] {
+        if self.has_nulls && row < self.texts.len() && self.texts.is_null(row) {
+            return &[];
+        }
+        self.used(&(row..row + 1))
+    }
+
+    /// The bytes of these rows.
+    fn used(&self, rows: &Range<usize>) -> &'a [u8] {
+        let offset = |row: usize| self.offsets.get(row).map_or(0, |&at| at as usize);
+        self.data.get(offset(rows.start)..offset(rows.end)).unwrap_or_default()
+    }
+
+    fn bytes(&self, rows: &Range<usize>) -> usize {
+        self.used(rows).len()
     }
 }
 
-fn push_doubled(text: &str, out: &mut Vec<u8>) {
-    let mut parts = text.split('"');
-    out.extend_from_slice(parts.next().unwrap_or_default().as_bytes());
+fn push_doubled(text: &[u8], out: &mut Vec<u8>) {
+    let mut parts = text.split(|byte| *byte == b'"');
+    out.extend_from_slice(parts.next().unwrap_or_default());
     for part in parts {
         out.extend_from_slice(b"\"\"");
-        out.extend_from_slice(part.as_bytes());
+        out.extend_from_slice(part);
     }
 }
