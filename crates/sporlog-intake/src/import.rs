@@ -3,8 +3,12 @@
 //! What is refused goes into the quarantine first, and the records into their log then; each of
 //! the two commits carries the file's digest as its position. So a crash anywhere leaves a file
 //! that is taken in whole when it is delivered again, and one that is in already is recognised.
+//!
+//! [`prepare`] reads and stages, [`Prepared::commit`] makes it so: whoever has to decide between the two
+//! can; [`import`] does both.
 
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
@@ -14,7 +18,7 @@ use sporlog_record::json::quarantine::{Action, QuarantineRecord};
 use sporlog_record::{Finding, Kind};
 use tokio::runtime::Handle;
 
-use crate::delivery::{self, Judged, Options, Receiver, Summary, deliver};
+use crate::delivery::{Judged, Options, Receiver, RefusedRecord, deliver};
 use crate::error::{Error, Result};
 use crate::quarantine::Quarantine;
 use crate::source::Source;
@@ -90,6 +94,86 @@ impl Receipt {
     }
 }
 
+/// Who sees a delivery's records on their way into the log.
+pub trait Rows: Send + Sync {
+    /// A part's accepted rows, before they are staged; those that come back are.
+    ///
+    /// Called by several threads, with the parts in no order. The same bytes judged by the same rules
+    /// make the same parts with the same rows each time, however they are read.
+    fn rows(&self, part: u64, rows: RecordBatch) -> Result<RecordBatch>;
+
+    /// A refused record; they come in the order of the file.
+    fn refused(&self, _record: &RefusedRecord) {}
+}
+
+/// Lets everything pass.
+struct AsTheyAre;
+
+impl Rows for AsTheyAre {
+    fn rows(&self, _part: u64, rows: RecordBatch) -> Result<RecordBatch> {
+        Ok(rows)
+    }
+}
+
+/// What a delivery came to before anything of it is visible.
+pub enum Preparation {
+    /// The file is refused whole; the receipt says why. Nothing is held.
+    Refused(Receipt),
+    /// Its records are staged.
+    Ready(Prepared),
+}
+
+/// A delivery whose records are staged. Until it is committed or given up, other appends to its log
+/// wait, and if records of it were refused, others to the quarantine as well. Dropped, it leaves nothing
+/// behind.
+pub struct Prepared {
+    bulk: Bulk,
+    refused: Option<Bulk>,
+    receipt: Receipt,
+    started: Instant,
+}
+
+impl Prepared {
+    /// What is known by now: the digest, the size, the counts. `accepted` are the rows that are staged;
+    /// `remarks` also counts those on rows that [`Rows`] has left out.
+    pub fn receipt(&self) -> &Receipt {
+        &self.receipt
+    }
+
+    /// Makes the delivery durable and visible: what was refused first, the log then, which moves the
+    /// position `file:<sha256>` and those in `more` in the same step.
+    pub async fn commit(self, mut more: Vec<(String, Advance)>) -> Result<Receipt> {
+        let Prepared { bulk, refused, mut receipt, started } = self;
+        if let Some(refused) = refused {
+            let position = (format!("file:{}:{}", receipt.log, receipt.sha256), Advance::To(1));
+            refused.finish(vec![position]).await?;
+        }
+        more.insert(0, (format!("file:{}", receipt.sha256), Advance::To(1)));
+        match bulk.finish(more).await? {
+            Outcome::Appended(appended) => {
+                if appended.last >= appended.first {
+                    (receipt.first_id, receipt.last_id) = (Some(appended.first), Some(appended.last));
+                }
+                receipt.received_at = Some(utc(appended.received_at));
+            }
+            Outcome::AlreadyThere { position, .. } => {
+                (receipt.accepted, receipt.quarantined, receipt.remarks) = (0, 0, 0);
+                receipt.already_since = Some(since(position));
+            }
+        }
+        receipt.seconds = started.elapsed().as_secs_f64();
+        Ok(receipt)
+    }
+
+    /// Gives it up, and waits until what was staged is gone again.
+    pub async fn abort(self) {
+        if let Some(refused) = self.refused {
+            refused.abort().await;
+        }
+        self.bulk.abort().await;
+    }
+}
+
 /// Takes `source` into the log of `writer`. `progress` is told how many bytes have been read.
 ///
 /// A file that is refused whole is no error: the receipt says so.
@@ -100,11 +184,31 @@ pub async fn import(
     options: Options,
     progress: impl Fn(u64) + Send + Sync + 'static,
 ) -> Result<Receipt> {
+    match prepare(writer, quarantine, source, options, Arc::new(AsTheyAre), progress).await? {
+        Preparation::Refused(receipt) => Ok(receipt),
+        Preparation::Ready(prepared) => prepared.commit(Vec::new()).await,
+    }
+}
+
+/// Reads `source` to its end and stages what is to go into the log of `writer`; `rows` sees it go by.
+/// `progress` is told how many bytes have been read.
+///
+/// A file that is refused whole is no error.
+pub async fn prepare(
+    writer: &Writer,
+    quarantine: &Quarantine,
+    source: Source,
+    options: Options,
+    rows: Arc<dyn Rows>,
+    progress: impl Fn(u64) + Send + Sync + 'static,
+) -> Result<Preparation> {
     let started = Instant::now();
     let mut receipt = Receipt::begun(&source, options.kind, writer.log().name());
     let bulk = writer.bulk().await?;
-    let importing = Importing {
-        rows: bulk.pusher(),
+    let staging = Staging {
+        seen_by: rows,
+        pusher: bulk.pusher(),
+        staged: AtomicU64::new(0),
         refused: Refusals {
             runtime: Handle::current(),
             quarantine: quarantine.clone(),
@@ -115,85 +219,62 @@ pub async fn import(
         },
     };
     let delivered = tokio::task::spawn_blocking(move || {
-        let Importing { rows, refused } = &importing;
-        let receiver = Both { rows, refused };
-        let result = deliver(source, &options, &receiver, &progress);
-        let Importing { refused, .. } = importing;
-        (result, refused.bulk.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
+        let result = deliver(source, &options, &staging, &progress);
+        let refused = staging.refused.bulk.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        (result, staging.staged.into_inner(), refused.map(|(bulk, _)| bulk))
     });
-    let (result, refused) = delivered.await.map_err(|e| Error::Internal(e.to_string()))?;
-    let committed = match result {
-        Ok(summary) => commit(bulk, refused, &mut receipt, summary).await,
+    let (result, staged, refused) = delivered.await.map_err(|e| Error::Internal(e.to_string()))?;
+    match result {
+        Ok(summary) => {
+            receipt.sha256 = hex(&summary.sha256);
+            receipt.bytes = summary.bytes;
+            receipt.accepted = staged;
+            receipt.quarantined = summary.refused;
+            receipt.remarks = summary.remarks;
+            receipt.file_remarks = summary.file_remarks;
+            Ok(Preparation::Ready(Prepared { bulk, refused, receipt, started }))
+        }
         Err(error) => {
-            if let Some((refused, _)) = refused {
+            if let Some(refused) = refused {
                 refused.abort().await;
             }
             let cause = bulk.abort().await;
             match (error, cause) {
                 (Error::Refused { findings }, _) => {
                     receipt.refused = findings;
-                    Ok(())
+                    receipt.seconds = started.elapsed().as_secs_f64();
+                    Ok(Preparation::Refused(receipt))
                 }
                 // The threads only know that another one has failed.
                 (Error::Ledger(sporlog_ledger::Error::Failed { .. }), Some(cause)) => Err(cause.into()),
                 (error, _) => Err(error),
             }
         }
-    };
-    receipt.seconds = started.elapsed().as_secs_f64();
-    committed.map(|()| receipt)
+    }
 }
 
-/// The quarantine first, the log then.
-async fn commit(
-    bulk: Bulk,
-    refused: Option<(Bulk, u64)>,
-    receipt: &mut Receipt,
-    summary: Summary,
-) -> Result<()> {
-    receipt.sha256 = hex(&summary.sha256);
-    receipt.bytes = summary.bytes;
-    receipt.file_remarks = summary.file_remarks;
-    if let Some((refused, _)) = refused {
-        let position = (format!("file:{}:{}", receipt.log, receipt.sha256), Advance::To(1));
-        refused.finish(vec![position]).await?;
-    }
-    match bulk.finish(vec![(format!("file:{}", receipt.sha256), Advance::To(1))]).await? {
-        Outcome::Appended(appended) => {
-            receipt.accepted = summary.accepted;
-            receipt.quarantined = summary.refused;
-            receipt.remarks = summary.remarks;
-            if appended.last >= appended.first {
-                (receipt.first_id, receipt.last_id) = (Some(appended.first), Some(appended.last));
-            }
-            receipt.received_at = Some(utc(appended.received_at));
-        }
-        Outcome::AlreadyThere { position, .. } => receipt.already_since = Some(since(position)),
-    }
-    Ok(())
-}
-
-struct Importing {
-    rows: BulkPusher,
+/// A delivery on its way into a bulk append.
+struct Staging {
+    seen_by: Arc<dyn Rows>,
+    pusher: BulkPusher,
+    staged: AtomicU64,
     refused: Refusals,
 }
 
-struct Both<'a> {
-    rows: &'a BulkPusher,
-    refused: &'a Refusals,
-}
-
-impl Receiver for Both<'_> {
+impl Receiver for Staging {
     fn rows(&self, part: u64, rows: RecordBatch) -> Result<()> {
-        Ok(self.rows.push(part, &rows)?)
+        let rows = self.seen_by.rows(part, rows)?;
+        self.staged.fetch_add(rows.num_rows() as u64, Ordering::Relaxed);
+        Ok(self.pusher.push(part, &rows)?)
     }
 
     fn judged(&self, header: &[u8], judged: Judged) -> Result<()> {
+        judged.refused.iter().for_each(|record| self.seen_by.refused(record));
         self.refused.take(header, judged.refused)
     }
 
     fn failed(&self) {
-        self.rows.give_up();
+        self.pusher.give_up();
     }
 }
 
@@ -209,7 +290,7 @@ struct Refusals {
 }
 
 impl Refusals {
-    fn take(&self, header: &[u8], refused: Vec<delivery::RefusedRecord>) -> Result<()> {
+    fn take(&self, header: &[u8], refused: Vec<RefusedRecord>) -> Result<()> {
         if refused.is_empty() {
             return Ok(());
         }
@@ -222,7 +303,7 @@ impl Refusals {
             }
         };
         let note = (!header.is_empty()).then(|| String::from_utf8_lossy(header).into_owned());
-        let record = |refused: delivery::RefusedRecord| QuarantineRecord {
+        let record = |refused: RefusedRecord| QuarantineRecord {
             action: Action::Refused,
             item: None,
             kind: self.kind.name().to_owned(),
@@ -255,3 +336,6 @@ fn since(position: Position) -> String {
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests;
