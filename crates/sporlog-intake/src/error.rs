@@ -30,6 +30,12 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// A file was written to while it was read.
+    #[error("{0}: it is still being written to")]
+    Unsettled(String),
+    /// Another process has the exchange.
+    #[error("{}: another process takes deliveries here", .0.display())]
+    Held(std::path::PathBuf),
     /// Settings that make no sense; the one that does not is named.
     #[error("{0}")]
     Settings(String),

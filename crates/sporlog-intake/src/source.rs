@@ -66,6 +66,15 @@ impl Source {
         self.size
     }
 
+    /// The SHA-256 of its bytes as delivered, in hexadecimal. Reads all of it.
+    pub fn digest(self) -> Result<String> {
+        let account = Arc::new(Account::default());
+        let mut raw = Accounted { inner: self.reader, account: account.clone() };
+        let read = io::copy(&mut BufReader::with_capacity(1 << 20, &mut raw), &mut io::sink());
+        read.map_err(|source| Error::Read { name: self.name, source })?;
+        Ok(account.sha256().iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
     /// The bytes, unpacked if they are compressed (gzip or Zstandard, told by their first bytes),
     /// and an account of what was read.
     pub fn unpack(self) -> Result<(Box<dyn Read + Send>, Arc<Account>)> {

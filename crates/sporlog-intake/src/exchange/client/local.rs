@@ -1,0 +1,108 @@
+//! Where fetched files go: names that a server made up, and files that are there already.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
+
+/// Bytes of a name: with what we put around it until the file is complete, it stays below 255.
+const LONGEST: usize = 230;
+/// Files of one name that are kept beside each other.
+const MOST_VERSIONS: u32 = 1000;
+
+/// Why a name of the server's is none that a file here may have.
+pub(super) fn objection(name: &str) -> Option<&'static str> {
+    match name {
+        "" | "." | ".." => Some("this is no file's name"),
+        name if name.contains('/') => Some("there is a / in the name"),
+        name if name.contains(char::REPLACEMENT_CHARACTER) => Some("the name is not in UTF-8"),
+        name if name.chars().any(|c| c.is_control() || is_invisible(c)) => {
+            Some("there are control characters in the name")
+        }
+        name if name.len() > LONGEST => Some("the name is too long"),
+        _ => None,
+    }
+}
+
+/// Characters that turn or hide what stands around them.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+/// The names that a file may get: its own, then `day.2.csv`, `day.3.csv`.
+pub(super) fn versions(name: &str) -> impl Iterator<Item = String> {
+    let (stem, ending) = match name.rsplit_once('.') {
+        Some((stem, ending)) if !stem.is_empty() => (stem.to_owned(), format!(".{ending}")),
+        _ => (name.to_owned(), String::new()),
+    };
+    let others = (2..=MOST_VERSIONS).map(move |number| format!("{stem}.{number}{ending}"));
+    std::iter::once(name.to_owned()).chain(others)
+}
+
+/// The file's place while it is fetched.
+pub(super) fn part(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!(".{name}.part"))
+}
+
+/// Renames unless the new name is taken. Where the file system cannot do that in one step, it is
+/// looked at first.
+pub(super) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+            if to.symlink_metadata().is_ok() {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            std::fs::rename(from, to)
+        }
+        renamed => renamed.map_err(io::Error::from),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_lead_elsewhere_are_refused() {
+        let long = "x".repeat(231);
+        for bad in [
+            "",
+            ".",
+            "..",
+            "a/b",
+            "../a",
+            "/etc/passwd",
+            "a\nb",
+            "a\0",
+            "a\u{1b}[2J",
+            "a\u{fffd}",
+            "a\u{202e}b",
+            &long,
+        ] {
+            assert!(objection(bad).is_some(), "{bad:?}");
+        }
+        for good in ["a", "day.csv", "æøå 2026.csv", "a..b", "-rf", "журнал.csv", "a\\b"] {
+            assert_eq!(objection(good), None, "{good:?}");
+        }
+    }
+
+    #[test]
+    fn other_versions_keep_the_ending() {
+        let names = |name| versions(name).take(3).collect::<Vec<_>>();
+        assert_eq!(names("day.csv"), ["day.csv", "day.2.csv", "day.3.csv"]);
+        assert_eq!(names("day"), ["day", "day.2", "day.3"]);
+        assert_eq!(names("a.b.json"), ["a.b.json", "a.b.2.json", "a.b.3.json"]);
+    }
+
+    #[test]
+    fn a_file_that_is_there_is_not_replaced() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (one, other) = (folder.path().join("one"), folder.path().join("other"));
+        std::fs::write(&one, "1").expect("written");
+        std::fs::write(&other, "2").expect("written");
+        let error = rename_new(&one, &other).expect_err("refused");
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read(&other).expect("read"), b"2");
+    }
+}

@@ -1,0 +1,181 @@
+//! The receiving side: are all files of a manifest there, and as they were?
+
+use std::path::Path;
+
+use serde::Serialize;
+use sporlog_record::revision::write_csv_header;
+
+use super::manifest::{FORMAT, Manifest};
+use super::outbox::{csv_files, digest};
+use super::parts::{Facts, file_name};
+use crate::error::Result;
+
+/// What came of checking a manifest.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Checked {
+    /// What the manifest says.
+    #[serde(skip)]
+    pub manifest: Manifest,
+    /// What is not as it says; empty if all is in order.
+    pub problems: Vec<String>,
+}
+
+/// Checks the files that lie beside the manifest at `path`: their sizes, digests and rows, whose these
+/// are, and what the manifest says of itself. Blocks. Its signatures are checked apart, with
+/// [`Manifest::check_signatures`].
+pub fn check(path: &Path) -> Result<Checked> {
+    let manifest = Manifest::read(path)?;
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let mut problems = contradictions(&manifest);
+    for (number, facts) in (1..).zip(&manifest.files) {
+        // Also keeps to the folder, whatever a manifest of unknown origin says.
+        if facts.name != file_name(&manifest.organisation, manifest.day, number) {
+            problems.push(format!("'{}' is no name for the file {number}", facts.name.escape_debug()));
+            continue;
+        }
+        let found = check_file(folder, facts, &manifest.organisation);
+        problems.extend(found.into_iter().map(|problem| format!("{}: {problem}", facts.name)));
+    }
+    for (name, _) in csv_files(folder, &manifest.organisation, manifest.day)? {
+        if !manifest.files.iter().any(|facts| facts.name == name) {
+            problems.push(format!("{name}: it is there, and not in the manifest"));
+        }
+    }
+    Ok(Checked { manifest, problems })
+}
+
+/// What in the manifest does not fit together.
+fn contradictions(manifest: &Manifest) -> Vec<String> {
+    let Manifest { files, scanned, .. } = manifest;
+    let mut problems = Vec::new();
+    let mut expect = |holds: bool, text: &str| {
+        if !holds {
+            problems.push(text.to_owned());
+        }
+    };
+    expect(manifest.format == FORMAT, "its format is not one that is known here");
+    let rows = files.iter().try_fold(0u64, |sum, facts| sum.checked_add(facts.rows));
+    expect(rows == Some(manifest.rows), "the files' rows are not as many as it says in all");
+    let ends = (files.first().map(|f| f.first_id), files.last().map(|f| f.last_id));
+    expect(ends == (manifest.first_id, manifest.last_id), "its first and last id are not those of its files");
+    let fits = |facts: &Facts| {
+        let ids = facts.last_id.checked_sub(facts.first_id).and_then(|ids| ids.checked_add(1));
+        facts.rows > 0 && ids.is_some_and(|ids| facts.rows <= ids)
+    };
+    expect(files.iter().all(fits), "a file has more rows than ids");
+    let ascending = files.windows(2).all(|pair| matches!(pair, [a, b] if a.last_id < b.first_id));
+    expect(ascending, "its files' ids overlap");
+    let (first, last) = (manifest.first_id, manifest.last_id);
+    let within = match scanned {
+        Some(scanned) => {
+            first.is_none_or(|id| id >= scanned.first) && last.is_none_or(|id| id <= scanned.last)
+        }
+        None => files.is_empty(),
+    };
+    expect(within, "its rows are not among the ids that were looked through");
+    let at_end =
+        scanned.is_none_or(|scanned| scanned.first <= scanned.last && scanned.last == manifest.tree_size);
+    expect(at_end, "its tree does not end with the last id that was looked through");
+    problems
+}
+
+/// What is wrong with a file.
+fn check_file(folder: &Path, facts: &Facts, organisation: &str) -> Vec<String> {
+    let mut seen = Seen::new(organisation);
+    let digest = match digest(&folder.join(&facts.name), |bytes| seen.see(bytes)) {
+        Ok(digest) => digest,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return vec!["it is missing".to_owned()];
+        }
+        Err(error) => return vec![format!("it cannot be read: {error}")],
+    };
+    let mut problems = Vec::new();
+    if seen.bytes != facts.bytes {
+        problems.push(format!("it has {} bytes, not {}", seen.bytes, facts.bytes));
+    }
+    if digest != facts.sha256 {
+        problems.push(format!("its SHA-256 is {digest}, not {}", facts.sha256));
+    }
+    if !seen.header_fits || !seen.at_end {
+        problems.push("it does not begin with the header, or does not end with a row's end".to_owned());
+    }
+    let rows = seen.lines.saturating_sub(1);
+    if rows != facts.rows {
+        problems.push(format!("it has {rows} rows, not {}", facts.rows));
+    }
+    if seen.strangers > 0 {
+        problems.push(format!("{} of its rows are not of {organisation}", seen.strangers));
+    }
+    problems
+}
+
+/// The column `KalderOrganisation`, from 0.
+const ORGANISATION: usize = 3;
+
+/// What has been seen of a file, byte by byte.
+struct Seen<'a> {
+    organisation: &'a [u8],
+    header: Vec<u8>,
+    header_fits: bool,
+    bytes: u64,
+    lines: u64,
+    /// Rows of others.
+    strangers: u64,
+    /// The last byte ended a row.
+    at_end: bool,
+    quoted: bool,
+    column: usize,
+    /// What the current row has as its organisation, quotes left out.
+    text: Vec<u8>,
+}
+
+impl<'a> Seen<'a> {
+    fn new(organisation: &'a str) -> Self {
+        let mut header = Vec::new();
+        write_csv_header(&mut header);
+        Seen {
+            organisation: organisation.as_bytes(),
+            header,
+            header_fits: true,
+            bytes: 0,
+            lines: 0,
+            strangers: 0,
+            at_end: false,
+            quoted: false,
+            column: 0,
+            text: Vec::new(),
+        }
+    }
+
+    fn see(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            if let Some(expected) = usize::try_from(self.bytes).ok().and_then(|at| self.header.get(at)) {
+                self.header_fits &= byte == expected;
+            }
+            self.bytes += 1;
+            self.at_end = false;
+            match byte {
+                b'"' => self.quoted = !self.quoted,
+                b',' if !self.quoted => self.column += 1,
+                b'\n' if !self.quoted => self.end_row(),
+                // A row of ours has 8 bytes here; of others, it need not be known how many.
+                byte if self.column == ORGANISATION && self.text.len() <= self.organisation.len() => {
+                    self.text.push(*byte);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn end_row(&mut self) {
+        self.lines += 1;
+        self.strangers += u64::from(self.lines > 1 && self.text != self.organisation);
+        self.at_end = true;
+        self.column = 0;
+        self.text.clear();
+    }
+}

@@ -1,0 +1,253 @@
+//! The collection: each municipality's rows of a day, as files in its outbox.
+//!
+//! ```text
+//! <home>/ud/<yyyy-mm>/revisionslog_<CVR>_<day>_01.csv
+//! <home>/ud/<yyyy-mm>/revisionslog_<CVR>_<day>.manifest.json
+//! ```
+//!
+//! A municipality gets the rows whose `KalderOrganisation` is one of its CVR numbers, and no others: a
+//! set of files for each number and each day of receipt (UTC), in the order of the log's ids. The log is
+//! read once for all municipalities. Files are written aside, synced and renamed, the manifest last; the
+//! same day gives the same bytes again, CSV and manifest alike, once it is over.
+//!
+//! # What a municipality can prove
+//!
+//! With a manifest, its files and the log's public key alone:
+//!
+//! - The log's key signed this list of files, with their digests, rows and ids (`statement`): they are
+//!   what the log's keeper handed out, not a byte changed, and no file of them is missing.
+//! - The keeper stated that these are all rows of the municipality among the ids `scanned`, and that the
+//!   log had `treeSize` rows at the end of the day; where there were none, that there were none.
+//! - The keeper committed to the contents of the whole log up to then (`checkpoint`). Two manifests, or a
+//!   manifest and the log of later, can be held against each other: the tree only grows
+//!   (`sporlog verify LOG --since`), so a row cannot be slipped in or taken out afterwards unseen.
+//!
+//! It cannot prove alone that no row was left out, nor that a row of the CSV is the one committed to:
+//! that takes the other rows, or a salt, which it does not have. Who has access to the log can: an
+//! auditor counts the municipality's rows among the ids `scanned` and compares with `rows`, once
+//! `sporlog verify` has said that the log is what the tree says; and `sporlog prove LOG ID` gives, for
+//! any single row, a proof that the municipality checks against this very key. That is why each file's
+//! first and last id are listed. A false manifest is thus a signed one, which the log convicts.
+//!
+//! | module | idea |
+//! |---|---|
+//! | [`parts`] | CSV into files that stay below a size |
+//! | [`days`] | days of receipt, and which ids they have |
+//! | `gather` | the rows of many organisations in one pass |
+//! | [`manifest`] | what the files of a day hold, signed |
+//! | `outbox` | a day's files become visible together |
+//! | `plan` | whose files of which days are to be written |
+//! | `work` | a day's files, from the rows to the outbox |
+//! | [`check`] | the receiving side: is everything there, and as it was? |
+//! | [`nightly`] | each night, by itself |
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use chrono::{DateTime, NaiveDate, Utc};
+use serde::Serialize;
+use sporlog_ledger::Log;
+use sporlog_record::Kind;
+
+use crate::error::{Error, Result};
+use crate::exchange::settings::{Role, Settings};
+use crate::writers::Writers;
+use gather::stopped;
+use outbox::failed;
+use parts::{Facts, MAX_BYTES};
+use plan::{Plan, Target};
+use work::Collection;
+
+pub mod check;
+pub mod days;
+mod gather;
+pub mod manifest;
+pub mod nightly;
+mod outbox;
+pub mod parts;
+mod plan;
+#[cfg(test)]
+mod tests;
+mod work;
+
+pub use nightly::Nightly;
+
+/// Files that are open at once, at most; where more accounts are due, the day is read again.
+const OPEN_FILES: usize = 256;
+/// How often it is looked whether another collection has ended.
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
+
+/// What is told of ids that have been looked through, and of how many.
+pub type Progress = Arc<dyn Fn(u64, u64) + Send + Sync>;
+
+/// Which days.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Days {
+    /// Those that are over and have not been collected: of the last 35 days, those with rows in the
+    /// log, and all since the account's first collection.
+    Due,
+    /// These, and what there is of the current one so far.
+    DueAndSoFar,
+    /// This one, whether or not it has been collected.
+    Of(NaiveDate),
+}
+
+/// What is to be collected.
+#[derive(Debug, Clone)]
+pub struct What {
+    /// Which days.
+    pub days: Days,
+    /// Only these accounts, if there are any here.
+    pub accounts: Vec<String>,
+    /// Only count the rows.
+    pub dry_run: bool,
+    /// Who has it done, as the access log is told.
+    pub performer: String,
+    /// A file stays below so many bytes.
+    pub max_bytes: u64,
+    /// Asks for an end: what is not shown by then is not shown.
+    pub stop: Arc<AtomicBool>,
+}
+
+impl What {
+    /// These days, for all municipalities.
+    pub fn new(days: Days, performer: &str) -> Self {
+        What {
+            days,
+            accounts: Vec::new(),
+            dry_run: false,
+            performer: performer.to_owned(),
+            max_bytes: MAX_BYTES,
+            stop: Arc::default(),
+        }
+    }
+}
+
+/// A municipality's files of a day.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Collected {
+    /// The day of receipt.
+    pub day: NaiveDate,
+    /// The account.
+    pub account: String,
+    /// The CVR number.
+    pub organisation: String,
+    /// Whether the day is over.
+    pub complete: bool,
+    /// Its rows.
+    pub rows: u64,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// The folder that the files are in.
+    pub folder: PathBuf,
+    /// The files.
+    pub files: Vec<Facts>,
+    /// Whether anything had to be written; false if all was there already.
+    pub changed: bool,
+}
+
+/// Writes the files of the municipalities in `settings`, in order of days and accounts.
+///
+/// `root` is the exchange's folder. Each municipality's collection is recorded in the access log before
+/// its files are shown. One collection at a time: another one, in whichever process, is waited for.
+pub async fn collect(
+    settings: &Settings,
+    root: &Path,
+    log: &Log,
+    writers: &dyn Writers,
+    what: &What,
+    progress: Progress,
+) -> Result<Vec<Collected>> {
+    collect_as_of(settings, root, log, writers, what, progress, Utc::now).await
+}
+
+async fn collect_as_of(
+    settings: &Settings,
+    root: &Path,
+    log: &Log,
+    writers: &dyn Writers,
+    what: &What,
+    progress: Progress,
+    now: impl Fn() -> DateTime<Utc>,
+) -> Result<Vec<Collected>> {
+    if log.kind() != Kind::Revision {
+        let text = format!("sftp.log: the log '{}' holds {} records, not revision", log.name(), log.kind());
+        return Err(Error::Settings(text));
+    }
+    let targets = targets(settings, root, &what.accounts)?;
+    let _lock = if what.dry_run { None } else { Some(lock(root, &what.stop).await?) };
+    // Before the log is looked at: what is received later may be of a later day.
+    let now = now();
+    log.refresh().await?;
+    let plans = plan::due(log, root, targets, what.days, now).await?;
+    let collection = Collection {
+        root,
+        log,
+        writers,
+        what,
+        progress,
+        total: plans.iter().map(Plan::ids).sum(),
+        done: Arc::new(AtomicU64::new(0)),
+    };
+    if !what.dry_run {
+        collection.make_room(&plans).await?;
+    }
+    let mut collected = Vec::new();
+    for plan in &plans {
+        collected.extend(collection.run(plan).await?);
+    }
+    Ok(collected)
+}
+
+/// Whose files may be written.
+fn targets(settings: &Settings, root: &Path, only: &[String]) -> Result<Vec<Target>> {
+    for name in only {
+        if settings.account(name).is_none_or(|account| account.role != Role::Municipality) {
+            return Err(Error::Settings(format!("there is no municipality's account '{name}' in [sftp]")));
+        }
+    }
+    let mut targets = Vec::new();
+    for account in settings.accounts.iter().filter(|account| account.role == Role::Municipality) {
+        if !only.is_empty() && !only.contains(&account.name) {
+            continue;
+        }
+        let mut numbers = account.cvr.clone();
+        numbers.sort();
+        numbers.dedup();
+        let target = |organisation| Target {
+            account: account.name.clone(),
+            home: settings.home(root, account),
+            organisation,
+        };
+        targets.extend(numbers.into_iter().map(target));
+    }
+    Ok(targets)
+}
+
+/// Waits for its turn; others wait until the file is dropped.
+async fn lock(root: &Path, stop: &AtomicBool) -> Result<File> {
+    let folder = root.join(outbox::COLLECTED);
+    DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(failed(&folder))?;
+    // No account's name begins with a dot.
+    let path = folder.join(".lock");
+    let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+    let file = file.map_err(failed(&path))?;
+    let mut told = false;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::Error(error)) => return Err(failed(&path)(error)),
+            Err(TryLockError::WouldBlock) if stop.load(Ordering::Acquire) => return Err(stopped()),
+            Err(TryLockError::WouldBlock) => {}
+        }
+        if !std::mem::replace(&mut told, true) {
+            tracing::info!("another collection is under way: waiting for it");
+        }
+        tokio::time::sleep(LOCK_PAUSE).await;
+    }
+}

@@ -1,0 +1,277 @@
+//! A municipality's files become visible: all of a day's together, and the manifest last.
+//!
+//! A manifest that is there means that its files are there, whole. So it goes before any of them is
+//! replaced, and a kill at any moment leaves either the old files with their manifest, or files without
+//! one, which the next collection replaces. The record of what has been collected goes first and comes
+//! back last, so that the next collection knows.
+
+use std::collections::HashSet;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, BufWriter, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use chrono::NaiveDate;
+use sha2::{Digest, Sha256};
+
+use super::manifest::Manifest;
+use super::parts::{Facts, Shelf, file_name, hex};
+use crate::error::{Error, Result};
+use crate::exchange::tree::{Home, sync_folder};
+
+/// Bytes that wait for a file: hundreds are open at once.
+const BUFFER: usize = 64 << 10;
+/// The folder of what has been collected, in the exchange's.
+pub(super) const COLLECTED: &str = "collected";
+
+/// Where an account's files of a day are written until they are complete.
+pub(super) struct Scratch {
+    folder: PathBuf,
+    organisation: String,
+    day: NaiveDate,
+}
+
+impl Scratch {
+    /// In the account's scratch folder. What an earlier collection left there is removed with
+    /// [`clear`](Self::clear).
+    pub(super) fn new(home: &Home, organisation: &str, day: NaiveDate) -> Self {
+        Scratch { folder: scratch(home), organisation: organisation.to_owned(), day }
+    }
+
+    /// Makes the folder, and empties it.
+    pub(super) fn clear(home: &Home) -> Result<()> {
+        let folder = scratch(home);
+        match fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&folder)(error)),
+            _ => {}
+        }
+        DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(failed(&folder))
+    }
+}
+
+fn scratch(home: &Home) -> PathBuf {
+    home.scratch().join("collection")
+}
+
+impl Shelf for Scratch {
+    type Open = (PathBuf, BufWriter<File>);
+    type Closed = PathBuf;
+    type Error = Error;
+
+    fn open(&mut self, number: usize) -> Result<Self::Open> {
+        let path = self.folder.join(file_name(&self.organisation, self.day, number));
+        let file = create(&path).map_err(failed(&path))?;
+        Ok((path, BufWriter::with_capacity(BUFFER, file)))
+    }
+
+    fn write(&mut self, (path, file): &mut Self::Open, bytes: &[u8]) -> Result<()> {
+        file.write_all(bytes).map_err(failed(path))
+    }
+
+    fn close(&mut self, (path, mut file): Self::Open) -> Result<PathBuf> {
+        // Synced later, side by side with the others.
+        file.flush().map_err(failed(&path))?;
+        Ok(path)
+    }
+}
+
+/// The group may read it: another server's users are in it.
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(path)
+}
+
+/// An outbox, and the records of what has been put into it.
+pub(super) struct Outbox<'a> {
+    pub home: &'a Home,
+    /// The exchange's folder.
+    pub root: &'a Path,
+    /// The account.
+    pub account: &'a str,
+}
+
+impl Outbox<'_> {
+    /// The folder of a day's files.
+    pub(super) fn folder(&self, day: NaiveDate) -> PathBuf {
+        self.home.outbox().join(day.format("%Y-%m").to_string())
+    }
+
+    /// What has been collected of a day, if anything.
+    pub(super) fn collected(&self, organisation: &str, day: NaiveDate) -> Result<Option<Manifest>> {
+        match Manifest::read(&self.record(organisation, day)) {
+            Ok(manifest) => Ok(Some(manifest)),
+            Err(Error::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The first day that anything was collected of.
+    pub(super) fn first_day(&self) -> Result<Option<NaiveDate>> {
+        let folder = self.records();
+        let entries = match fs::read_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            entries => entries.map_err(failed(&folder))?,
+        };
+        let mut first: Option<NaiveDate> = None;
+        for entry in entries {
+            let name = entry.map_err(failed(&folder))?.file_name();
+            let day =
+                name.to_str().and_then(|name| name.strip_suffix(".json")?.split_once('_')?.1.parse().ok());
+            first = first.into_iter().chain(day).min();
+        }
+        Ok(first)
+    }
+
+    /// Shows a day's files, which are complete and synced. False if all of it was there already.
+    pub(super) fn show(&self, manifest: &Manifest, written: &[PathBuf]) -> Result<bool> {
+        let folder = self.folder(manifest.day);
+        make_folder(&folder).map_err(failed(&folder))?;
+        let name = Manifest::file_name(&manifest.organisation, manifest.day);
+        let showing = Showing {
+            written: manifest
+                .files
+                .iter()
+                .zip(written)
+                .map(|(facts, path)| (path.as_path(), folder.join(&facts.name), is_there(&folder, facts)))
+                .collect(),
+            stale: self.stale(&folder, manifest)?,
+            bytes: manifest.to_bytes()?,
+            beside: scratch(self.home).join(&name),
+            manifest: folder.join(&name),
+            record: self.record(&manifest.organisation, manifest.day),
+            folder: &folder,
+        };
+        showing.run().map_err(failed(&folder))
+    }
+
+    /// Files of an earlier collection of the day that this one does not have.
+    fn stale(&self, folder: &Path, manifest: &Manifest) -> Result<Vec<PathBuf>> {
+        let wanted: HashSet<&str> = manifest.files.iter().map(|facts| facts.name.as_str()).collect();
+        let mut stale = Vec::new();
+        for (name, path) in csv_files(folder, &manifest.organisation, manifest.day)? {
+            if !wanted.contains(name.as_str()) {
+                stale.push(path);
+            }
+        }
+        Ok(stale)
+    }
+
+    fn records(&self) -> PathBuf {
+        self.root.join(COLLECTED).join(self.account)
+    }
+
+    fn record(&self, organisation: &str, day: NaiveDate) -> PathBuf {
+        self.records().join(format!("{organisation}_{day}.json"))
+    }
+}
+
+/// A day's files on their way into the outbox.
+struct Showing<'a> {
+    folder: &'a Path,
+    /// Where each is, where it is to be, and whether it is there already.
+    written: Vec<(&'a Path, PathBuf, bool)>,
+    /// What has to go.
+    stale: Vec<PathBuf>,
+    /// The manifest.
+    bytes: Vec<u8>,
+    /// Where that is written until it is whole.
+    beside: PathBuf,
+    manifest: PathBuf,
+    record: PathBuf,
+}
+
+impl Showing<'_> {
+    fn run(&self) -> io::Result<bool> {
+        let has_manifest = |path: &Path| fs::read(path).is_ok_and(|there| there == self.bytes);
+        let same_files = self.written.iter().all(|(.., same)| *same) && self.stale.is_empty();
+        let changed = !same_files || !has_manifest(&self.manifest);
+        if changed {
+            remove(&self.record)?;
+            remove(&self.manifest)?;
+        }
+        for (path, to, same) in &self.written {
+            if *same { fs::remove_file(path)? } else { fs::rename(path, to)? }
+        }
+        if changed {
+            self.stale.iter().try_for_each(fs::remove_file)?;
+            sync_folder(self.folder)?;
+            put(&self.manifest, &self.beside, &self.bytes)?;
+        }
+        if !has_manifest(&self.record) {
+            if let Some(records) = self.record.parent() {
+                DirBuilder::new().recursive(true).mode(0o700).create(records)?;
+            }
+            put(&self.record, &self.record.with_extension("tmp"), &self.bytes)?;
+        }
+        Ok(changed)
+    }
+}
+
+/// The CSV files of a day that are in `folder`.
+pub(super) fn csv_files(folder: &Path, organisation: &str, day: NaiveDate) -> Result<Vec<(String, PathBuf)>> {
+    let prefix = format!("revisionslog_{organisation}_{day}_");
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(failed(folder))? {
+        let entry = entry.map_err(failed(folder))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix(".csv")).is_some_and(is_number) {
+            found.push((name, entry.path()));
+        }
+    }
+    Ok(found)
+}
+
+/// Whether the file is there with the same bytes.
+fn is_there(folder: &Path, facts: &Facts) -> bool {
+    let path = folder.join(&facts.name);
+    let same_size =
+        fs::symlink_metadata(&path).is_ok_and(|there| there.is_file() && there.len() == facts.bytes);
+    same_size && digest(&path, |_| {}).is_ok_and(|sha256| sha256 == facts.sha256)
+}
+
+/// A file's SHA-256; `see` is shown its bytes.
+pub(super) fn digest(path: &Path, mut see: impl FnMut(&[u8])) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut digest = Sha256::new();
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        let read = file.read(&mut buffer)?;
+        let bytes = buffer.get(..read).unwrap_or_default();
+        if bytes.is_empty() {
+            return Ok(hex(&digest.finalize()));
+        }
+        digest.update(bytes);
+        see(bytes);
+    }
+}
+
+fn make_folder(folder: &Path) -> io::Result<()> {
+    if !folder.is_dir() {
+        DirBuilder::new().recursive(true).mode(0o770).create(folder)?;
+        folder.parent().map_or(Ok(()), sync_folder)?;
+    }
+    Ok(())
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        // It must not come back once its files have changed.
+        Ok(()) => path.parent().map_or(Ok(()), sync_folder),
+    }
+}
+
+/// A small file, whole or not at all; durable when this returns.
+fn put(path: &Path, beside: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = create(beside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(beside, path)?;
+    path.parent().map_or(Ok(()), sync_folder)
+}
+
+pub(super) fn failed(path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let name = path.display().to_string();
+    move |source| Error::Read { name, source }
+}

@@ -1,0 +1,92 @@
+//! Names of delivered files: which are of files that are still being written, and what their receipts
+//! are called.
+//!
+//! A name comes from outside, and on the disk it may be any bytes; a receipt's never is more than
+//! printable characters, and never too long.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+use sha2::{Digest, Sha256};
+
+/// What stands behind a file's name in that of its receipt.
+pub const RECEIPT: &str = ".kvittering";
+/// Endings that clients give to files until all of them is there.
+const TEMPORARY: [&str; 5] = [".part", ".partial", ".filepart", ".tmp", ".temp"];
+/// Bytes that a receipt's name has room for, besides what we put behind it.
+const LONGEST: usize = 200;
+
+/// Whether a file of this name is still being written, by the habits of those who write files: it is
+/// renamed when it is complete.
+pub fn is_temporary(name: &OsStr) -> bool {
+    let name = name.as_bytes().to_ascii_lowercase();
+    name.starts_with(b".") || TEMPORARY.iter().any(|ending| name.ends_with(ending.as_bytes()))
+}
+
+/// The name as it is shown: what cannot be printed is escaped.
+pub fn shown(name: &OsStr) -> String {
+    let text = name.to_string_lossy();
+    let printable = |c: char| !c.is_control() && c != char::REPLACEMENT_CHARACTER;
+    if text.chars().all(printable) { text.into_owned() } else { text.escape_debug().to_string() }
+}
+
+/// What the receipts of a file are called, without the ending that says which of them it is. Files with
+/// different names have receipts with different names.
+pub fn receipt_stem(name: &OsStr) -> String {
+    let text = shown(name);
+    let plain = text.as_bytes() == name.as_bytes() && text.len() <= LONGEST;
+    if plain {
+        return text + RECEIPT;
+    }
+    let mut cut = text.len().min(LONGEST);
+    while !text.is_char_boundary(cut) {
+        cut -= 1;
+    }
+    let digest = Sha256::digest(name.as_bytes());
+    let mark: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    let short = text.get(..cut).unwrap_or_default().replace('/', "_");
+    format!("{short}~{mark}{RECEIPT}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_are_being_written_are_known_by_their_names() {
+        for name in [".a.csv", "a.csv.part", "a.csv.filepart", "A.CSV.TMP", "a.partial", "."] {
+            assert!(is_temporary(OsStr::new(name)), "{name}");
+        }
+        for name in ["a.csv", "part", "a.part.csv", "tmp", "æøå.csv"] {
+            assert!(!is_temporary(OsStr::new(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn receipts_of_plain_names_are_called_after_them() {
+        assert_eq!(receipt_stem(OsStr::new("KY 2026.csv")), "KY 2026.csv.kvittering");
+        assert_eq!(receipt_stem(OsStr::new("журнал.csv")), "журнал.csv.kvittering");
+    }
+
+    #[test]
+    fn no_name_is_too_long_or_unprintable_and_no_two_are_the_same() {
+        let long = "x".repeat(254);
+        let names: [&[u8]; 7] = [
+            long.as_bytes(),
+            &[b'x'; 255],
+            b"a\nb.csv",
+            b"a\\nb.csv",
+            b"\xff.csv",
+            b"\xfe.csv",
+            "æ".repeat(127).as_bytes(),
+        ]
+        .map(|name| -> &[u8] { Box::leak(name.to_vec().into_boxed_slice()) });
+        let mut stems: Vec<String> = names.iter().map(|name| receipt_stem(OsStr::from_bytes(name))).collect();
+        for stem in &stems {
+            assert!(stem.len() <= 225 && !stem.contains('/') && !stem.chars().any(char::is_control), "{stem:?}");
+        }
+        stems.sort();
+        stems.dedup();
+        assert_eq!(stems.len(), names.len());
+    }
+}

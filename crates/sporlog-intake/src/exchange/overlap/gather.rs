@@ -1,0 +1,85 @@
+//! A delivery's keys, gathered while its rows go by.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use arrow::array::RecordBatch;
+
+use super::key::Seeds;
+use super::run::Draft;
+use super::spill::{CHUNK_KEYS, Spill, Spilled};
+use crate::error::{Error, Result};
+use crate::import::Rows;
+
+/// Gathers the keys of the rows that [`prepare`](crate::import::prepare) shows it, and lets all pass.
+pub struct Gatherer {
+    folder: PathBuf,
+    seeds: Seeds,
+    gathered: Mutex<Gathered>,
+}
+
+#[derive(Default)]
+struct Gathered {
+    /// Begun with the first rows.
+    spill: Option<std::sync::Arc<Spill>>,
+    parts: BTreeMap<u64, usize>,
+}
+
+/// The keys of a whole delivery.
+pub struct Keys {
+    pub(super) spilled: Option<Spilled>,
+    /// How many rows each part has.
+    pub(super) parts: BTreeMap<u64, usize>,
+    /// The run of these keys, if it has been written on the way.
+    pub(super) draft: Mutex<Option<Draft>>,
+}
+
+impl Gatherer {
+    pub(super) fn new(folder: PathBuf, seeds: Seeds) -> Self {
+        Gatherer { folder, seeds, gathered: Mutex::default() }
+    }
+
+    /// What has been gathered. Blocks.
+    pub fn finish(&self) -> Result<Keys> {
+        let Gathered { spill, parts } =
+            std::mem::take(&mut *self.gathered.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(Keys { spilled: spill.map(|spill| spill.finish()), parts, draft: Mutex::default() })
+    }
+
+    fn failed(&self, source: std::io::Error) -> Error {
+        Error::Read { name: self.folder.display().to_string(), source }
+    }
+}
+
+impl Keys {
+    /// How many rows were gathered.
+    pub fn rows(&self) -> u64 {
+        self.parts.values().map(|rows| *rows as u64).sum()
+    }
+}
+
+impl Rows for Gatherer {
+    fn rows(&self, part: u64, rows: RecordBatch) -> Result<RecordBatch> {
+        let count = rows.num_rows();
+        let spill = {
+            let mut gathered = self.gathered.lock().unwrap_or_else(PoisonError::into_inner);
+            gathered.parts.insert(part, count);
+            match &gathered.spill {
+                Some(spill) => spill.clone(),
+                None if count == 0 => return Ok(rows),
+                None => {
+                    let begun = Spill::begin(&self.folder).map_err(|e| self.failed(e))?;
+                    gathered.spill.insert(begun.into()).clone()
+                }
+            }
+        };
+        let mut keys = Vec::new();
+        for first in (0..count).step_by(CHUNK_KEYS) {
+            keys.clear();
+            self.seeds.keys(&rows, first..count.min(first + CHUNK_KEYS), &mut keys)?;
+            spill.push(part, &keys).map_err(|e| self.failed(e))?;
+        }
+        Ok(rows)
+    }
+}

@@ -1,0 +1,256 @@
+//! Rows that came before: which rows of a delivery the log has already, from the last so many days.
+//!
+//! ```text
+//! prepare ─► Gatherer: keys of the rows, on disk ─► compare: with the runs ─► Found
+//!                                                                              │
+//! commit  ─► keep: the keys become a run            prepare again, filtered ◄──┘ if rows are skipped
+//! ```
+//!
+//! A row came before if the log has one of the same system with the same `LogId`, or with the same
+//! `TransaktionsId` where neither has a `LogId`, whichever way it came in. Rows of one delivery are not
+//! compared with each other.
+//!
+//! The index is derived from the log, and from nothing else: it consists of [runs](run), each of a
+//! contiguous range of ids, and [`Index::catch_up`] makes those that are missing. Deleting the folder loses
+//! nothing. What is in memory is a few megabytes for each thread and a bit for each row, whatever the size
+//! of the delivery and of the log. One process at a time uses a folder.
+//!
+//! | module | idea |
+//! |---|---|
+//! | `key` | what a row is known by |
+//! | `gather`, `spill` | a delivery's keys while it is read |
+//! | `run` | the keys of a range of ids, as a file |
+//! | `compare`, `search` | which keys the runs have |
+//! | `catch_up` | runs for what came by other ways |
+
+mod catch_up;
+mod compare;
+mod gather;
+mod key;
+mod run;
+mod search;
+mod spill;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+pub use compare::{Filter, Found, Hit};
+pub use gather::{Gatherer, Keys};
+
+use crate::error::{Error, Result};
+use compare::{Finding, pass};
+use key::Seeds;
+use run::{Covers, Draft, FINISHED, Run, UNFINISHED};
+
+/// Runs are compared with together as long as so many files are open, and so much is in memory.
+const OPEN_FILES: usize = 128;
+const OPEN_BYTES: u64 = if cfg!(test) { 8 << 10 } else { 16 << 20 };
+
+/// What the log has received within some days, by system and id.
+pub struct Index {
+    folder: PathBuf,
+    window: TimeDelta,
+    seeds: Seeds,
+    state: Mutex<State>,
+    catching_up: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct State {
+    /// By their first ids; they do not overlap.
+    runs: BTreeMap<u64, Arc<Run>>,
+    /// All ids up to this one were received before the window.
+    old: u64,
+    /// A number for the log, once it is known.
+    log: Option<u64>,
+}
+
+impl State {
+    /// Whether a run has some of these ids.
+    fn covers(&self, first: u64, last: u64) -> bool {
+        self.runs.range(..=last).next_back().is_some_and(|(_, run)| run.covers.last >= first)
+    }
+}
+
+impl Index {
+    /// That of one log, in `folder`, which is made if it is not there; rows count for `days` after they
+    /// were received. What is damaged in it is dropped. Blocks.
+    pub fn open(folder: &Path, days: u32) -> Result<Self> {
+        let failed = |source| Error::Read { name: folder.display().to_string(), source };
+        fs::create_dir_all(folder).map_err(failed)?;
+        let seeds = Seeds::of(folder)?;
+        let mut state = State::default();
+        for entry in fs::read_dir(folder).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            if name.ends_with(FINISHED) {
+                match Run::open(&path, &seeds).map_err(failed)? {
+                    Some(run) if !state.covers(run.covers.first, run.covers.last) => {
+                        state.runs.insert(run.covers.first, Arc::new(run));
+                    }
+                    _ => {
+                        tracing::info!(run = %name.escape_debug(), "a run of the index is damaged, and made anew");
+                        remove(&path)?;
+                    }
+                }
+            } else if name.starts_with(UNFINISHED) {
+                remove(&path)?;
+            }
+        }
+        Ok(Index {
+            folder: folder.to_owned(),
+            window: TimeDelta::days(days.into()),
+            seeds,
+            state: Mutex::new(state),
+            catching_up: tokio::sync::Mutex::default(),
+        })
+    }
+
+    /// Gathers a delivery's keys; to be handed to [`prepare`](crate::import::prepare).
+    pub fn gather(&self) -> Arc<Gatherer> {
+        Arc::new(Gatherer::new(self.folder.clone(), self.seeds))
+    }
+
+    /// Which of the rows came before, received within the window before `now`. The index has to have
+    /// [caught up](Index::catch_up). A row counts up to an hour longer than the window if it came in alone
+    /// or with few others. Blocks.
+    pub fn compare(&self, keys: &Keys, now: DateTime<Utc>) -> Result<Found> {
+        let began = std::time::Instant::now();
+        let compared = self.try_compare(keys, now);
+        tracing::debug!(
+            rows = keys.rows(),
+            seconds = began.elapsed().as_secs_f64(),
+            "compared with the index"
+        );
+        if compared.is_err() {
+            // What is damaged is made anew by the time that this is tried again.
+            self.drop_damaged();
+        }
+        compared
+    }
+
+    fn try_compare(&self, keys: &Keys, now: DateTime<Utc>) -> Result<Found> {
+        let finding = Finding::begin(&keys.parts);
+        let Some(spilled) = &keys.spilled else { return Ok(finding.end(Vec::new())) };
+        let finding = Mutex::new(finding);
+        let from = (now - self.window).timestamp_micros();
+        let mut runs = self.runs();
+        runs.retain(|run| run.covers.newest >= from && run.systems.meet(&spilled.systems));
+        let mut hits = Vec::new();
+        let (mut rest, mut first) = (runs.as_slice(), true);
+        while !rest.is_empty() {
+            let (runs, others) = rest.split_at(open_together(rest));
+            rest = others;
+            let open = |run: &Arc<Run>| run.reader(&self.seeds).map_err(|e| failed(&run.path, e));
+            let opened = runs.iter().map(open).collect::<Result<Vec<_>>>()?;
+            // The keys are sorted now: it costs little to write them as they will be kept.
+            let draft = if first { Some(self.draft()?) } else { None };
+            first = false;
+            let counts = pass(spilled, &opened, draft.as_ref(), Some(&finding), &self.folder)?;
+            if draft.is_some() {
+                *keys.draft.lock().unwrap_or_else(PoisonError::into_inner) = draft;
+            }
+            hits.extend(runs.iter().zip(counts).filter(|(_, rows)| *rows > 0).map(|(run, rows)| Hit {
+                first_id: run.covers.first,
+                last_id: run.covers.last,
+                received_at: DateTime::from_timestamp_micros(run.covers.newest).unwrap_or_default(),
+                rows,
+            }));
+        }
+        Ok(finding.into_inner().unwrap_or_else(PoisonError::into_inner).end(hits))
+    }
+
+    /// Remembers the keys of a delivery that was stored under these ids, so that they need not be read from
+    /// the log. If this fails, or is not called, the next [`catch_up`](Index::catch_up) does it. Blocks, and
+    /// waits for the disk.
+    pub fn keep(&self, keys: Keys, first_id: u64, last_id: u64, received_at: DateTime<Utc>) -> Result<()> {
+        let Some(log) = self.state().log.filter(|_| keys.rows() > 0) else { return Ok(()) };
+        if last_id.checked_sub(first_id).map(|rows| rows + 1) != Some(keys.rows()) {
+            tracing::warn!("a delivery's rows are not those that were compared; they are read from the log");
+            return Ok(());
+        }
+        let received_at = received_at.timestamp_micros();
+        let covers = Covers { log, first: first_id, last: last_id, oldest: received_at, newest: received_at };
+        let draft = keys.draft.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let draft = match (draft, &keys.spilled) {
+            (Some(draft), _) => draft,
+            (None, Some(spilled)) => self.write(spilled)?,
+            (None, None) => return Ok(()),
+        };
+        self.add(draft, covers)
+    }
+
+    /// Writes a run of these keys.
+    fn write(&self, spilled: &spill::Spilled) -> Result<Draft> {
+        let draft = self.draft()?;
+        pass(spilled, &[], Some(&draft), None, &self.folder)?;
+        Ok(draft)
+    }
+
+    fn draft(&self) -> Result<Draft> {
+        Draft::begin(&self.folder).map_err(|e| failed(&self.folder, e))
+    }
+
+    /// Completes a run and makes it part of the index, unless its ids are there already.
+    fn add(&self, draft: Draft, covers: Covers) -> Result<()> {
+        let finished = draft.finish(&self.folder, covers, &self.seeds);
+        let (file, run) = finished.map_err(|e| failed(&self.folder, e))?;
+        let mut state = self.state();
+        if !state.covers(covers.first, covers.last) {
+            file.persist(&run.path).map_err(|e| failed(&run.path, e.error))?;
+            state.runs.insert(covers.first, Arc::new(run));
+        }
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn runs(&self) -> Vec<Arc<Run>> {
+        self.state().runs.values().cloned().collect()
+    }
+
+    fn drop_damaged(&self) {
+        let intact = |run: &Run| matches!(Run::open(&run.path, &self.seeds), Ok(Some(same)) if same == *run);
+        for run in self.runs().iter().filter(|run| !intact(run)) {
+            if let Err(error) = self.forget(run) {
+                tracing::warn!(%error, "a damaged run of the index cannot be removed");
+            }
+        }
+    }
+
+    fn forget(&self, run: &Run) -> Result<()> {
+        self.state().runs.remove(&run.covers.first);
+        remove(&run.path)
+    }
+}
+
+/// How many of these runs may be open together; at least one.
+fn open_together(runs: &[Arc<Run>]) -> usize {
+    let (mut bytes, mut files) = (0, 0);
+    let fits = |run: &&Arc<Run>| {
+        let cost = run.cost();
+        (bytes, files) = (bytes + cost.0, files + cost.1);
+        bytes <= OPEN_BYTES && files <= OPEN_FILES
+    };
+    runs.iter().take_while(fits).count().max(1).min(runs.len())
+}
+
+fn failed(path: &Path, source: std::io::Error) -> Error {
+    Error::Read { name: path.display().to_string(), source }
+}
+
+/// Removes a file, if it is there.
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(failed(path, error)),
+        _ => Ok(()),
+    }
+}

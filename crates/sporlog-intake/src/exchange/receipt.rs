@@ -1,0 +1,169 @@
+//! What became of a delivery, as its supplier is told: in a file for machines, and one for people.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use sporlog_record::Finding;
+
+/// Refused rows that a receipt lists; of more, it says how many there are.
+pub const LISTED_ROWS: usize = 10_000;
+
+/// What became of a delivery.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Receipt {
+    /// The delivery's id: when it was taken, and something random.
+    pub delivery: String,
+    /// The account that it came from.
+    pub account: String,
+    /// The file's name; what is not printable in it is escaped.
+    pub file: String,
+    /// The log that its rows are in.
+    pub log: String,
+    /// What was decided.
+    pub outcome: Outcome,
+    /// When it was taken.
+    pub taken_at: DateTime<Utc>,
+    /// When its rows were received into the log, which decides the day that they are collected for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub received_at: Option<DateTime<Utc>>,
+    /// The file's size.
+    pub bytes: u64,
+    /// The SHA-256 of its bytes, in hexadecimal; empty if it was not read to its end.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub sha256: String,
+    /// Rows stored now.
+    pub accepted: u64,
+    /// Rows refused, each kept in the quarantine.
+    pub quarantined: u64,
+    /// Remarks on stored rows.
+    pub remarks: u64,
+    /// Rows that had come before, in other files.
+    pub overlapping: u64,
+    /// Of these, how many were not stored again.
+    pub skipped: u64,
+    /// The first stored row's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_id: Option<u64>,
+    /// The last stored row's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_id: Option<u64>,
+    /// The delivery that had the same bytes, where this one repeats it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeats: Option<Earlier>,
+    /// The deliveries that rows of this one had come in, as far as they are known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overlaps: Vec<Earlier>,
+    /// Remarks on the file as a whole.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub file_remarks: Vec<Note>,
+    /// Why the file was refused whole.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<Note>,
+    /// The refused rows and why, the first [`LISTED_ROWS`] of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quarantined_rows: Vec<Note>,
+    /// From the moment that it was taken to the receipt.
+    pub seconds: f64,
+}
+
+/// What was decided about a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// Its good rows are in the log; others may be in the quarantine.
+    Accepted,
+    /// The same bytes are in the log since before; nothing was stored now.
+    Repeated,
+    /// It was refused whole, and is kept aside.
+    Refused,
+}
+
+/// An earlier delivery.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Earlier {
+    /// Its id; absent if the rows came by another way than the exchange.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<String>,
+    /// Its file's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// When its rows were received.
+    pub received_at: DateTime<Utc>,
+    /// How many rows it shares with this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<u64>,
+}
+
+/// Something about a file or a row of it, with its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    /// The line, from 1.
+    pub line: u64,
+    /// The column, from 1.
+    pub column: u64,
+    /// The field, empty if it is about the row or the file.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub field: String,
+    /// A short, stable name of the rule.
+    pub rule: String,
+    /// What is wrong, and what was expected.
+    pub text: String,
+}
+
+impl From<&Finding> for Note {
+    fn from(finding: &Finding) -> Self {
+        Note {
+            line: finding.position.line,
+            column: finding.position.column,
+            field: finding.field.clone().into_owned(),
+            rule: finding.rule.to_owned(),
+            text: finding.text.clone().into_owned(),
+        }
+    }
+}
+
+impl Receipt {
+    /// That of a delivery of which nothing is decided yet but that nothing of it is stored.
+    pub fn begun(delivery: &str, account: &str, file: String, log: &str, taken_at: DateTime<Utc>) -> Self {
+        Receipt {
+            delivery: delivery.to_owned(),
+            account: account.to_owned(),
+            file,
+            log: log.to_owned(),
+            outcome: Outcome::Refused,
+            taken_at,
+            received_at: None,
+            bytes: 0,
+            sha256: String::new(),
+            accepted: 0,
+            quarantined: 0,
+            remarks: 0,
+            overlapping: 0,
+            skipped: 0,
+            first_id: None,
+            last_id: None,
+            repeats: None,
+            overlaps: Vec::new(),
+            file_remarks: Vec::new(),
+            refused: Vec::new(),
+            quarantined_rows: Vec::new(),
+            seconds: 0.0,
+        }
+    }
+
+    /// The receipt without the lists of rows, as the register keeps it.
+    pub fn brief(&self) -> Self {
+        Receipt { quarantined_rows: Vec::new(), ..self.clone() }
+    }
+
+    /// Refused rows for each row delivered, 0 to 1; a file refused whole is all wrong.
+    pub fn error_rate(&self) -> f64 {
+        let rows = self.accepted + self.skipped + self.quarantined;
+        match self.outcome {
+            Outcome::Refused => 1.0,
+            _ if rows == 0 => 0.0,
+            _ => self.quarantined as f64 / rows as f64,
+        }
+    }
+}

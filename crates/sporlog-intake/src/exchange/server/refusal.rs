@@ -1,0 +1,59 @@
+//! Why a client does not get what it asked for: a code for its program, a text for its people.
+
+use std::borrow::Cow;
+use std::io;
+
+use rustix::io::Errno;
+
+use super::wire::Code;
+
+/// Why not.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub code: Code,
+    pub text: Cow<'static, str>,
+}
+
+impl Refusal {
+    pub(super) fn new(code: Code, text: impl Into<Cow<'static, str>>) -> Self {
+        Refusal { code, text: text.into() }
+    }
+
+    pub(super) fn missing() -> Self {
+        Refusal::new(Code::NoSuchFile, "there is no such file or folder")
+    }
+
+    pub(super) fn denied(text: impl Into<Cow<'static, str>>) -> Self {
+        Refusal::new(Code::PermissionDenied, text)
+    }
+
+    pub(super) fn failure(text: impl Into<Cow<'static, str>>) -> Self {
+        Refusal::new(Code::Failure, text)
+    }
+}
+
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Self {
+        let errno = Errno::from_io_error(&error);
+        match errno {
+            Some(Errno::NOENT) => Refusal::missing(),
+            Some(Errno::NOSPC | Errno::DQUOT) => {
+                tracing::error!(%error, "SFTP: an upload was refused");
+                Refusal::failure("no space is left on the server")
+            }
+            Some(Errno::EXIST) => Refusal::failure("a file of this name is there already"),
+            Some(Errno::NAMETOOLONG) => Refusal::failure("the name is too long"),
+            // What the system says may name folders that are no client's business.
+            _ => {
+                tracing::warn!(%error, "SFTP: a file could not be worked with");
+                Refusal::failure("the server failed; its log says why")
+            }
+        }
+    }
+}
+
+impl From<Errno> for Refusal {
+    fn from(errno: Errno) -> Self {
+        io::Error::from(errno).into()
+    }
+}

@@ -1,0 +1,310 @@
+//! Uploads: a file is written beside, one writer at a time, and lies in the inbox when it is closed.
+//!
+//! ```text
+//! open ─► .sporlog/uploads/<name> ── close ─► ind/<name>          told to the inbox: it may settle
+//!                   ▲                              │
+//!                   └── opened again, to resume ───┘
+//! open ─► .sporlog/uploads/<name>.part ── close ─► stays ── rename ─► ind/<name>   told: it is complete
+//! ```
+//!
+//! A connection that ends without closing leaves the file where it is, to be resumed. A writer that was
+//! silent for a while loses its file to the next one who opens it, for it may be a connection that is dead
+//! without our knowing.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinHandle;
+
+use crate::exchange::name::is_temporary;
+
+use super::disk::{self, blocking};
+use super::member::Member;
+use super::path::Folder;
+use super::refusal::Refusal;
+use super::wire::{Attributes, flags};
+
+/// A writer that was silent for so long may lose its file to another.
+const SILENT: Duration = Duration::from_secs(15);
+/// After so many bytes they are written to the disk in the background, so that there is little left to wait
+/// for when the file is closed.
+const SYNC_EVERY: u64 = 32 << 20;
+
+/// The files of an account that are being written, by their names.
+#[derive(Debug, Default)]
+pub(super) struct Uploads {
+    active: Mutex<HashMap<String, Arc<Mutex<Writer>>>>,
+}
+
+/// Who writes a file.
+#[derive(Debug)]
+struct Writer {
+    last_write: Instant,
+    /// Another has taken over.
+    is_revoked: bool,
+    /// All has come, and is being made durable, however long that takes.
+    is_closing: bool,
+}
+
+impl Uploads {
+    /// Makes the caller the one that writes `name`.
+    fn claim(&self, name: &str) -> Result<Arc<Mutex<Writer>>, Refusal> {
+        let mut active = lock(&self.active);
+        if let Some(other) = active.get(name) {
+            let mut other = lock(other);
+            let silent = other.last_write.elapsed();
+            if other.is_closing {
+                return Err(Refusal::failure("this file is just being closed"));
+            }
+            if silent < SILENT {
+                return Err(Refusal::failure(format!(
+                    "this file is being uploaded by another; if that one stays silent, try again in {} seconds",
+                    (SILENT - silent).as_secs() + 1
+                )));
+            }
+            other.is_revoked = true;
+        }
+        let writer = Writer { last_write: Instant::now(), is_revoked: false, is_closing: false };
+        let writer = Arc::new(Mutex::new(writer));
+        active.insert(name.to_owned(), Arc::clone(&writer));
+        Ok(writer)
+    }
+
+    fn release(&self, name: &str, writer: &Arc<Mutex<Writer>>) {
+        let mut active = lock(&self.active);
+        if active.get(name).is_some_and(|current| Arc::ptr_eq(current, writer)) {
+            active.remove(name);
+        }
+    }
+
+    /// Whether somebody has this file open.
+    pub(super) fn is_active(&self, name: &str) -> bool {
+        lock(&self.active).contains_key(name)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A file that is being uploaded. Dropped without being closed, it stays where it is.
+pub(super) struct Upload {
+    member: Arc<Member>,
+    pub name: String,
+    file: Arc<File>,
+    writer: Arc<Mutex<Writer>>,
+    appends: bool,
+    size: u64,
+    /// Bytes that came over this handle.
+    pub written: u64,
+    /// Why it cannot become complete any more.
+    failed: Option<&'static str>,
+    unsynced: u64,
+    syncing: Option<JoinHandle<()>>,
+}
+
+impl Upload {
+    /// Opens a file of the inbox for writing.
+    pub(super) fn open(member: &Arc<Member>, name: &str, wanted: u32) -> Result<Self, Refusal> {
+        let writer = member.uploads.claim(name)?;
+        let opened = open_file(member, name, wanted).and_then(|file| Ok((disk::of_file(&file)?.size, file)));
+        let (size, file) = opened.inspect_err(|_| member.uploads.release(name, &writer))?;
+        Ok(Upload {
+            member: Arc::clone(member),
+            name: name.to_owned(),
+            file: Arc::new(file),
+            writer,
+            appends: wanted & flags::APPEND != 0,
+            size,
+            written: 0,
+            failed: None,
+            unsynced: 0,
+            syncing: None,
+        })
+    }
+
+    /// Writes bytes; they are in the file when this returns.
+    pub(super) fn write(&mut self, offset: u64, data: &[u8]) -> Result<(), Refusal> {
+        let offset = if self.appends { self.size } else { offset };
+        let limit = self.member.limits.file_bytes;
+        let len = data.len() as u64;
+        let Some(end) = offset.checked_add(len).filter(|&end| end <= limit) else {
+            self.failed = Some("the file is too large");
+            return Err(Refusal::failure(format!("a file has {limit} bytes at most")));
+        };
+        // Held while writing, so that who takes over finds nobody writing behind its back.
+        let mut writer = lock(&self.writer);
+        if writer.is_revoked {
+            return Err(Refusal::failure("another upload of this name has taken over"));
+        }
+        if let Err(error) = blocking(|| self.file.write_all_at(data, offset)) {
+            self.failed = Some("the file could not be written in full");
+            return Err(error.into());
+        }
+        writer.last_write = Instant::now();
+        drop(writer);
+        self.size = self.size.max(end);
+        self.written += len;
+        self.unsynced += len;
+        if self.unsynced >= SYNC_EVERY {
+            self.sync_behind();
+        }
+        Ok(())
+    }
+
+    fn sync_behind(&mut self) {
+        if self.syncing.as_ref().is_none_or(JoinHandle::is_finished) {
+            let file = Arc::clone(&self.file);
+            self.unsynced = 0;
+            // If it fails, so does the one when the file is closed: the system remembers.
+            self.syncing = Some(tokio::task::spawn_blocking(move || drop(file.sync_data())));
+        }
+    }
+
+    /// Makes it shorter, or longer within the limit.
+    pub(super) fn set_size(&mut self, size: u64) -> Result<(), Refusal> {
+        if size > self.member.limits.file_bytes {
+            return Err(Refusal::failure("a file may not become so large"));
+        }
+        let writer = lock(&self.writer);
+        if writer.is_revoked {
+            return Err(Refusal::failure("another upload of this name has taken over"));
+        }
+        blocking(|| self.file.set_len(size))?;
+        drop(writer);
+        self.size = size;
+        Ok(())
+    }
+
+    pub(super) fn attributes(&self) -> Result<Attributes, Refusal> {
+        Ok(disk::of_file(&self.file)?)
+    }
+
+    /// Makes what has been written durable.
+    pub(super) async fn sync(&self) -> Result<(), Refusal> {
+        let file = Arc::clone(&self.file);
+        let synced = tokio::task::spawn_blocking(move || file.sync_data()).await;
+        Ok(synced.unwrap_or_else(|stopped| Err(std::io::Error::other(stopped)))?)
+    }
+
+    /// Begins to close it, if it is all there, as far as we can know.
+    pub(super) fn begin_close(&self) -> Result<(), Refusal> {
+        let mut writer = lock(&self.writer);
+        if writer.is_revoked {
+            return Err(Refusal::failure("another upload of this name has taken over"));
+        }
+        writer.is_closing = self.failed.is_none();
+        self.failed.map_or(Ok(()), |why| Err(Refusal::failure(format!("the upload is incomplete: {why}"))))
+    }
+
+    /// Moves what is durable into the inbox, unless its name says that it is not complete. Returns whether
+    /// it was moved.
+    pub(super) fn finish(&self) -> Result<bool, Refusal> {
+        blocking(|| {
+            let uploads = self.member.uploading()?;
+            if is_temporary(OsStr::new(&self.name)) {
+                uploads.sync()?;
+                return Ok(false);
+            }
+            let inbox = self.member.folder(&Folder::Inbox)?;
+            uploads.rename(&self.name, &inbox, &self.name, true)?;
+            inbox.sync()?;
+            uploads.sync()?;
+            Ok(true)
+        })
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        self.member.uploads.release(&self.name, &self.writer);
+    }
+}
+
+/// Opens the file beside the inbox: a new one, or the one that is to be resumed, wherever it lies.
+fn open_file(member: &Member, name: &str, wanted: u32) -> Result<File, Refusal> {
+    let has = |flag| wanted & flag != 0;
+    let (uploads, inbox) = (member.uploading()?, member.folder(&Folder::Inbox)?);
+    let (is_partial, waits) = (uploads.has(name)?, inbox.has(name)?);
+    if has(flags::EXCLUDE) && (is_partial || waits) {
+        return Err(Refusal::failure("a file of this name is there already"));
+    }
+    if !is_partial && !waits {
+        if !has(flags::CREATE) && !has(flags::TRUNCATE) {
+            return Err(Refusal::missing());
+        }
+        let limit = member.limits.files;
+        if inbox.count(None, limit)? + uploads.count(Some(&inbox), limit)? >= limit {
+            return Err(Refusal::failure(format!("{limit} files are waiting already, and more may not")));
+        }
+    }
+    if !is_partial && waits && !has(flags::TRUNCATE) {
+        // Not if the inbox has just taken it: then there is nothing to resume.
+        inbox.rename(name, &uploads, name, true)?;
+    }
+    Ok(uploads.write(name, true, has(flags::TRUNCATE))?)
+}
+
+/// What became of a rename.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Renamed {
+    /// The file lies in the inbox; `settled` if nothing more will come.
+    Delivered { settled: bool },
+    /// It lies where uploads lie.
+    Beside,
+}
+
+/// Gives a file of the inbox another name, with which it may be complete.
+pub(super) fn rename(member: &Member, from: &str, to: &str, replace: bool) -> Result<Renamed, Refusal> {
+    if member.uploads.is_active(from) || member.uploads.is_active(to) {
+        return Err(Refusal::failure("this file is still open"));
+    }
+    let (uploads, inbox) = (member.uploading()?, member.folder(&Folder::Inbox)?);
+    if !replace && (uploads.has(to)? || inbox.has(to)?) {
+        return Err(Refusal::failure("a file of this name is there already"));
+    }
+    let (was_temporary, is_final) = (is_temporary(OsStr::new(from)), !is_temporary(OsStr::new(to)));
+    let is_partial = uploads.has(from)?;
+    // One that was cut off under its final name does not become complete by another such name.
+    let delivered = is_final && (was_temporary || !is_partial);
+    let source = if is_partial { &uploads } else { &inbox };
+    let target = if delivered { &inbox } else { &uploads };
+    source.rename(from, target, to, replace)?;
+    target.sync()?;
+    source.sync()?;
+    Ok(if delivered { Renamed::Delivered { settled: was_temporary } } else { Renamed::Beside })
+}
+
+/// Removes a file that has not been taken.
+pub(super) fn remove(member: &Member, name: &str) -> Result<(), Refusal> {
+    if member.uploads.is_active(name) {
+        return Err(Refusal::failure("this file is still open"));
+    }
+    let folders = [member.uploading()?, member.folder(&Folder::Inbox)?];
+    let mut found = false;
+    for folder in folders {
+        if folder.has(name)? {
+            folder.remove(name)?;
+            folder.sync()?;
+            found = true;
+        }
+    }
+    if found { Ok(()) } else { Err(Refusal::missing()) }
+}
+
+/// What is known of a file of the inbox, wherever it lies.
+pub(super) fn stat(member: &Member, name: &str) -> Result<Attributes, Refusal> {
+    match member.uploading()?.stat(name) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Ok(member.folder(&Folder::Inbox)?.stat(name)?)
+        }
+        attributes => Ok(attributes?),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,366 @@
+//! The packets of SFTP, version 3, as they are on the wire.
+//!
+//! They are taken apart here and not by a library, because three things matter to a server that anybody may
+//! send bytes to: what is no packet ends the connection instead of being read on out of step, a name that is
+//! no UTF-8 is told apart from one that is, and an upload's bytes are not copied once more.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+/// What the length of a packet may be, as OpenSSH has it.
+pub(super) const MAX_PACKET: usize = 256 * 1024;
+/// What is read or written with one packet, as OpenSSH has it.
+pub(super) const MAX_DATA: usize = MAX_PACKET - 1024;
+
+/// What stands before the bytes of a file in a packet: length, type, id, length of the bytes.
+pub(super) const DATA_HEAD: usize = 4 + 1 + 4 + 4;
+
+/// The extensions that are announced, with their versions.
+const EXTENSIONS: [(&str, &str); 4] = [
+    ("posix-rename@openssh.com", "1"),
+    ("statvfs@openssh.com", "2"),
+    ("fsync@openssh.com", "1"),
+    ("limits@openssh.com", "1"),
+];
+
+/// What a request came to, where it is no data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Code {
+    Ok = 0,
+    Eof = 1,
+    NoSuchFile = 2,
+    PermissionDenied = 3,
+    Failure = 4,
+    BadMessage = 5,
+    Unsupported = 8,
+}
+
+/// What a client asks for. Paths are bytes here: what they name is found out by [`super::path`].
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Request<'a> {
+    Open { path: &'a [u8], flags: u32 },
+    Close { handle: Handle },
+    Read { handle: Handle, offset: u64, len: u32 },
+    Write { handle: Handle, offset: u64, data: &'a [u8] },
+    Stat { path: &'a [u8] },
+    Fstat { handle: Handle },
+    SetStat { path: &'a [u8], size: Option<u64> },
+    FsetStat { handle: Handle, size: Option<u64> },
+    OpenDir { path: &'a [u8] },
+    ReadDir { handle: Handle },
+    Remove { path: &'a [u8] },
+    MakeDir,
+    RemoveDir,
+    RealPath { path: &'a [u8] },
+    Rename { from: &'a [u8], to: &'a [u8], replace: bool },
+    Link,
+    StatVfs { path: &'a [u8] },
+    Fsync { handle: Handle },
+    Limits,
+    Unknown,
+}
+
+/// How a client names what it has open. One that we have not given out is `None`.
+pub(super) type Handle = Option<u32>;
+
+/// Flags of [`Request::Open`].
+pub(super) mod flags {
+    pub const WRITE: u32 = 0x02;
+    pub const APPEND: u32 = 0x04;
+    pub const CREATE: u32 = 0x08;
+    pub const TRUNCATE: u32 = 0x10;
+    pub const EXCLUDE: u32 = 0x20;
+}
+
+/// The packet ends before it should, or says that it is longer than it is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Malformed;
+
+/// What is still unread of a packet.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    fn take(&mut self, len: usize) -> Result<&'a [u8], Malformed> {
+        let (taken, rest) = self.0.split_at_checked(len).ok_or(Malformed)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn u8(&mut self) -> Result<u8, Malformed> {
+        let (&first, rest) = self.0.split_first().ok_or(Malformed)?;
+        self.0 = rest;
+        Ok(first)
+    }
+
+    fn u32(&mut self) -> Result<u32, Malformed> {
+        let (bytes, rest) = self.0.split_first_chunk().ok_or(Malformed)?;
+        self.0 = rest;
+        Ok(u32::from_be_bytes(*bytes))
+    }
+
+    fn u64(&mut self) -> Result<u64, Malformed> {
+        let (bytes, rest) = self.0.split_first_chunk().ok_or(Malformed)?;
+        self.0 = rest;
+        Ok(u64::from_be_bytes(*bytes))
+    }
+
+    fn string(&mut self) -> Result<&'a [u8], Malformed> {
+        let len = self.u32()?;
+        self.take(usize::try_from(len).map_err(|_| Malformed)?)
+    }
+
+    fn handle(&mut self) -> Result<Handle, Malformed> {
+        Ok(self.string()?.try_into().ok().map(u32::from_be_bytes))
+    }
+
+    /// Of attributes, only a size means anything here; what follows it is left unread.
+    fn size(&mut self) -> Result<Option<u64>, Malformed> {
+        let has_size = self.u32()? & ATTR_SIZE != 0;
+        has_size.then(|| self.u64()).transpose()
+    }
+}
+
+/// A packet, without its length, and what follows it.
+type Split<'a> = (&'a [u8], &'a [u8]);
+
+/// Splits off a packet, without its length; `None` if it is not there in full.
+pub(super) fn split(bytes: &[u8]) -> Result<Option<Split<'_>>, Malformed> {
+    let Some((len, rest)) = bytes.split_first_chunk() else { return Ok(None) };
+    let len = usize::try_from(u32::from_be_bytes(*len)).unwrap_or(usize::MAX);
+    // A type and an id are the least there is.
+    if !(5..=MAX_PACKET).contains(&len) {
+        return Err(Malformed);
+    }
+    Ok(rest.split_at_checked(len))
+}
+
+const INIT: u8 = 1;
+const ATTR_SIZE: u32 = 1;
+const ATTR_PERMISSIONS: u32 = 4;
+const ATTR_TIMES: u32 = 8;
+
+/// Whether a packet (without its length) is the one with which a client begins.
+pub(super) fn is_init(packet: &[u8]) -> bool {
+    packet.first() == Some(&INIT) && packet.len() >= 5
+}
+
+/// A request's id; 0 where there is none.
+pub(super) fn id(packet: &[u8]) -> u32 {
+    packet.get(1..).and_then(|rest| rest.first_chunk()).map_or(0, |id| u32::from_be_bytes(*id))
+}
+
+/// Takes a packet apart, which comes without its length.
+pub(super) fn parse(packet: &[u8]) -> Result<Request<'_>, Malformed> {
+    let mut fields = Fields(packet);
+    let kind = fields.u8()?;
+    fields.u32()?;
+    Ok(match kind {
+        3 => Request::Open { path: fields.string()?, flags: fields.u32()? },
+        4 => Request::Close { handle: fields.handle()? },
+        5 => Request::Read { handle: fields.handle()?, offset: fields.u64()?, len: fields.u32()? },
+        6 => Request::Write { handle: fields.handle()?, offset: fields.u64()?, data: fields.string()? },
+        // There are no links, so that what they lead to and what they are is the same.
+        7 | 17 => Request::Stat { path: fields.string()? },
+        8 => Request::Fstat { handle: fields.handle()? },
+        9 => Request::SetStat { path: fields.string()?, size: fields.size()? },
+        10 => Request::FsetStat { handle: fields.handle()?, size: fields.size()? },
+        11 => Request::OpenDir { path: fields.string()? },
+        12 => Request::ReadDir { handle: fields.handle()? },
+        13 => Request::Remove { path: fields.string()? },
+        14 => Request::MakeDir,
+        15 => Request::RemoveDir,
+        16 => Request::RealPath { path: fields.string()? },
+        18 => Request::Rename { from: fields.string()?, to: fields.string()?, replace: false },
+        19 | 20 => Request::Link,
+        200 => match fields.string()? {
+            b"posix-rename@openssh.com" => {
+                Request::Rename { from: fields.string()?, to: fields.string()?, replace: true }
+            }
+            b"statvfs@openssh.com" => Request::StatVfs { path: fields.string()? },
+            b"fsync@openssh.com" => Request::Fsync { handle: fields.handle()? },
+            b"limits@openssh.com" => Request::Limits,
+            b"hardlink@openssh.com" => Request::Link,
+            _ => Request::Unknown,
+        },
+        _ => Request::Unknown,
+    })
+}
+
+/// What is told of a file or a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Attributes {
+    pub size: u64,
+    /// Its permissions with its type, as in `st_mode`.
+    pub mode: u32,
+    /// When it was changed, in seconds since 1970.
+    pub changed: u32,
+}
+
+/// An entry of a list.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub name: String,
+    /// As in a list of `ls -l`.
+    pub long: String,
+    pub attributes: Attributes,
+}
+
+/// A packet under way: its length is filled in at the end.
+struct Reply(BytesMut);
+
+impl Reply {
+    fn new(kind: u8, id: u32) -> Self {
+        let mut bytes = BytesMut::with_capacity(64);
+        bytes.put_u32(0);
+        bytes.put_u8(kind);
+        bytes.put_u32(id);
+        Reply(bytes)
+    }
+
+    fn string(&mut self, bytes: &[u8]) {
+        self.0.put_u32(u32::try_from(bytes.len()).unwrap_or_default());
+        self.0.put_slice(bytes);
+    }
+
+    fn attributes(&mut self, attributes: &Attributes) {
+        self.0.put_u32(ATTR_SIZE | ATTR_PERMISSIONS | ATTR_TIMES);
+        self.0.put_u64(attributes.size);
+        self.0.put_u32(attributes.mode);
+        self.0.put_u32(attributes.changed);
+        self.0.put_u32(attributes.changed);
+    }
+
+    fn done(mut self) -> Bytes {
+        let len = u32::try_from(self.0.len().saturating_sub(4)).unwrap_or_default();
+        if let Some(head) = self.0.first_chunk_mut() {
+            *head = len.to_be_bytes();
+        }
+        self.0.freeze()
+    }
+}
+
+/// The answer to a client that begins.
+pub(super) fn version() -> Bytes {
+    let mut reply = Reply::new(2, 3);
+    for (name, version) in EXTENSIONS {
+        reply.string(name.as_bytes());
+        reply.string(version.as_bytes());
+    }
+    reply.done()
+}
+
+/// What a request came to, with a text for people.
+pub(super) fn status(id: u32, code: Code, text: &str) -> Bytes {
+    let mut reply = Reply::new(101, id);
+    reply.0.put_u32(code as u32);
+    reply.string(text.as_bytes());
+    reply.string(b"en");
+    reply.done()
+}
+
+/// Something is open now.
+pub(super) fn handle(id: u32, handle: u32) -> Bytes {
+    let mut reply = Reply::new(102, id);
+    reply.string(&handle.to_be_bytes());
+    reply.done()
+}
+
+/// What stands before `len` bytes of a file.
+pub(super) fn data_head(id: u32, len: u32) -> [u8; DATA_HEAD] {
+    let mut head = [0; DATA_HEAD];
+    let mut rest = &mut head[..];
+    rest.put_u32(len + 9);
+    rest.put_u8(103);
+    rest.put_u32(id);
+    rest.put_u32(len);
+    head
+}
+
+/// Entries of a list.
+pub(super) fn names(id: u32, entries: &[Entry]) -> Bytes {
+    let mut reply = Reply::new(104, id);
+    reply.0.put_u32(u32::try_from(entries.len()).unwrap_or_default());
+    for entry in entries {
+        reply.string(entry.name.as_bytes());
+        reply.string(entry.long.as_bytes());
+        reply.attributes(&entry.attributes);
+    }
+    reply.done()
+}
+
+/// A path as we write it.
+pub(super) fn path(id: u32, path: &str) -> Bytes {
+    let mut reply = Reply::new(104, id);
+    reply.0.put_u32(1);
+    reply.string(path.as_bytes());
+    reply.string(path.as_bytes());
+    reply.0.put_u32(0);
+    reply.done()
+}
+
+/// What is known of a file or a folder.
+pub(super) fn attributes(id: u32, attributes: &Attributes) -> Bytes {
+    let mut reply = Reply::new(105, id);
+    reply.attributes(attributes);
+    reply.done()
+}
+
+/// Numbers that answer an extension's request.
+pub(super) fn numbers(id: u32, numbers: &[u64]) -> Bytes {
+    let mut reply = Reply::new(201, id);
+    numbers.iter().for_each(|&number| reply.0.put_u64(number));
+    reply.done()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packet(kind: u8, fields: &[&[u8]]) -> Vec<u8> {
+        let mut packet = vec![kind, 0, 0, 0, 7];
+        fields.iter().for_each(|field| packet.extend_from_slice(field));
+        packet
+    }
+
+    #[test]
+    fn a_write_is_taken_apart_without_copying() {
+        let bytes = packet(6, &[&[0, 0, 0, 4, 0, 0, 0, 9], &5u64.to_be_bytes(), &[0, 0, 0, 3], b"abc"]);
+        assert_eq!(parse(&bytes), Ok(Request::Write { handle: Some(9), offset: 5, data: b"abc" }));
+        assert_eq!(id(&bytes), 7);
+    }
+
+    #[test]
+    fn what_is_cut_short_or_claims_too_much_is_malformed() {
+        let whole = packet(6, &[&[0, 0, 0, 4, 0, 0, 0, 9], &5u64.to_be_bytes(), &[0, 0, 0, 3], b"abc"]);
+        for len in 0..whole.len() {
+            assert_eq!(parse(&whole[..len]), Err(Malformed), "{len}");
+        }
+        assert_eq!(parse(&packet(3, &[&u32::MAX.to_be_bytes(), b"abc"])), Err(Malformed));
+    }
+
+    #[test]
+    fn a_handle_that_is_not_ours_is_none() {
+        let bytes = packet(4, &[&[0, 0, 0, 3], b"abc"]);
+        assert_eq!(parse(&bytes), Ok(Request::Close { handle: None }));
+    }
+
+    #[test]
+    fn a_reply_says_how_long_it_is() {
+        let reply = status(3, Code::NoSuchFile, "no");
+        assert_eq!(reply.first_chunk().map(|len| u32::from_be_bytes(*len)), Some(reply.len() as u32 - 4));
+        assert_eq!(&reply[4..13], &[101, 0, 0, 0, 3, 0, 0, 0, 2]);
+        assert_eq!(data_head(1, 10), [0, 0, 0, 19, 103, 0, 0, 0, 1, 0, 0, 0, 10]);
+    }
+
+    #[test]
+    fn packets_are_told_apart_and_nonsense_is_not_read_on() {
+        let mut bytes = vec![0, 0, 0, 5, 1, 0, 0, 0, 3];
+        bytes.extend_from_slice(&[0, 0, 0, 6, 4]);
+        let split_off = |bytes: &[u8]| split(bytes).map(|found| found.map(|(p, r)| (p.len(), r.len())));
+        assert!(matches!(split_off(&bytes), Ok(Some((5, 5)))));
+        assert!(matches!(split_off(&bytes[9..]), Ok(None)));
+        assert!(matches!(split_off(&[0, 0]), Ok(None)));
+        for len in [0, 4, MAX_PACKET as u32 + 1, u32::MAX] {
+            assert!(split_off(&len.to_be_bytes()).is_err(), "{len}");
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! What may be set about the exchange: where it listens, who takes part, and what they may do.
+//!
+//! ```toml
+//! [sftp]
+//! listen = "127.0.0.1:2222"
+//!
+//! [[sftp.account]]
+//! name = "ky-leverandoer"
+//! role = "supplier"
+//! keys = ["ssh-ed25519 AAAA… drift@leverandoer"]
+//!
+//! [[sftp.account]]
+//! name = "kommune-64942212"
+//! role = "municipality"
+//! cvr  = ["64942212"]
+//! keys = ["ssh-ed25519 AAAA… drift@kommune"]
+//! ```
+
+use std::collections::HashSet;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use chrono::NaiveTime;
+use serde::{Deserialize, Serialize};
+use sporlog_ledger::is_log_name;
+use sporlog_record::Rules;
+use sporlog_record::rules::Encoding;
+
+use super::tree::Home;
+use crate::error::{Error, Result};
+
+/// The folder of the exchange in a store on a local disk, unless configured otherwise.
+pub const FOLDER: &str = "exchange";
+/// How long after its last byte a file is taken, when our own server has seen it closed …
+const SETTLE_CLOSED: Duration = Duration::from_secs(2);
+/// … and when somebody else's serves the folders, and only its age tells that it is complete.
+const SETTLE_WATCHED: Duration = Duration::from_secs(10);
+
+/// The section `[sftp]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Where `sporlog serve` listens for SFTP.
+    pub listen: SocketAddr,
+    /// The folder of all that the exchange keeps: homes, the register of deliveries, the host key.
+    pub root: Option<PathBuf>,
+    /// The server's private keys, in OpenSSH's format; by default one that is made at the first start.
+    pub host_keys: Vec<PathBuf>,
+    /// The log that deliveries go into, and municipalities' files come out of.
+    pub log: String,
+    /// Seconds after its last byte when a file counts as complete; by default 2 where our server has
+    /// seen it closed, 10 where another serves the folders.
+    pub settle_seconds: Option<u32>,
+    /// What is done with rows that came before, in another file.
+    pub overlap: Overlap,
+    /// Rows that were received within so many days are compared with.
+    pub overlap_days: u32,
+    /// When the municipalities' files of the day before are written, local time; `"never"` is for
+    /// those who run `sporlog collect` themselves.
+    pub collect_at: CollectAt,
+    /// What accounts may do, unless an account says otherwise.
+    pub limits: Limits,
+    /// Who takes part.
+    #[serde(rename = "account")]
+    pub accounts: Vec<Account>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 2222)),
+            root: None,
+            host_keys: Vec::new(),
+            log: "revision".to_owned(),
+            settle_seconds: None,
+            overlap: Overlap::Skip,
+            overlap_days: 35,
+            collect_at: CollectAt::default(),
+            limits: Limits::default(),
+            accounts: Vec::new(),
+        }
+    }
+}
+
+/// What is done with rows that came before, in another file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Overlap {
+    /// They are not taken again; the receipt says how many there were.
+    Skip,
+    /// They are taken again; the receipt says how many there are.
+    Take,
+}
+
+/// When the nightly collection begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct CollectAt(pub Option<NaiveTime>);
+
+impl Default for CollectAt {
+    fn default() -> Self {
+        CollectAt(NaiveTime::from_hms_opt(2, 0, 0))
+    }
+}
+
+impl TryFrom<String> for CollectAt {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if text == "never" {
+            return Ok(CollectAt(None));
+        }
+        let time = NaiveTime::parse_from_str(&text, "%H:%M");
+        time.map(|time| CollectAt(Some(time)))
+            .map_err(|_| format!("'{text}' is no time of day: it is written as \"02:00\", or \"never\""))
+    }
+}
+
+/// What an account may do.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// A file's bytes, at most.
+    pub file_bytes: u64,
+    /// Files that lie in the account's inbox at once, at most.
+    pub files: usize,
+    /// Connections of one account at once, at most.
+    pub sessions: usize,
+    /// Files and folders that one connection has open at once, at most.
+    pub handles: usize,
+    /// Bytes a second, up and down together, at most; absent for as fast as it goes.
+    pub bytes_per_second: Option<u32>,
+    /// Connections of all accounts at once, at most, also such that have not signed in yet.
+    pub connections: usize,
+    /// A connection that has asked for nothing for so long is ended.
+    pub idle_seconds: u32,
+    /// Whoever has not signed in by then is disconnected.
+    pub sign_in_seconds: u32,
+    /// Keys that may be tried on one connection.
+    pub sign_in_attempts: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            file_bytes: 2 << 30,
+            files: 1_000,
+            sessions: 8,
+            handles: 100,
+            bytes_per_second: None,
+            connections: 200,
+            idle_seconds: 300,
+            sign_in_seconds: 30,
+            sign_in_attempts: 6,
+        }
+    }
+}
+
+/// Someone who delivers or fetches.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Account {
+    /// What they sign in as.
+    pub name: String,
+    /// What they are here for.
+    pub role: Role,
+    /// Their public keys, as lines of OpenSSH's `authorized_keys`, without options.
+    #[serde(default)]
+    pub keys: Vec<String>,
+    /// A municipality's CVR numbers, whose rows it gets.
+    #[serde(default)]
+    pub cvr: Vec<String>,
+    /// Their folder; by default `accounts/<name>` in the exchange's.
+    #[serde(default)]
+    pub home: Option<PathBuf>,
+    /// How often a supplier is expected to deliver.
+    #[serde(default)]
+    pub rhythm: Rhythm,
+    /// How a supplier's files are encoded, where that is not UTF-8.
+    #[serde(default)]
+    pub encoding: Option<Encoding>,
+    /// What stands between a supplier's columns, where that is no comma.
+    #[serde(default)]
+    pub separator: Option<char>,
+    /// Whether a municipality may delete what it has fetched.
+    #[serde(default)]
+    pub delete_fetched: bool,
+    /// Bytes of a file, instead of the general limit.
+    #[serde(default)]
+    pub file_bytes: Option<u64>,
+    /// Files in the inbox, instead of the general limit.
+    #[serde(default)]
+    pub files: Option<usize>,
+    /// Connections at once, instead of the general limit.
+    #[serde(default)]
+    pub sessions: Option<usize>,
+    /// Bytes a second, instead of the general limit.
+    #[serde(default)]
+    pub bytes_per_second: Option<u32>,
+}
+
+/// What an account is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// It delivers an IT system's revision log.
+    Supplier,
+    /// It fetches its rows.
+    Municipality,
+}
+
+/// How often deliveries are expected.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rhythm {
+    /// Each day.
+    #[default]
+    Daily,
+    /// Each week.
+    Weekly,
+    /// Whenever there is something.
+    Irregular,
+}
+
+impl Account {
+    /// Whether it delivers.
+    pub fn is_supplier(&self) -> bool {
+        self.role == Role::Supplier
+    }
+
+    /// `rules` as they apply to this account's files.
+    pub fn rules(&self, rules: &Rules, limits: &Limits) -> Rules {
+        let mut rules = rules.clone();
+        rules.revision.encoding = self.encoding.unwrap_or(rules.revision.encoding);
+        rules.revision.separator = self.separator.unwrap_or(rules.revision.separator);
+        rules.revision.max_file_bytes = rules.revision.max_file_bytes.min(self.limits(limits).file_bytes);
+        rules
+    }
+
+    /// The general limits, with what this account has of its own.
+    pub fn limits(&self, general: &Limits) -> Limits {
+        Limits {
+            file_bytes: self.file_bytes.unwrap_or(general.file_bytes),
+            files: self.files.unwrap_or(general.files),
+            sessions: self.sessions.unwrap_or(general.sessions),
+            bytes_per_second: self.bytes_per_second.or(general.bytes_per_second),
+            ..general.clone()
+        }
+    }
+}
+
+impl Settings {
+    /// Makes the paths that are relative to the configuration's folder absolute.
+    pub fn relative_to(&mut self, folder: &Path) {
+        let homes = self.accounts.iter_mut().filter_map(|account| account.home.as_mut());
+        for path in self.root.iter_mut().chain(&mut self.host_keys).chain(homes) {
+            *path = folder.join(&path);
+        }
+    }
+
+    /// Whether they make sense together.
+    pub fn check(&self) -> Result<()> {
+        let fail = |text: String| Err(Error::Settings(format!("sftp.{text}")));
+        if !is_log_name(&self.log) {
+            return fail(format!("log: '{}' is no name for a log", self.log));
+        }
+        let mut names = HashSet::new();
+        for account in &self.accounts {
+            let name = &account.name;
+            if !is_account_name(name) {
+                return fail(format!(
+                    "account.name: '{name}': a name has 1 to 64 letters, digits, '-', '_' or '.', and begins with a letter or a digit"
+                ));
+            }
+            if !names.insert(name.to_ascii_lowercase()) {
+                return fail(format!("account: '{name}' is there twice"));
+            }
+            if let Some(cvr) = account.cvr.iter().find(|cvr| !is_cvr(cvr)) {
+                return fail(format!("account: '{name}': cvr: '{cvr}' does not have 8 digits"));
+            }
+            match account.role {
+                Role::Municipality if account.cvr.is_empty() => {
+                    return fail(format!("account: '{name}': a municipality needs cvr, its CVR numbers"));
+                }
+                Role::Supplier if !account.cvr.is_empty() => {
+                    return fail(format!("account: '{name}': cvr is for municipalities; this is a supplier"));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The account of this name.
+    pub fn account(&self, name: &str) -> Option<&Account> {
+        self.accounts.iter().find(|account| account.name == name)
+    }
+
+    /// The folder of the exchange: as set, or in the store's folder.
+    pub fn root(&self, store: Option<&Path>) -> Result<PathBuf> {
+        let in_store = || store.map(|store| store.join(FOLDER));
+        let missing = "root has to be set, for the store is no local folder".to_owned();
+        self.root.clone().or_else(in_store).ok_or(Error::Settings(format!("sftp.{missing}")))
+    }
+
+    /// An account's folders under the exchange's folder `root`.
+    pub fn home(&self, root: &Path, account: &Account) -> Home {
+        Home::new(account.home.clone().unwrap_or_else(|| root.join("accounts").join(&account.name)))
+    }
+
+    /// How long after its last byte a file is taken: one that our server has seen `closed`, or another.
+    pub fn settle(&self, closed: bool) -> Duration {
+        let set = self.settle_seconds.map(|seconds| Duration::from_secs(seconds.into()));
+        set.unwrap_or(if closed { SETTLE_CLOSED } else { SETTLE_WATCHED })
+    }
+}
+
+fn is_account_name(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_' || b == b'.';
+    name.len() <= 64
+        && name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
+        && name.bytes().all(plain)
+}
+
+fn is_cvr(cvr: &str) -> bool {
+    cvr.len() == 8 && cvr.bytes().all(|b| b.is_ascii_digit())
+}

@@ -1,0 +1,445 @@
+//! A claimed delivery into the log, and its receipt out.
+//!
+//! ```text
+//! read, judge, stage ─► the same bytes? ─► rows that came before? ─► decided.json ─► commit
+//!       ─► decided.json ─► receipts ─► register ─► the file goes, or is kept aside
+//! ```
+//!
+//! Each arrow may be the last one before a kill: see [`claim`](super::claim).
+
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use arrow::array::RecordBatch;
+use chrono::{DateTime, Utc};
+use sporlog_ledger::{Advance, Log, Writer};
+use sporlog_record::{Kind, Position, Rules, Severity};
+
+use super::answer::{answer, as_json};
+use super::claim::{Claim, Stamp, open};
+use super::name::shown;
+use super::overlap::{Found, Gatherer, Index, Keys};
+use super::receipt::{Earlier, LISTED_ROWS, Note, Outcome, Receipt};
+use super::register::Register;
+use super::settings::{Account, Overlap, Settings};
+use super::tree::Home;
+use crate::delivery::{Options, RefusedRecord};
+use crate::error::{Error, Result};
+use crate::import::{self, Preparation, Prepared, Rows, prepare};
+use crate::quarantine::Quarantine;
+use crate::source::Source;
+use crate::writers::Writers;
+
+/// How often a delivery is begun anew at once, because others have appended meanwhile.
+const TRIES: usize = 3;
+
+/// Takes claimed deliveries, one at a time.
+pub(super) struct Taker {
+    pub settings: Arc<Settings>,
+    pub root: PathBuf,
+    pub writers: Arc<dyn Writers>,
+    pub quarantine: Quarantine,
+    pub rules: Rules,
+    pub register: Register,
+    pub index: Arc<Index>,
+    /// Set when the program wants to end; a delivery under way is then left for the next start.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// A delivery on its way.
+pub(super) struct Delivery {
+    pub claim: Claim,
+    /// When it may be taken out of the inbox: what is read until then is read ahead. Absent once it has
+    /// been taken.
+    pub waits_until: Option<Instant>,
+}
+
+/// A receipt that stands, and the keys of the rows that were stored.
+type Decided = (Receipt, Option<Keys>);
+
+/// What a delivery came to before anything of it is visible.
+enum Staged {
+    /// Nothing is to be stored.
+    Decided(Receipt),
+    /// Its rows are staged.
+    Ready { receipt: Receipt, prepared: Prepared, keys: Keys },
+}
+
+impl Taker {
+    /// Deals with a delivery, from wherever it was left; `None` if it has gone from the inbox. After an
+    /// error it may be tried again.
+    pub async fn take(&self, account: &Account, delivery: &mut Delivery) -> Result<Option<Receipt>> {
+        let home = self.settings.home(&self.root, account);
+        let before = match delivery.waits_until {
+            Some(_) => None,
+            None => self.decided_before(&delivery.claim).await?,
+        };
+        let (receipt, keys) = match before {
+            Some(receipt) => (receipt, None),
+            None => match self.decide(account, delivery).await? {
+                Some(decided) => decided,
+                None => return Ok(None),
+            },
+        };
+        let (register, claim, told) = (self.register.clone(), delivery.claim.clone(), receipt.clone());
+        blocking(move || finish(&home, &register, &claim, &told)).await?;
+        // Only now: its supplier need not wait for it, and without it nothing is lost.
+        if let Some(keys) = keys {
+            self.keep(keys, &receipt).await;
+        }
+        Ok(Some(receipt))
+    }
+
+    /// What was decided before a kill, if it stands.
+    async fn decided_before(&self, claim: &Claim) -> Result<Option<Receipt>> {
+        let read = claim.clone();
+        let Some(mut receipt) = blocking(move || read.decided().map_err(|e| at(&read, e))).await? else {
+            return Ok(None);
+        };
+        if receipt.outcome != Outcome::Accepted || receipt.received_at.is_some() {
+            return Ok(Some(receipt));
+        }
+        let writer = self.writer().await?;
+        writer.log().refresh().await?;
+        let Some(position) = writer.log().position(&claim.position()) else { return Ok(None) };
+        if let (Ok(first), true) = (u64::try_from(position.version), receipt.accepted > 0) {
+            (receipt.first_id, receipt.last_id) = (Some(first), Some(first + receipt.accepted - 1));
+        }
+        receipt.received_at = DateTime::from_timestamp_millis(position.at);
+        Ok(Some(receipt))
+    }
+
+    async fn decide(&self, account: &Account, delivery: &mut Delivery) -> Result<Option<Decided>> {
+        let mut tries = 1;
+        loop {
+            match self.try_to_decide(account, delivery).await {
+                Err(Error::Ledger(failure)) => {
+                    use sporlog_ledger::Error::{Fenced, Stopped};
+                    if matches!(failure, Stopped { .. }) {
+                        self.writers.forget(&self.settings.log).await;
+                    }
+                    if tries == TRIES || !matches!(failure, Fenced { .. } | Stopped { .. }) {
+                        return Err(failure.into());
+                    }
+                    tries += 1;
+                }
+                decided => return decided,
+            }
+        }
+    }
+
+    async fn try_to_decide(&self, account: &Account, delivery: &mut Delivery) -> Result<Option<Decided>> {
+        let started = Instant::now();
+        let claim = &delivery.claim.clone();
+        let path = if delivery.waits_until.is_some() { claim.waiting() } else { claim.file() };
+        let opened = blocking({
+            let claim = claim.clone();
+            move || match open(&path) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+                opened => opened.map(Some).map_err(|e| at(&claim, e)),
+            }
+        });
+        let Some((file, stamp)) = opened.await? else { return Ok(None) };
+        let file = Arc::new(file);
+        let source = || -> Result<Source> {
+            Ok(Source::file(&shown(&claim.name), file.clone())?.until(self.stop.clone()))
+        };
+        let staged = self.stage(account, claim, &source).await?;
+        let taken = self.taken(delivery, stamp).await;
+        if !matches!(taken, Ok(true)) {
+            if let Staged::Ready { prepared, .. } = staged {
+                prepared.abort().await;
+            }
+            return taken.map(|_| None);
+        }
+        match staged {
+            Staged::Decided(mut receipt) => {
+                if receipt.sha256.is_empty() {
+                    receipt.bytes = stamp.size;
+                    let whole = source()?;
+                    receipt.sha256 = blocking(move || whole.digest()).await?;
+                }
+                receipt.seconds = seconds(started);
+                self.write_down(claim, &receipt).await?;
+                Ok(Some((receipt, None)))
+            }
+            Staged::Ready { mut receipt, prepared, keys } => {
+                self.write_down(claim, &receipt).await?;
+                let committed = prepared.commit(vec![(claim.position(), Advance::Once)]).await?;
+                if committed.already_since.is_some() {
+                    // Somebody else was quicker with the same bytes.
+                    receipt = self.repeated(account, claim, committed).await?;
+                } else {
+                    (receipt.first_id, receipt.last_id) = (committed.first_id, committed.last_id);
+                    receipt.received_at = committed.received_at.as_deref().and_then(parse);
+                }
+                receipt.seconds = seconds(started);
+                self.write_down(claim, &receipt).await?;
+                Ok(Some((receipt, Some(keys))))
+            }
+        }
+    }
+
+    /// Takes the file out of the inbox, if it is still there, when its time has come; what was read of it
+    /// has to be what it is now.
+    async fn taken(&self, delivery: &mut Delivery, read: Stamp) -> Result<bool> {
+        let claim = delivery.claim.clone();
+        if let Some(complete) = delivery.waits_until {
+            tokio::time::sleep_until(complete.into()).await;
+            let taking = claim.clone();
+            if !blocking(move || taking.take().map_err(|e| at(&taking, e))).await? {
+                return Ok(false);
+            }
+            delivery.waits_until = None;
+        }
+        let now = blocking(move || std::fs::symlink_metadata(claim.file()).map_err(|e| at(&claim, e))).await?;
+        if Stamp::of(&now) == Some(read) { Ok(true) } else { Err(Error::Unsettled(shown(&delivery.claim.name))) }
+    }
+
+    /// Reads the file and stages its rows; what has been there before is found out on the way.
+    async fn stage(
+        &self,
+        account: &Account,
+        claim: &Claim,
+        source: &(dyn Fn() -> Result<Source> + Sync),
+    ) -> Result<Staged> {
+        let writer = self.writer().await?;
+        let log = writer.log().clone();
+        log.refresh().await?;
+        // What others have stored is indexed while the log is free: only what is stored from now on has
+        // to be added later, when it is not.
+        self.index.catch_up(&log).await?;
+        let keys = self.index.gather();
+        let gathering = Arc::new(Watching::over(keys.clone()));
+        let prepared = match self.prepare(&writer, account, source()?, gathering.clone()).await? {
+            Preparation::Refused(refused) => return Ok(Staged::Decided(self.receipt(claim, &refused))),
+            Preparation::Ready(prepared) => prepared,
+        };
+        if log.position(&format!("file:{}", prepared.receipt().sha256)).is_some() {
+            let facts = prepared.receipt().clone();
+            prepared.abort().await;
+            return Ok(Staged::Decided(self.repeated(account, claim, facts).await?));
+        }
+        let compared = self.compare(&log, keys).await;
+        let (keys, found) = match compared {
+            Ok(compared) => compared,
+            Err(error) => {
+                prepared.abort().await;
+                return Err(error);
+            }
+        };
+        let mut receipt = self.receipt(claim, prepared.receipt());
+        receipt.quarantined_rows = gathering.notes();
+        receipt.overlapping = found.rows();
+        receipt.overlaps = self.earlier(account, &found)?;
+        if found.is_empty() || self.settings.overlap == Overlap::Take {
+            return Ok(Staged::Ready { receipt, prepared, keys });
+        }
+        prepared.abort().await;
+        drop(keys);
+        let keys = self.index.gather();
+        let rest = Arc::new(Watching::over(Arc::new(found.filter(keys.clone()))));
+        let prepared = match self.prepare(&writer, account, source()?, rest).await? {
+            Preparation::Refused(refused) => return Ok(Staged::Decided(self.receipt(claim, &refused))),
+            Preparation::Ready(prepared) => prepared,
+        };
+        if prepared.receipt().sha256 != receipt.sha256 {
+            prepared.abort().await;
+            return Err(Error::Unsettled(receipt.file));
+        }
+        receipt.skipped = receipt.overlapping;
+        receipt.accepted = prepared.receipt().accepted;
+        let keys = blocking(move || keys.finish()).await?;
+        Ok(Staged::Ready { receipt, prepared, keys })
+    }
+
+    async fn prepare(
+        &self,
+        writer: &Writer,
+        account: &Account,
+        source: Source,
+        rows: Arc<dyn Rows>,
+    ) -> Result<Preparation> {
+        let now = chrono::Local::now().naive_local();
+        let rules = Rules { now, ..account.rules(&self.rules, &self.settings.limits) };
+        let name = source.name().to_owned();
+        let begun = import::Receipt::begun(&source, Kind::Revision, &self.settings.log);
+        let options = Options::new(Kind::Revision, rules);
+        match prepare(writer, &self.quarantine, source, options, rows, |_| ()).await {
+            // What decoders say of a file, and no disk does.
+            Err(Error::Read { source, .. })
+                if source.raw_os_error().is_none() && !self.stop.load(std::sync::atomic::Ordering::Acquire) =>
+            {
+                tracing::info!(file = %name.escape_debug(), "a compressed file is damaged");
+                let refused = sporlog_record::Finding {
+                    severity: Severity::Error,
+                    field: "".into(),
+                    rule: "compression",
+                    text: "the compressed file is damaged or cut off".into(),
+                    position: Position { line: 1, column: 1 },
+                };
+                Ok(Preparation::Refused(import::Receipt { refused: vec![refused], ..begun }))
+            }
+            prepared => prepared,
+        }
+    }
+
+    /// Which of the rows have been there before. The log cannot move meanwhile: it is ours.
+    async fn compare(&self, log: &Log, gatherer: Arc<Gatherer>) -> Result<(Keys, Found)> {
+        self.index.catch_up(log).await?;
+        let index = self.index.clone();
+        blocking(move || {
+            let keys = gatherer.finish()?;
+            let found = index.compare(&keys, Utc::now())?;
+            Ok((keys, found))
+        })
+        .await
+    }
+
+    /// Remembers the rows that were stored. What cannot be is found in the log the next time.
+    async fn keep(&self, keys: Keys, receipt: &Receipt) {
+        let Some(((first, last), at)) = receipt.first_id.zip(receipt.last_id).zip(receipt.received_at) else {
+            return;
+        };
+        let index = self.index.clone();
+        let kept = blocking(move || index.keep(keys, first, last, at)).await;
+        if let Err(error) = kept {
+            tracing::warn!(%error, "what was delivered is indexed later");
+        }
+    }
+
+    /// The receipt of a file whose bytes have been there before.
+    async fn repeated(&self, account: &Account, claim: &Claim, facts: import::Receipt) -> Result<Receipt> {
+        let mut receipt = self.receipt(claim, &facts);
+        receipt.outcome = Outcome::Repeated;
+        (receipt.accepted, receipt.quarantined, receipt.remarks) = (0, 0, 0);
+        let before = self.deliveries(&account.name)?;
+        let same = |earlier: &&Receipt| {
+            earlier.sha256 == receipt.sha256 && earlier.outcome == Outcome::Accepted && earlier.delivery != claim.id
+        };
+        let position = self.writer().await?.log().position(&format!("file:{}", receipt.sha256));
+        let since = facts.already_since.as_deref().and_then(parse);
+        let since = since.or_else(|| DateTime::from_timestamp_millis(position?.at)).unwrap_or_else(Utc::now);
+        receipt.repeats = Some(match before.iter().find(same) {
+            Some(earlier) => Earlier {
+                delivery: Some(earlier.delivery.clone()),
+                file: Some(earlier.file.clone()),
+                received_at: earlier.received_at.unwrap_or(since),
+                rows: None,
+            },
+            None => Earlier { delivery: None, file: None, received_at: since, rows: None },
+        });
+        Ok(receipt)
+    }
+
+    /// The account's own deliveries among those that rows had come in; of others', only the time is told.
+    fn earlier(&self, account: &Account, found: &Found) -> Result<Vec<Earlier>> {
+        if found.is_empty() {
+            return Ok(Vec::new());
+        }
+        let deliveries = self.deliveries(&account.name)?;
+        let earlier = found.runs().iter().map(|run| {
+            let inside = |receipt: &&Receipt| {
+                let ids = receipt.first_id.zip(receipt.last_id);
+                ids.is_some_and(|(first, last)| first <= run.first_id && run.last_id <= last)
+            };
+            let known = deliveries.iter().find(inside);
+            Earlier {
+                delivery: known.map(|receipt| receipt.delivery.clone()),
+                file: known.map(|receipt| receipt.file.clone()),
+                received_at: run.received_at,
+                rows: Some(run.rows),
+            }
+        });
+        Ok(earlier.collect())
+    }
+
+    fn deliveries(&self, account: &str) -> Result<Vec<Receipt>> {
+        let failed = |source| Error::Read { name: "the register of deliveries".into(), source };
+        self.register.of(account).map_err(failed)
+    }
+
+    async fn writer(&self) -> Result<Writer> {
+        Ok(self.writers.writer(&self.settings.log, Kind::Revision).await?)
+    }
+
+    async fn write_down(&self, claim: &Claim, receipt: &Receipt) -> Result<()> {
+        let (claim, receipt) = (claim.clone(), receipt.clone());
+        blocking(move || claim.decide(&receipt).map_err(|e| at(&claim, e))).await
+    }
+
+    /// The import's account of a delivery, as the exchange tells it.
+    fn receipt(&self, claim: &Claim, facts: &import::Receipt) -> Receipt {
+        let begun = Receipt::begun(&claim.id, &claim.account, shown(&claim.name), &facts.log, claim.taken_at);
+        Receipt {
+            outcome: if facts.refused.is_empty() { Outcome::Accepted } else { Outcome::Refused },
+            bytes: facts.bytes,
+            sha256: facts.sha256.clone(),
+            accepted: facts.accepted,
+            quarantined: facts.quarantined,
+            remarks: facts.remarks,
+            file_remarks: facts.file_remarks.iter().map(Note::from).collect(),
+            refused: facts.refused.iter().map(Note::from).collect(),
+            ..begun
+        }
+    }
+}
+
+/// Tells everybody, and clears away. All of it may be done twice.
+fn finish(home: &Home, register: &Register, claim: &Claim, receipt: &Receipt) -> Result<()> {
+    let fail = |error| at(claim, error);
+    answer(home, claim, receipt).map_err(fail)?;
+    register.add(receipt).map_err(fail)?;
+    if receipt.outcome == Outcome::Refused {
+        claim.keep_aside(&as_json(receipt).map_err(fail)?).map_err(fail)
+    } else {
+        claim.drop_file().map_err(fail)
+    }
+}
+
+/// Sees the rows go by on behalf of the index, and notes which were refused.
+struct Watching {
+    rows: Arc<dyn Rows>,
+    notes: Mutex<Vec<Note>>,
+}
+
+impl Watching {
+    fn over(rows: Arc<dyn Rows>) -> Self {
+        Watching { rows, notes: Mutex::default() }
+    }
+
+    fn notes(&self) -> Vec<Note> {
+        std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Rows for Watching {
+    fn rows(&self, part: u64, rows: RecordBatch) -> Result<RecordBatch> {
+        self.rows.rows(part, rows)
+    }
+
+    fn refused(&self, record: &RefusedRecord) {
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        let errors = record.findings.iter().filter(|finding| finding.severity == Severity::Error);
+        let room = LISTED_ROWS.saturating_sub(notes.len());
+        notes.extend(errors.take(room).map(Note::from));
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|e| Error::Internal(e.to_string()))?
+}
+
+fn at(claim: &Claim, source: std::io::Error) -> Error {
+    Error::Read { name: format!("delivery {}", claim.id), source }
+}
+
+fn parse(time: &str) -> Option<DateTime<Utc>> {
+    DateTime::parse_from_rfc3339(time).ok().map(|time| time.with_timezone(&Utc))
+}
+
+fn seconds(started: Instant) -> f64 {
+    started.elapsed().as_secs_f64()
+}

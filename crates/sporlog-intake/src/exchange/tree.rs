@@ -1,0 +1,101 @@
+//! An account's folders, as they lie on the disk.
+//!
+//! ```text
+//! <home>/ind/            a supplier puts its files here
+//! <home>/kvittering/     and finds the receipts here
+//! <home>/ud/<yyyy-mm>/   a municipality finds its files here
+//! <home>/.sporlog/       ours: what is being uploaded, taken, written, and what was refused
+//! ```
+//!
+//! All of it lies on one file system, so that files move from one folder to another by a rename.
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use super::settings::Role;
+
+/// The name of a supplier's inbox, on the disk and over SFTP.
+pub const INBOX: &str = "ind";
+/// The name of the folder of a supplier's receipts.
+pub const RECEIPTS: &str = "kvittering";
+/// The name of the folder of a municipality's files.
+pub const OUTBOX: &str = "ud";
+/// The folder that is ours.
+const OURS: &str = ".sporlog";
+
+/// An account's folders.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Home(PathBuf);
+
+impl Home {
+    /// Those under `path`.
+    pub fn new(path: PathBuf) -> Self {
+        Home(path)
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Where a supplier's files lie until they are taken.
+    pub fn inbox(&self) -> PathBuf {
+        self.0.join(INBOX)
+    }
+
+    /// Where receipts lie.
+    pub fn receipts(&self) -> PathBuf {
+        self.0.join(RECEIPTS)
+    }
+
+    /// Where a municipality's files lie, in a folder for each month.
+    pub fn outbox(&self) -> PathBuf {
+        self.0.join(OUTBOX)
+    }
+
+    /// Where files lie while they are uploaded to our server, under the names that they will have.
+    pub fn uploads(&self) -> PathBuf {
+        self.0.join(OURS).join("uploads")
+    }
+
+    /// Where a delivery lies while it is taken: a folder for each, by its id.
+    pub fn taken(&self) -> PathBuf {
+        self.0.join(OURS).join("taken")
+    }
+
+    /// Where a refused file is kept, whole: a folder for each delivery, by its id.
+    pub fn refused(&self) -> PathBuf {
+        self.0.join(OURS).join("refused")
+    }
+
+    /// Where files are written until they are complete.
+    pub fn scratch(&self) -> PathBuf {
+        self.0.join(OURS).join("scratch")
+    }
+
+    /// Makes the folders that are not there. What others serve is theirs and the group's; ours is ours.
+    pub fn create(&self, role: Role) -> io::Result<()> {
+        let (shared, ours): (&[_], &[_]) = match role {
+            Role::Supplier => {
+                (&[self.inbox(), self.receipts()], &[self.uploads(), self.taken(), self.refused(), self.scratch()])
+            }
+            Role::Municipality => (&[self.outbox()], &[self.scratch()]),
+        };
+        fs::create_dir_all(&self.0)?;
+        let make = |folders: &[PathBuf], mode| {
+            let mut builder = DirBuilder::new();
+            builder.recursive(true).mode(mode);
+            folders.iter().try_for_each(|folder| builder.create(folder))
+        };
+        make(&[self.0.join(OURS)], 0o700)?;
+        make(shared, 0o770)?;
+        make(ours, 0o700)
+    }
+}
+
+/// Makes what was created, renamed or removed in `folder` durable.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}

@@ -1,0 +1,240 @@
+//! A look each minute: the gauges are set, and what has changed is said in the log, once.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio::sync::{Notify, oneshot};
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use super::rhythm::State;
+use super::summary::Watched;
+use super::volume::Volume;
+use super::{publish, suppliers};
+use crate::exchange::settings::Settings;
+
+/// How often it looks, whether or not something has come.
+const EVERY: Duration = Duration::from_mins(1);
+/// Looks are so far apart at least, however many deliveries come.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The watching of deliveries. Dropping it asks it to stop.
+#[derive(Debug)]
+pub struct Watch {
+    nudge: Nudge,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+/// Tells the watching that something has come. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Nudge(Arc<Notify>);
+
+impl Nudge {
+    /// Something has come: it is looked at soon.
+    pub fn nudge(&self) {
+        self.0.notify_one();
+    }
+}
+
+impl Watch {
+    /// Begins to watch the suppliers of `settings`, with the exchange's folder `root`. To be called within
+    /// a runtime.
+    pub fn start(settings: Settings, root: PathBuf) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        let nudge = Nudge::default();
+        let task = tokio::spawn(run(Arc::new(settings), root, nudge.clone(), stopped));
+        Watch { nudge, stop, task }
+    }
+
+    /// What to tell it by that something has come.
+    pub fn nudge(&self) -> Nudge {
+        self.nudge.clone()
+    }
+
+    /// Ends it, when the look under way is over.
+    pub async fn stop(self) {
+        drop(self.stop);
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "the watching of deliveries has failed");
+        }
+    }
+}
+
+async fn run(settings: Arc<Settings>, root: PathBuf, nudge: Nudge, mut stopped: oneshot::Receiver<()>) {
+    let mut known = Known::default();
+    loop {
+        let (settings, root) = (settings.clone(), root.clone());
+        match spawn_blocking(move || suppliers(&settings, &root, Utc::now())).await {
+            Ok(Ok(suppliers)) => {
+                publish(&suppliers);
+                known.learn(&suppliers).iter().for_each(Change::log);
+            }
+            Ok(Err(error)) => known.failed(&error),
+            Err(error) => known.failed(&error),
+        }
+        let wait = async {
+            tokio::time::sleep(PAUSE).await;
+            // What came during the pause is not forgotten.
+            drop(tokio::time::timeout(EVERY - PAUSE, nudge.0.notified()).await);
+        };
+        tokio::select! {
+            () = wait => {}
+            _ = &mut stopped => return,
+        }
+    }
+}
+
+/// What was last known of the suppliers, by account.
+#[derive(Debug, Default)]
+struct Known {
+    suppliers: HashMap<String, (bool, Volume)>,
+    failing: bool,
+}
+
+/// What has changed about a supplier.
+#[derive(Debug, Clone, PartialEq)]
+enum Change {
+    /// A delivery is missing.
+    Missed { account: String, since: Option<DateTime<Utc>>, never: bool },
+    /// None is missing any more.
+    Back { account: String },
+    /// Its deliveries are smaller or larger than usual.
+    Unusual { account: String, volume: Volume, rows: u64, low: u64, high: u64 },
+    /// They are as usual again.
+    Usual { account: String },
+}
+
+impl Known {
+    /// What has changed since the last time. The first time, that is all that is not as it should be.
+    fn learn(&mut self, suppliers: &[Watched]) -> Vec<Change> {
+        self.failing = false;
+        let mut changes = Vec::new();
+        for supplier in suppliers {
+            let (account, now) = (supplier.account.clone(), (supplier.is_missed(), supplier.volume.volume));
+            let before = self.suppliers.insert(account.clone(), now).unwrap_or_default();
+            match (before.0, now.0) {
+                (false, true) => changes.push(Change::Missed {
+                    account: account.clone(),
+                    since: supplier.late_since,
+                    never: supplier.state == State::Never,
+                }),
+                (true, false) => changes.push(Change::Back { account: account.clone() }),
+                _ => {}
+            }
+            match (before.1, now.1, supplier.volume.usual) {
+                (before, volume, Some(usual)) if volume != before && volume.is_unusual() => {
+                    let rows = supplier.volume.rows.unwrap_or_default();
+                    let (low, high) = (usual.low, usual.high);
+                    changes.push(Change::Unusual { account, volume, rows, low, high });
+                }
+                (before, volume, _) if before.is_unusual() && !volume.is_unusual() => {
+                    changes.push(Change::Usual { account });
+                }
+                _ => {}
+            }
+        }
+        changes
+    }
+
+    /// The register cannot be read; said once until it can.
+    fn failed(&mut self, error: &dyn std::error::Error) {
+        if !self.failing {
+            tracing::warn!(error = %error, "the register of deliveries cannot be read: nobody is watched");
+        }
+        self.failing = true;
+    }
+}
+
+impl Change {
+    /// File names have no place here: they may be anything.
+    fn log(&self) {
+        match self {
+            Change::Missed { account, never: true, .. } => {
+                tracing::warn!(account, "the supplier has never delivered");
+            }
+            Change::Missed { account, since, never: false } => {
+                let since = since.map(|since| since.to_rfc3339()).unwrap_or_default();
+                tracing::warn!(account, since, "the supplier's delivery is late");
+            }
+            Change::Back { account } => tracing::info!(account, "the supplier has delivered again"),
+            Change::Unusual { account, volume, rows, low, high } => {
+                let volume = volume.name();
+                tracing::warn!(
+                    account,
+                    volume,
+                    rows,
+                    low,
+                    high,
+                    "the supplier's delivery is of unusual size"
+                );
+            }
+            Change::Usual { account } => {
+                tracing::info!(account, "the supplier's deliveries are of usual size again");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{accepted, at, settings, supplier};
+    use super::*;
+    use crate::exchange::receipt::Receipt;
+    use crate::exchange::register::Register;
+
+    fn learn(known: &mut Known, rhythm: &str, deliveries: &[Receipt], now: &str) -> Vec<Change> {
+        known.learn(&[Watched::new(&supplier(rhythm), deliveries.to_vec(), None, at(now))])
+    }
+
+    #[test]
+    fn what_is_not_as_it_should_be_is_said_once() {
+        let mut known = Known::default();
+        let account = || "a".to_owned();
+        let never = Change::Missed { account: account(), since: None, never: true };
+        assert_eq!(learn(&mut known, "daily", &[], "2026-11-01T06:00:00Z"), [never]);
+        assert_eq!(learn(&mut known, "daily", &[], "2026-11-01T06:01:00Z"), []);
+        let mut deliveries = vec![accepted("a", "2026-11-01T06:02:00Z", 1_000)];
+        let back = [Change::Back { account: account() }];
+        assert_eq!(learn(&mut known, "daily", &deliveries, "2026-11-01T06:02:00Z"), back);
+        assert_eq!(learn(&mut known, "daily", &deliveries, "2026-11-02T06:02:00Z"), []);
+        let since = Some(at("2026-11-03T00:00:00Z"));
+        let late = Change::Missed { account: account(), since, never: false };
+        assert_eq!(learn(&mut known, "daily", &deliveries, "2026-11-03T12:00:00Z"), [late]);
+        assert_eq!(learn(&mut known, "daily", &deliveries, "2026-11-04T12:00:00Z"), []);
+        deliveries.push(accepted("a", "2026-11-04T13:00:00Z", 1_000));
+        assert_eq!(learn(&mut known, "daily", &deliveries, "2026-11-04T13:00:00Z"), back);
+    }
+
+    #[test]
+    fn so_is_an_unusual_volume() {
+        let mut known = Known::default();
+        let mut deliveries = Vec::new();
+        let mut deliver = |known: &mut Known, day: u32, rows: u64| {
+            let moment = format!("2026-11-{day:02}T06:00:00Z");
+            deliveries.push(accepted("a", &moment, rows));
+            let changes = learn(known, "irregular", &deliveries, &moment);
+            assert_eq!(learn(known, "irregular", &deliveries, &moment), [], "it is said once");
+            changes
+        };
+        for day in 1..=8 {
+            assert_eq!(deliver(&mut known, day, 1_000), []);
+        }
+        let unusual =
+            |volume, rows| [Change::Unusual { account: "a".into(), volume, rows, low: 571, high: 1_751 }];
+        assert_eq!(deliver(&mut known, 9, 5_000), unusual(Volume::High, 5_000));
+        assert_eq!(deliver(&mut known, 10, 5), unusual(Volume::Low, 5));
+        assert_eq!(deliver(&mut known, 11, 1_000), [Change::Usual { account: "a".into() }]);
+    }
+
+    #[tokio::test]
+    async fn it_stops_when_it_is_asked_to() {
+        let root = tempfile::tempdir().expect("a folder");
+        Register::new(root.path()).add(&accepted("a", "2026-11-04T13:00:00Z", 7)).expect("added");
+        let watch = Watch::start(settings(&["a"]), root.path().to_owned());
+        watch.nudge().nudge();
+        tokio::time::timeout(Duration::from_secs(10), watch.stop()).await.expect("stopped");
+    }
+}

@@ -1,0 +1,82 @@
+//! Where the writers of logs come from: the server's, which its other parts share, or our own.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use sporlog_ledger::{Append, Outcome, Result, Store, Writer, WriterOptions};
+use sporlog_record::Kind;
+use tokio::sync::Mutex;
+
+use crate::look::{self, Look};
+
+/// The writers of a store's logs, each opened once.
+pub trait Writers: Send + Sync + 'static {
+    /// The writer of a log, which is made if it is not there.
+    fn writer<'a>(&'a self, log: &'a str, kind: Kind) -> BoxFuture<'a, Result<Writer>>;
+
+    /// Gives up a writer that has stopped; the next one to write opens another.
+    fn forget<'a>(&'a self, log: &'a str) -> BoxFuture<'a, ()>;
+}
+
+/// Records a look at the data.
+pub async fn record_look(writers: &dyn Writers, look: &Look<'_>) -> crate::Result<()> {
+    let rows = look.row()?;
+    let append = || Append { rows: rows.clone(), positions: Vec::new() };
+    let mut recorded = try_append(writers, append()).await;
+    // Twice does no harm here, and the next writer may well succeed.
+    if matches!(recorded, Err(sporlog_ledger::Error::Stopped { .. })) {
+        writers.forget(look::LOG).await;
+        recorded = try_append(writers, append()).await;
+    }
+    Ok(recorded.map(drop)?)
+}
+
+async fn try_append(writers: &dyn Writers, append: Append) -> Result<Outcome> {
+    writers.writer(look::LOG, Kind::Auditlog).await?.append(append).await
+}
+
+/// Writers of our own, for a process that has no others.
+#[derive(Clone)]
+pub struct OwnWriters {
+    store: Store,
+    open: Arc<Mutex<HashMap<String, Writer>>>,
+}
+
+impl OwnWriters {
+    /// Those of `store`.
+    pub fn new(store: Store) -> Self {
+        OwnWriters { store, open: Arc::default() }
+    }
+
+    /// Ends all of them; what has been answered is durable, and its checkpoint published.
+    pub async fn close(&self) -> Result<()> {
+        let open = std::mem::take(&mut *self.open.lock().await);
+        let mut closed = Ok(());
+        for (_, writer) in open {
+            match writer.close().await {
+                Err(sporlog_ledger::Error::Stopped { .. }) | Ok(()) => {}
+                Err(error) => closed = Err(error),
+            }
+        }
+        closed
+    }
+}
+
+impl Writers for OwnWriters {
+    fn writer<'a>(&'a self, log: &'a str, kind: Kind) -> BoxFuture<'a, Result<Writer>> {
+        Box::pin(async move {
+            let mut open = self.open.lock().await;
+            if let Some(writer) = open.get(log) {
+                return Ok(writer.clone());
+            }
+            let writer = self.store.writer(log, kind, WriterOptions { take_turns: true }).await?;
+            open.insert(log.to_owned(), writer.clone());
+            Ok(writer)
+        })
+    }
+
+    fn forget<'a>(&'a self, log: &'a str) -> BoxFuture<'a, ()> {
+        Box::pin(async move { drop(self.open.lock().await.remove(log)) })
+    }
+}
