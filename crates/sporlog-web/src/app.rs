@@ -1,10 +1,12 @@
 //! What handlers work with, and the whole of the routes.
 
 use std::ops::Deref;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::extract::FromRef;
+use sporlog_intake::exchange;
 use sporlog_intake::look::{self, Look};
 use sporlog_ledger::{Append, Error};
 use sporlog_record::Rules;
@@ -28,15 +30,37 @@ pub struct Inner {
     /// What is served, and from where.
     pub settings: ApiSettings,
     rules: Rules,
+    exchange: OnceLock<Exchange>,
     /// Turns true when the server is about to stop.
     stopping: watch::Sender<bool>,
+}
+
+/// The exchange that deliveries come over.
+#[derive(Debug, Clone)]
+pub struct Exchange {
+    /// Who takes part.
+    pub settings: Arc<exchange::Settings>,
+    /// Its folder.
+    pub root: PathBuf,
 }
 
 impl App {
     /// Records are judged by `rules`.
     pub fn new(catalog: Catalog, access: AccessControl, settings: ApiSettings, rules: Rules) -> Self {
         let stopping = watch::channel(false).0;
-        App(Arc::new(Inner { catalog, access, settings, rules, stopping }))
+        App(Arc::new(Inner { catalog, access, settings, rules, exchange: OnceLock::new(), stopping }))
+    }
+
+    /// With the exchange that deliveries come over, whose folder is `root`. The first one is kept.
+    #[must_use]
+    pub fn with_exchange(self, settings: exchange::Settings, root: PathBuf) -> Self {
+        self.0.exchange.get_or_init(|| Exchange { settings: Arc::new(settings), root });
+        self
+    }
+
+    /// The exchange that deliveries come over, if there is one.
+    pub fn exchange(&self) -> Option<&Exchange> {
+        self.0.exchange.get()
     }
 
     /// How records are judged now.

@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use metrics::gauge;
 use sporlog_intake::quarantine::{self, Quarantine};
+use sporlog_intake::writers::Writers;
 use sporlog_ledger::{Append, Error, Log, Outcome, Result, Store, Writer, WriterOptions, matches};
 use sporlog_record::Kind;
 use tokio::sync::Mutex;
@@ -22,6 +24,16 @@ const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 const HOUSEKEEPING_EVERY: Duration = Duration::from_hours(1);
 /// Files that a merge replaced stay for so long, for those who are reading them.
 const GRACE: Duration = Duration::from_hours(1);
+
+impl Writers for Catalog {
+    fn writer<'a>(&'a self, log: &'a str, _kind: Kind) -> BoxFuture<'a, Result<Writer>> {
+        Box::pin(self.writer(log))
+    }
+
+    fn forget<'a>(&'a self, log: &'a str) -> BoxFuture<'a, ()> {
+        Box::pin(self.forget(log))
+    }
+}
 
 /// A store's logs. Cheap to clone.
 #[derive(Clone)]

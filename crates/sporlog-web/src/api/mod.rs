@@ -9,6 +9,7 @@
 //! | `post` | a disclosure, handed in |
 //! | `entries` | records handed in, many at a time |
 //! | `deliveries` | files handed in |
+//! | `delivered` | what came over the exchange, and what is missing |
 //! | `page` | records on their way out |
 //! | `reader` | who reads, and that it is recorded |
 //! | `sender` | who hands in |
@@ -19,6 +20,7 @@
 
 mod auditlog;
 mod content;
+mod delivered;
 mod deliveries;
 mod entries;
 mod file_name;
@@ -66,6 +68,9 @@ pub fn routes(app: App) -> Router {
         .routes(routes!(logs::proof))
         .routes(routes!(post::post))
         .routes(routes!(entries::entries))
+        .routes(routes!(delivered::list))
+        .routes(routes!(delivered::suppliers))
+        .routes(routes!(delivered::one))
         .routes(routes!(tlog::checkpoint))
         .routes(routes!(tlog::key))
         .split_for_parts();

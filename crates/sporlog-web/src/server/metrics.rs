@@ -174,4 +174,42 @@ fn describe() {
         "Offsets that Kafka had removed before they were read"
     );
     describe_counter!("sporlog_kafka_rebalances_total", "Partitions given and taken away");
+    sporlog_intake::exchange::server::metrics::describe();
+    describe_gauge!("sporlog_delivery_late", "1 if a supplier's delivery is missing, 0 if not, by account");
+    describe_gauge!(
+        "sporlog_delivery_last_timestamp_seconds",
+        Unit::Seconds,
+        "When the last accepted delivery was taken, in seconds since 1970, by account"
+    );
+    describe_gauge!(
+        "sporlog_delivery_due_timestamp_seconds",
+        Unit::Seconds,
+        "When the next delivery has to be there, in seconds since 1970, by account"
+    );
+    describe_gauge!("sporlog_delivery_rows", "Rows of the last accepted delivery, by account");
+    describe_gauge!(
+        "sporlog_delivery_volume_unusual",
+        "-1 if a supplier's deliveries are smaller than usual, 1 if larger, by account"
+    );
+    describe_gauge!(
+        "sporlog_delivery_error_ratio",
+        "Rows refused for each row of the last delivery, 0 to 1, by account"
+    );
+    describe_counter!("sporlog_deliveries_total", "Deliveries, by account and outcome");
+    describe_counter!("sporlog_delivery_rows_total", "Rows delivered, by account and outcome");
+    describe_counter!("sporlog_delivery_bytes_total", Unit::Bytes, "Bytes delivered, by account");
+    describe_histogram!(
+        "sporlog_delivery_seconds",
+        Unit::Seconds,
+        "From the moment that a delivery was taken to its receipt, by account"
+    );
+    describe_gauge!(
+        "sporlog_collect_last_success_seconds",
+        Unit::Seconds,
+        "When the municipalities' files were last written, in seconds since 1970"
+    );
+    describe_histogram!("sporlog_collect_seconds", Unit::Seconds, "How long writing them took");
+    describe_counter!("sporlog_collect_rows_total", "Rows written into municipalities' files");
+    describe_counter!("sporlog_collect_bytes_total", Unit::Bytes, "Bytes of municipalities' files");
+    describe_counter!("sporlog_collect_failures_total", "Collections that failed");
 }

@@ -1,5 +1,6 @@
 //! The way in, tried over the whole router with a store of its own and real keys.
 
+mod delivered;
 mod deliveries;
 mod entries;
 mod idempotency;

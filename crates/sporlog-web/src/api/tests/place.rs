@@ -92,6 +92,9 @@ impl Place {
             ("elsewhere", Role::Write, &["auditlog"], &[]),
             ("bounded", Role::Write, &[], &["974761076"]),
             ("admin", Role::Admin, &[], &[]),
+            ("auditor", Role::Audit, &[], &[]),
+            ("other auditor", Role::Audit, &["auditlog"], &[]),
+            ("bounded auditor", Role::Audit, &[], &["974761076"]),
         ] {
             let owned = |texts: &[&str]| texts.iter().map(ToString::to_string).collect();
             let (logs, organisations) = (owned(logs), owned(organisations));

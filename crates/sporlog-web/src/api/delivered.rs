@@ -1,0 +1,207 @@
+//! What came over the exchange, what is missing and since when, for those who look after it.
+//!
+//! Deliveries and suppliers are no personal data, so a look at them is not recorded; nor is it shown what
+//! stood in a row that was refused. File names and ids are all that is told of a delivery's content.
+
+use axum::Json;
+use axum::extract::{Path, RawQuery, State};
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use sporlog_intake::exchange::receipt::{Note, Outcome};
+use sporlog_intake::exchange::watch::{self, Query, Watched};
+use sporlog_intake::exchange::{Receipt, Register};
+use sporlog_record::identifier::mask_text;
+
+use super::params::Params;
+use super::reader::Reader;
+use crate::access::Permission;
+use crate::app::{App, Exchange};
+use crate::problem::Problem;
+
+mod schema;
+
+use schema::{ExchangeDelivery, Supplier};
+
+/// Deliveries of a page, unless something else is asked for, and at most.
+const PAGE: u64 = 100;
+const MAX_PAGE: u64 = 1_000;
+
+/// The files that came over the exchange and what became of each, the newest first.
+///
+/// To read on, ask again with the last delivery's id as `before`: each comes exactly once, also while new
+/// ones come in. Takes the role `audit` or `admin` for the log that the exchange delivers into.
+#[utoipa::path(get, path = "/api/deliveries", tag = "Deliveries",
+    params(
+        ("before" = Option<String>, Query, description = "Only what was taken before the delivery with this id", example = "20261103T061500Z-5f0c9ab1"),
+        ("limit" = Option<u64>, Query, description = "At most so many; 100 unless something else is said", minimum = 1, maximum = 1000),
+        ("account" = Option<String>, Query, description = "Only this supplier's", example = "ky-leverandoer"),
+        ("outcome" = Option<String>, Query, description = "Only what was decided so", pattern = "^(accepted|repeated|refused)$", example = "refused"),
+        ("since" = Option<String>, Query, description = "Only what was taken on this day (UTC) or later", format = "date", example = "2026-11-03"),
+    ),
+    security(("key" = []), ("token" = [])),
+    responses(
+        (status = 200, description = "Deliveries; fewer than asked for, or none, at the end", body = Vec<ExchangeDelivery>),
+        (status = 400, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "Nobody knows who asks", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "You may not see this", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no delivery with the id in `before`, or no exchange", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub async fn list(
+    State(app): State<App>,
+    RawQuery(query): RawQuery,
+    reader: Reader,
+) -> Result<Json<Vec<Receipt>>, Problem> {
+    let query = wanted(&Params::new(query.as_deref()))?;
+    let no_such = || Problem::not_found("there is no delivery with the id in 'before'");
+    let found = look(&app, &reader, move |exchange| {
+        watch::list(&Register::new(&exchange.root), &query).map_err(|e| Problem::internal(&e))
+    });
+    Ok(Json(found.await?.ok_or_else(no_such)?.into_iter().map(masked).collect()))
+}
+
+/// The suppliers: who is on time, since when a delivery is missing, what came day by day, and whether it
+/// is as much as usual.
+///
+/// A volume is `low` or `high` if it lies outside the range in `volume.usual`, which is made of earlier
+/// deliveries. Takes the role `audit` or `admin` for the log that the exchange delivers into.
+#[utoipa::path(get, path = "/api/deliveries/suppliers", tag = "Deliveries",
+    security(("key" = []), ("token" = [])),
+    responses(
+        (status = 200, description = "In the order of the configuration", body = Vec<Supplier>),
+        (status = 400, description = "The request says twice who asks", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "Nobody knows who asks", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "You may not see this", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no exchange", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub async fn suppliers(State(app): State<App>, reader: Reader) -> Result<Json<Vec<Watched>>, Problem> {
+    let watched = look(&app, &reader, |exchange| {
+        let watched = watch::suppliers(&exchange.settings, &exchange.root, Utc::now());
+        watched.map_err(|e| Problem::internal(&e))
+    });
+    Ok(Json(watched.await?))
+}
+
+/// One delivery: what became of it, without the rows that were refused, which stand in the supplier's
+/// own receipt and in the quarantine.
+#[utoipa::path(get, path = "/api/deliveries/{id}", tag = "Deliveries",
+    params(("id" = String, Path, description = "The delivery's id", example = "20261103T061500Z-5f0c9ab1")),
+    security(("key" = []), ("token" = [])),
+    responses(
+        (status = 200, description = "The delivery", body = ExchangeDelivery),
+        (status = 400, description = "The request says twice who asks, or is malformed", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "Nobody knows who asks", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "You may not see this", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such delivery, or no exchange", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub async fn one(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    reader: Reader,
+) -> Result<Json<Receipt>, Problem> {
+    let found = look(&app, &reader, move |exchange| {
+        watch::find(&Register::new(&exchange.root), &id).map_err(|e| Problem::internal(&e))
+    });
+    let no_such = || Problem::not_found("there is no delivery with this id");
+    Ok(Json(masked(found.await?.ok_or_else(no_such)?)))
+}
+
+/// Looks at the exchange, for one who may, in a thread that may block.
+async fn look<T: Send + 'static>(
+    app: &App,
+    reader: &Reader,
+    look: impl FnOnce(&Exchange) -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    let exchange = app.exchange();
+    let log = exchange.map_or(&app.settings.revision, |exchange| &exchange.settings.log);
+    reader.principal.require(Permission::Audit, log)?;
+    if reader.principal.bounded_to().is_some() {
+        return Err(Problem::forbidden(
+            "your key is bound to organisations, and deliveries hold rows of any",
+        ));
+    }
+    let none = || Problem::not_found("there is no exchange here: the configuration has no section [sftp]");
+    let exchange = exchange.cloned().ok_or_else(none)?;
+    let looked = tokio::task::spawn_blocking(move || look(&exchange)).await;
+    looked.map_err(|e| Problem::internal(&e))?
+}
+
+fn wanted(params: &Params<'_>) -> Result<Query, Problem> {
+    let limit = params.number_within("limit", 1, MAX_PAGE)?.unwrap_or(PAGE);
+    let outcome = match params.text("outcome")? {
+        None => None,
+        Some("accepted") => Some(Outcome::Accepted),
+        Some("repeated") => Some(Outcome::Repeated),
+        Some("refused") => Some(Outcome::Refused),
+        Some(_) => return Err(Problem::bad_request("'outcome' has to be accepted, repeated or refused")),
+    };
+    Ok(Query {
+        accounts: params.text("account")?.map(str::to_owned).into_iter().collect(),
+        outcome,
+        since: params.text("since")?.map(first_moment).transpose()?,
+        before: params.text("before")?.map(str::to_owned),
+        limit: usize::try_from(limit).ok(),
+    })
+}
+
+/// The beginning of a day, in UTC.
+fn first_moment(day: &str) -> Result<DateTime<Utc>, Problem> {
+    // Chrono alone would let `2026-1-3` and `+2026-01-03` pass.
+    let fits =
+        |(at, byte): (usize, u8)| if at == 4 || at == 7 { byte == b'-' } else { byte.is_ascii_digit() };
+    let shaped = day.len() == 10 && day.bytes().enumerate().all(fits);
+    let day = shaped.then(|| NaiveDate::parse_from_str(day, "%Y-%m-%d").ok()).flatten();
+    let day = day.ok_or_else(|| Problem::bad_request("'since' has to be a date such as 2026-11-03"))?;
+    Ok(day.and_time(NaiveTime::MIN).and_utc())
+}
+
+/// Without personal numbers in what is remarked on the file, which may quote it.
+fn masked(mut receipt: Receipt) -> Receipt {
+    for Note { text, .. } in receipt.refused.iter_mut().chain(&mut receipt.file_remarks) {
+        *text = mask_text(text).into_owned();
+    }
+    receipt
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_read_strictly() {
+        let status =
+            |query: &str| wanted(&Params::new(Some(query))).map(|_| 200).unwrap_or_else(|p| p.status);
+        for good in [
+            "",
+            "limit=1&account=a&outcome=refused&since=2026-11-03&before=x",
+            "limit=1000",
+            "since=0001-01-01",
+            "since=9999-12-31",
+            "account=",
+            "before=",
+            "unknown=1",
+        ] {
+            assert_eq!(status(good), 200, "{good}");
+        }
+        for wrong in [
+            "limit=0",
+            "limit=1001",
+            "limit=-1",
+            "limit=99999999999999999999",
+            "limit=x",
+            "limit",
+            "limit=1&limit=1",
+            "outcome=",
+            "outcome=Refused",
+            "outcome=refused&outcome=refused",
+            "since=",
+            "since=2026-1-3",
+            "since=%2B026-01-03",
+            "since=2026-02-30",
+            "since=2026-11-03T00:00:00Z",
+            "since=-2026-1-03",
+            "account=a&account=b",
+            "before=a&before=b",
+        ] {
+            assert_eq!(status(wrong), 400, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! How what is told looks, for the API's description.
+#![allow(dead_code, non_snake_case, reason = "it describes what is written elsewhere")]
+
+use utoipa::ToSchema;
+
+/// A file that came over the exchange, and what became of it.
+#[derive(ToSchema)]
+pub struct ExchangeDelivery {
+    /// Its id.
+    #[schema(example = "20261103T061500Z-5f0c9ab1")]
+    delivery: String,
+    /// The supplier.
+    account: String,
+    /// The file's name; what is not printable in it is escaped.
+    file: String,
+    /// The log that its rows are in.
+    log: String,
+    /// What was decided: `accepted`, `repeated` (the same bytes had come before) or `refused`.
+    #[schema(pattern = "^(accepted|repeated|refused)$")]
+    outcome: String,
+    /// When it was taken, RFC 3339.
+    #[schema(format = DateTime)]
+    takenAt: String,
+    /// When its rows were received into the log.
+    #[schema(required = false, format = DateTime)]
+    receivedAt: String,
+    /// The file's size.
+    bytes: u64,
+    /// The SHA-256 of its bytes, in hexadecimal.
+    #[schema(required = false)]
+    sha256: String,
+    /// Rows stored.
+    accepted: u64,
+    /// Rows refused.
+    quarantined: u64,
+    /// Remarks on stored rows.
+    remarks: u64,
+    /// Rows that had come before, in other files.
+    overlapping: u64,
+    /// Of these, how many were not stored again.
+    skipped: u64,
+    /// The first stored row's id.
+    #[schema(required = false, minimum = 1)]
+    firstId: u64,
+    /// The last stored row's id.
+    #[schema(required = false, minimum = 1)]
+    lastId: u64,
+    /// The delivery that had the same bytes.
+    #[schema(required = false, value_type = Object)]
+    repeats: (),
+    /// The deliveries that rows of this one had come in.
+    #[schema(required = false, value_type = Vec<Object>)]
+    overlaps: (),
+    /// Remarks on the file as a whole.
+    #[schema(required = false, value_type = Vec<Object>)]
+    fileRemarks: (),
+    /// Why the file was refused whole.
+    #[schema(required = false, value_type = Vec<Object>)]
+    refused: (),
+    /// From the moment that it was taken to its receipt.
+    seconds: f64,
+}
+
+/// A supplier, and how it stands.
+#[derive(ToSchema)]
+pub struct Supplier {
+    /// Its account.
+    account: String,
+    /// How often it is expected to deliver.
+    #[schema(pattern = "^(daily|weekly|irregular)$")]
+    rhythm: String,
+    /// Whether it does.
+    #[schema(pattern = "^(on-time|late|never)$")]
+    state: String,
+    /// When its next delivery has to be there; absent if none is expected.
+    #[schema(required = false, format = DateTime)]
+    due: String,
+    /// Since when a delivery is missing: since it was due; of one who never delivered, since there is a
+    /// folder for it.
+    #[schema(required = false, format = DateTime)]
+    lateSince: String,
+    /// What is missing.
+    #[schema(required = false)]
+    missing: Missing,
+    /// The newest file, whatever became of it.
+    #[schema(required = false)]
+    last: Delivered,
+    /// The newest file that was accepted: only this one counts.
+    #[schema(required = false)]
+    lastAccepted: Delivered,
+    /// Rows refused for each row of the newest file that had not come before; 1 if it was refused whole.
+    #[schema(required = false, minimum = 0, maximum = 1)]
+    errorRate: f64,
+    /// The last 35 days, all together.
+    recent: Recent,
+    /// Whether its deliveries are as large as usual.
+    volume: VolumeVerdict,
+    /// What came over time.
+    series: Series,
+}
+
+/// Deliveries that did not come.
+#[derive(ToSchema)]
+pub struct Missing {
+    /// The first day that nothing came on, in UTC.
+    #[schema(format = Date)]
+    from: String,
+    /// The last day of the periods that are over.
+    #[schema(format = Date)]
+    to: String,
+    /// How many should have come.
+    #[schema(minimum = 1)]
+    deliveries: u64,
+}
+
+/// A delivery, in short.
+#[derive(ToSchema)]
+pub struct Delivered {
+    /// Its id.
+    delivery: String,
+    /// The file's name.
+    file: String,
+    /// What was decided.
+    #[schema(pattern = "^(accepted|repeated|refused)$")]
+    outcome: String,
+    /// When it was taken.
+    #[schema(format = DateTime)]
+    takenAt: String,
+    /// Its rows, as delivered.
+    rows: u64,
+    /// Its size.
+    bytes: u64,
+    /// Rows of it that were refused.
+    quarantined: u64,
+}
+
+/// What came within some days.
+#[derive(ToSchema)]
+pub struct Recent {
+    /// How many days.
+    days: u64,
+    /// Files.
+    deliveries: u64,
+    /// Files that were accepted.
+    accepted: u64,
+    /// Files that had come before.
+    repeated: u64,
+    /// Files that were refused whole.
+    refused: u64,
+    /// Rows of the accepted ones, as delivered.
+    rows: u64,
+    /// Bytes of the accepted ones.
+    bytes: u64,
+    /// Rows of the accepted ones that were refused.
+    quarantined: u64,
+    /// Rows refused for each row of the accepted ones.
+    #[schema(required = false, minimum = 0, maximum = 1)]
+    errorRate: f64,
+}
+
+/// Whether deliveries are as large as usual.
+#[derive(ToSchema)]
+pub struct VolumeVerdict {
+    /// The verdict; `unknown` as long as there is too little to compare with.
+    #[schema(pattern = "^(usual|low|high|unknown)$")]
+    volume: String,
+    /// The first day of what was judged.
+    #[schema(required = false, format = Date)]
+    day: String,
+    /// Its rows.
+    #[schema(required = false)]
+    rows: u64,
+    /// What is usual.
+    #[schema(required = false)]
+    usual: VolumeRange,
+}
+
+/// What is usual, in rows.
+#[derive(ToSchema)]
+pub struct VolumeRange {
+    /// What it is made of: all earlier deliveries, those from Monday to Friday, those on Saturdays and
+    /// Sundays, or those on the same day of the week.
+    #[schema(pattern = "^(all|weekdays|weekends|weekday)$")]
+    comparedWith: String,
+    /// How many there were.
+    periods: u64,
+    /// The lower quartile.
+    lowerQuartile: u64,
+    /// The median.
+    median: u64,
+    /// The upper quartile.
+    upperQuartile: u64,
+    /// Fewer than this are low.
+    low: u64,
+    /// More than this are high.
+    high: u64,
+}
+
+/// What came over time.
+#[derive(ToSchema)]
+pub struct Series {
+    /// How long a point is: `day`, or `week` for a weekly supplier.
+    #[schema(pattern = "^(day|week)$")]
+    step: String,
+    /// The points, oldest first, also where nothing came.
+    points: Vec<Point>,
+}
+
+/// What came on a day, or in a week.
+#[derive(ToSchema)]
+pub struct Point {
+    /// The day, or the week's Monday.
+    #[schema(format = Date)]
+    day: String,
+    /// Accepted deliveries.
+    deliveries: u64,
+    /// Their rows.
+    rows: u64,
+    /// Their bytes.
+    bytes: u64,
+    /// Those of their rows that were refused.
+    quarantined: u64,
+    /// Files that were refused whole.
+    refused: u64,
+}
