@@ -106,6 +106,11 @@ async fn keep_house(writer: &Writer) {
     }
 }
 
+/// The name of who runs this.
+pub fn performer() -> String {
+    User::current().name
+}
+
 /// Who runs this.
 struct User {
     uid: u32,

@@ -21,6 +21,7 @@
 //! [server]                              # how `sporlog serve` listens
 //! [api]                                 # what it serves, and from which logs
 //! [access]                              # whose tokens it takes, and what they stand for
+//! [sftp]                                # the exchange of revision logs, and who takes part
 //! ```
 //!
 //! Relative paths in the file are relative to the file. In the environment, `SPORLOG_` stands
@@ -49,7 +50,7 @@ const DEFAULT_FILE: &str = "sporlog.toml";
 const DEFAULT_STORE: &str = "./sporlog-data";
 pub(crate) const PREFIX: &str = "SPORLOG_";
 /// How variables begin that are settings of a section, after the prefix.
-pub(crate) const SECTIONS: [&str; 5] = ["rules__", "server__", "api__", "access__", "kafka__"];
+pub(crate) const SECTIONS: [&str; 6] = ["rules__", "server__", "api__", "access__", "kafka__", "sftp__"];
 
 /// What may be set, spelt as in the file.
 #[derive(Debug, Default, Deserialize)]
@@ -65,6 +66,7 @@ pub(crate) struct Settings {
     api: ApiSettings,
     access: AccessSettings,
     kafka: Option<sporlog_intake::kafka::Settings>,
+    sftp: Option<sporlog_intake::exchange::Settings>,
 }
 
 /// A log besides those named after their kinds.
@@ -96,6 +98,8 @@ pub struct Config {
     pub access: AccessSettings,
     /// Which topics are taken in, if any.
     pub kafka: Option<sporlog_intake::kafka::Settings>,
+    /// The exchange of revision logs, if there is one.
+    pub sftp: Option<sporlog_intake::exchange::Settings>,
     consent_jwks: Option<PathBuf>,
     rules: Rules,
 }
@@ -110,6 +114,9 @@ impl Config {
         }
         if let Some((kafka, folder)) = settings.kafka.as_mut().zip(file.and_then(Path::parent)) {
             kafka.relative_to(folder);
+        }
+        if let Some((sftp, folder)) = settings.sftp.as_mut().zip(file.and_then(Path::parent)) {
+            sftp.relative_to(folder);
         }
         for log in &settings.log {
             if !sporlog_ledger::is_log_name(&log.name) {
@@ -129,6 +136,7 @@ impl Config {
             api: settings.api,
             access: settings.access,
             kafka: settings.kafka,
+            sftp: settings.sftp,
             consent_jwks: settings.consent_jwks.map(|file| file.relative()),
             rules: settings.rules,
         })

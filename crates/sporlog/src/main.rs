@@ -22,6 +22,7 @@ mod access;
 mod cli;
 mod commands;
 mod config;
+mod exchange;
 mod interrupt;
 mod keyfile;
 mod logging;

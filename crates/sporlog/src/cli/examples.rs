@@ -36,6 +36,34 @@ Examples:
   sporlog consume
   sporlog consume --until-end --json | jq .accepted";
 
+pub const DELIVERIES: &str = "\
+Examples:
+  sporlog deliveries
+  sporlog deliveries --late || mail -s 'deliveries are missing' drift@example.dk
+  sporlog deliveries --account ky-leverandoer --json | jq .volume
+  sporlog deliveries --list --since 2026-11-01
+  sporlog deliveries --list --json | jq -c 'select(.outcome == \"refused\")'";
+
+pub const EXCHANGE_PULL: &str = "\
+Examples:
+  sporlog exchange pull sftp://rev@sftp.example.dk/ud/2026-11 --into hentet --match '*.csv'
+  sporlog exchange pull sftp://rev@sftp.example.dk:2222/ud --recursive --into hentet -i rev.key
+  sporlog exchange pull sftp://rev@10.0.0.7/~/logs --into in --delete --host-key SHA256:47DEQ…
+  sporlog exchange pull sftp://rev@sftp.example.dk/ud --into hentet --dry-run
+
+Making a server known, once its operator has confirmed the fingerprint:
+  ssh-keyscan -p 22 sftp.example.dk | tee key | ssh-keygen -lf - && cat key >> ~/.ssh/known_hosts";
+
+pub const EXCHANGE_PUSH: &str = "\
+Examples:
+  sporlog exchange push day.csv sftp://supplier@sftp.example.dk/ind
+  sporlog exchange push outbox --match '*.csv' sftp://supplier@sftp.example.dk:2222/ind -i key
+  sporlog exchange push day.csv sftp://supplier@sftp.example.dk/ind --wait --json | jq .receipt
+  sporlog exchange push day.csv sftp://rev@10.0.0.7/~/in --as-is --host-key SHA256:47DEQ…
+
+Every ten minutes, with cron, which mails what is amiss:
+  */10 * * * *  sporlog exchange push /srv/outbox sftp://supplier@sftp.example.dk/ind > /dev/null";
+
 pub const READ: &str = "\
 Examples:
   sporlog read revision --limit 10
@@ -53,6 +81,14 @@ pub const EXPORT: &str = "\
 Examples:
   sporlog export revision --organisation 64942212 --date 2026-11-03 --out outbox
   sporlog export revision --organisation 64942212 --from 2026-11-01 --to 2026-11-07 --out outbox";
+
+pub const COLLECT: &str = "\
+Examples:
+  sporlog collect                                          what the night would do, and today so far
+  sporlog collect --date 2026-11-03 --account kommune-64942212
+  sporlog collect --dry-run
+On the receiving side, with the log's public key:
+  sporlog collect --check ud/2026-11/*.manifest.json --key revision.vkey";
 
 pub const SQL: &str = "\
 Examples:
@@ -125,3 +161,10 @@ Examples:
   sporlog config example > sporlog.toml
   sporlog config check
   SPORLOG_SERVER__LISTEN=0.0.0.0:8443 sporlog config check --print";
+
+pub const EXCHANGE: &str = "\
+Examples:
+  sporlog exchange                          watch the suppliers' folders, and write files by night
+  sporlog exchange --once --json            take what is there; an object for each delivery
+  sporlog exchange pull sftp://kommune@exchange.example.org/ud --into /srv/revisionslog
+  sporlog exchange push day.csv sftp://ky@exchange.example.org/ind";

@@ -14,16 +14,22 @@ use crate::sample::DEFAULT_FAULTY;
 use crate::timerange::{parse_date, parse_from, parse_month, parse_to};
 
 mod apikey;
+mod collect;
 mod config;
 mod consume;
+mod deliveries;
 mod examples;
+mod exchange;
 mod serve;
 #[cfg(test)]
 mod tests;
 
 pub use apikey::{Apikey, ApikeyArgs, CreateArgs};
+pub use collect::CollectArgs;
 pub use config::{Config, ConfigArgs};
 pub use consume::ConsumeArgs;
+pub use deliveries::DeliveriesArgs;
+pub use exchange::{ConnectionArgs, Exchange, ExchangeArgs, PullArgs, PushArgs};
 pub use serve::ServeArgs;
 
 /// Keep and prove the record of who saw or was given whose data.
@@ -94,6 +100,9 @@ pub enum Command {
     Import(ImportArgs),
     Serve(ServeArgs),
     Consume(ConsumeArgs),
+    Exchange(ExchangeArgs),
+    Collect(CollectArgs),
+    Deliveries(DeliveriesArgs),
     /// List the logs of the store
     Logs,
     /// Print a log's newest id

@@ -9,10 +9,13 @@ use crate::session::Session;
 
 mod apikey;
 mod check;
+mod collect;
 mod compact;
 mod config;
 mod consume;
+mod deliveries;
 mod delivery;
+mod exchange;
 mod export;
 mod find;
 mod import;
@@ -46,6 +49,9 @@ async fn run_in(session: &Session, command: Command) -> Result<Outcome> {
         Command::Import(args) => import::run(session, &args).await,
         Command::Serve(args) => serve::run(session, &args).await,
         Command::Consume(args) => consume::run(session, &args).await,
+        Command::Exchange(args) => exchange::run(session, &args).await,
+        Command::Collect(args) => collect::run(session, &args).await,
+        Command::Deliveries(args) => deliveries::run(session, &args).await,
         Command::Logs => logs::list(session).await,
         Command::Head(log) => logs::head(session, &log.log).await,
         Command::Read(args) => read::run(session, &args).await,

@@ -1,9 +1,12 @@
 //! `sporlog serve`: the logs over HTTP.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use sporlog_intake::kafka::{Consumer, Mode};
+use sporlog_intake::exchange::inbox::Mode;
+use sporlog_intake::kafka::{self, Consumer};
+use sporlog_intake::writers::Writers;
 use sporlog_ledger::Store;
 use sporlog_web::access::AccessControl;
 use sporlog_web::server::{Health, Server, ServerSettings, layers, metrics, process};
@@ -11,6 +14,7 @@ use sporlog_web::{App, Catalog, api};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::ServeArgs;
+use crate::exchange::{Exchange, configured};
 use crate::keyfile::KeyFile;
 use crate::output::{Outcome, complain};
 use crate::session::Session;
@@ -29,6 +33,13 @@ pub async fn run(session: &Session, args: &ServeArgs) -> Result<Outcome> {
     let declared = session.config().logs.iter().map(|log| (log.name.clone(), log.kind));
     let catalog = Catalog::new(store.clone(), declared);
     let app = App::new(catalog.clone(), access, session.config().api.clone(), session.rules()?);
+    let app = match session.config().sftp {
+        Some(_) => {
+            let (settings, root) = configured(session, &store)?;
+            app.with_exchange(settings, root)
+        }
+        None => app,
+    };
 
     let health = Health::new();
     let router = api::routes(app.clone()).merge(health.router()).merge(metrics::router(recording));
@@ -40,6 +51,7 @@ pub async fn run(session: &Session, args: &ServeArgs) -> Result<Outcome> {
         if watched.is_readable() { Ok(()) } else { Err("the store cannot be read".to_owned()) }
     });
     let consumer = consume(session, &store, &health)?;
+    let exchange = exchange(session, &store, &catalog, &health).await?;
     let following = tokio::spawn({
         let catalog = catalog.clone();
         async move { tokio::join!(catalog.follow(), catalog.keep_house()) }
@@ -52,10 +64,15 @@ pub async fn run(session: &Session, args: &ServeArgs) -> Result<Outcome> {
         Some(consumer) => consumer.stop().await.map(drop),
         None => Ok(()),
     };
+    let exchanged = match exchange {
+        Some(exchange) => exchange.stop().await,
+        None => Ok(()),
+    };
     let closed = catalog.close().await;
     keys.close().await;
     served?;
     consumed.context("consuming")?;
+    exchanged?;
     closed.context("publishing the newest checkpoints")?;
     Ok(Outcome::Done)
 }
@@ -68,13 +85,38 @@ fn consume(session: &Session, store: &Store, health: &Health) -> Result<Option<C
     for topic in &settings.topics {
         session.check_import(&topic.log, topic.kind)?;
     }
-    let consumer = Consumer::start(settings, store.clone(), session.rules()?, Mode::Forever)?;
+    let consumer = Consumer::start(settings, store.clone(), session.rules()?, kafka::Mode::Forever)?;
     let status = consumer.watch();
     health.check("kafka", move || {
         let status = status();
         if status.healthy { Ok(()) } else { Err(status.problems.join("; ")) }
     });
     Ok(Some(consumer))
+}
+
+/// Takes deliveries over SFTP as well, and writes the municipalities' files, if that is configured. The
+/// server is not ready while deliveries cannot be dealt with.
+async fn exchange(
+    session: &Session,
+    store: &Store,
+    catalog: &Catalog,
+    health: &Health,
+) -> Result<Option<Exchange>> {
+    if session.config().sftp.is_none() {
+        return Ok(None);
+    }
+    let (settings, root) = configured(session, store)?;
+    let writers: Arc<dyn Writers> = Arc::new(catalog.clone());
+    let quarantine = catalog.quarantine().clone();
+    let mut exchange =
+        Exchange::start(session, store, writers.clone(), quarantine, Mode::Forever, |_| ()).await?;
+    exchange.serve(&settings, &root, writers).await?;
+    health.check("exchange", exchange.inbox().health());
+    if let Some(server) = exchange.server() {
+        let (address, keys) = (server.local_addr(), server.fingerprints().join(", "));
+        complain(&format!("listening for SFTP on {address}; host key {keys}"));
+    }
+    Ok(Some(exchange))
 }
 
 /// Has the keys of issuers at hand before the first token comes. One that cannot be reached now is asked

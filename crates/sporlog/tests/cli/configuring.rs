@@ -145,3 +145,119 @@ fn what_is_set_is_printed_without_secrets() {
     }
     assert!(!out.contains("hunter2"), "{out}");
 }
+
+/// A supplier's and a municipality's public key, made for this test alone.
+const KEYS: [&str; 2] = [
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIC3bU7ozuVmNp37VkZ9ScFsvoTuyfiblT83cP223T1Xa drift@leverandoer",
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDnIpYnWpSNV0zZjonkWSjzI+Cqn/YJIEsP3ClcYHzZn drift@kommune",
+];
+
+/// The least configuration of the exchange, with `more` in its first section, and these accounts after it.
+fn exchange(more: &str, accounts: &[String]) -> String {
+    format!("[sftp]\n{more}\n{}", accounts.concat())
+}
+
+fn supplier(name: &str, more: &str) -> String {
+    format!("[[sftp.account]]\nname = '{name}'\nrole = 'supplier'\n{more}\n")
+}
+
+fn municipality(cvr: &str, more: &str) -> String {
+    format!("[[sftp.account]]\nname = 'kommune-{cvr}'\nrole = 'municipality'\ncvr = ['{cvr}']\n{more}\n")
+}
+
+fn key(at: usize) -> String {
+    format!("keys = ['{}']", KEYS[at])
+}
+
+#[test]
+fn the_least_exchange_is_in_order() {
+    let place = Place::new();
+    let accounts = [supplier("ky", &key(0)), municipality("64942212", &key(1))];
+    place.file("sporlog.toml", exchange("listen = '0.0.0.0:2222'", &accounts));
+    let ran = place.run("config check").ok();
+    assert_eq!(ran.out, "the configuration can be used\n");
+}
+
+#[test]
+fn an_exchange_that_cannot_be_is_said_with_its_line() {
+    let good = || vec![supplier("ky", &key(0)), municipality("64942212", &key(1))];
+    let with = |account: String| [good(), vec![account]].concat();
+    for (text, said) in [
+        (exchange("port = 22", &good()), "sporlog.toml:2: error sftp.port: there is no such setting"),
+        (exchange("collect_at = '25:00'", &good()), "sporlog.toml:2: error sftp.collect_at: "),
+        (exchange("overlap = 'drop'", &good()), "sporlog.toml:2: error sftp.overlap: "),
+        (exchange("limits = { file = 1 }", &good()), "sporlog.toml:2: error sftp.limits.file: "),
+        (exchange("log = 'access'", &good()), "sporlog.toml:2: error sftp.log: "),
+        (exchange("log = 'disclosure'", &good()), "sporlog.toml:2: error sftp.log: "),
+        (exchange("listen = '127.0.0.1:8080'", &good()), "sporlog.toml:2: error sftp.listen: "),
+        (exchange("host_keys = ['nowhere']", &good()), "sporlog.toml:2: error sftp.host_keys.0: "),
+        (exchange("", &with(supplier("../ky", ""))), "sporlog.toml:12: error sftp.account.2: "),
+        (exchange("", &with(supplier("KY", ""))), "sporlog.toml:12: error sftp.account.2: "),
+        (exchange("", &with(municipality("1234", ""))), "sporlog.toml:12: error sftp.account.2: "),
+        (exchange("", &with(supplier("b", "cvr = ['64942212']"))), "sporlog.toml:12: error sftp.account.2: "),
+        (exchange("", &with(supplier("b", "rhythm = 'monthly'"))), "error sftp.account.2.rhythm: "),
+        (
+            exchange("", &with(supplier("b", "colour = 'blue'"))),
+            "sporlog.toml:15: error sftp.account.2.colour: ",
+        ),
+        (
+            exchange("", &with(supplier("b", "keys = ['AAAAC3']"))),
+            "sporlog.toml:15: error sftp.account.2.keys.0: ",
+        ),
+        (exchange("", &with(supplier("b", "keys = ['ssh-rsa AAAAC3']"))), "error sftp.account.2.keys.0: "),
+        (
+            exchange("", &with(supplier("b", &key(1).replace("ClcYHzZn", "***")))),
+            "error sftp.account.2.keys.0: ",
+        ),
+        (
+            exchange("", &with(supplier("b", "home = 'sporlog-data/exchange/accounts/ky/ind'"))),
+            "sporlog.toml:15: error sftp.account.2.home: it is the folder of 'ky'",
+        ),
+        (format!("store = 's3://bucket/x'\n{}", exchange("", &good())), "sporlog.toml:2: error sftp.root: "),
+    ] {
+        let place = Place::new();
+        place.file("sporlog.toml", &text);
+        let ran = place.run("config check").code(1);
+        assert!(ran.out.contains(said), "{said}: {}{text}", ran.out);
+    }
+}
+
+#[test]
+fn an_exchange_that_can_hardly_be_meant_is_warned_about() {
+    let place = Place::new();
+    let accounts = [
+        supplier("ky", &key(0)),
+        supplier("b", &format!("delete_fetched = true\nbytes_per_second = 10\n{}", key(0))),
+        municipality("64942212", ""),
+        municipality("11111111", &format!("cvr = ['64942212']\n{}", key(1)))
+            .replace("cvr = ['11111111']\n", ""),
+    ];
+    let general = "settle_seconds = 0\noverlap_days = 0\n[sftp.limits]\nfile_bytes = 3000000000\nsessions = 0\n\
+                   sign_in_attempts = 1000";
+    place.file("sporlog.toml", exchange(general, &accounts));
+    let ran = place.run("config check").ok();
+    for line in [
+        "sporlog.toml:2: warning sftp.settle_seconds: ",
+        "sporlog.toml:3: warning sftp.overlap_days: ",
+        "sporlog.toml:5: warning sftp.limits.file_bytes: ",
+        "sporlog.toml:6: warning sftp.limits.sessions: ",
+        "sporlog.toml:7: warning sftp.limits.sign_in_attempts: ",
+        "warning sftp.account.1.delete_fetched: ",
+        "warning sftp.account.1.bytes_per_second: ",
+        "warning sftp.account.1.keys.0: 'ky' has the same key",
+        "warning sftp.account.2: nobody can sign in as 'kommune-64942212'",
+        "warning sftp.account.3.cvr: 'kommune-64942212' gets the rows of 64942212, too",
+    ] {
+        assert!(ran.out.contains(line), "{line}: {}", ran.out);
+    }
+    assert_eq!(ran.out.lines().count(), 11, "{}", ran.out);
+    // A private key that others may read is not used.
+    let host = place.file("host", "");
+    std::fs::set_permissions(&host, std::fs::Permissions::from_mode(0o640)).expect("set");
+    place.file("sporlog.toml", exchange("host_keys = ['host']", &[supplier("ky", &key(0))]));
+    place.run("config check").code(1).says("sporlog.toml:2: error sftp.host_keys.0: others may read");
+    // Under another server there are no keys here, and that is said once.
+    place.file("sporlog.toml", exchange("", &[supplier("ky", ""), municipality("64942212", "")]));
+    let ran = place.run("config check").ok().says("warning sftp.account: no account has keys");
+    assert_eq!(ran.out.lines().count(), 2, "{}", ran.out);
+}

@@ -2,6 +2,7 @@
 
 mod apikeys;
 mod bad_input;
+mod collecting;
 mod configuring;
 mod delivering;
 mod exporting;
@@ -11,3 +12,4 @@ mod looking;
 mod place;
 mod proving;
 mod quarantining;
+mod watching;

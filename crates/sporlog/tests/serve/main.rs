@@ -3,6 +3,7 @@
 
 mod auditlog;
 mod client;
+mod deliveries;
 mod fire;
 mod hostile;
 mod intake;

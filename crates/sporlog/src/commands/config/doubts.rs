@@ -11,6 +11,8 @@ use url::Url;
 use super::{Remark, Severity};
 use crate::config::{Config, PREFIX, SECTIONS};
 
+mod exchange;
+
 /// Anyone may read it.
 const READ_BY_OTHERS: u32 = 0o004;
 /// Anyone but the owner may do something with it.
@@ -26,6 +28,7 @@ pub fn about(config: &Config, file: Option<&Path>) -> Vec<Remark> {
     }
     store(config, &mut remarks);
     kafka(config, file, &mut remarks);
+    exchange::about(config, &mut remarks);
     variables(&mut remarks);
     remarks.0
 }
@@ -91,10 +94,7 @@ fn issuers(config: &Config, remarks: &mut Remarks) {
 }
 
 fn store(config: &Config, remarks: &mut Remarks) {
-    let folder = match Url::parse(&config.store) {
-        Ok(url) => url.to_file_path().ok(),
-        Err(_) => Some(PathBuf::from(&config.store)),
-    };
+    let folder = folder_of(&config.store);
     let keys = config.keys.clone().or_else(|| Some(folder.as_ref()?.join("keys")));
     for (key, folder) in [("store", folder), ("keys", keys.clone())] {
         if let Some(reason) = folder.and_then(|folder| unwritable(&folder)) {
@@ -103,6 +103,14 @@ fn store(config: &Config, remarks: &mut Remarks) {
     }
     if keys.and_then(|keys| mode(&keys)).is_some_and(|mode| mode & FOR_OTHERS != 0) {
         remarks.warn("keys", "others on this machine may look into the folder (chmod 700)");
+    }
+}
+
+/// The folder of a store, if it is one of this machine.
+fn folder_of(store: &str) -> Option<PathBuf> {
+    match Url::parse(store) {
+        Ok(url) => url.to_file_path().ok(),
+        Err(_) => Some(PathBuf::from(store)),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use figment::Figment;
 use figment::providers::{Format, Toml};
+use sporlog_intake::exchange;
 use sporlog_web::server::{Limits, ServerSettings};
 
 use super::EXAMPLE;
@@ -40,6 +41,25 @@ fn the_example_shows_the_defaults() {
     let bare = Figment::from(Toml::string(EXAMPLE));
     let server: ServerSettings = bare.extract_inner("server").expect("the section");
     assert_eq!(server, ServerSettings::default());
+}
+
+#[test]
+fn the_example_shows_the_exchange_s_defaults() {
+    let example = Figment::from(Toml::string(&in_force()));
+    let shown: exchange::Settings = example.extract_inner("sftp").expect("the section");
+    shown.check().expect("it makes sense");
+    let defaults = exchange::Settings::default();
+    assert_eq!(shown.listen, defaults.listen);
+    assert_eq!(shown.log, defaults.log);
+    assert_eq!(shown.settle_seconds.map(u64::from), Some(defaults.settle(true).as_secs()));
+    assert_eq!((shown.overlap, shown.overlap_days), (defaults.overlap, defaults.overlap_days));
+    assert_eq!(shown.collect_at, defaults.collect_at);
+    let limits = exchange::settings::Limits { bytes_per_second: None, ..shown.limits };
+    assert_eq!(format!("{limits:?}"), format!("{:?}", defaults.limits));
+    // As Debug writes them, each has a colon; the one without a default is there, too.
+    let section = example.find_value("sftp.limits").expect("limits");
+    let count = format!("{limits:?}").matches(": ").count();
+    assert_eq!(section.as_dict().expect("a section").len(), count);
 }
 
 #[test]

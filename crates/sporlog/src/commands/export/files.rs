@@ -1,17 +1,15 @@
 //! The files of one day, which become visible together when all of them are complete.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use chrono::NaiveDate;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
-use sporlog_record::revision::write_csv_header;
+use sporlog_intake::exchange::collection::parts::{Parts, Shelf, file_name};
 
 use crate::cli::ExportRevisionArgs;
 use crate::outfile::{Complete, OutFile};
-use crate::output::hex;
 
 /// A file that is there.
 #[derive(Debug, Serialize)]
@@ -31,143 +29,84 @@ pub struct Written {
 
 /// The files of one day, being written.
 pub struct DayFiles {
-    day: NaiveDate,
-    folder: PathBuf,
-    organisation: String,
-    max_bytes: u64,
-    replace: bool,
-    complete: Vec<(Complete, Written)>,
-    open: Option<OpenFile>,
+    place: Place,
+    parts: Parts<Place>,
 }
 
-struct OpenFile {
-    file: OutFile,
-    digest: Sha256,
-    rows: u64,
-    bytes: u64,
+/// Where they will be.
+#[derive(Clone)]
+struct Place {
+    folder: PathBuf,
+    organisation: String,
+    day: NaiveDate,
+    replace: bool,
+}
+
+impl Place {
+    fn path(&self, number: usize) -> PathBuf {
+        self.folder.join(file_name(&self.organisation, self.day, number))
+    }
+}
+
+impl Shelf for Place {
+    type Open = OutFile;
+    type Closed = (PathBuf, Complete);
+    type Error = Error;
+
+    fn open(&mut self, number: usize) -> Result<OutFile> {
+        OutFile::create(&self.path(number), self.replace)
+    }
+
+    fn write(&mut self, file: &mut OutFile, bytes: &[u8]) -> Result<()> {
+        file.write_all(bytes).with_context(|| file.path().display().to_string())
+    }
+
+    fn close(&mut self, file: OutFile) -> Result<(PathBuf, Complete)> {
+        Ok((file.path().to_owned(), file.complete()?))
+    }
 }
 
 impl DayFiles {
     /// Begins without a file.
-    pub fn begin(args: &ExportRevisionArgs, day: NaiveDate) -> Result<Self> {
-        Ok(DayFiles {
-            day,
+    pub fn begin(args: &ExportRevisionArgs, day: NaiveDate) -> Self {
+        let place = Place {
             folder: args.out.clone(),
             organisation: args.organisation.clone(),
-            max_bytes: args.max_bytes,
+            day,
             replace: args.force,
-            complete: Vec::new(),
-            open: None,
-        })
+        };
+        let parts = Parts::new(place.clone(), &args.organisation, day, args.max_bytes);
+        DayFiles { place, parts }
     }
 
     /// The day.
     pub fn day(&self) -> NaiveDate {
-        self.day
+        self.place.day
     }
 
-    /// Appends so many rows of CSV.
-    pub fn append(&mut self, rows: u64, csv: &[u8]) -> Result<()> {
-        if self.has_room(csv.len())? {
-            return self.write(rows, csv);
-        }
-        // The file ends somewhere in here: row by row, then.
-        for row in split_rows(csv) {
-            // A row that is too large for any file gets one of its own.
-            if !self.has_room(row.len())? && self.open_file()?.rows > 0 {
-                self.complete_file()?;
-            }
-            self.write(1, row)?;
-        }
-        Ok(())
-    }
-
-    /// Whether so many bytes more keep the file below its limit.
-    fn has_room(&mut self, bytes: usize) -> Result<bool> {
-        let max = self.max_bytes;
-        Ok(self.open_file()?.bytes + (bytes as u64) < max)
-    }
-
-    fn write(&mut self, rows: u64, csv: &[u8]) -> Result<()> {
-        let open = self.open_file()?;
-        open.rows += rows;
-        open.write(csv)
-    }
-
-    fn open_file(&mut self) -> Result<&mut OpenFile> {
-        if self.open.is_none() {
-            let path = self.path(self.complete.len() + 1);
-            let file = OutFile::create(&path, self.replace)?;
-            let mut open = OpenFile { file, digest: Sha256::new(), rows: 0, bytes: 0 };
-            let mut header = Vec::new();
-            write_csv_header(&mut header);
-            open.write(&header)?;
-            self.open = Some(open);
-        }
-        self.open.as_mut().context("a file was just opened")
-    }
-
-    fn complete_file(&mut self) -> Result<()> {
-        if let Some(OpenFile { file, digest, rows, bytes }) = self.open.take() {
-            let (path, sha256) = (file.path().to_owned(), hex(&digest.finalize()));
-            self.complete.push((file.complete()?, Written { path, day: self.day, rows, bytes, sha256 }));
-        }
-        Ok(())
+    /// Appends rows of CSV, whose ids are given.
+    pub fn append(&mut self, ids: &[u64], csv: &[u8]) -> Result<()> {
+        self.parts.append(ids, csv)
     }
 
     /// Shows all of the day's files. Those of an earlier export that are replaced and are not needed
     /// any more go.
-    pub fn show(mut self) -> Result<Vec<Written>> {
-        self.complete_file()?;
-        let count = self.complete.len();
+    pub fn show(self) -> Result<Vec<Written>> {
+        let DayFiles { place, parts } = self;
+        let complete = parts.finish()?;
+        let count = complete.len();
         let mut written = Vec::with_capacity(count);
-        for (file, facts) in std::mem::take(&mut self.complete) {
+        for ((path, file), facts) in complete {
             file.show()?;
-            written.push(facts);
+            let (day, rows, bytes, sha256) = (place.day, facts.rows, facts.bytes, facts.sha256);
+            written.push(Written { path, day, rows, bytes, sha256 });
         }
-        if self.replace {
-            let stale = (count + 1..).map(|number| self.path(number)).take_while(|path| path.exists());
+        if place.replace {
+            let stale = (count + 1..).map(|number| place.path(number)).take_while(|path| path.exists());
             for path in stale {
                 std::fs::remove_file(&path).with_context(|| path.display().to_string())?;
             }
         }
         Ok(written)
-    }
-
-    fn path(&self, number: usize) -> PathBuf {
-        file_path(&self.folder, &self.organisation, self.day, number)
-    }
-}
-
-fn file_path(folder: &Path, organisation: &str, day: NaiveDate, number: usize) -> PathBuf {
-    folder.join(format!("revisionslog_{organisation}_{day}_{number:02}.csv"))
-}
-
-/// The rows of CSV with their line ends. A line end within quotes is text.
-fn split_rows(csv: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut quoted = false;
-    csv.split_inclusive(move |byte| {
-        quoted ^= *byte == b'"';
-        *byte == b'\n' && !quoted
-    })
-}
-
-impl OpenFile {
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.digest.update(bytes);
-        self.bytes += bytes.len() as u64;
-        self.file.write_all(bytes).with_context(|| self.file.path().display().to_string())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rows_end_where_no_quote_is_open() {
-        let csv = b"\"a\",\"b\r\nc\"\r\n\"say \"\"\n\"\"\",\"\"\r\n";
-        let rows: Vec<_> = split_rows(csv).collect();
-        assert_eq!(rows, [&csv[..12], &csv[12..]]);
     }
 }

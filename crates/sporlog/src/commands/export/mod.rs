@@ -12,9 +12,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use arrow::array::RecordBatch;
-use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use futures::{StreamExt, TryStreamExt};
 use serde_json::json;
+use sporlog_intake::exchange::collection::days::midnight;
 use sporlog_ledger::{Log, numbers};
 use sporlog_record::Kind;
 use sporlog_record::revision::write_csv_rows;
@@ -36,7 +37,7 @@ const DAY_MICROS: i64 = 86_400_000_000;
 /// Rows of one day as CSV.
 struct Piece {
     day: NaiveDate,
-    rows: u64,
+    ids: Vec<u64>,
     csv: Vec<u8>,
 }
 
@@ -89,11 +90,11 @@ pub async fn run(session: &Session, args: &ExportRevisionArgs) -> Result<Outcome
 
 async fn export(log: &Log, args: &ExportRevisionArgs, days: Days) -> Result<Vec<Written>> {
     let first = match days.from {
-        Some(day) => first_received_from(log, midnight(day)).await?,
+        Some(day) => log.first_received_from(midnight(day)).await?,
         None => log.first(),
     };
     let end = match days.to.and_then(|day| day.succ_opt()) {
-        Some(day) => first_received_from(log, midnight(day)).await?,
+        Some(day) => log.first_received_from(midnight(day)).await?,
         None => log.head() + 1,
     };
     let progress = Progress::records("export", end.saturating_sub(first), Results::After);
@@ -116,9 +117,9 @@ async fn export(log: &Log, args: &ExportRevisionArgs, days: Days) -> Result<Vec<
             }
             let files = match &mut open {
                 Some(files) => files,
-                none => none.insert(DayFiles::begin(args, piece.day)?),
+                none => none.insert(DayFiles::begin(args, piece.day)),
             };
-            files.append(piece.rows, &piece.csv)?;
+            files.append(&piece.ids, &piece.csv)?;
         }
         progress.at(done - first);
     }
@@ -136,7 +137,8 @@ async fn part(log: &Log, wanted: &str, id: u64, count: u64) -> Result<Vec<Piece>
             let (day, end) = run_of_a_day(&batch, start)?;
             let mut csv = Vec::new();
             write_csv_rows(&batch, start..end, &mut csv)?;
-            pieces.push(Piece { day, rows: (end - start) as u64, csv });
+            let ids = numbers(&batch)?.0.values().iter().take(end).skip(start);
+            pieces.push(Piece { day, ids: ids.map(|id| id.unsigned_abs()).collect(), csv });
             start = end;
         }
     }
@@ -150,25 +152,6 @@ fn run_of_a_day(rows: &RecordBatch, start: usize) -> Result<(NaiveDate, usize)> 
     let end = (start..rows.num_rows()).find(|row| day(*row) != day(start)).unwrap_or(rows.num_rows());
     let time = DateTime::from_timestamp_micros(received.value(start));
     Ok((time.context("a time of receipt is outside the calendar")?.date_naive(), end))
-}
-
-fn midnight(day: NaiveDate) -> i64 {
-    day.and_time(NaiveTime::MIN).and_utc().timestamp_micros()
-}
-
-/// The first id that was received at `micros` or later. Times of receipt rise with the ids.
-async fn first_received_from(log: &Log, micros: i64) -> Result<u64> {
-    let (mut low, mut high) = (log.first(), log.head() + 1);
-    while low < high {
-        let middle = low + (high - low) / 2;
-        let row = log.record(middle).await?;
-        if numbers(&row)?.1.value(0) < micros {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    Ok(low)
 }
 
 fn summarise(session: &Session, args: &ExportRevisionArgs, written: &[Written]) -> Result<()> {

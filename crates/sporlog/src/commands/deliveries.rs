@@ -1,0 +1,207 @@
+//! `sporlog deliveries`: who has delivered, and who is late.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use chrono::{DateTime, NaiveTime, SecondsFormat, Utc};
+use sporlog_intake::exchange::receipt::{Outcome as Decision, Receipt};
+use sporlog_intake::exchange::settings::Rhythm;
+use sporlog_intake::exchange::watch::{self, Query, State, Watched, volume};
+use sporlog_intake::exchange::{Register, Settings};
+
+use crate::cli::DeliveriesArgs;
+use crate::output::{Outcome, Output};
+use crate::session::{Session, directory};
+
+pub async fn run(session: &Session, args: &DeliveriesArgs) -> Result<Outcome> {
+    let Some(settings) = &session.config().sftp else {
+        bail!("the configuration has no section [sftp]: it says who delivers");
+    };
+    settings.check()?;
+    let root = root(session, settings)?;
+    known(settings, &root, args)?;
+    if args.list { list(session, &root, args) } else { suppliers(session, settings, &root, args) }
+}
+
+/// The folder of the exchange. The store is asked for only if it lies in there.
+fn root(session: &Session, settings: &Settings) -> Result<PathBuf> {
+    let store = match settings.root {
+        Some(_) => None,
+        None => directory(&session.store()?),
+    };
+    Ok(settings.root(store.as_deref())?)
+}
+
+/// The accounts that are asked for are there: a check that watches nobody would always be content.
+fn known(settings: &Settings, root: &Path, args: &DeliveriesArgs) -> Result<()> {
+    // One that was taken out of the configuration may have delivered before.
+    let delivered =
+        if args.list { Register::new(root).accounts().context(unreadable(root))? } else { Vec::new() };
+    for name in &args.accounts {
+        let configured = settings.account(name).is_some_and(|account| account.is_supplier());
+        if !configured && !delivered.contains(name) {
+            bail!("'{}' is no supplier in [sftp]", name.escape_debug());
+        }
+    }
+    Ok(())
+}
+
+fn unreadable(root: &Path) -> String {
+    format!("reading the register of deliveries in {}", root.display())
+}
+
+fn suppliers(session: &Session, settings: &Settings, root: &Path, args: &DeliveriesArgs) -> Result<Outcome> {
+    let wanted = |one: &Watched| args.accounts.is_empty() || args.accounts.contains(&one.account);
+    let mut suppliers = watch::suppliers(settings, root, Utc::now()).with_context(|| unreadable(root))?;
+    suppliers.retain(|supplier| wanted(supplier) && (supplier.is_missed() || !args.late));
+    let mut out = Output::new()?;
+    if session.json {
+        suppliers.iter().try_for_each(|supplier| out.json(supplier))?;
+    } else {
+        print_suppliers(&mut out, &suppliers)?;
+    }
+    out.flush()?;
+    Ok(if args.late && !suppliers.is_empty() { Outcome::Differs } else { Outcome::Done })
+}
+
+fn print_suppliers(out: &mut Output, suppliers: &[Watched]) -> io::Result<()> {
+    if suppliers.is_empty() {
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "{:<24} {:<9} {:<7} {:<20} {:>10} {:>17} {:>7} {:>7}  REMARKS",
+        "SUPPLIER", "RHYTHM", "STATE", "LAST", "ROWS", "USUAL", "ERRORS", "REFUSED"
+    )?;
+    let dash = || "-".to_owned();
+    for supplier in suppliers {
+        let (name, rhythm, state) = (&supplier.account, rhythm(supplier.rhythm), supplier.state.name());
+        let accepted = supplier.last_accepted.as_ref();
+        let last = accepted.map_or_else(dash, |last| moment(last.taken_at));
+        let rows = accepted.map_or_else(dash, |last| last.rows.to_string());
+        let usual = supplier.volume.usual.map_or_else(dash, |range| format!("{}-{}", range.low, range.high));
+        let errors = supplier.error_rate.map_or_else(dash, percent);
+        let (refused, remarks) = (supplier.recent.refused, remarks(supplier));
+        let line = format!(
+            "{name:<24} {rhythm:<9} {state:<7} {last:<20} {rows:>10} {usual:>17} {errors:>7} {refused:>7}  {remarks}"
+        );
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+fn remarks(supplier: &Watched) -> String {
+    let mut remarks = Vec::new();
+    let since = supplier.late_since.map(moment);
+    match (supplier.state, &since, supplier.missing) {
+        (State::Late, Some(since), Some(missing)) => {
+            let several = if missing.deliveries == 1 { "delivery" } else { "deliveries" };
+            let (count, from, to) = (missing.deliveries, missing.from, missing.to);
+            let days = if from == to { from.to_string() } else { format!("{from} to {to}") };
+            remarks.push(format!("missing since {since}: {count} {several}, {days}"));
+        }
+        (State::Late, Some(since), None) => remarks.push(format!("missing since {since}")),
+        (State::Never, Some(since), _) => remarks.push(format!("known since {since}")),
+        _ => {}
+    }
+    let verdict = &supplier.volume;
+    if let (true, Some(day), Some(rows)) = (verdict.volume.is_unusual(), verdict.day, verdict.rows) {
+        remarks.push(format!("{} volume: {rows} rows on {day}", verdict.volume.name()));
+    }
+    match supplier.last.as_ref().map(|last| (last.outcome, moment(last.taken_at))) {
+        Some((Decision::Refused, at)) => remarks.push(format!("the newest file was refused at {at}")),
+        Some((Decision::Repeated, at)) => remarks.push(format!("the file of {at} had come before")),
+        _ => {}
+    }
+    remarks.join("; ")
+}
+
+fn list(session: &Session, root: &Path, args: &DeliveriesArgs) -> Result<Outcome> {
+    let since = args.since.map(|day| day.and_time(NaiveTime::MIN).and_utc());
+    let query = Query { accounts: args.accounts.clone(), since, ..Query::default() };
+    let register = Register::new(root);
+    let found = watch::list(&register, &query).with_context(|| unreadable(root))?.unwrap_or_default();
+    let mut out = Output::new()?;
+    if session.json {
+        found.iter().try_for_each(|delivery| out.json(delivery))?;
+    } else {
+        print_deliveries(&mut out, &found)?;
+    }
+    out.flush()?;
+    Ok(Outcome::Done)
+}
+
+fn print_deliveries(out: &mut Output, deliveries: &[Receipt]) -> io::Result<()> {
+    if deliveries.is_empty() {
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "{:<20} {:<24} {:<8} {:>10} {:>11} {:>10} {:>13} {:>8} {:<25} FILE",
+        "TAKEN", "SUPPLIER", "OUTCOME", "ROWS", "QUARANTINED", "SKIPPED", "BYTES", "SECONDS", "ID"
+    )?;
+    for delivery in deliveries {
+        let Receipt { account, quarantined, skipped, bytes, seconds, delivery: id, .. } = delivery;
+        let (taken, rows, file) = (moment(delivery.taken_at), volume::rows(delivery), plain(&delivery.file));
+        let outcome = match delivery.outcome {
+            Decision::Accepted => "accepted",
+            Decision::Repeated => "repeated",
+            Decision::Refused => "refused",
+        };
+        writeln!(
+            out,
+            "{taken:<20} {account:<24} {outcome:<8} {rows:>10} {quarantined:>11} {skipped:>10} {bytes:>13} \
+             {seconds:>8.2} {id:<25} {file}"
+        )?;
+    }
+    Ok(())
+}
+
+/// A name that came from outside, without what would move about on a terminal.
+fn plain(name: &str) -> String {
+    let moves = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    let mut plain = String::with_capacity(name.len());
+    for c in name.chars() {
+        if moves(c) { plain.extend(c.escape_default()) } else { plain.push(c) }
+    }
+    plain
+}
+
+fn moment(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
+/// Rounded, but something is never nothing.
+fn percent(rate: f64) -> String {
+    let percent = rate * 100.0;
+    if percent > 0.0 && percent < 0.1 { "<0.1%".to_owned() } else { format!("{percent:.1}%") }
+}
+
+fn rhythm(rhythm: Rhythm) -> &'static str {
+    match rhythm {
+        Rhythm::Daily => "daily",
+        Rhythm::Weekly => "weekly",
+        Rhythm::Irregular => "irregular",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_cannot_move_about_on_a_terminal() {
+        assert_eq!(plain("løn \\n 'a' журнал.csv"), "løn \\n 'a' журнал.csv");
+        assert_eq!(plain("a\u{1b}[2J\n\u{202e}b\u{7f}"), "a\\u{1b}[2J\\n\\u{202e}b\\u{7f}");
+    }
+
+    #[test]
+    fn something_is_never_shown_as_nothing() {
+        let shown = [0.0, 0.000_01, 0.001, 0.025, 1.0].map(percent);
+        assert_eq!(shown, ["0.0%", "<0.1%", "0.1%", "2.5%", "100.0%"]);
+    }
+}

@@ -1,0 +1,89 @@
+//! `sporlog exchange`: takes deliveries from folders that another SFTP server serves.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Result;
+use sporlog_intake::exchange::Receipt;
+use sporlog_intake::exchange::inbox::Mode;
+use sporlog_intake::exchange::receipt::Outcome as Decided;
+use sporlog_intake::quarantine::Quarantine;
+use sporlog_intake::writers::OwnWriters;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::ExchangeArgs;
+use crate::exchange::{Exchange, configured};
+use crate::output::{Outcome, Output, complain};
+use crate::session::Session;
+
+pub async fn run(session: &Session, args: &ExchangeArgs) -> Result<Outcome> {
+    let store = session.store_or_new()?;
+    let (settings, root) = configured(session, &store)?;
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let writers = OwnWriters::new(store.clone());
+    let quarantine = Quarantine::new(store.clone());
+    let receipts = Arc::new(Mutex::new(Output::new()?));
+    let all_good = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let told = {
+        let (receipts, all_good, json) = (receipts.clone(), all_good.clone(), session.json);
+        move |receipt: &Receipt| {
+            if receipt.outcome == Decided::Refused || receipt.quarantined > 0 {
+                all_good.store(false, std::sync::atomic::Ordering::Relaxed);
+            }
+            let mut out = receipts.lock().unwrap_or_else(PoisonError::into_inner);
+            // Whoever reads along may be gone; the deliveries go on.
+            let _ = print(&mut out, receipt, json);
+        }
+    };
+    let mode = if args.once { Mode::Once } else { Mode::Forever };
+    let mut exchange = Exchange::start(
+        session,
+        &store,
+        Arc::new(writers.clone()),
+        quarantine.clone(),
+        mode,
+        told,
+    )
+    .await?;
+    let suppliers = settings.accounts.iter().filter(|account| account.is_supplier()).count();
+    if mode == Mode::Forever {
+        complain(&format!("watching the folders of {suppliers} suppliers; the exchange is in {}", root.display()));
+    }
+    let ended = tokio::select! {
+        ended = exchange.ended() => Some(ended),
+        _ = interrupt.recv() => None,
+        _ = terminate.recv() => None,
+    };
+    let stopped = exchange.stop().await;
+    let closed = writers.close().await;
+    quarantine.close().await?;
+    let interrupted = ended.is_none();
+    ended.unwrap_or(Ok(()))?;
+    stopped?;
+    closed?;
+    let all_good = all_good.load(std::sync::atomic::Ordering::Relaxed);
+    Ok(match (mode, interrupted) {
+        (Mode::Once, true) => Outcome::Interrupted,
+        (Mode::Once, false) if !all_good => Outcome::Differs,
+        _ => Outcome::Done,
+    })
+}
+
+/// A line for each delivery.
+fn print(out: &mut Output, receipt: &Receipt, json: bool) -> Result<()> {
+    if json {
+        out.json(&receipt.brief())?;
+    } else {
+        let Receipt { account, file, accepted, quarantined, skipped, delivery, .. } = receipt;
+        let outcome = match receipt.outcome {
+            Decided::Accepted => "accepted",
+            Decided::Repeated => "repeated",
+            Decided::Refused => "refused",
+        };
+        writeln!(
+            out,
+            "{outcome}  {account}  {file}  {accepted} rows  {quarantined} quarantined  {skipped} skipped  {delivery}"
+        )?;
+    }
+    Ok(out.flush()?)
+}
