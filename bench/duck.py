@@ -66,8 +66,36 @@ def people(duckdb, table, count, out):
         return {"people": people, "mean": mean, "median": median}
 
 
+def organisations(duckdb, table):
+    """The municipalities that a log's table has rows of."""
+    with duckdb.connect() as connection:
+        listed = 'SELECT DISTINCT "KalderOrganisation"::VARCHAR FROM read_parquet(?) ORDER BY 1'
+        return {"organisations": [row[0] for row in connection.execute(listed, [f"{table}/**/*.parquet"]).fetchall()]}
+
+
+def partitions(duckdb, table, columns, out):
+    """A log's table as CSV files, a folder for each municipality; only the statement is timed."""
+    listed = ", ".join(f'"{column}"' for column in json.loads(columns))
+    with duckdb.connect() as connection:
+        started = time.perf_counter()
+        copied = connection.execute(
+            f"""COPY (SELECT {listed} FROM read_parquet('{table}/**/*.parquet')) TO '{out}'
+                (FORMAT csv, HEADER, FORCE_QUOTE *, PARTITION_BY ("KalderOrganisation"), WRITE_PARTITION_COLUMNS)"""
+        )
+        seconds = time.perf_counter() - started
+        return {"seconds": seconds, "rows": copied.fetchone()[0]}
+
+
+def count(duckdb, files):
+    """The rows of CSV files."""
+    with duckdb.connect() as connection:
+        counted = "SELECT count(*) FROM read_csv(?, all_varchar = true, header = true)"
+        return {"rows": connection.execute(counted, [files]).fetchone()[0]}
+
+
 if __name__ == "__main__":
     import duckdb
 
-    what = {"load": load, "export": export, "people": people}[sys.argv[1]]
+    known = (load, export, people, organisations, partitions, count)
+    what = {function.__name__: function for function in known}[sys.argv[1]]
     print(json.dumps(what(duckdb, **json.loads(sys.argv[2]))))
