@@ -11,14 +11,15 @@ help: ## What there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## Build, take in sample data of all kinds, and show what Sporlog does with it
-	scripts/need cargo cc cmake ssl curl
+	scripts/need cargo cc cmake ssl curl sftp
 	scripts/demo
 
 test: ## Install what the tests need, and run them all
-	scripts/need cargo cc cmake ssl go python3 venv java mvn
+	scripts/need cargo cc cmake ssl go python3 venv java mvn sftp lftp
 	cargo test --workspace --locked
 	tests/outside/run
 	tests/kafka/run
+	tests/sftp/run
 
 lint: ## Formatting, clippy, licences and sources of dependencies
 	scripts/need cargo cc cmake ssl python3
@@ -30,10 +31,11 @@ release: ## Build the optimised program and the measuring tool
 	scripts/need cargo cc cmake ssl
 	cargo build --release --locked --workspace --examples --bins
 
-bench: release ## Measure against DuckDB, PostgreSQL and kcat, in the same run
+bench: release ## Measure against DuckDB, PostgreSQL, kcat and OpenSSH, in the same run
 	scripts/need python3 venv java mvn
 	bench/run
 	bench/kafka.py
+	bench/sftp.py
 
 fuzz: ## Fuzz each parser for a minute (SECONDS_EACH=600 for ten)
 	scripts/fuzz

@@ -50,5 +50,11 @@ pub enum Error {
     Internal(String),
 }
 
+impl From<tokio::task::JoinError> for Error {
+    fn from(error: tokio::task::JoinError) -> Self {
+        Error::Internal(error.to_string())
+    }
+}
+
 /// A result of the intake.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -22,6 +22,7 @@ use crate::delivery::{Judged, Options, Receiver, RefusedRecord, deliver};
 use crate::error::{Error, Result};
 use crate::quarantine::Quarantine;
 use crate::source::Source;
+use sporlog_record::hex;
 
 /// What became of a delivery.
 #[derive(Debug, Clone, Serialize)]
@@ -226,7 +227,7 @@ pub async fn prepare(
     let (result, staged, refused) = delivered.await.map_err(|e| Error::Internal(e.to_string()))?;
     match result {
         Ok(summary) => {
-            receipt.sha256 = hex(&summary.sha256);
+            receipt.sha256 = hex(summary.sha256);
             receipt.bytes = summary.bytes;
             receipt.accepted = staged;
             receipt.quarantined = summary.refused;
@@ -331,10 +332,6 @@ fn utc(micros: i64) -> String {
 
 fn since(position: Position) -> String {
     utc(Duration::from_millis(position.at.unsigned_abs()).as_micros() as i64)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

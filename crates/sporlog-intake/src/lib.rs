@@ -7,6 +7,7 @@
 //! | module | idea |
 //! |---|---|
 //! | [`delivery`] | a file's records, judged by several threads, in order |
+//! | [`durable`] | files that are whole or not there |
 //! | [`exchange`] | files by SFTP, receipts, and a municipality's files out |
 //! | [`import`] | a delivery into a log, exactly once, with a receipt |
 //! | [`kafka`] | a topic's messages into a log, each exactly once |
@@ -17,7 +18,9 @@
 //! | [`writers`] | where the writers of logs come from |
 #![forbid(unsafe_code)]
 
+mod blocking;
 pub mod delivery;
+pub mod durable;
 mod error;
 pub mod exchange;
 pub mod import;

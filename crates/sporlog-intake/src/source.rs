@@ -11,6 +11,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+use sporlog_record::hex;
 
 /// A file or a stream that is about to be read.
 pub struct Source {
@@ -72,7 +73,7 @@ impl Source {
         let mut raw = Accounted { inner: self.reader, account: account.clone() };
         let read = io::copy(&mut BufReader::with_capacity(1 << 20, &mut raw), &mut io::sink());
         read.map_err(|source| Error::Read { name: self.name, source })?;
-        Ok(account.sha256().iter().map(|byte| format!("{byte:02x}")).collect())
+        Ok(hex(account.sha256()))
     }
 
     /// The bytes, unpacked if they are compressed (gzip or Zstandard, told by their first bytes),

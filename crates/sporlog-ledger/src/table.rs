@@ -34,6 +34,7 @@ use crate::error::{Error, Result};
 use crate::schema;
 use crate::storage::Storage;
 use crate::tlog::read_note;
+use sporlog_record::hex;
 
 /// The folder of the table within the log's.
 pub(crate) const TABLE: &str = "table";
@@ -86,7 +87,7 @@ impl DataFile {
     }
 
     fn tags(&self) -> HashMap<String, Option<String>> {
-        let mut tags = HashMap::from([("sporlog.sha256".to_owned(), Some(hex(&self.sha256)))]);
+        let mut tags = HashMap::from([("sporlog.sha256".to_owned(), Some(hex(self.sha256)))]);
         if let Some(index) = &self.index {
             tags.insert("sporlog.index".to_owned(), Some(hex(index)));
         }
@@ -375,7 +376,7 @@ impl Table {
     /// Makes the table, empty, as version 0; nothing happens if it is there.
     pub(crate) async fn create(&self, log: &str, kind: Kind, origin: &str, now_ms: i64) -> Result<()> {
         let statement =
-            Statement { size: 0, root: BASE64_STANDARD.encode(EMPTY_HASH.0), previous: hex(&Sha::default()) };
+            Statement { size: 0, root: BASE64_STANDARD.encode(EMPTY_HASH.0), previous: hex(Sha::default()) };
         let actions = [
             serde_json::json!({"commitInfo": {
                 "timestamp": now_ms, "operation": "CREATE TABLE", "engineInfo": schema::ENGINE,
@@ -487,7 +488,7 @@ impl Table {
     ) -> Result<Committed> {
         let version = state.version + 1;
         let (size, root) = change.appended.unwrap_or((state.size, state.root));
-        let statement = Statement { size, root: BASE64_STANDARD.encode(root.0), previous: hex(&state.chain) };
+        let statement = Statement { size, root: BASE64_STANDARD.encode(root.0), previous: hex(state.chain) };
         let info = HashMap::from([(
             "sporlog".to_owned(),
             serde_json::to_value(statement).map_err(|e| Error::damaged(commit_name(version), e))?,
@@ -647,15 +648,6 @@ fn read_checkpoint_rows(
         }
     }
     Ok(())
-}
-
-/// Lower-case hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 pub(crate) fn unhex(text: &str) -> Option<Sha> {

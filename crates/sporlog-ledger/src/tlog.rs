@@ -22,8 +22,9 @@ use tlog_tiles::tlog;
 use crate::error::{Error, Result};
 use crate::keys::{Commitment, LogKeys, open_note};
 use crate::storage::Storage;
-use crate::table::{Sha, TableState, hex, unhex};
+use crate::table::{Sha, TableState, unhex};
 use crate::tree::{TILE_HEIGHT, TileFile, Tree, files_of_level, partial_names, tile_path};
+use sporlog_record::hex;
 
 /// The folder of the transparency log within the log's.
 pub(crate) const TLOG: &str = "tlog";
@@ -237,7 +238,7 @@ const TABLE_NOTE: &str = "sporlog-table/1";
 
 impl TableNote {
     fn text(&self) -> String {
-        let mut text = format!("{TABLE_NOTE}\n{}\n{}\n{}\n", self.origin, self.version, hex(&self.chain));
+        let mut text = format!("{TABLE_NOTE}\n{}\n{}\n{}\n", self.origin, self.version, hex(self.chain));
         for (name, digest) in &self.files {
             text.push_str(&format!("{name} {}\n", hex(digest)));
         }

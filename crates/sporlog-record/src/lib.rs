@@ -21,6 +21,7 @@
 pub mod canonical;
 pub mod consent;
 pub mod finding;
+mod hex;
 pub mod identifier;
 pub mod json;
 pub mod kind;
@@ -29,5 +30,6 @@ pub mod rules;
 pub mod time;
 
 pub use finding::{Finding, Position, Severity};
+pub use hex::hex;
 pub use kind::Kind;
 pub use rules::Rules;

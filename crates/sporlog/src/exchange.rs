@@ -65,8 +65,7 @@ impl Exchange {
             }),
         };
         let inbox = Inbox::start(parts, mode).await?;
-        let nightly =
-            (mode == Mode::Forever).then(|| Nightly::start(settings, root, store.clone(), writers));
+        let nightly = (mode == Mode::Forever).then(|| Nightly::start(settings, root, store.clone(), writers));
         Ok(Exchange { inbox, watch, nightly, server: None })
     }
 

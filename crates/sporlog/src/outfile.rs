@@ -8,8 +8,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use rustix::fs::{CWD, RenameFlags, renameat_with};
-use rustix::io::Errno;
+use sporlog_intake::durable::{rename_new, sync_folder};
 
 /// A file that is being written.
 pub struct OutFile {
@@ -96,22 +95,7 @@ impl Complete {
             Some(folder) if folder != Path::new("") => folder,
             _ => Path::new("."),
         };
-        let synced = File::open(folder).and_then(|folder| folder.sync_all());
-        synced.with_context(|| folder.display().to_string())
-    }
-}
-
-/// Renames unless the new name is taken. Where the file system cannot do that in one step, it is
-/// looked at first.
-fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
-    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
-            if to.symlink_metadata().is_ok() {
-                return Err(io::ErrorKind::AlreadyExists.into());
-            }
-            std::fs::rename(from, to)
-        }
-        renamed => renamed.map_err(io::Error::from),
+        sync_folder(folder).with_context(|| folder.display().to_string())
     }
 }
 

@@ -38,7 +38,8 @@ pub(super) fn give_up(home: &Home, account: &str, log: &str) -> io::Result<Vec<C
             column: 1,
             field: String::new(),
             rule: "incomplete".to_owned(),
-            text: "its upload broke off a week ago and was not taken up again; deliver the file anew".to_owned(),
+            text: "its upload broke off a week ago and was not taken up again; deliver the file anew"
+                .to_owned(),
         };
         let begun = Receipt::begun(&claim.id, account, shown(&claim.name), log, claim.taken_at);
         claim.decide(&Receipt {

@@ -8,10 +8,11 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::claim::{Claim, put, rename_new};
+use super::claim::Claim;
 use super::name::receipt_stem;
 use super::receipt::{LISTED_ROWS, Note, Outcome, Receipt};
 use super::tree::Home;
+use crate::durable::{put, rename_new};
 
 /// The two forms of a receipt.
 const FORMS: [&str; 2] = ["json", "txt"];
@@ -53,8 +54,8 @@ fn make_room(folder: &Path, stem: &str, delivery: &str) -> io::Result<()> {
         let from = folder.join(format!("{stem}.{form}"));
         match rename_new(&from, &folder.join(format!("{stem}.{id}.{form}"))) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Ok(false) => fs::remove_file(&from)?,
-            renamed => drop(renamed?),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => fs::remove_file(&from)?,
+            renamed => renamed?,
         }
     }
     Ok(())

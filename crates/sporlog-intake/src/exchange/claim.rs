@@ -10,16 +10,17 @@
 //! is part of it), and all the rest may be done twice.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, NaiveDateTime, Utc};
-use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
+use rustix::fs::OFlags;
 
 use super::receipt::Receipt;
-use super::tree::{Home, sync_folder};
+use super::tree::Home;
+use crate::durable::{put, sync_folder};
 
 /// How the time stands in a delivery's id.
 const TIME: &str = "%Y%m%dT%H%M%SZ";
@@ -101,8 +102,13 @@ impl Claim {
         for entry in fs::read_dir(home.taken())? {
             let Ok(id) = entry?.file_name().into_string() else { continue };
             let Some(taken_at) = time_of(&id) else { continue };
-            let mut claim =
-                Claim { id, account: account.to_owned(), name: OsString::new(), taken_at, home: home.clone() };
+            let mut claim = Claim {
+                id,
+                account: account.to_owned(),
+                name: OsString::new(),
+                taken_at,
+                home: home.clone(),
+            };
             let inside = match fs::read_dir(claim.file_folder()) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => None,
                 inside => inside?.next().transpose()?,
@@ -200,21 +206,4 @@ impl Claim {
 fn time_of(id: &str) -> Option<DateTime<Utc>> {
     let (time, _) = id.split_once('-')?;
     Some(NaiveDateTime::parse_from_str(time, TIME).ok()?.and_utc())
-}
-
-/// Writes a file beside its place and renames it there; durable when this returns.
-pub(super) fn put(beside: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(beside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(beside, path)?;
-    path.parent().map_or(Ok(()), sync_folder)
-}
-
-/// Renames unless the new name is taken; whether it was free.
-pub(super) fn rename_new(from: &Path, to: &Path) -> io::Result<bool> {
-    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        Err(rustix::io::Errno::EXIST) => Ok(false),
-        renamed => Ok(renamed.map(|()| true)?),
-    }
 }

@@ -222,7 +222,17 @@ impl Attending {
             index,
             stop: shared.stop.clone(),
         };
-        Ok(Attending { taker, corners, waits, retries, told, shared, turn: 0, tidy_at: Instant::now(), _lock: lock })
+        Ok(Attending {
+            taker,
+            corners,
+            waits,
+            retries,
+            told,
+            shared,
+            turn: 0,
+            tidy_at: Instant::now(),
+            _lock: lock,
+        })
     }
 
     async fn run(mut self, mode: Mode) -> Result<()> {
@@ -278,7 +288,9 @@ impl Attending {
     fn tidy(&mut self) {
         for (corner, Corner { account, home, .. }) in self.corners.iter().enumerate() {
             match give_up(home, &account.name, &self.taker.settings.log) {
-                Ok(claims) => self.retries.extend(claims.into_iter().map(|claim| Retry::taken(corner, claim))),
+                Ok(claims) => {
+                    self.retries.extend(claims.into_iter().map(|claim| Retry::taken(corner, claim)))
+                }
                 Err(error) => {
                     tracing::warn!(account = account.name, %error, "abandoned uploads cannot be seen to");
                 }

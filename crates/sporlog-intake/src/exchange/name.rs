@@ -8,6 +8,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use sha2::{Digest, Sha256};
+use sporlog_record::hex;
 
 /// What stands behind a file's name in that of its receipt.
 pub const RECEIPT: &str = ".kvittering";
@@ -42,8 +43,8 @@ pub fn receipt_stem(name: &OsStr) -> String {
     while !text.is_char_boundary(cut) {
         cut -= 1;
     }
-    let digest = Sha256::digest(name.as_bytes());
-    let mark: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    let digest = hex(Sha256::digest(name.as_bytes()));
+    let mark = digest.get(..12).unwrap_or_default();
     let short = text.get(..cut).unwrap_or_default().replace('/', "_");
     format!("{short}~{mark}{RECEIPT}")
 }
@@ -83,7 +84,10 @@ mod tests {
         .map(|name| -> &[u8] { Box::leak(name.to_vec().into_boxed_slice()) });
         let mut stems: Vec<String> = names.iter().map(|name| receipt_stem(OsStr::from_bytes(name))).collect();
         for stem in &stems {
-            assert!(stem.len() <= 225 && !stem.contains('/') && !stem.chars().any(char::is_control), "{stem:?}");
+            assert!(
+                stem.len() <= 225 && !stem.contains('/') && !stem.chars().any(char::is_control),
+                "{stem:?}"
+            );
         }
         stems.sort();
         stems.dedup();

@@ -9,7 +9,7 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use super::receipt::Receipt;
-use super::tree::sync_folder;
+use crate::durable::sync_folder;
 
 /// The folder of the register in the exchange's.
 const FOLDER: &str = "deliveries";

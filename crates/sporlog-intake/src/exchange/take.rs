@@ -25,6 +25,7 @@ use super::receipt::{Earlier, LISTED_ROWS, Note, Outcome, Receipt};
 use super::register::Register;
 use super::settings::{Account, Overlap, Settings};
 use super::tree::Home;
+use crate::blocking::blocking;
 use crate::delivery::{Options, RefusedRecord};
 use crate::error::{Error, Result};
 use crate::import::{self, Preparation, Prepared, Rows, prepare};
@@ -62,9 +63,22 @@ type Decided = (Receipt, Option<Keys>);
 /// What a delivery came to before anything of it is visible.
 enum Staged {
     /// Nothing is to be stored.
-    Decided(Receipt),
+    Decided(Box<Receipt>),
     /// Its rows are staged.
-    Ready { receipt: Receipt, prepared: Prepared, keys: Keys },
+    Ready(Box<Ready>),
+}
+
+impl Staged {
+    fn decided(receipt: Receipt) -> Self {
+        Staged::Decided(Box::new(receipt))
+    }
+}
+
+/// A delivery whose rows are staged.
+struct Ready {
+    receipt: Receipt,
+    prepared: Prepared,
+    keys: Keys,
 }
 
 impl Taker {
@@ -149,8 +163,8 @@ impl Taker {
         let staged = self.stage(account, claim, &source).await?;
         let taken = self.taken(delivery, stamp).await;
         if !matches!(taken, Ok(true)) {
-            if let Staged::Ready { prepared, .. } = staged {
-                prepared.abort().await;
+            if let Staged::Ready(ready) = staged {
+                ready.prepared.abort().await;
             }
             return taken.map(|_| None);
         }
@@ -163,9 +177,10 @@ impl Taker {
                 }
                 receipt.seconds = seconds(started);
                 self.write_down(claim, &receipt).await?;
-                Ok(Some((receipt, None)))
+                Ok(Some((*receipt, None)))
             }
-            Staged::Ready { mut receipt, prepared, keys } => {
+            Staged::Ready(ready) => {
+                let Ready { mut receipt, prepared, keys } = *ready;
                 self.write_down(claim, &receipt).await?;
                 let committed = prepared.commit(vec![(claim.position(), Advance::Once)]).await?;
                 if committed.already_since.is_some() {
@@ -194,8 +209,13 @@ impl Taker {
             }
             delivery.waits_until = None;
         }
-        let now = blocking(move || std::fs::symlink_metadata(claim.file()).map_err(|e| at(&claim, e))).await?;
-        if Stamp::of(&now) == Some(read) { Ok(true) } else { Err(Error::Unsettled(shown(&delivery.claim.name))) }
+        let now =
+            blocking(move || std::fs::symlink_metadata(claim.file()).map_err(|e| at(&claim, e))).await?;
+        if Stamp::of(&now) == Some(read) {
+            Ok(true)
+        } else {
+            Err(Error::Unsettled(shown(&delivery.claim.name)))
+        }
     }
 
     /// Reads the file and stages its rows; what has been there before is found out on the way.
@@ -214,13 +234,13 @@ impl Taker {
         let keys = self.index.gather();
         let gathering = Arc::new(Watching::over(keys.clone()));
         let prepared = match self.prepare(&writer, account, source()?, gathering.clone()).await? {
-            Preparation::Refused(refused) => return Ok(Staged::Decided(self.receipt(claim, &refused))),
+            Preparation::Refused(refused) => return Ok(Staged::decided(self.receipt(claim, &refused))),
             Preparation::Ready(prepared) => prepared,
         };
         if log.position(&format!("file:{}", prepared.receipt().sha256)).is_some() {
             let facts = prepared.receipt().clone();
             prepared.abort().await;
-            return Ok(Staged::Decided(self.repeated(account, claim, facts).await?));
+            return Ok(Staged::decided(self.repeated(account, claim, facts).await?));
         }
         let compared = self.compare(&log, keys).await;
         let (keys, found) = match compared {
@@ -235,14 +255,14 @@ impl Taker {
         receipt.overlapping = found.rows();
         receipt.overlaps = self.earlier(account, &found)?;
         if found.is_empty() || self.settings.overlap == Overlap::Take {
-            return Ok(Staged::Ready { receipt, prepared, keys });
+            return Ok(Staged::Ready(Box::new(Ready { receipt, prepared, keys })));
         }
         prepared.abort().await;
         drop(keys);
         let keys = self.index.gather();
         let rest = Arc::new(Watching::over(Arc::new(found.filter(keys.clone()))));
         let prepared = match self.prepare(&writer, account, source()?, rest).await? {
-            Preparation::Refused(refused) => return Ok(Staged::Decided(self.receipt(claim, &refused))),
+            Preparation::Refused(refused) => return Ok(Staged::decided(self.receipt(claim, &refused))),
             Preparation::Ready(prepared) => prepared,
         };
         if prepared.receipt().sha256 != receipt.sha256 {
@@ -252,7 +272,7 @@ impl Taker {
         receipt.skipped = receipt.overlapping;
         receipt.accepted = prepared.receipt().accepted;
         let keys = blocking(move || keys.finish()).await?;
-        Ok(Staged::Ready { receipt, prepared, keys })
+        Ok(Staged::Ready(Box::new(Ready { receipt, prepared, keys })))
     }
 
     async fn prepare(
@@ -270,7 +290,8 @@ impl Taker {
         match prepare(writer, &self.quarantine, source, options, rows, |_| ()).await {
             // What decoders say of a file, and no disk does.
             Err(Error::Read { source, .. })
-                if source.raw_os_error().is_none() && !self.stop.load(std::sync::atomic::Ordering::Acquire) =>
+                if source.raw_os_error().is_none()
+                    && !self.stop.load(std::sync::atomic::Ordering::Acquire) =>
             {
                 tracing::info!(file = %name.escape_debug(), "a compressed file is damaged");
                 let refused = sporlog_record::Finding {
@@ -317,7 +338,9 @@ impl Taker {
         (receipt.accepted, receipt.quarantined, receipt.remarks) = (0, 0, 0);
         let before = self.deliveries(&account.name)?;
         let same = |earlier: &&Receipt| {
-            earlier.sha256 == receipt.sha256 && earlier.outcome == Outcome::Accepted && earlier.delivery != claim.id
+            earlier.sha256 == receipt.sha256
+                && earlier.outcome == Outcome::Accepted
+                && earlier.delivery != claim.id
         };
         let position = self.writer().await?.log().position(&format!("file:{}", receipt.sha256));
         let since = facts.already_since.as_deref().and_then(parse);
@@ -426,10 +449,6 @@ impl Rows for Watching {
         let room = LISTED_ROWS.saturating_sub(notes.len());
         notes.extend(errors.take(room).map(Note::from));
     }
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(|e| Error::Internal(e.to_string()))?
 }
 
 fn at(claim: &Claim, source: std::io::Error) -> Error {

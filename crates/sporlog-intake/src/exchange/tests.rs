@@ -76,8 +76,7 @@ impl Exchange {
         drop(inbox);
         writers.close().await.unwrap();
         quarantine.close().await.unwrap();
-        let receipts = std::mem::take(&mut *receipts.lock().unwrap());
-        receipts
+        std::mem::take(&mut *receipts.lock().unwrap())
     }
 
     fn receipt(&self, name: &str) -> Receipt {

@@ -9,7 +9,7 @@
 //!
 //! All of it lies on one file system, so that files move from one folder to another by a rename.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -78,9 +78,10 @@ impl Home {
     /// Makes the folders that are not there. What others serve is theirs and the group's; ours is ours.
     pub fn create(&self, role: Role) -> io::Result<()> {
         let (shared, ours): (&[_], &[_]) = match role {
-            Role::Supplier => {
-                (&[self.inbox(), self.receipts()], &[self.uploads(), self.taken(), self.refused(), self.scratch()])
-            }
+            Role::Supplier => (
+                &[self.inbox(), self.receipts()],
+                &[self.uploads(), self.taken(), self.refused(), self.scratch()],
+            ),
             Role::Municipality => (&[self.outbox()], &[self.scratch()]),
         };
         fs::create_dir_all(&self.0)?;
@@ -93,9 +94,4 @@ impl Home {
         make(shared, 0o770)?;
         make(ours, 0o700)
     }
-}
-
-/// Makes what was created, renamed or removed in `folder` durable.
-pub fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
 }

@@ -18,6 +18,7 @@ use sporlog_record::identifier::mask_text;
 use subtle::ConstantTimeEq;
 
 use super::{BoundError, Role, bounds};
+use sporlog_record::hex;
 
 /// What every key begins with.
 pub const PREFIX: &str = "sporlog_";
@@ -285,7 +286,7 @@ impl std::fmt::Debug for SecretDigest {
 
 impl From<SecretDigest> for String {
     fn from(digest: SecretDigest) -> String {
-        digest.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(digest.0)
     }
 }
 

@@ -19,11 +19,12 @@ use sporlog_ledger::{Advance, Append, Error, Log, ONCE, Outcome, numbers};
 use sporlog_record::Kind;
 use sporlog_record::json::quarantine::{Action, QuarantineRecord, rows};
 
-use super::judge::{Batch, hex};
+use super::judge::Batch;
 use super::sender::Sender;
 use crate::app::App;
 use crate::problem::Problem;
 use crate::server::metrics::{INTAKE_COMMIT_SECONDS, INTAKE_RECORDS};
+use sporlog_record::hex;
 
 /// The header that says which request it is.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -55,7 +56,7 @@ impl IdempotencyKey {
     /// The position that stands for it in a log. Keys are each sender's own.
     pub(super) fn position(&self, sender: &Sender) -> Option<String> {
         let key = self.0.as_deref()?;
-        Some(format!("{ONCE}{}:{}", sender.principal.name, hex(&Sha256::digest(key), 32)))
+        Some(format!("{ONCE}{}:{}", sender.principal.name, hex(&Sha256::digest(key)[..16])))
     }
 }
 

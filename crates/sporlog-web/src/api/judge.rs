@@ -15,6 +15,7 @@ use sporlog_record::{Finding, Kind, Position, Rules, Severity};
 
 use super::page::Bounds;
 use crate::problem::Problem;
+use sporlog_record::hex;
 
 /// The most records of a request.
 pub(super) const MAX_RECORDS: usize = 10_000;
@@ -107,7 +108,7 @@ impl Judge {
     }
 
     fn judge_now(self, body: &Bytes, layout: Layout) -> Result<Batch, Problem> {
-        let source = format!("http:{}/{}", self.sender, hex(&Sha256::digest(body), 16));
+        let source = format!("http:{}/{}", self.sender, hex(&Sha256::digest(body)[..8]));
         let mut judging = Judging {
             judge: &self,
             source: &source,
@@ -194,11 +195,6 @@ impl Judging<'_> {
 /// An error about a record as a whole.
 pub(super) fn error(rule: &'static str, text: &'static str, position: Position) -> Finding {
     Finding { severity: Severity::Error, field: "".into(), rule, text: text.into(), position }
-}
-
-/// The first `digits` of a digest in hexadecimal.
-pub(super) fn hex(digest: &[u8], digits: usize) -> String {
-    digest.iter().take(digits / 2).map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn is_array(body: &[u8]) -> bool {

@@ -14,7 +14,7 @@ use sporlog_record::{Finding, Rules, Severity};
 
 use super::delivery;
 use crate::cli::CheckArgs;
-use crate::output::{Outcome, Output, complain, counted, hex};
+use crate::output::{Outcome, Output, complain, counted};
 use crate::progress::Results;
 use crate::session::Session;
 
@@ -66,7 +66,7 @@ impl Findings {
         let mut out = self.out.into_inner().unwrap_or_else(PoisonError::into_inner);
         let Summary { accepted, refused, remarks, bytes, .. } = *summary;
         if self.json {
-            let sha256 = if refused_whole { String::new() } else { hex(&summary.sha256) };
+            let sha256 = if refused_whole { String::new() } else { sporlog_record::hex(summary.sha256) };
             let file = &self.file;
             out.json(&Line::Summary { file, refused_whole, accepted, refused, remarks, bytes, sha256 })?;
         } else if refused_whole {

@@ -8,6 +8,7 @@ use sporlog_intake::exchange::inbox::Mode;
 use sporlog_intake::kafka::{self, Consumer};
 use sporlog_intake::writers::Writers;
 use sporlog_ledger::Store;
+use sporlog_record::Kind;
 use sporlog_web::access::AccessControl;
 use sporlog_web::server::{Health, Server, ServerSettings, layers, metrics, process};
 use sporlog_web::{App, Catalog, api};
@@ -31,6 +32,8 @@ pub async fn run(session: &Session, args: &ServeArgs) -> Result<Outcome> {
     let access = AccessControl::new(&session.config().access, keys.clone())?;
     fetch_keys(access.clone());
     let declared = session.config().logs.iter().map(|log| (log.name.clone(), log.kind));
+    let delivered = session.config().sftp.iter().map(|sftp| (sftp.log.clone(), Kind::Revision));
+    let declared = declared.chain(delivered);
     let catalog = Catalog::new(store.clone(), declared);
     let app = App::new(catalog.clone(), access, session.config().api.clone(), session.rules()?);
     let app = match session.config().sftp {
@@ -44,7 +47,6 @@ pub async fn run(session: &Session, args: &ServeArgs) -> Result<Outcome> {
     let health = Health::new();
     let router = api::routes(app.clone()).merge(health.router()).merge(metrics::router(recording));
     let server = Server::bind(&settings).await?;
-    announce(&server, &settings);
 
     let watched = catalog.clone();
     health.check("store", move || {
@@ -52,6 +54,7 @@ pub async fn run(session: &Session, args: &ServeArgs) -> Result<Outcome> {
     });
     let consumer = consume(session, &store, &health)?;
     let exchange = exchange(session, &store, &catalog, &health).await?;
+    announce(&server, &settings);
     let following = tokio::spawn({
         let catalog = catalog.clone();
         async move { tokio::join!(catalog.follow(), catalog.keep_house()) }

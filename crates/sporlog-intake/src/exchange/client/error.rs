@@ -106,3 +106,9 @@ impl Error {
         matches!(self, Error::Refused { code: StatusCode::NoSuchFile, .. })
     }
 }
+
+impl From<tokio::task::JoinError> for Error {
+    fn from(error: tokio::task::JoinError) -> Self {
+        Error::Internal(error.to_string())
+    }
+}

@@ -16,7 +16,8 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use super::error::{Error, Result};
-use crate::exchange::tree::sync_folder;
+use crate::blocking::blocking;
+use crate::durable::sync_folder;
 
 /// The journal's name in a folder. Names that begin with a dot are never transferred.
 pub const NAME: &str = ".sporlog-exchange.jsonl";
@@ -135,16 +136,6 @@ impl Notes {
     pub async fn append(&self, line: Line) -> Result<()> {
         let journal = self.0.clone();
         blocking(move || journal.lock().unwrap_or_else(PoisonError::into_inner).append(line)).await
-    }
-}
-
-/// Work that waits for the disk, on a thread of its own.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(error) => Err(Error::Internal(error.to_string())),
     }
 }
 

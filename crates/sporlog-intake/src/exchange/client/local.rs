@@ -1,10 +1,6 @@
 //! Where fetched files go: names that a server made up, and files that are there already.
 
-use std::io;
 use std::path::{Path, PathBuf};
-
-use rustix::fs::{CWD, RenameFlags, renameat_with};
-use rustix::io::Errno;
 
 /// Bytes of a name: with what we put around it until the file is complete, it stays below 255.
 const LONGEST: usize = 230;
@@ -45,20 +41,6 @@ pub(super) fn part(folder: &Path, name: &str) -> PathBuf {
     folder.join(format!(".{name}.part"))
 }
 
-/// Renames unless the new name is taken. Where the file system cannot do that in one step, it is
-/// looked at first.
-pub(super) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
-    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
-            if to.symlink_metadata().is_ok() {
-                return Err(io::ErrorKind::AlreadyExists.into());
-            }
-            std::fs::rename(from, to)
-        }
-        renamed => renamed.map_err(io::Error::from),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,16 +75,5 @@ mod tests {
         assert_eq!(names("day.csv"), ["day.csv", "day.2.csv", "day.3.csv"]);
         assert_eq!(names("day"), ["day", "day.2", "day.3"]);
         assert_eq!(names("a.b.json"), ["a.b.json", "a.b.2.json", "a.b.3.json"]);
-    }
-
-    #[test]
-    fn a_file_that_is_there_is_not_replaced() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let (one, other) = (folder.path().join("one"), folder.path().join("other"));
-        std::fs::write(&one, "1").expect("written");
-        std::fs::write(&other, "2").expect("written");
-        let error = rename_new(&one, &other).expect_err("refused");
-        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
-        assert_eq!(std::fs::read(&other).expect("read"), b"2");
     }
 }

@@ -13,7 +13,9 @@ use sha2::{Digest, Sha256};
 
 use super::error::{Error, Result};
 use super::local;
-use crate::exchange::tree::sync_folder;
+use crate::durable::rename_new;
+use crate::durable::sync_folder;
+use sporlog_record::hex;
 
 /// After so many bytes, what is there is made durable.
 const KEEP_EVERY: u64 = 32 << 20;
@@ -111,10 +113,10 @@ impl Part {
         let failed = |e| Error::local(&self.path, e);
         self.file.sync_all().map_err(failed)?;
         let digest = self.digest.clone().finalize();
-        let sha256: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = hex(digest);
         for candidate in local::versions(name) {
             let target = folder.join(&candidate);
-            match local::rename_new(&self.path, &target) {
+            match rename_new(&self.path, &target) {
                 Ok(()) => {
                     let _ = fs::remove_file(note_of(&self.path));
                     sync_folder(folder).map_err(failed)?;
@@ -154,7 +156,7 @@ pub(super) fn sha256_of(path: &Path, size: u64) -> io::Result<Option<String>> {
     }
     let mut digest = Sha256::new();
     hash(&mut File::open(path)?, size, &mut digest)?;
-    Ok(Some(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()))
+    Ok(Some(hex(digest.finalize())))
 }
 
 /// The digest of the next `length` bytes.

@@ -20,11 +20,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::connection::{Access, Connection, Entry, Facts, RemoteFile};
 use super::error::{Error, Result};
-use super::journal::{self, Journal, Line, Notes, Step, blocking};
+use super::journal::{self, Journal, Line, Notes, Step};
 use super::known_hosts::is_like;
 use super::link::Link;
 use super::part::{Installed, Part, Whole};
 use super::{Item, Outcome, Watch, local, manifest};
+use crate::blocking::blocking;
 use crate::exchange::name::is_temporary;
 
 /// How deep folders are looked into.
@@ -253,7 +254,7 @@ impl Run<'_> {
                 if matches!(error, Error::Changing(_)) {
                     let thrown_away = move || {
                         part.discard();
-                        Ok(())
+                        Ok::<_, Error>(())
                     };
                     blocking(thrown_away).await?;
                 }

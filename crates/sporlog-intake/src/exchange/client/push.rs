@@ -15,12 +15,13 @@ use tokio_util::sync::CancellationToken;
 use super::address::seen_from;
 use super::connection::Access;
 use super::error::{Error, Result};
-use super::journal::{self, Journal, Line, Notes, Step, blocking};
+use super::journal::{self, Journal, Line, Notes, Step};
 use super::known_hosts::is_like;
 use super::link::Link;
 use super::receipts::{Awaited, Receipts};
 use super::upload::{self, Plan, Upload};
 use super::{Item, Outcome, Watch, local, part};
+use crate::blocking::blocking;
 use crate::exchange::name::is_temporary;
 
 /// What is delivered, and how.

@@ -15,8 +15,10 @@ use tokio::sync::mpsc;
 use super::Watch;
 use super::connection::{Connection, Facts, RemoteFile, Writing};
 use super::error::{Error, Result};
-use super::journal::{Line, Notes, Step, blocking};
+use super::journal::{Line, Notes, Step};
 use super::part;
+use crate::blocking::blocking;
+use sporlog_record::hex;
 
 /// Pieces that wait to be sent.
 const WAITING: usize = 16;
@@ -234,7 +236,7 @@ fn read(path: &Path, from: u64, size: u64, chunk: usize, pieces: &mpsc::Sender<V
             break;
         }
     }
-    Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(digest.finalize()))
 }
 
 #[cfg(test)]

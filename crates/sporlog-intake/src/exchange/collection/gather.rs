@@ -27,6 +27,8 @@ use tokio::runtime::Handle;
 
 use super::parts::{Parts, Shelf};
 use crate::error::{Error, Result};
+use sporlog_record::Kind;
+use std::sync::LazyLock;
 
 /// Ids in a worker's part: no fewer than a data file keeps together.
 const PART_IDS: u64 = 32 << 10;
@@ -44,32 +46,8 @@ const FEW: u64 = 8;
 /// The column that says whose a row is.
 const ORGANISATION: &str = "KalderOrganisation";
 /// What a file needs of a row, and its number.
-const COLUMNS: &[&str] = &[
-    "id",
-    "TransaktionsId",
-    "TransaktionsTid",
-    "BrugerId",
-    ORGANISATION,
-    "KalderItSystemInstans",
-    "LogId",
-    "CallersServiceCallIdentifier",
-    "ModtagerAftaleId",
-    "Parametre",
-    "KaldtServiceId",
-    "KalderIP",
-    "BrugerNavn",
-    "KalderItSystemNavn",
-    "ServiceNavn",
-    "Note",
-    "BorgerId",
-    "SagId",
-    "PartId",
-    "OpgaveId",
-    "BrugerKalderOrganisationEnhedId",
-    "BrugerOrganisationEnhedNavn",
-    "SvarReaktion",
-    "ServiceAftaleUUID",
-];
+static COLUMNS: LazyLock<Vec<&'static str>> =
+    LazyLock::new(|| ["id"].into_iter().chain(Kind::Revision.columns().iter().copied()).collect());
 
 /// Where the rows come from.
 pub(super) struct Source<'a> {
@@ -327,11 +305,11 @@ fn read_part(
 fn open(source: &Source<'_>, first: u64, count: u64, seen: &Seen) -> Batches {
     let (rows, wanted) = (seen.rows.load(Ordering::Relaxed), seen.wanted.load(Ordering::Relaxed));
     if wanted.saturating_mul(FEW) > rows {
-        return source.log.read_columns(first.saturating_sub(1), Some(count), COLUMNS);
+        return source.log.read_columns(first.saturating_sub(1), Some(count), &COLUMNS);
     }
     let organisations = source.organisations.clone();
     let wanted = move |cvr: &str| organisations.get(cvr).is_some();
-    source.log.read_columns_if(first.saturating_sub(1), count, COLUMNS, ORGANISATION, wanted)
+    source.log.read_columns_if(first.saturating_sub(1), count, &COLUMNS, ORGANISATION, wanted)
 }
 
 fn take_pieces(pieces: &mut [Piece]) -> Message {

@@ -15,9 +15,11 @@ use chrono::NaiveDate;
 use sha2::{Digest, Sha256};
 
 use super::manifest::Manifest;
-use super::parts::{Facts, Shelf, file_name, hex};
+use super::parts::{Facts, Shelf, file_name};
+use crate::durable::{put, sync_folder};
 use crate::error::{Error, Result};
-use crate::exchange::tree::{Home, sync_folder};
+use crate::exchange::tree::Home;
+use sporlog_record::hex;
 
 /// Bytes that wait for a file: hundreds are open at once.
 const BUFFER: usize = 64 << 10;
@@ -194,13 +196,13 @@ impl Showing<'_> {
         if changed {
             self.stale.iter().try_for_each(fs::remove_file)?;
             sync_folder(self.folder)?;
-            put(&self.manifest, &self.beside, &self.bytes)?;
+            put(&self.beside, &self.manifest, &self.bytes)?;
         }
         if !has_manifest(&self.record) {
             if let Some(records) = self.record.parent() {
                 DirBuilder::new().recursive(true).mode(0o700).create(records)?;
             }
-            put(&self.record, &self.record.with_extension("tmp"), &self.bytes)?;
+            put(&self.record.with_extension("tmp"), &self.record, &self.bytes)?;
         }
         Ok(changed)
     }
@@ -238,7 +240,7 @@ pub(super) fn digest(path: &Path, mut see: impl FnMut(&[u8])) -> io::Result<Stri
         let read = file.read(&mut buffer)?;
         let bytes = buffer.get(..read).unwrap_or_default();
         if bytes.is_empty() {
-            return Ok(hex(&digest.finalize()));
+            return Ok(hex(digest.finalize()));
         }
         digest.update(bytes);
         see(bytes);
@@ -260,15 +262,6 @@ fn remove(path: &Path) -> io::Result<()> {
         // It must not come back once its files have changed.
         Ok(()) => path.parent().map_or(Ok(()), sync_folder),
     }
-}
-
-/// A small file, whole or not at all; durable when this returns.
-fn put(path: &Path, beside: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = create(beside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(beside, path)?;
-    path.parent().map_or(Ok(()), sync_folder)
 }
 
 pub(super) fn failed(path: &Path) -> impl FnOnce(io::Error) -> Error {

@@ -5,6 +5,7 @@
 use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use sporlog_record::hex;
 use sporlog_record::revision::write_csv_header;
 
 /// A file stays below so many bytes, as the format has it.
@@ -138,7 +139,7 @@ impl<S: Shelf> Parts<S> {
 
     fn close(&mut self) -> Result<(), S::Error> {
         if let Some(OpenPart { file, digest, mut facts }) = self.open.take() {
-            facts.sha256 = hex(&digest.finalize());
+            facts.sha256 = hex(digest.finalize());
             self.closed.push((self.shelf.close(file)?, facts));
         }
         Ok(())
@@ -166,11 +167,6 @@ fn split_rows(csv: &[u8]) -> impl Iterator<Item = &[u8]> {
         quoted ^= *byte == b'"';
         *byte == b'\n' && !quoted
     })
-}
-
-/// Bytes in lower-case hexadecimal.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -222,7 +218,7 @@ mod tests {
         assert_eq!(files[2].1.name, "revisionslog_64942212_1970-01-01_03.csv");
         assert!(
             files.iter().all(|(file, facts)| facts.bytes == file.len() as u64
-                && facts.sha256 == hex(&Sha256::digest(file)))
+                && facts.sha256 == hex(Sha256::digest(file)))
         );
     }
 }

@@ -19,6 +19,7 @@ use super::outbox::{Outbox, Scratch, failed};
 use super::parts::{Facts, Parts};
 use super::plan::{Plan, Target};
 use super::{Collected, OPEN_FILES, Progress, What};
+use crate::blocking::blocking;
 use crate::error::{Error, Result};
 use crate::exchange::settings::Role;
 use crate::look::Look;
@@ -259,10 +260,6 @@ fn sync(written: &[Written]) -> Result<()> {
         let mut threads = threads.into_iter();
         threads.try_for_each(|t| t.join().map_err(|_| Error::Internal("a thread has failed".into()))?)
     })
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(|e| Error::Internal(e.to_string()))?
 }
 
 impl Target {

@@ -13,6 +13,7 @@ use super::key::{Key, LOG_ID, SYSTEM, TRANSACTION};
 use super::run::Covers;
 use super::spill::{CHUNK_KEYS, Spill};
 use super::{Index, failed};
+use crate::blocking::blocking;
 use crate::error::{Error, Result};
 
 /// What is read of the log.
@@ -246,8 +247,4 @@ fn values<'a, T: ArrowPrimitiveType>(batch: &'a RecordBatch, name: &str) -> Resu
     let column = batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<T>());
     let column = column.filter(|column| column.null_count() == 0);
     column.ok_or_else(|| Error::Internal(format!("the log's rows have no {name}")))
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(|e| Error::Internal(e.to_string()))?
 }

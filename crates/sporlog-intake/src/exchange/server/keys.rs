@@ -10,9 +10,9 @@ use russh::keys::ssh_key::LineEnding;
 use russh::keys::ssh_key::public::KeyData;
 use russh::keys::{Algorithm, HashAlg, PrivateKey, PublicKey};
 
+use crate::durable::sync_folder;
 use crate::error::{Error, Result};
 use crate::exchange::settings::{Account, Settings};
-use crate::exchange::tree::sync_folder;
 
 /// The host key that is made where none is set.
 const HOST_KEY: &str = "ssh_host_ed25519_key";

@@ -36,18 +36,14 @@ pub async fn run(session: &Session, args: &ExchangeArgs) -> Result<Outcome> {
         }
     };
     let mode = if args.once { Mode::Once } else { Mode::Forever };
-    let mut exchange = Exchange::start(
-        session,
-        &store,
-        Arc::new(writers.clone()),
-        quarantine.clone(),
-        mode,
-        told,
-    )
-    .await?;
+    let mut exchange =
+        Exchange::start(session, &store, Arc::new(writers.clone()), quarantine.clone(), mode, told).await?;
     let suppliers = settings.accounts.iter().filter(|account| account.is_supplier()).count();
     if mode == Mode::Forever {
-        complain(&format!("watching the folders of {suppliers} suppliers; the exchange is in {}", root.display()));
+        complain(&format!(
+            "watching the folders of {suppliers} suppliers; the exchange is in {}",
+            root.display()
+        ));
     }
     let ended = tokio::select! {
         ended = exchange.ended() => Some(ended),
