@@ -15,7 +15,7 @@ demo: ## Build, take in sample data of all kinds, and show what Sporlog does wit
 	scripts/demo
 
 test: ## Install what the tests need, and run them all
-	scripts/need cargo cc cmake ssl go python3 venv java mvn sftp lftp
+	scripts/need cargo cc cmake ssl go python3 venv java mvn sftp
 	cargo test --workspace --locked
 	tests/outside/run
 	tests/kafka/run

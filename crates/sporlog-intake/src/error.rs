@@ -33,6 +33,9 @@ pub enum Error {
     /// A file was written to while it was read.
     #[error("{0}: it is still being written to")]
     Unsettled(String),
+    /// Rows of a delivery came in by another way while it was read.
+    #[error("others have stored some of its rows meanwhile")]
+    Overtaken,
     /// Another process has the exchange.
     #[error("{}: another process takes deliveries here", .0.display())]
     Held(std::path::PathBuf),

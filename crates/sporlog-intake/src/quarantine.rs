@@ -15,7 +15,7 @@ use sporlog_record::json::quarantine::{Action, QuarantineRecord};
 use sporlog_record::json::{Judged, RowsBuilder};
 use sporlog_record::revision::{Header, parse_slab};
 use sporlog_record::{Finding, Kind, Rules};
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 
 use crate::error::{Error, Result};
 
@@ -26,7 +26,7 @@ pub const LOG: &str = "quarantine";
 #[derive(Clone)]
 pub struct Quarantine {
     store: Store,
-    writer: Arc<OnceCell<Writer>>,
+    writer: Arc<Mutex<Option<Writer>>>,
 }
 
 /// Something that was refused and still waits.
@@ -80,9 +80,18 @@ impl Quarantine {
     }
 
     /// The writer of its log. Several processes take turns at it.
-    pub async fn writer(&self) -> Result<&Writer> {
+    pub async fn writer(&self) -> Result<Writer> {
+        let mut writer = self.writer.lock().await;
+        if let Some(writer) = &*writer {
+            return Ok(writer.clone());
+        }
         let options = WriterOptions { take_turns: true };
-        Ok(self.writer.get_or_try_init(|| self.store.writer(LOG, Kind::Quarantine, options)).await?)
+        Ok(writer.insert(self.store.writer(LOG, Kind::Quarantine, options).await?).clone())
+    }
+
+    /// Gives up a writer that has stopped; the next refusal opens another.
+    pub async fn forget(&self) {
+        self.writer.lock().await.take();
     }
 
     async fn log(&self) -> Result<Option<Log>> {
@@ -192,8 +201,8 @@ impl Quarantine {
 
     /// Ends the writer, if there is one.
     pub async fn close(&self) -> Result<()> {
-        match self.writer.get() {
-            Some(writer) => Ok(writer.clone().close().await?),
+        match self.writer.lock().await.take() {
+            Some(writer) => Ok(writer.close().await?),
             None => Ok(()),
         }
     }

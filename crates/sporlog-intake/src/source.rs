@@ -43,6 +43,11 @@ impl Source {
         Ok(Source { name: name.to_owned(), size: Some(size), reader: Box::new(FromStart { file, at: 0 }) })
     }
 
+    /// Whatever `reader` gives, under a name that it is known by.
+    pub fn stream(name: &str, reader: impl Read + Send + 'static) -> Self {
+        Source { name: name.to_owned(), size: None, reader: Box::new(reader) }
+    }
+
     /// Bytes in memory.
     pub fn bytes(name: &str, bytes: Vec<u8>) -> Self {
         let size = Some(bytes.len() as u64);

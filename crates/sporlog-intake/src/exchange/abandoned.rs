@@ -17,7 +17,7 @@ use super::tree::Home;
 const PATIENCE: Duration = Duration::from_hours(7 * 24);
 
 /// Claims the account's abandoned uploads and writes down that they are refused; what is left to be done
-/// is to answer and to clear away.
+/// is to answer and to clear away. One that cannot be claimed is tried again the next time.
 pub(super) fn give_up(home: &Home, account: &str, log: &str) -> io::Result<Vec<Claim>> {
     let before = SystemTime::now().checked_sub(PATIENCE);
     let before = before.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok()).unwrap_or_default();
@@ -30,25 +30,25 @@ pub(super) fn give_up(home: &Home, account: &str, log: &str) -> io::Result<Vec<C
             continue;
         }
         let claim = Claim::plan(home, account, &entry.file_name());
-        if !claim.take_from(&home.uploads())? {
-            continue;
+        match refuse(home, &claim, log, metadata.len()) {
+            Ok(true) => given_up.push(claim),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(account, %error, "an abandoned upload cannot be put aside yet"),
         }
-        let reason = Note {
-            line: 1,
-            column: 1,
-            field: String::new(),
-            rule: "incomplete".to_owned(),
-            text: "its upload broke off a week ago and was not taken up again; deliver the file anew"
-                .to_owned(),
-        };
-        let begun = Receipt::begun(&claim.id, account, shown(&claim.name), log, claim.taken_at);
-        claim.decide(&Receipt {
-            outcome: Outcome::Refused,
-            bytes: metadata.len(),
-            refused: vec![reason],
-            ..begun
-        })?;
-        given_up.push(claim);
     }
     Ok(given_up)
+}
+
+/// The decision first: without it, what is claimed would be taken for a delivery.
+fn refuse(home: &Home, claim: &Claim, log: &str, bytes: u64) -> io::Result<bool> {
+    let reason = Note {
+        line: 1,
+        column: 1,
+        field: String::new(),
+        rule: "incomplete".to_owned(),
+        text: "its upload broke off a week ago and was not taken up again; deliver the file anew".to_owned(),
+    };
+    let begun = Receipt::begun(&claim.id, &claim.account, shown(&claim.name), log, claim.taken_at);
+    claim.decide(&Receipt { outcome: Outcome::Refused, bytes, refused: vec![reason], ..begun })?;
+    claim.take_from(&home.uploads())
 }

@@ -5,15 +5,17 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::Path;
 
-use super::claim::Claim;
+use super::claim::{Claim, open};
 use super::name::receipt_stem;
 use super::receipt::{LISTED_ROWS, Note, Outcome, Receipt};
 use super::tree::Home;
 use crate::durable::{put, rename_new};
 
+/// No receipt of ours has more bytes than this.
+const LARGEST: u64 = 64 << 20;
 /// The two forms of a receipt.
 const FORMS: [&str; 2] = ["json", "txt"];
 
@@ -39,10 +41,13 @@ pub fn answer(home: &Home, claim: &Claim, receipt: &Receipt) -> io::Result<()> {
 /// Gives an older receipt of this name one that tells it from the new one.
 fn make_room(folder: &Path, stem: &str, delivery: &str) -> io::Result<()> {
     let plain = folder.join(format!("{stem}.json"));
-    let older = match fs::read(&plain) {
+    let mut bytes = Vec::new();
+    match open(&plain) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        bytes => serde_json::from_slice::<Receipt>(&bytes?),
-    };
+        // Whatever it is, it is not followed, and not read without an end.
+        opened => drop(opened.and_then(|(file, _)| file.take(LARGEST).read_to_end(&mut bytes))),
+    }
+    let older = serde_json::from_slice::<Receipt>(&bytes);
     let id = match older {
         Ok(older) if older.delivery == delivery => return Ok(()),
         Ok(older) => older.delivery,

@@ -78,21 +78,32 @@ impl Claim {
         Claim { id, account: account.to_owned(), name: name.to_owned(), taken_at, home: home.clone() }
     }
 
+    /// The same file, about to be taken now.
+    pub fn anew(&self) -> Self {
+        Claim::plan(&self.home, &self.account, &self.name)
+    }
+
     /// Takes the file out of one of the account's folders; whether it was still there.
     pub fn take_from(&self, from: &Path) -> io::Result<bool> {
+        let taken = self.try_to_take(from);
+        match taken {
+            Ok(()) => Ok(true),
+            // It has been moved, though that may not be durable yet: it is to be dealt with from there.
+            Err(_) if self.file().symlink_metadata().is_ok() => Ok(true),
+            Err(error) => {
+                self.clear()?;
+                if error.kind() == io::ErrorKind::NotFound { Ok(false) } else { Err(error) }
+            }
+        }
+    }
+
+    fn try_to_take(&self, from: &Path) -> io::Result<()> {
         fs::create_dir_all(self.file_folder())?;
         sync_folder(&self.folder())?;
         sync_folder(&self.home.taken())?;
-        match fs::rename(from.join(&self.name), self.file()) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.clear()?;
-                return Ok(false);
-            }
-            renamed => renamed?,
-        }
+        fs::rename(from.join(&self.name), self.file())?;
         sync_folder(&self.file_folder())?;
-        sync_folder(from)?;
-        Ok(true)
+        sync_folder(from)
     }
 
     /// What an account's deliveries were left as by whoever ran before, oldest first. Folders from which
@@ -143,7 +154,7 @@ impl Claim {
 
     /// The source that a commit of this delivery moves on: it tells afterwards that it came about.
     pub fn position(&self) -> String {
-        format!("{}delivery:{}", sporlog_ledger::ONCE, self.id)
+        format!("delivery:{}", self.id)
     }
 
     /// What has been decided, if that was written down.
@@ -158,6 +169,7 @@ impl Claim {
     /// Writes down what has been decided; durable when this returns.
     pub fn decide(&self, receipt: &Receipt) -> io::Result<()> {
         let bytes = serde_json::to_vec(receipt)?;
+        fs::create_dir_all(self.folder())?;
         put(&self.folder().join("decided.tmp"), &self.folder().join(DECIDED), &bytes)
     }
 
@@ -189,8 +201,10 @@ impl Claim {
     }
 
     fn clear(&self) -> io::Result<()> {
-        fs::remove_dir_all(self.folder())?;
-        sync_folder(&self.home.taken())
+        match fs::remove_dir_all(self.folder()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => sync_folder(&self.home.taken()),
+        }
     }
 
     fn folder(&self) -> PathBuf {

@@ -10,7 +10,7 @@ use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
@@ -20,13 +20,14 @@ use tokio::task::{AbortHandle, JoinHandle};
 
 use super::abandoned::give_up;
 use super::claim::Claim;
+use super::growth::Growth;
 use super::overlap::Index;
 use super::receipt::Receipt;
 use super::register::Register;
 use super::server::Announcer;
 use super::settings::{Account, Settings};
 use super::settling::{Settling, Waits};
-use super::take::{Delivery, Taker};
+use super::take::{Delivery, Taker, Wait};
 use super::tree::Home;
 use crate::error::{Error, Result};
 use crate::quarantine::Quarantine;
@@ -34,6 +35,10 @@ use crate::writers::Writers;
 
 /// How often folders are looked at that nobody announces anything about.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often uploads that are under way are looked at.
+const LOOK_AT_UPLOADS_EVERY: Duration = Duration::from_millis(100);
+/// Of an account with so many deliveries that have failed, no more are taken.
+const MOST_FAILED: usize = 50;
 /// How often abandoned uploads are looked for.
 const TIDY_EVERY: Duration = Duration::from_hours(1);
 /// When a delivery that failed is tried again: after this long, and twice as long each time …
@@ -75,6 +80,10 @@ pub struct Inbox {
 
 struct Shared {
     announced: Mutex<Vec<(String, OsString, bool, Instant)>>,
+    /// Uploads that are under way and may be worth to be read along.
+    growing: Mutex<Vec<Arc<Growth>>>,
+    /// How long files settle that our server has closed.
+    settle: Duration,
     wake: Notify,
     stop: Arc<AtomicBool>,
     /// Deliveries that cannot be dealt with at the moment.
@@ -83,10 +92,34 @@ struct Shared {
 
 impl Announcer for Shared {
     fn closed(&self, account: &str, name: &str, settled: bool) {
+        let now = Instant::now();
+        let complete = if settled { now } else { now + self.settle };
+        for growth in Shared::growing(self).iter() {
+            if growth.account == account && growth.name() == name {
+                growth.delivered(complete);
+            } else {
+                // One that is read along makes way.
+                growth.make_way();
+            }
+        }
         let mut announced = self.announced.lock().unwrap_or_else(PoisonError::into_inner);
-        announced.push((account.to_owned(), name.into(), settled, Instant::now()));
+        announced.push((account.to_owned(), name.into(), settled, now));
         drop(announced);
         self.wake.notify_one();
+    }
+
+    fn growing(&self, growth: Arc<Growth>) {
+        let mut growing = Shared::growing(self);
+        growing.retain(|growth| growth.is_alive());
+        growing.push(growth);
+        drop(growing);
+        self.wake.notify_one();
+    }
+}
+
+impl Shared {
+    fn growing(&self) -> MutexGuard<'_, Vec<Arc<Growth>>> {
+        self.growing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -96,6 +129,8 @@ impl Inbox {
         let stop = Arc::new(AtomicBool::new(false));
         let shared = Arc::new(Shared {
             announced: Mutex::default(),
+            growing: Mutex::default(),
+            settle: parts.settings.settle(true),
             wake: Notify::new(),
             stop: stop.clone(),
             stuck: AtomicUsize::new(0),
@@ -114,17 +149,21 @@ impl Inbox {
         self.shared.clone()
     }
 
-    /// A look at whether deliveries are dealt with; if not, why.
+    /// A look at whether deliveries are attended to at all. That some cannot be dealt with at the moment is
+    /// no reason to turn others away: a gauge tells it.
     pub fn health(&self) -> impl Fn() -> Result<(), String> + Send + Sync + 'static {
-        let shared = self.shared.clone();
         let task = self.task.as_ref().map(JoinHandle::abort_handle);
-        move || match shared.stuck.load(Ordering::Relaxed) {
-            _ if task.as_ref().is_none_or(AbortHandle::is_finished) => {
-                Err("deliveries are not attended to any more".to_owned())
+        move || {
+            if task.as_ref().is_none_or(AbortHandle::is_finished) {
+                return Err("deliveries are not attended to any more".to_owned());
             }
-            0 => Ok(()),
-            count => Err(format!("{count} deliveries cannot be dealt with at the moment")),
+            Ok(())
         }
+    }
+
+    /// How many deliveries could not be dealt with when they were tried; they are tried again.
+    pub fn stuck(&self) -> usize {
+        self.shared.stuck.load(Ordering::Relaxed)
     }
 
     /// Waits until it ends by itself: in [`Mode::Once`], or because it failed.
@@ -149,14 +188,18 @@ struct Corner {
     account: Account,
     home: Home,
     settling: Settling,
+    /// Files that are looked at together, at most.
+    most: usize,
+    /// It could not be looked into the last time.
+    is_blind: bool,
 }
 
 /// A file whose turn it is.
 struct Next {
     corner: usize,
     name: OsString,
-    /// When it may be taken out of the inbox, if not now.
-    waits_until: Option<Instant>,
+    /// What it waits for in the inbox, if it may not be taken yet.
+    waits_for: Option<Wait>,
 }
 
 /// A delivery that is tried, perhaps again.
@@ -165,13 +208,18 @@ struct Retry {
     delivery: Delivery,
     at: Instant,
     wait: Duration,
+    has_failed: bool,
 }
 
 impl Retry {
-    /// A delivery that has been taken out of the inbox, for now.
+    /// The first try, now.
+    fn now(corner: usize, delivery: Delivery) -> Self {
+        Retry { corner, delivery, at: Instant::now(), wait: FIRST_RETRY, has_failed: false }
+    }
+
+    /// That of a delivery that has been taken out of the inbox.
     fn taken(corner: usize, claim: Claim) -> Self {
-        let delivery = Delivery { claim, waits_until: None };
-        Retry { corner, delivery, at: Instant::now(), wait: FIRST_RETRY }
+        Retry::now(corner, Delivery { claim, waits_for: None })
     }
 }
 
@@ -184,6 +232,8 @@ struct Attending {
     shared: Arc<Shared>,
     /// Whose turn it is.
     turn: usize,
+    /// Whether a delivery that has failed is tried before a new one is taken.
+    retry_first: bool,
     /// When abandoned uploads are looked for next.
     tidy_at: Instant,
     /// Released when this is dropped.
@@ -210,8 +260,11 @@ impl Attending {
             let left_over = Claim::left_over(&home, &account.name).map_err(fail)?;
             let corner = corners.len();
             retries.extend(left_over.into_iter().map(|claim| Retry::taken(corner, claim)));
-            corners.push(Corner { account: account.clone(), home, settling: Settling::default() });
+            let most = account.limits(&settings.limits).files.max(1);
+            let (account, settling) = (account.clone(), Settling::default());
+            corners.push(Corner { account, home, settling, most, is_blind: false });
         }
+        forgotten(&root, &corners);
         let taker = Taker {
             register: Register::new(&root),
             settings: Arc::new(settings),
@@ -230,6 +283,7 @@ impl Attending {
             told,
             shared,
             turn: 0,
+            retry_first: false,
             tidy_at: Instant::now(),
             _lock: lock,
         })
@@ -238,7 +292,10 @@ impl Attending {
     async fn run(mut self, mode: Mode) -> Result<()> {
         while !self.stopping() {
             self = blocking(self, Attending::look).await?;
-            if let Some(retry) = self.due_retry() {
+            // In turns: what fails again and again must not keep others waiting.
+            self.retry_first = !self.retry_first;
+            let retry_first = self.retry_first;
+            if retry_first && let Some(retry) = self.due_retry() {
                 self.take(retry).await;
                 continue;
             }
@@ -250,7 +307,17 @@ impl Attending {
                 }
                 continue;
             }
-            let nothing = self.retries.is_empty() && self.corners.iter().all(|c| c.settling.len() == 0);
+            if let Some(retry) = self.due_retry() {
+                self.take(retry).await;
+                continue;
+            }
+            let waits = |corner: &Corner| corner.settling.len() > corner.settling.stuck();
+            if let Some((corner, growth)) = self.growing() {
+                self.read_along(corner, growth).await;
+                continue;
+            }
+            let nothing =
+                self.retries.iter().all(|retry| retry.has_failed) && !self.corners.iter().any(waits);
             if mode == Mode::Once && nothing {
                 break;
             }
@@ -273,10 +340,12 @@ impl Attending {
                 corner.settling.closed(&name, settled, at);
             }
         }
-        for Corner { account, home, settling } in &mut self.corners {
-            if let Err(error) = settling.look(&home.inbox(), Instant::now()) {
+        for Corner { account, home, settling, most, is_blind } in &mut self.corners {
+            let looked = settling.look(&home.inbox(), *most, Instant::now());
+            if let (Err(error), false) = (&looked, *is_blind) {
                 tracing::warn!(account = account.name, %error, "the inbox cannot be looked into");
             }
+            *is_blind = looked.is_err();
         }
         if self.tidy_at <= Instant::now() {
             self.tidy_at = Instant::now() + TIDY_EVERY;
@@ -303,10 +372,13 @@ impl Attending {
         let (now, count) = (Instant::now(), self.corners.len());
         for step in 0..count {
             let corner = (self.turn + step) % count;
-            let settling = self.corners.get(corner).map(|corner| &corner.settling);
+            let failed =
+                self.retries.iter().filter(|retry| retry.corner == corner && retry.has_failed).count();
+            let settling =
+                self.corners.get(corner).map(|corner| &corner.settling).filter(|_| failed < MOST_FAILED);
             if let Some((name, waits_until)) = settling.and_then(|settling| settling.next(self.waits, now)) {
                 self.turn = corner + 1;
-                return Some(Next { corner, name, waits_until });
+                return Some(Next { corner, name, waits_for: waits_until.map(Wait::Settling) });
             }
         }
         None
@@ -314,29 +386,36 @@ impl Attending {
 
     /// Takes the file out of the inbox, unless that has to wait. Blocks.
     fn begin_taking(&mut self, next: Next) -> Option<Retry> {
-        let Next { corner, name, waits_until } = next;
-        let Corner { account, home, settling } = self.corners.get_mut(corner)?;
+        let Next { corner, name, waits_for } = next;
+        let Corner { account, home, settling, .. } = self.corners.get_mut(corner)?;
         let claim = Claim::plan(home, &account.name, &name);
-        if waits_until.is_none() {
+        if waits_for.is_none() {
             match claim.take() {
                 Ok(true) => settling.taken(&name),
                 Ok(false) => return None,
                 Err(error) => {
                     let file = super::name::shown(&name);
-                    tracing::warn!(account = account.name, file, %error, "the file cannot be taken yet");
-                    settling.put_off(&name, FIRST_RETRY);
+                    if settling.put_off(&name, FIRST_RETRY, LAST_RETRY) {
+                        tracing::warn!(account = account.name, file, %error, "the file cannot be taken yet");
+                    }
                     return None;
                 }
             }
         }
-        let delivery = Delivery { claim, waits_until };
-        Some(Retry { corner, delivery, at: Instant::now(), wait: FIRST_RETRY })
+        Some(Retry::now(corner, Delivery { claim, waits_for }))
     }
 
-    async fn take(&mut self, retry: Retry) {
-        let Retry { corner, mut delivery, wait, .. } = retry;
+    async fn take(&mut self, mut retry: Retry) {
+        let Some(Corner { account, .. }) = self.corners.get(retry.corner) else { return };
+        let taken = self.taker.take(account, &mut retry.delivery).await;
+        self.conclude(retry, taken);
+    }
+
+    /// What has become of a try.
+    fn conclude(&mut self, retry: Retry, taken: Result<Option<Receipt>>) {
+        let Retry { corner, delivery, wait, .. } = retry;
         let Some(Corner { account, settling, .. }) = self.corners.get_mut(corner) else { return };
-        match self.taker.take(account, &mut delivery).await {
+        match taken {
             Ok(None) => {}
             Ok(Some(receipt)) => {
                 tracing::info!(
@@ -359,16 +438,44 @@ impl Attending {
             Err(error) => {
                 let (account, id) = (&account.name, &delivery.claim.id);
                 tracing::error!(account, delivery = id, %error, "a delivery cannot be dealt with yet; it is tried again");
-                if delivery.waits_until.is_some() {
+                if delivery.waits_for.is_some() {
                     // It still lies in the inbox, and is found there again.
-                    settling.put_off(&delivery.claim.name, wait);
+                    settling.put_off(&delivery.claim.name, wait, LAST_RETRY);
                 } else {
                     let (at, wait) = (Instant::now() + wait, (2 * wait).min(LAST_RETRY));
-                    self.retries.push_back(Retry { corner, delivery, at, wait });
+                    self.retries.push_back(Retry { corner, delivery, at, wait, has_failed: true });
                 }
             }
         }
-        self.shared.stuck.store(self.retries.len(), Ordering::Relaxed);
+        let failed = self.retries.iter().filter(|retry| retry.has_failed).count();
+        let stuck = failed + self.corners.iter().map(|corner| corner.settling.stuck()).sum::<usize>();
+        self.shared.stuck.store(stuck, Ordering::Relaxed);
+        metrics::gauge!("sporlog_deliveries_stuck").set(stuck as f64);
+    }
+
+    /// An upload that is worth to be read while it lasts.
+    fn growing(&self) -> Option<(usize, Arc<Growth>)> {
+        let mut growing = self.shared.growing();
+        growing.retain(|growth| growth.is_alive());
+        let growth = growing.iter().find(|growth| growth.is_worth_it())?.clone();
+        let corner = self.corners.iter().position(|corner| corner.account.name == growth.account)?;
+        Some((corner, growth))
+    }
+
+    /// Takes a delivery that is still coming. If that does not work out, nothing has happened.
+    async fn read_along(&mut self, corner: usize, growth: Arc<Growth>) {
+        let Some(Corner { account, home, .. }) = self.corners.get(corner) else { return };
+        let claim = Claim::plan(home, &account.name, &growth.name());
+        let mut delivery = Delivery { claim, waits_for: Some(Wait::Growth(growth.clone())) };
+        let taken = self.taker.take(account, &mut delivery).await;
+        growth.give_up();
+        match taken {
+            Ok(None) => tracing::debug!(account = account.name, "an upload was not read along to its end"),
+            Err(error) if delivery.waits_for.is_some() => {
+                tracing::debug!(account = account.name, %error, "an upload was not read along to its end");
+            }
+            taken => self.conclude(Retry::now(corner, delivery), taken),
+        }
     }
 
     fn due_retry(&mut self) -> Option<Retry> {
@@ -381,8 +488,23 @@ impl Attending {
     fn pause(&self) -> Duration {
         let files = self.corners.iter().filter_map(|corner| corner.settling.next_at(self.waits));
         let next = files.chain(self.retries.iter().map(|retry| retry.at)).min();
-        let until = next.map_or(LOOK_EVERY, |at| at.saturating_duration_since(Instant::now()));
-        until.clamp(Duration::from_millis(5), LOOK_EVERY)
+        let look_every = if self.shared.growing().is_empty() { LOOK_EVERY } else { LOOK_AT_UPLOADS_EVERY };
+        let until = next.map_or(look_every, |at| at.saturating_duration_since(Instant::now()));
+        until.clamp(Duration::from_millis(5), look_every)
+    }
+}
+
+/// Says which accounts are not suppliers any more and have deliveries that are half done.
+fn forgotten(root: &Path, corners: &[Corner]) {
+    let Ok(entries) = std::fs::read_dir(root.join("accounts")) else { return };
+    for entry in entries.flatten() {
+        let home = Home::new(entry.path());
+        let is_known = corners.iter().any(|corner| corner.home == home);
+        let has_some = std::fs::read_dir(home.taken()).is_ok_and(|mut taken| taken.next().is_some());
+        if !is_known && has_some {
+            let account = super::name::shown(&entry.file_name());
+            tracing::warn!(account, "it is no supplier any more, and deliveries of it are half done");
+        }
     }
 }
 

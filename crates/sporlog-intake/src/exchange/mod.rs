@@ -17,6 +17,7 @@
 //! | `settling` | which files of an inbox are complete |
 //! | `claim` | a delivery that has been taken out of the inbox, and what a kill leaves of it |
 //! | [`receipt`] | what became of a delivery |
+//! | [`growth`] | a large file that is read while it is still being uploaded |
 //! | `take` | a claimed delivery into the log, and its receipt out |
 //! | `abandoned` | uploads that nobody went on with |
 //! | `answer` | the receipts, where the supplier finds them |
@@ -32,6 +33,7 @@ mod answer;
 mod claim;
 pub mod client;
 pub mod collection;
+pub mod growth;
 pub mod inbox;
 pub mod name;
 pub mod overlap;

@@ -4,7 +4,7 @@
 //! A name comes from outside, and on the disk it may be any bytes; a receipt's never is more than
 //! printable characters, and never too long.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 use sha2::{Digest, Sha256};
@@ -15,13 +15,22 @@ pub const RECEIPT: &str = ".kvittering";
 /// Endings that clients give to files until all of them is there.
 const TEMPORARY: [&str; 5] = [".part", ".partial", ".filepart", ".tmp", ".temp"];
 /// Bytes that a receipt's name has room for, besides what we put behind it.
-const LONGEST: usize = 200;
+const LONGEST: usize = 190;
 
 /// Whether a file of this name is still being written, by the habits of those who write files: it is
 /// renamed when it is complete.
 pub fn is_temporary(name: &OsStr) -> bool {
     let name = name.as_bytes().to_ascii_lowercase();
     name.starts_with(b".") || TEMPORARY.iter().any(|ending| name.ends_with(ending.as_bytes()))
+}
+
+/// What a file of a temporary name is called once it is complete, by the same habits.
+pub fn final_name(name: &OsStr) -> OsString {
+    let bytes = name.as_bytes();
+    let lower = bytes.to_ascii_lowercase();
+    let ending = TEMPORARY.iter().find(|ending| lower.ends_with(ending.as_bytes()));
+    let kept = bytes.len() - ending.map_or(0, |ending| ending.len());
+    OsStr::from_bytes(bytes.get(..kept).unwrap_or_default()).to_owned()
 }
 
 /// The name as it is shown: what cannot be printed is escaped.
@@ -60,6 +69,13 @@ mod tests {
         }
         for name in ["a.csv", "part", "a.part.csv", "tmp", "æøå.csv"] {
             assert!(!is_temporary(OsStr::new(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_temporary_name_tells_the_final_one() {
+        for (name, complete) in [("a.csv.part", "a.csv"), ("A.CSV.FilePart", "A.CSV"), ("a.csv", "a.csv")] {
+            assert_eq!(final_name(OsStr::new(name)), complete);
         }
     }
 

@@ -7,6 +7,9 @@ use sporlog_record::Finding;
 /// Refused rows that a receipt lists; of more, it says how many there are.
 pub const LISTED_ROWS: usize = 10_000;
 
+/// Earlier deliveries that the register lists for one that overlaps them.
+const LISTED_OVERLAPS: usize = 20;
+
 /// What became of a delivery.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -35,7 +38,7 @@ pub struct Receipt {
     pub accepted: u64,
     /// Rows refused, each kept in the quarantine.
     pub quarantined: u64,
-    /// Remarks on stored rows.
+    /// Remarks on the rows that were good, also on those that were skipped.
     pub remarks: u64,
     /// Rows that had come before, in other files.
     pub overlapping: u64,
@@ -152,9 +155,11 @@ impl Receipt {
         }
     }
 
-    /// The receipt without the lists of rows, as the register keeps it.
+    /// The receipt without its long lists, as the register keeps it.
     pub fn brief(&self) -> Self {
-        Receipt { quarantined_rows: Vec::new(), ..self.clone() }
+        let mut brief = Receipt { quarantined_rows: Vec::new(), ..self.clone() };
+        brief.overlaps.truncate(LISTED_OVERLAPS);
+        brief
     }
 
     /// Refused rows for each row delivered, 0 to 1; a file refused whole is all wrong.

@@ -44,19 +44,28 @@ impl Register {
 
     /// A supplier's deliveries, oldest first.
     pub fn of(&self, account: &str) -> io::Result<Vec<Receipt>> {
-        let file = match File::open(self.path(account)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            file => file?,
-        };
         let mut seen = HashSet::new();
         let mut deliveries = Vec::new();
-        for line in BufReader::new(file).split(b'\n') {
-            let Ok(receipt) = serde_json::from_slice::<Receipt>(&line?) else { continue };
+        self.each(account, |receipt| {
             if seen.insert(receipt.delivery.clone()) {
                 deliveries.push(receipt);
             }
-        }
+        })?;
         Ok(deliveries)
+    }
+
+    /// Looks at a supplier's deliveries one after the other, oldest first; one may come twice.
+    pub fn each(&self, account: &str, mut look: impl FnMut(Receipt)) -> io::Result<()> {
+        let file = match File::open(self.path(account)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            file => file?,
+        };
+        for line in BufReader::new(file).split(b'\n') {
+            if let Ok(receipt) = serde_json::from_slice::<Receipt>(&line?) {
+                look(receipt);
+            }
+        }
+        Ok(())
     }
 
     /// The accounts that have delivered something, in order.

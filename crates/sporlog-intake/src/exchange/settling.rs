@@ -31,7 +31,8 @@ struct Seen {
     /// Since when nothing about it has changed.
     since: Instant,
     closed: Option<(Instant, bool)>,
-    not_before: Option<Instant>,
+    /// It could not be taken: when it is tried again, and how long that has been waited for.
+    put_off: Option<(Instant, Duration)>,
 }
 
 /// How long files are waited for.
@@ -49,10 +50,13 @@ impl Settling {
         self.closed.insert(name.to_owned(), (now, settled));
     }
 
-    /// Looks at the inbox again.
-    pub fn look(&mut self, inbox: &Path, now: Instant) -> io::Result<()> {
+    /// Looks at the inbox again, at so many files of it at most; others have their turn when these are gone.
+    pub fn look(&mut self, inbox: &Path, most: usize, now: Instant) -> io::Result<()> {
         let mut files = HashMap::with_capacity(self.files.len());
         for entry in fs::read_dir(inbox)? {
+            if files.len() == most {
+                break;
+            }
             let entry = entry?;
             let name = entry.file_name();
             // Neither a folder nor a link is a delivery, wherever it points.
@@ -63,9 +67,9 @@ impl Settling {
             let Some(stamp) = Stamp::of(&metadata).filter(|_| !is_temporary(&name)) else { continue };
             let known = self.files.remove(&name).filter(|seen| seen.stamp == stamp);
             let closed = self.closed.remove(&name).or(known.as_ref().and_then(|seen| seen.closed));
-            let not_before = known.as_ref().and_then(|seen| seen.not_before);
+            let put_off = known.as_ref().and_then(|seen| seen.put_off);
             let since = known.map_or_else(|| unchanged_since(&metadata, now), |seen| seen.since);
-            files.insert(name, Seen { stamp, since, closed, not_before });
+            files.insert(name, Seen { stamp, since, closed, put_off });
         }
         self.files = files;
         // What was announced and is not there has been renamed or removed since.
@@ -92,11 +96,19 @@ impl Settling {
         self.files.len()
     }
 
-    /// The file is not to be tried again for so long.
-    pub fn put_off(&mut self, name: &OsStr, wait: Duration) {
-        if let Some(seen) = self.files.get_mut(name) {
-            seen.not_before = Some(Instant::now() + wait);
-        }
+    /// The file could not be taken: it is tried again after `first`, and then later and later, up to
+    /// `last`. Whether that is said for the first time.
+    pub fn put_off(&mut self, name: &OsStr, first: Duration, last: Duration) -> bool {
+        let Some(seen) = self.files.get_mut(name) else { return true };
+        let before = seen.put_off.map(|(_, wait)| wait);
+        let wait = before.map_or(first, |wait| (2 * wait).min(last));
+        seen.put_off = Some((Instant::now() + wait, wait));
+        before.is_none()
+    }
+
+    /// Files that could not be taken when they were tried.
+    pub fn stuck(&self) -> usize {
+        self.files.values().filter(|seen| seen.put_off.is_some()).count()
     }
 
     /// The file has been taken.
@@ -110,7 +122,7 @@ impl Seen {
     /// it is complete, for its log is held meanwhile.
     fn due_at(&self, waits: Waits) -> Instant {
         let complete = self.complete_at(waits);
-        let (Some((closed, _)), None) = (self.closed, self.not_before) else { return complete };
+        let (Some((closed, _)), None) = (self.closed, self.put_off) else { return complete };
         let reading = Duration::from_secs(self.stamp.size / READ_BYTES_PER_SECOND);
         complete.checked_sub(reading).map_or(closed, |early| early.max(closed))
     }
@@ -121,7 +133,7 @@ impl Seen {
             Some((at, false)) => at + waits.closed,
             None => self.since + waits.watched,
         };
-        self.not_before.map_or(complete, |at| complete.max(at))
+        self.put_off.map_or(complete, |(at, _)| complete.max(at))
     }
 }
 
@@ -139,6 +151,7 @@ fn unchanged_since(metadata: &fs::Metadata, now: Instant) -> Instant {
 mod tests {
     use super::*;
 
+    const MANY: usize = 1_000;
     const WAITS: Waits = Waits { closed: Duration::from_secs(2), watched: Duration::from_secs(10) };
 
     fn after(now: Instant, seconds: u64) -> Instant {
@@ -151,11 +164,11 @@ mod tests {
         let (now, mut settling) = (Instant::now(), Settling::default());
         fs::write(folder.path().join("a.csv"), "a").unwrap();
         settling.closed(OsStr::new("a.csv"), false, now);
-        settling.look(folder.path(), now).unwrap();
+        settling.look(folder.path(), MANY, now).unwrap();
         assert_eq!(settling.next(WAITS, after(now, 1)), None);
         assert_eq!(settling.next(WAITS, after(now, 2)), Some(("a.csv".into(), None)));
         settling.closed(OsStr::new("a.csv"), true, now);
-        settling.look(folder.path(), now).unwrap();
+        settling.look(folder.path(), MANY, now).unwrap();
         assert_eq!(settling.next(WAITS, now), Some(("a.csv".into(), None)));
         settling.taken(OsStr::new("a.csv"));
         assert_eq!((settling.next(WAITS, after(now, 100)), settling.len()), (None, 0));
@@ -166,13 +179,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (now, mut settling) = (Instant::now(), Settling::default());
         fs::File::create(folder.path().join("a.csv")).unwrap().set_len(1 << 30).unwrap();
-        settling.look(folder.path(), now).unwrap();
+        settling.look(folder.path(), MANY, now).unwrap();
         assert_eq!(settling.next(WAITS, after(now, 1)), None);
         settling.closed(OsStr::new("a.csv"), false, now);
-        settling.look(folder.path(), now).unwrap();
+        settling.look(folder.path(), MANY, now).unwrap();
         assert_eq!(settling.next(WAITS, now), None);
         assert_eq!(settling.next(WAITS, after(now, 1)), Some(("a.csv".into(), Some(after(now, 2)))));
-        settling.put_off(OsStr::new("a.csv"), Duration::from_secs(5));
+        assert!(settling.put_off(OsStr::new("a.csv"), Duration::from_secs(5), Duration::from_secs(60)));
         assert_eq!(settling.next(WAITS, after(now, 2)), None);
     }
 
@@ -182,12 +195,12 @@ mod tests {
         let path = folder.path().join("a.csv");
         let (now, mut settling) = (Instant::now(), Settling::default());
         fs::write(&path, "a").unwrap();
-        settling.look(folder.path(), now).unwrap();
+        settling.look(folder.path(), MANY, now).unwrap();
         assert_eq!(settling.next(WAITS, after(now, 9)), None);
         fs::write(&path, "ab").unwrap();
-        settling.look(folder.path(), after(now, 9)).unwrap();
+        settling.look(folder.path(), MANY, after(now, 9)).unwrap();
         assert_eq!(settling.next(WAITS, after(now, 11)), None);
-        settling.look(folder.path(), after(now, 15)).unwrap();
+        settling.look(folder.path(), MANY, after(now, 15)).unwrap();
         assert_eq!(settling.next(WAITS, after(now, 20)), Some(("a.csv".into(), None)));
         assert!(settling.next_at(WAITS) <= Some(after(now, 19)));
     }
@@ -200,7 +213,18 @@ mod tests {
         fs::create_dir(folder.path().join("folder.csv")).unwrap();
         fs::write(folder.path().join("a.csv.part"), "a").unwrap();
         fs::write(folder.path().join(".a.csv"), "a").unwrap();
-        settling.look(folder.path(), now).unwrap();
+        settling.look(folder.path(), MANY, now).unwrap();
         assert_eq!(settling.next(WAITS, after(now, 100)), None);
+    }
+
+    #[test]
+    fn a_crowd_is_looked_at_bit_by_bit() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut settling = Settling::default();
+        for number in 0..20 {
+            fs::write(folder.path().join(format!("{number}.csv")), "a").unwrap();
+        }
+        settling.look(folder.path(), 7, Instant::now()).unwrap();
+        assert_eq!(settling.len(), 7);
     }
 }

@@ -1,17 +1,26 @@
 //! Deliveries from the inbox into the log, without a server before it.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use sporlog_ledger::{Store, StoreOptions};
-use sporlog_record::Rules;
+use arrow::array::AsArray;
+use futures::TryStreamExt;
+use futures::future::BoxFuture;
+use sporlog_ledger::{Store, StoreOptions, Writer};
+use sporlog_record::{Kind, Rules};
 
 use super::inbox::{Inbox, Mode, Parts};
 use super::receipt::{Outcome, Receipt};
 use super::settings::{Overlap, Settings};
 use super::tree::Home;
+use crate::delivery::Options;
+use crate::import::import;
 use crate::quarantine::Quarantine;
-use crate::writers::OwnWriters;
+use crate::source::Source;
+use crate::writers::{OwnWriters, Writers};
+
+mod along;
 
 const HEADER: &str = "\"TransaktionsId\",\"TransaktionsTid\",\"BrugerId\",\"KalderOrganisation\",\"KalderItSystemInstans\",\"LogId\"\n";
 
@@ -22,6 +31,9 @@ fn row(log_id: &str) -> String {
 fn file(log_ids: std::ops::Range<u32>) -> String {
     HEADER.to_owned() + &log_ids.map(|id| row(&id.to_string())).collect::<String>()
 }
+
+/// The receipts, as they come.
+type Told = Arc<Mutex<Vec<Receipt>>>;
 
 struct Exchange {
     folder: tempfile::TempDir,
@@ -49,34 +61,43 @@ impl Exchange {
         std::fs::write(self.home().inbox().join(name), content).unwrap();
     }
 
-    /// Takes everything that waits; the receipts, in order.
-    async fn take(&self) -> Vec<Receipt> {
+    fn store(&self) -> Store {
         let options = StoreOptions {
             address: self.folder.path().join("store").to_string_lossy().into_owned(),
             create: true,
             ..StoreOptions::default()
         };
-        let store = Store::open(options).unwrap();
+        Store::open(options).unwrap()
+    }
+
+    /// Takes everything that waits; the receipts, in order.
+    async fn take(&self) -> Vec<Receipt> {
+        let store = self.store();
         let writers = OwnWriters::new(store.clone());
         let quarantine = Quarantine::new(store);
-        let receipts = Arc::new(Mutex::new(Vec::new()));
+        let (mut inbox, receipts) =
+            self.start(Arc::new(writers.clone()), quarantine.clone(), Mode::Once).await;
+        inbox.ended().await.unwrap();
+        drop(inbox);
+        writers.close().await.unwrap();
+        quarantine.close().await.unwrap();
+        std::mem::take(&mut *receipts.lock().unwrap())
+    }
+
+    async fn start(&self, writers: Arc<dyn Writers>, quarantine: Quarantine, mode: Mode) -> (Inbox, Told) {
+        let receipts = Told::default();
         let parts = Parts {
             settings: self.settings.clone(),
             root: self.root(),
-            writers: Arc::new(writers.clone()),
-            quarantine: quarantine.clone(),
+            writers,
+            quarantine,
             rules: Rules::default(),
             told: Arc::new({
                 let receipts = receipts.clone();
                 move |receipt: &Receipt| receipts.lock().unwrap().push(receipt.clone())
             }),
         };
-        let mut inbox = Inbox::start(parts, Mode::Once).await.unwrap();
-        inbox.ended().await.unwrap();
-        drop(inbox);
-        writers.close().await.unwrap();
-        quarantine.close().await.unwrap();
-        std::mem::take(&mut *receipts.lock().unwrap())
+        (Inbox::start(parts, mode).await.unwrap(), receipts)
     }
 
     fn receipt(&self, name: &str) -> Receipt {
@@ -198,4 +219,71 @@ impl Claimed {
         std::fs::write(folder.join("decided.json"), serde_json::to_vec(&before).unwrap()).unwrap();
         receipt.delivery.clone()
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_file_by_the_time_that_it_is_taken_is_refused() {
+    let exchange = Exchange::new();
+    let folder = exchange.home().taken().join("20260101T000000Z-00000000").join("file");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", folder.join("link.csv")).unwrap();
+    let receipt = exchange.take().await.remove(0);
+    assert_eq!((receipt.outcome, receipt.refused[0].rule.as_str()), (Outcome::Refused, "no-file"));
+    assert!(names(&exchange.home().taken()).is_empty());
+}
+
+/// Writers of which the first to ask for the log's lets another import come in between.
+struct Crowded {
+    inner: OwnWriters,
+    quarantine: Quarantine,
+    came: AtomicBool,
+}
+
+impl Writers for Crowded {
+    fn writer<'a>(&'a self, log: &'a str, kind: Kind) -> BoxFuture<'a, sporlog_ledger::Result<Writer>> {
+        Box::pin(async move {
+            let writer = self.inner.writer(log, kind).await?;
+            if log == "revision" && !self.came.swap(true, Ordering::SeqCst) {
+                let (writer, quarantine) = (writer.clone(), self.quarantine.clone());
+                tokio::spawn(async move {
+                    // It queues up behind the delivery's first reading.
+                    tokio::time::sleep(std::time::Duration::from_millis(60)).await;
+                    let source = Source::bytes("http.csv", file(20_000..40_000).into_bytes());
+                    let options = Options::new(Kind::Revision, Rules::default());
+                    import(&writer, &quarantine, source, options, |_| ()).await.unwrap();
+                });
+            }
+            Ok(writer)
+        })
+    }
+
+    fn forget<'a>(&'a self, log: &'a str) -> BoxFuture<'a, ()> {
+        self.inner.forget(log)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_come_in_while_a_delivery_is_read_again_are_not_doubled() {
+    let exchange = Exchange::new();
+    exchange.put("a.csv", &file(0..100));
+    exchange.take().await;
+    exchange.put("b.csv", &file(0..40_000));
+    let store = exchange.store();
+    let quarantine = Quarantine::new(store.clone());
+    let inner = OwnWriters::new(store.clone());
+    let came = AtomicBool::new(false);
+    let crowded = Arc::new(Crowded { inner, quarantine: quarantine.clone(), came });
+    let (mut inbox, receipts) = exchange.start(crowded, quarantine, Mode::Once).await;
+    inbox.ended().await.unwrap();
+    assert_eq!(receipts.lock().unwrap().len(), 1);
+    let log = store.log("revision").await.unwrap();
+    let mut batches = log.read_columns(0, None, &["LogId"]);
+    let mut ids = Vec::new();
+    while let Some(batch) = batches.try_next().await.unwrap() {
+        ids.extend(batch.column(0).as_string::<i32>().iter().flatten().map(str::to_owned));
+    }
+    let count = ids.len();
+    ids.sort();
+    ids.dedup();
+    assert_eq!((count, ids.len()), (40_000, 40_000));
 }

@@ -195,6 +195,10 @@ fn describe() {
         "sporlog_delivery_error_ratio",
         "Rows refused for each row of the last delivery, 0 to 1, by account"
     );
+    describe_gauge!(
+        "sporlog_deliveries_stuck",
+        "Deliveries that could not be dealt with when they were tried, and are tried again"
+    );
     describe_counter!("sporlog_deliveries_total", "Deliveries, by account and outcome");
     describe_counter!("sporlog_delivery_rows_total", "Rows delivered, by account and outcome");
     describe_counter!("sporlog_delivery_bytes_total", Unit::Bytes, "Bytes delivered, by account");

@@ -361,4 +361,17 @@ mod tests {
             assert!(objection.contains(part), "{objection}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_that_stands_in_a_file_makes_a_key_known_that_is_not_in_it(text in "(?s)[ -~\\t\\n*!?,|@#]{0,200}") {
+            assert_ne!(judge(&text, "sftp://ky@example.com/ind", ED25519), Verdict::Known);
+        }
+
+        #[test]
+        fn a_pattern_matches_itself(name in "[a-z0-9.-]{1,40}", other in "[ -~]{0,40}") {
+            assert!(is_like(&name, &name));
+            let _ = is_like(&other, &name);
+        }
+    }
 }

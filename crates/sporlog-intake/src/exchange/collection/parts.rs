@@ -216,9 +216,8 @@ mod tests {
         assert_eq!(facts, [(2, 3, 5), (1, 7, 7), (1, 8, 8), (1, 9, 9)]);
         assert_eq!(files[2].0, [header(), long].concat());
         assert_eq!(files[2].1.name, "revisionslog_64942212_1970-01-01_03.csv");
-        assert!(
-            files.iter().all(|(file, facts)| facts.bytes == file.len() as u64
-                && facts.sha256 == hex(Sha256::digest(file)))
-        );
+        assert!(files.iter().all(
+            |(file, facts)| facts.bytes == file.len() as u64 && facts.sha256 == hex(Sha256::digest(file))
+        ));
     }
 }

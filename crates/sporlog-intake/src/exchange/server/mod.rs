@@ -72,6 +72,7 @@ use self::member::Member;
 use self::record::Recorder;
 use super::settings::{Limits, Settings};
 use crate::error::{Error, Result};
+use crate::exchange::growth::Growth;
 use crate::writers::Writers;
 
 /// Whoever takes what has been delivered.
@@ -79,6 +80,9 @@ pub trait Announcer: Send + Sync + 'static {
     /// A file of this name lies in the account's inbox, closed; `settled` if nothing more will come (it was
     /// renamed from a temporary name).
     fn closed(&self, account: &str, name: &str, settled: bool);
+
+    /// The upload of a new file has begun.
+    fn growing(&self, growth: Arc<Growth>);
 }
 
 /// How long it takes to refuse a key, whatever is wrong with it.

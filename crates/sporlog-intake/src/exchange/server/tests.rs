@@ -15,6 +15,7 @@ use sporlog_record::Kind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
+use crate::exchange::growth::Growth;
 use crate::exchange::tree::Home;
 use crate::writers::OwnWriters;
 
@@ -23,6 +24,8 @@ use crate::writers::OwnWriters;
 struct Heard(Mutex<Vec<(String, String, bool)>>);
 
 impl Announcer for Heard {
+    fn growing(&self, _growth: Arc<Growth>) {}
+
     fn closed(&self, account: &str, name: &str, settled: bool) {
         self.0.lock().unwrap().push((account.to_owned(), name.to_owned(), settled));
     }

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
+use crate::exchange::growth::Growth;
 use crate::exchange::name::is_temporary;
 
 use super::disk::{self, blocking};
@@ -105,6 +106,8 @@ pub(super) struct Upload {
     failed: Option<&'static str>,
     unsynced: u64,
     syncing: Option<JoinHandle<()>>,
+    /// Who reads along is told how far it has come.
+    growth: Option<Arc<Growth>>,
 }
 
 impl Upload {
@@ -124,7 +127,16 @@ impl Upload {
             failed: None,
             unsynced: 0,
             syncing: None,
+            growth: None,
         })
+    }
+
+    /// What tells how far it has come, for a file that begins anew.
+    pub(super) fn growth(&mut self) -> Option<Arc<Growth>> {
+        if self.size > 0 || self.appends {
+            return None;
+        }
+        Some(Arc::clone(self.growth.insert(Arc::new(Growth::begin(&self.member.name, &self.name)))))
     }
 
     /// Writes bytes; they are in the file when this returns.
@@ -141,12 +153,21 @@ impl Upload {
         if writer.is_revoked {
             return Err(Refusal::failure("another upload of this name has taken over"));
         }
+        if let Some(why) = self.failed {
+            // A client has more under way than it has had answers to.
+            return Err(Refusal::failure(format!("the upload has failed: {why}")));
+        }
         if let Err(error) = blocking(|| self.file.write_all_at(data, offset)) {
             self.failed = Some("the file could not be written in full");
+            // Whoever goes on does so at the file's end: nothing may be missing before it.
+            let _ = blocking(|| self.file.set_len(self.size.min(offset)));
             return Err(error.into());
         }
         writer.last_write = Instant::now();
         drop(writer);
+        if let Some(growth) = &self.growth {
+            growth.grew(offset, len);
+        }
         self.size = self.size.max(end);
         self.written += len;
         self.unsynced += len;
@@ -176,6 +197,9 @@ impl Upload {
         }
         blocking(|| self.file.set_len(size))?;
         drop(writer);
+        if let Some(growth) = self.growth.take() {
+            growth.breaks();
+        }
         self.size = size;
         Ok(())
     }
@@ -206,6 +230,9 @@ impl Upload {
     pub(super) fn finish(&self) -> Result<bool, Refusal> {
         blocking(|| {
             let uploads = self.member.uploading()?;
+            if let Some(growth) = &self.growth {
+                growth.whole();
+            }
             if is_temporary(OsStr::new(&self.name)) {
                 uploads.sync()?;
                 return Ok(false);
@@ -221,6 +248,9 @@ impl Upload {
 
 impl Drop for Upload {
     fn drop(&mut self) {
+        if let Some(growth) = &self.growth {
+            growth.breaks();
+        }
         self.member.uploads.release(&self.name, &self.writer);
     }
 }

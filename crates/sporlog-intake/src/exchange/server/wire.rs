@@ -363,4 +363,20 @@ mod tests {
             assert!(split_off(&len.to_be_bytes()).is_err(), "{len}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_comes_is_taken_apart_or_malformed(bytes: Vec<u8>, kind in 0u8..32, rest: Vec<u8>) {
+            if let Ok(Some((packet, left))) = split(&bytes) {
+                assert_eq!(4 + packet.len() + left.len(), bytes.len());
+                let _ = parse(packet);
+            }
+            // One that has a type and an id, so that more of it is looked at.
+            let bytes = packet(kind, &[&rest]);
+            if let Ok(Request::Write { data, .. }) = parse(&bytes) {
+                assert!(data.len() <= rest.len());
+            }
+            let _ = (id(&bytes), is_init(&bytes));
+        }
+    }
 }

@@ -50,6 +50,7 @@ pub async fn run(session: &Session, args: &ExchangeArgs) -> Result<Outcome> {
         _ = interrupt.recv() => None,
         _ = terminate.recv() => None,
     };
+    let stuck = exchange.inbox().stuck();
     let stopped = exchange.stop().await;
     let closed = writers.close().await;
     quarantine.close().await?;
@@ -60,6 +61,7 @@ pub async fn run(session: &Session, args: &ExchangeArgs) -> Result<Outcome> {
     let all_good = all_good.load(std::sync::atomic::Ordering::Relaxed);
     Ok(match (mode, interrupted) {
         (Mode::Once, true) => Outcome::Interrupted,
+        (Mode::Once, false) if stuck > 0 => Outcome::Failed,
         (Mode::Once, false) if !all_good => Outcome::Differs,
         _ => Outcome::Done,
     })
