@@ -18,6 +18,7 @@
 //! | `claim` | a delivery that has been taken out of the inbox, and what a kill leaves of it |
 //! | [`receipt`] | what became of a delivery |
 //! | [`growth`] | a large file that is read while it is still being uploaded |
+//! | `stage` | what a delivery comes to, before anything of it is visible |
 //! | `take` | a claimed delivery into the log, and its receipt out |
 //! | `abandoned` | uploads that nobody went on with |
 //! | `answer` | the receipts, where the supplier finds them |
@@ -42,6 +43,7 @@ pub mod register;
 pub mod server;
 pub mod settings;
 mod settling;
+mod stage;
 mod take;
 #[cfg(test)]
 mod tests;
