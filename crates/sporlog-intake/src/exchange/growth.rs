@@ -39,6 +39,7 @@ pub struct Growth {
     /// Bytes that are there without a gap.
     bytes: AtomicU64,
     state: Mutex<State>,
+    is_read: AtomicBool,
     given_up: AtomicBool,
 }
 
@@ -62,6 +63,7 @@ impl Growth {
             began: Instant::now(),
             bytes: AtomicU64::new(0),
             state: Mutex::new(State::Growing),
+            is_read: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
         }
     }
@@ -122,9 +124,14 @@ impl Growth {
         !matches!(*self.state(), State::Broken | State::Delivered(_)) && !self.is_given_up()
     }
 
-    /// Gives the reading up while the file is still coming: others are complete.
+    /// It is read along from now on.
+    pub(super) fn read(&self) {
+        self.is_read.store(true, Ordering::Release);
+    }
+
+    /// Gives the reading up, if the file is being read and still coming: another is complete.
     pub(super) fn make_way(&self) {
-        if self.is_growing() {
+        if self.is_read.load(Ordering::Acquire) && self.is_growing() {
             self.give_up();
         }
     }

@@ -9,16 +9,16 @@ use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use sporlog_record::Rules;
-use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinHandle};
 
 use super::abandoned::give_up;
+use super::announced::{Announced, Closed};
 use super::claim::Claim;
 use super::growth::Growth;
 use super::overlap::Index;
@@ -78,49 +78,12 @@ pub struct Inbox {
     task: Option<JoinHandle<Result<()>>>,
 }
 
+/// What is known of the inboxes outside, and asked of them.
 struct Shared {
-    announced: Mutex<Vec<(String, OsString, bool, Instant)>>,
-    /// Uploads that are under way and may be worth to be read along.
-    growing: Mutex<Vec<Arc<Growth>>>,
-    /// How long files settle that our server has closed.
-    settle: Duration,
-    wake: Notify,
+    announced: Arc<Announced>,
     stop: Arc<AtomicBool>,
     /// Deliveries that cannot be dealt with at the moment.
     stuck: AtomicUsize,
-}
-
-impl Announcer for Shared {
-    fn closed(&self, account: &str, name: &str, settled: bool) {
-        let now = Instant::now();
-        let complete = if settled { now } else { now + self.settle };
-        for growth in Shared::growing(self).iter() {
-            if growth.account == account && growth.name() == name {
-                growth.delivered(complete);
-            } else {
-                // One that is read along makes way.
-                growth.make_way();
-            }
-        }
-        let mut announced = self.announced.lock().unwrap_or_else(PoisonError::into_inner);
-        announced.push((account.to_owned(), name.into(), settled, now));
-        drop(announced);
-        self.wake.notify_one();
-    }
-
-    fn growing(&self, growth: Arc<Growth>) {
-        let mut growing = Shared::growing(self);
-        growing.retain(|growth| growth.is_alive());
-        growing.push(growth);
-        drop(growing);
-        self.wake.notify_one();
-    }
-}
-
-impl Shared {
-    fn growing(&self) -> MutexGuard<'_, Vec<Arc<Growth>>> {
-        self.growing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Inbox {
@@ -128,10 +91,7 @@ impl Inbox {
     pub async fn start(parts: Parts, mode: Mode) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let shared = Arc::new(Shared {
-            announced: Mutex::default(),
-            growing: Mutex::default(),
-            settle: parts.settings.settle(true),
-            wake: Notify::new(),
+            announced: Arc::new(Announced::new(parts.settings.settle(true))),
             stop: stop.clone(),
             stuck: AtomicUsize::new(0),
         });
@@ -146,7 +106,7 @@ impl Inbox {
 
     /// To whom files are announced that our server has seen closed.
     pub fn announcer(&self) -> Arc<dyn Announcer> {
-        self.shared.clone()
+        self.shared.announced.clone()
     }
 
     /// A look at whether deliveries are attended to at all. That some cannot be dealt with at the moment is
@@ -178,7 +138,7 @@ impl Inbox {
     /// brought to its end.
     pub async fn stop(mut self) -> Result<()> {
         self.shared.stop.store(true, Ordering::Release);
-        self.shared.wake.notify_one();
+        self.shared.announced.wake();
         self.ended().await
     }
 }
@@ -312,8 +272,8 @@ impl Attending {
                 continue;
             }
             let waits = |corner: &Corner| corner.settling.len() > corner.settling.stuck();
-            if let Some((corner, growth)) = self.growing() {
-                self.read_along(corner, growth).await;
+            if let Some(growth) = self.shared.announced.worth_reading() {
+                self.read_along(growth).await;
                 continue;
             }
             let nothing =
@@ -322,7 +282,7 @@ impl Attending {
                 break;
             }
             let pause = self.pause();
-            let _ = tokio::time::timeout(pause, self.shared.wake.notified()).await;
+            self.shared.announced.wait(pause).await;
         }
         Ok(())
     }
@@ -333,9 +293,7 @@ impl Attending {
 
     /// Blocks.
     fn look(&mut self) {
-        let announced =
-            std::mem::take(&mut *self.shared.announced.lock().unwrap_or_else(PoisonError::into_inner));
-        for (account, name, settled, at) in announced {
+        for Closed { account, name, settled, at } in self.shared.announced.closed() {
             if let Some(corner) = self.corners.iter_mut().find(|corner| corner.account.name == account) {
                 corner.settling.closed(&name, settled, at);
             }
@@ -453,18 +411,16 @@ impl Attending {
         metrics::gauge!("sporlog_deliveries_stuck").set(stuck as f64);
     }
 
-    /// An upload that is worth to be read while it lasts.
-    fn growing(&self) -> Option<(usize, Arc<Growth>)> {
-        let mut growing = self.shared.growing();
-        growing.retain(|growth| growth.is_alive());
-        let growth = growing.iter().find(|growth| growth.is_worth_it())?.clone();
-        let corner = self.corners.iter().position(|corner| corner.account.name == growth.account)?;
-        Some((corner, growth))
-    }
-
     /// Takes a delivery that is still coming. If that does not work out, nothing has happened.
-    async fn read_along(&mut self, corner: usize, growth: Arc<Growth>) {
-        let Some(Corner { account, home, .. }) = self.corners.get(corner) else { return };
+    async fn read_along(&mut self, growth: Arc<Growth>) {
+        let of_it = |corner: &Corner| corner.account.name == growth.account;
+        let corner = self.corners.iter().position(of_it);
+        let Some((corner, Corner { account, home, .. })) =
+            corner.and_then(|at| Some((at, self.corners.get(at)?)))
+        else {
+            return growth.give_up();
+        };
+        growth.read();
         let claim = Claim::plan(home, &account.name, &growth.name());
         let mut delivery = Delivery { claim, waits_for: Some(Wait::Growth(growth.clone())) };
         let taken = self.taker.take(account, &mut delivery).await;
@@ -488,7 +444,7 @@ impl Attending {
     fn pause(&self) -> Duration {
         let files = self.corners.iter().filter_map(|corner| corner.settling.next_at(self.waits));
         let next = files.chain(self.retries.iter().map(|retry| retry.at)).min();
-        let look_every = if self.shared.growing().is_empty() { LOOK_EVERY } else { LOOK_AT_UPLOADS_EVERY };
+        let look_every = if self.shared.announced.has_uploads() { LOOK_AT_UPLOADS_EVERY } else { LOOK_EVERY };
         let until = next.map_or(look_every, |at| at.saturating_duration_since(Instant::now()));
         until.clamp(Duration::from_millis(5), look_every)
     }

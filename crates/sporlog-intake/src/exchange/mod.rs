@@ -14,6 +14,7 @@
 //! | [`tree`] | an account's folders |
 //! | [`name`] | files' names: which are still being written, and what their receipts are called |
 //! | [`inbox`] | all suppliers' inboxes, attended to |
+//! | `announced` | what our server tells the inbox |
 //! | `settling` | which files of an inbox are complete |
 //! | `claim` | a delivery that has been taken out of the inbox, and what a kill leaves of it |
 //! | [`receipt`] | what became of a delivery |
@@ -30,6 +31,7 @@
 //! | [`client`] | other servers: files fetched from them, or delivered to them |
 
 mod abandoned;
+mod announced;
 mod answer;
 mod claim;
 pub mod client;
