@@ -37,6 +37,11 @@ impl Announced {
         std::mem::take(&mut *self.closed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Whether files have been closed since.
+    pub fn has_closed(&self) -> bool {
+        !self.closed.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// An upload that is worth to be read while it lasts.
     pub fn worth_reading(&self) -> Option<Arc<Growth>> {
         let mut growing = self.growing();

@@ -6,7 +6,7 @@
 //! the reading is given up, nothing has happened, and the file is read when it is complete like any other.
 
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::claim::Stamp;
 use super::name::final_name;
 
 /// A file is read along only when so much of it has come (in tests, a little), for a smaller one is read
@@ -23,6 +24,10 @@ const BYTES: u64 = if cfg!(test) { 1 << 10 } else { 512 << 20 };
 const BYTES_PER_SECOND: u64 = if cfg!(test) { 1 } else { 32 << 20 };
 /// How long "lately" is.
 const LATELY: Duration = Duration::from_secs(2);
+/// How long closing it may take, until all of it is durable.
+const CLOSING: Duration = Duration::from_secs(10);
+/// How long it may be read along.
+const LONGEST: Duration = Duration::from_secs(120);
 /// Others are kept waiting for so long.
 const OTHERS: Duration = Duration::from_millis(300);
 /// How often it is looked whether more has come.
@@ -46,10 +51,12 @@ pub struct Growth {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Growing,
-    /// Closed, since then.
-    Whole(Instant),
+    /// Being closed, since then: all has been written, and is made durable.
+    Closing(Instant),
+    /// Closed, since then, as this.
+    Whole(Instant, Stamp),
     /// In the inbox, where it is complete at the given time.
-    Delivered(Instant),
+    Delivered(Instant, Stamp),
     /// It is not what it seemed to be.
     Broken,
 }
@@ -77,18 +84,26 @@ impl Growth {
         }
     }
 
-    /// All of it has been written, and it has been closed.
-    pub fn whole(&self) {
+    /// All of it has been written, and it is about to be closed.
+    pub fn closing(&self) {
         let mut state = self.state();
         if *state == State::Growing {
-            *state = State::Whole(Instant::now());
+            *state = State::Closing(Instant::now());
+        }
+    }
+
+    /// It has been closed, as this file; what it is later has to be the same.
+    pub fn whole(&self, file: &Metadata) {
+        let mut state = self.state();
+        if let (State::Growing | State::Closing(_), Some(stamp)) = (*state, Stamp::of(file)) {
+            *state = State::Whole(Instant::now(), stamp);
         }
     }
 
     /// It cannot be read along any more; once it is whole, that is not so.
     pub fn breaks(&self) {
         let mut state = self.state();
-        if *state == State::Growing {
+        if matches!(*state, State::Growing | State::Closing(_)) {
             *state = State::Broken;
         }
     }
@@ -96,15 +111,23 @@ impl Growth {
     /// It lies in the inbox and is complete at this time.
     pub(super) fn delivered(&self, complete: Instant) {
         let mut state = self.state();
-        if matches!(*state, State::Whole(_) | State::Delivered(_)) {
-            *state = State::Delivered(complete);
+        if let State::Whole(_, stamp) | State::Delivered(_, stamp) = *state {
+            *state = State::Delivered(complete, stamp);
         }
     }
 
     /// When it is complete in the inbox, once that is known.
     pub(super) fn complete_at(&self) -> Option<Instant> {
         match *self.state() {
-            State::Delivered(at) => Some(at),
+            State::Delivered(at, _) => Some(at),
+            _ => None,
+        }
+    }
+
+    /// The file as it was when it was closed.
+    pub(super) fn stamp(&self) -> Option<Stamp> {
+        match *self.state() {
+            State::Whole(_, stamp) | State::Delivered(_, stamp) => Some(stamp),
             _ => None,
         }
     }
@@ -121,7 +144,7 @@ impl Growth {
 
     /// Whether it may become, or is, one that is worth it.
     pub(super) fn is_alive(&self) -> bool {
-        !matches!(*self.state(), State::Broken | State::Delivered(_)) && !self.is_given_up()
+        self.complete_at().is_none() && self.hopeless().is_none()
     }
 
     /// It is read along from now on.
@@ -131,7 +154,7 @@ impl Growth {
 
     /// Gives the reading up, if the file is being read and still coming: another is complete.
     pub(super) fn make_way(&self) {
-        if self.is_read.load(Ordering::Acquire) && self.is_growing() {
+        if self.is_read.load(Ordering::Acquire) && self.stamp().is_none() {
             self.give_up();
         }
     }
@@ -146,7 +169,8 @@ impl Growth {
         match *self.state() {
             _ if self.is_given_up() => Some("others have come first"),
             State::Broken => Some("it has not come in one piece"),
-            State::Whole(since) if since.elapsed() > LATELY => Some("it has not been given its name"),
+            State::Closing(since) if since.elapsed() > CLOSING => Some("closing it takes too long"),
+            State::Whole(since, _) if since.elapsed() > LATELY => Some("it has not been given its name"),
             _ => None,
         }
     }
@@ -178,6 +202,7 @@ pub(super) struct Behind {
     /// Whether somebody waits for what the reading holds.
     pub is_waited_for: Box<dyn Fn() -> bool + Send>,
     at: u64,
+    began: Instant,
     waited_for: Option<Instant>,
     lately: (Instant, u64),
 }
@@ -189,16 +214,18 @@ impl Behind {
         stop: Arc<AtomicBool>,
         is_waited_for: impl Fn() -> bool + Send + 'static,
     ) -> Self {
-        let lately = (Instant::now(), 0);
+        let began = Instant::now();
+        let lately = (began, growth.bytes.load(Ordering::Relaxed));
         let is_waited_for = Box::new(is_waited_for);
-        Behind { file, growth, stop, is_waited_for, at: 0, waited_for: None, lately }
+        Behind { file, growth, stop, is_waited_for, at: 0, began, waited_for: None, lately }
     }
 
     fn check(&mut self) -> io::Result<()> {
         let reason =
             self.growth.hopeless().or_else(|| self.keeps_others_waiting()).or_else(|| self.is_slow());
         let stopping = || self.stop.load(Ordering::Acquire).then_some("the program ends");
-        match reason.or_else(stopping) {
+        let too_long = || (self.began.elapsed() > LONGEST).then_some("it takes too long");
+        match reason.or_else(stopping).or_else(too_long) {
             Some(reason) => Err(io::Error::other(reason)),
             None => Ok(()),
         }
@@ -229,16 +256,20 @@ impl Read for Behind {
         loop {
             self.check()?;
             // In this order: what was whole before the bytes were counted does not grow after.
-            let growing = self.growth.is_growing();
+            let is_whole = self.growth.stamp().is_some();
             let there = self.growth.bytes.load(Ordering::Acquire);
             if there > self.at {
                 let room =
                     usize::try_from(there - self.at).map_or(buffer.len(), |left| left.min(buffer.len()));
                 let read = self.file.read_at(buffer.get_mut(..room).unwrap_or_default(), self.at)?;
+                if read == 0 && room > 0 {
+                    // It has been cut off since.
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
                 self.at += read as u64;
                 return Ok(read);
             }
-            if !growing {
+            if is_whole {
                 return Ok(0);
             }
             thread::sleep(LOOK_EVERY);
@@ -265,12 +296,14 @@ mod tests {
         growth.grew(0, 2);
         let mut buffer = [0; 10];
         assert_eq!((behind.read(&mut buffer).unwrap(), &buffer[..2]), (2, &b"ab"[..]));
+        let closed = behind.file.metadata().unwrap();
         let writer = thread::spawn({
             let growth = growth.clone();
             move || {
                 thread::sleep(Duration::from_millis(20));
                 growth.grew(2, 4);
-                growth.whole();
+                growth.closing();
+                growth.whole(&closed);
             }
         });
         let mut rest = Vec::new();
@@ -290,7 +323,7 @@ mod tests {
             growth.grew(0, 4);
             end(&growth);
             assert!(behind.read(&mut [0; 10]).is_err());
-            growth.whole();
+            growth.whole(&behind.file.metadata().unwrap());
             growth.delivered(Instant::now());
             assert!(behind.read(&mut [0; 10]).is_err(), "it does not come back");
         }
@@ -313,7 +346,15 @@ mod tests {
         assert!(!growth.is_worth_it());
         growth.grew(BYTES - 1, 1);
         assert!(growth.is_worth_it());
-        growth.whole();
+        growth.closing();
         assert!(!growth.is_worth_it());
+    }
+
+    #[test]
+    fn a_file_that_was_cut_off_has_not_come_to_its_end() {
+        let growth = Arc::new(Growth::begin("ky", "a.csv"));
+        let (_folder, mut behind) = reader(&growth, b"");
+        growth.grew(0, 4);
+        assert!(behind.read(&mut [0; 10]).is_err());
     }
 }

@@ -272,12 +272,15 @@ impl Attending {
                 continue;
             }
             let waits = |corner: &Corner| corner.settling.len() > corner.settling.stuck();
-            if let Some(growth) = self.shared.announced.worth_reading() {
+            let is_idle = !self.corners.iter().any(waits);
+            if is_idle
+                && self.retries.is_empty()
+                && let Some(growth) = self.shared.announced.worth_reading()
+            {
                 self.read_along(growth).await;
                 continue;
             }
-            let nothing =
-                self.retries.iter().all(|retry| retry.has_failed) && !self.corners.iter().any(waits);
+            let nothing = is_idle && self.retries.iter().all(|retry| retry.has_failed);
             if mode == Mode::Once && nothing {
                 break;
             }
@@ -421,6 +424,9 @@ impl Attending {
             return growth.give_up();
         };
         growth.read();
+        if self.shared.announced.has_closed() {
+            return growth.give_up();
+        }
         let claim = Claim::plan(home, &account.name, &growth.name());
         let mut delivery = Delivery { claim, waits_for: Some(Wait::Growth(growth.clone())) };
         let taken = self.taker.take(account, &mut delivery).await;

@@ -130,13 +130,13 @@ impl Taker {
     ) -> Result<Preparation> {
         let now = chrono::Local::now().naive_local();
         let rules = Rules { now, ..account.rules(&self.rules, &self.settings.limits) };
-        let name = source.name().to_owned();
+        let (name, is_growing) = (source.name().to_owned(), source.size().is_none());
         let begun = import::Receipt::begun(&source, Kind::Revision, &self.settings.log);
         let options = Options::new(Kind::Revision, rules);
         match prepare(writer, &self.quarantine, source, options, rows, |_| ()).await {
             // What decoders say of a file, and no disk does.
             Err(Error::Read { source, .. })
-                if source.raw_os_error().is_none() && !self.stop.load(Ordering::Acquire) =>
+                if source.raw_os_error().is_none() && !is_growing && !self.stop.load(Ordering::Acquire) =>
             {
                 tracing::info!(file = %name.escape_debug(), "a compressed file is damaged");
                 let refused = sporlog_record::Finding {

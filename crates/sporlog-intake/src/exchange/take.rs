@@ -189,15 +189,14 @@ impl Taker {
             ))
         };
         let staged = self.stage(account, claim, &source).await?;
-        if let Some(Wait::Growth(_)) = &waits_for {
+        if let Some(Wait::Growth(growth)) = &waits_for {
             if matches!(staged, Staged::Decided(_)) {
                 // Before its end, perhaps: it is judged when all of it is there.
                 return Ok(None);
             }
-            let now = file.metadata().map_err(|e| at(claim, e))?;
-            stamp = Stamp::of(&now).filter(|now| staged.has_read(now.size)).unwrap_or(stamp);
+            stamp = growth.stamp().filter(|closed| staged.has_read(closed.size)).unwrap_or(stamp);
         }
-        let taken = self.taken(delivery, stamp).await;
+        let taken = self.taken(delivery, stamp, &staged).await;
         if !matches!(taken, Ok(true)) {
             if let Staged::Ready(ready) = staged {
                 ready.prepared.abort().await;
@@ -239,9 +238,9 @@ impl Taker {
 
     /// Takes the file out of the inbox, if it is still there, when its time has come; what was read of it
     /// has to be what it is now.
-    async fn taken(&self, delivery: &mut Delivery, read: Stamp) -> Result<bool> {
+    async fn taken(&self, delivery: &mut Delivery, read: Stamp, staged: &Staged) -> Result<bool> {
         if let Some(wait) = delivery.waits_for.clone() {
-            if !self.is_complete(wait).await {
+            if !self.is_complete(wait, staged).await {
                 return Ok(false);
             }
             delivery.claim = delivery.claim.anew();
@@ -270,7 +269,7 @@ impl Taker {
     }
 
     /// Waits for the moment in which the file may be taken; it may not come.
-    async fn is_complete(&self, wait: Wait) -> bool {
+    async fn is_complete(&self, wait: Wait, staged: &Staged) -> bool {
         let complete = match wait {
             Wait::Settling(complete) => complete,
             Wait::Growth(growth) => loop {
@@ -283,8 +282,8 @@ impl Taker {
                 tokio::time::sleep(LOOK_EVERY).await;
             },
         };
-        // The log is held meanwhile.
-        if complete.saturating_duration_since(Instant::now()) > PATIENCE {
+        let holds_the_log = matches!(staged, Staged::Ready(_));
+        if holds_the_log && complete.saturating_duration_since(Instant::now()) > PATIENCE {
             return false;
         }
         tokio::time::sleep_until(complete.into()).await;

@@ -133,7 +133,8 @@ impl Upload {
 
     /// What tells how far it has come, for a file that begins anew.
     pub(super) fn growth(&mut self) -> Option<Arc<Growth>> {
-        if self.size > 0 || self.appends {
+        // A name that begins with a dot does not tell what the file will be called.
+        if self.size > 0 || self.appends || self.name.starts_with('.') {
             return None;
         }
         Some(Arc::clone(self.growth.insert(Arc::new(Growth::begin(&self.member.name, &self.name)))))
@@ -222,6 +223,9 @@ impl Upload {
             return Err(Refusal::failure("another upload of this name has taken over"));
         }
         writer.is_closing = self.failed.is_none();
+        if let Some(growth) = &self.growth {
+            growth.closing();
+        }
         self.failed.map_or(Ok(()), |why| Err(Refusal::failure(format!("the upload is incomplete: {why}"))))
     }
 
@@ -231,7 +235,7 @@ impl Upload {
         blocking(|| {
             let uploads = self.member.uploading()?;
             if let Some(growth) = &self.growth {
-                growth.whole();
+                growth.whole(&self.file.metadata()?);
             }
             if is_temporary(OsStr::new(&self.name)) {
                 uploads.sync()?;

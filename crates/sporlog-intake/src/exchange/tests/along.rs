@@ -65,7 +65,7 @@ async fn a_file_is_read_while_it_comes_and_taken_when_it_has_come() {
     uploading.write(&file(0..100)).await;
     uploading.write(&row("100")).await;
     assert!(uploading.told.lock().unwrap().is_empty());
-    uploading.growth.whole();
+    uploading.growth.whole(&uploading.file.metadata().unwrap());
     // The rows' time of receipt is that of the moment in which their staging began.
     let closed = Utc::now();
     tokio::time::sleep(std::time::Duration::from_millis(1_000)).await;
@@ -89,7 +89,7 @@ async fn a_file_that_was_written_again_is_read_anew() {
 async fn what_came_after_it_was_closed_is_not_lost() {
     let mut uploading = Uploading::begin().await;
     uploading.write(&file(0..100)).await;
-    uploading.growth.whole();
+    uploading.growth.whole(&uploading.file.metadata().unwrap());
     tokio::time::sleep(Duration::from_millis(300)).await;
     // It is opened again, and a row more is written.
     let path = uploading.exchange.home().uploads().join("a.csv.part");
@@ -105,4 +105,19 @@ async fn another_delivery_does_not_wait_for_one_that_is_still_coming() {
     uploading.exchange.put("b.csv", &file(200..205));
     uploading.inbox.announcer().closed("ky", "b.csv", true);
     assert_eq!(uploading.receipt().await.accepted, 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_changed_after_it_was_closed_is_read_anew() {
+    let mut uploading = Uploading::begin().await;
+    let content = file(0..100);
+    uploading.write(&content).await;
+    uploading.growth.whole(&uploading.file.metadata().unwrap());
+    // Opened again, and a row that has been read is written over: the size is the same.
+    let changed = content.replace("\"t-50\"", "\"x-50\"");
+    let path = uploading.exchange.home().uploads().join("a.csv.part");
+    OpenOptions::new().write(true).open(path).unwrap().write_all(changed.as_bytes()).unwrap();
+    uploading.deliver();
+    let receipt = uploading.receipt().await;
+    assert_eq!(receipt.sha256, sporlog_record::hex(<sha2::Sha256 as sha2::Digest>::digest(changed)));
 }
