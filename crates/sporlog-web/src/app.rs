@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use axum::extract::FromRef;
 use sporlog_intake::exchange;
-use sporlog_intake::look::{self, Look};
-use sporlog_ledger::{Append, Error};
+use sporlog_intake::look::Look;
+use sporlog_intake::writers::record_look;
 use sporlog_record::Rules;
 use tokio::sync::watch;
 
@@ -74,14 +74,7 @@ impl App {
             tracing::error!(%error, "a look could not be recorded");
             Problem::unavailable("the access log cannot be written to, so nothing is shown; try again")
         };
-        let rows = look.row().map_err(|e| unavailable(&e))?;
-        let append = || Append { rows: rows.clone(), positions: Vec::new() };
-        let mut recorded = self.catalog.append(look::LOG, append()).await;
-        // Twice does no harm here, and the next writer may well succeed.
-        if matches!(recorded, Err(Error::Stopped { .. })) {
-            recorded = self.catalog.append(look::LOG, append()).await;
-        }
-        recorded.map(|_| ()).map_err(|e| unavailable(&e))
+        record_look(&self.catalog, look).await.map_err(|e| unavailable(&e))
     }
 
     /// Tells those who wait for something to happen that the server is about to stop.

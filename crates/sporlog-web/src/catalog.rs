@@ -117,6 +117,9 @@ impl Catalog {
 
     /// Gives up a writer that has stopped; the next one to write opens another.
     pub async fn forget(&self, name: &str) {
+        if name == quarantine::LOG {
+            self.inner.quarantine.forget().await;
+        }
         self.inner.writers.lock().await.remove(name);
     }
 

@@ -39,17 +39,17 @@ pub fn configured(session: &Session, store: &Store) -> Result<(Settings, PathBuf
 }
 
 impl Exchange {
-    /// Begins to take deliveries and, unless they are to be taken only once, to watch them and to write
+    /// What is [`configured`] begins to take deliveries and, unless they are to be taken only once, to watch them and to write
     /// the municipalities' files by night. Nothing is served yet.
     pub async fn start(
         session: &Session,
         store: &Store,
+        (settings, root): (Settings, PathBuf),
         writers: Arc<dyn Writers>,
         quarantine: Quarantine,
         mode: Mode,
         told: impl Fn(&Receipt) + Send + Sync + 'static,
     ) -> Result<Self> {
-        let (settings, root) = configured(session, store)?;
         let watch = Watch::start(settings.clone(), root.clone());
         let nudge = watch.nudge();
         let parts = Parts {

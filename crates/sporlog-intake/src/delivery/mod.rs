@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arrow::array::RecordBatch;
 use sporlog_record::json::FileError;
 use sporlog_record::revision::FileRefusal;
-use sporlog_record::{Finding, Kind, Rules};
+use sporlog_record::{Finding, Kind, Position, Rules, Severity};
 
 use crate::error::{Error, Result};
 use crate::source::Source;
@@ -135,6 +135,17 @@ pub fn deliver(
     std::io::copy(&mut reader, &mut std::io::sink()).map_err(|source| Error::Read { name, source })?;
     (summary.sha256, summary.bytes) = (account.sha256(), account.bytes());
     Ok(summary)
+}
+
+/// What is wrong with a file whose reading failed, if it is the file: what decoders say, and no disk does.
+pub fn damage(error: &std::io::Error) -> Option<Finding> {
+    error.raw_os_error().is_none().then(|| Finding {
+        severity: Severity::Error,
+        field: "".into(),
+        rule: "compression",
+        text: "the compressed file is damaged or cut off".into(),
+        position: Position { line: 1, column: 1 },
+    })
 }
 
 struct Context<'a> {

@@ -41,14 +41,9 @@ pub(super) fn give_up(home: &Home, account: &str, log: &str) -> io::Result<Vec<C
 
 /// The decision first: without it, what is claimed would be taken for a delivery.
 fn refuse(home: &Home, claim: &Claim, log: &str, bytes: u64) -> io::Result<bool> {
-    let reason = Note {
-        line: 1,
-        column: 1,
-        field: String::new(),
-        rule: "incomplete".to_owned(),
-        text: "its upload broke off a week ago and was not taken up again; deliver the file anew".to_owned(),
-    };
+    let text = "its upload broke off a week ago and was not taken up again; deliver the file anew";
+    let refused = vec![Note::on_file("incomplete", text)];
     let begun = Receipt::begun(&claim.id, &claim.account, shown(&claim.name), log, claim.taken_at);
-    claim.decide(&Receipt { outcome: Outcome::Refused, bytes, refused: vec![reason], ..begun })?;
+    claim.decide(&Receipt { outcome: Outcome::Refused, bytes, refused, ..begun })?;
     claim.take_from(&home.uploads())
 }

@@ -81,6 +81,17 @@ pub enum Outcome {
     Refused,
 }
 
+impl Outcome {
+    /// Its name, as receipts spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Outcome::Accepted => "accepted",
+            Outcome::Repeated => "repeated",
+            Outcome::Refused => "refused",
+        }
+    }
+}
+
 /// An earlier delivery.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -112,6 +123,13 @@ pub struct Note {
     pub rule: String,
     /// What is wrong, and what was expected.
     pub text: String,
+}
+
+impl Note {
+    /// About a file as a whole.
+    pub fn on_file(rule: &str, text: &str) -> Self {
+        Note { line: 1, column: 1, field: String::new(), rule: rule.to_owned(), text: text.to_owned() }
+    }
 }
 
 impl From<&Finding> for Note {

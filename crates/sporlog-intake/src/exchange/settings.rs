@@ -223,6 +223,17 @@ pub enum Rhythm {
     Irregular,
 }
 
+impl Rhythm {
+    /// Its name, as the configuration spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Rhythm::Daily => "daily",
+            Rhythm::Weekly => "weekly",
+            Rhythm::Irregular => "irregular",
+        }
+    }
+}
+
 impl Account {
     /// Whether it delivers.
     pub fn is_supplier(&self) -> bool {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::array::RecordBatch;
 use chrono::{DateTime, Utc};
 use sporlog_ledger::{Log, Writer};
-use sporlog_record::{Kind, Position, Rules, Severity};
+use sporlog_record::{Kind, Rules, Severity};
 
 use super::claim::Claim;
 use super::name::shown;
@@ -16,7 +16,7 @@ use super::receipt::{Earlier, LISTED_ROWS, Note, Outcome, Receipt};
 use super::settings::{Account, Overlap};
 use super::take::{Taker, parse};
 use crate::blocking::blocking;
-use crate::delivery::{Options, RefusedRecord};
+use crate::delivery::{Options, RefusedRecord, damage};
 use crate::error::{Error, Result};
 use crate::import::{self, Preparation, Prepared, Rows, prepare};
 use crate::source::Source;
@@ -134,19 +134,13 @@ impl Taker {
         let begun = import::Receipt::begun(&source, Kind::Revision, &self.settings.log);
         let options = Options::new(Kind::Revision, rules);
         match prepare(writer, &self.quarantine, source, options, rows, |_| ()).await {
-            // What decoders say of a file, and no disk does.
             Err(Error::Read { source, .. })
-                if source.raw_os_error().is_none() && !is_growing && !self.stop.load(Ordering::Acquire) =>
+                if !is_growing
+                    && !self.stop.load(Ordering::Acquire)
+                    && let Some(damage) = damage(&source) =>
             {
                 tracing::info!(file = %name.escape_debug(), "a compressed file is damaged");
-                let refused = sporlog_record::Finding {
-                    severity: Severity::Error,
-                    field: "".into(),
-                    rule: "compression",
-                    text: "the compressed file is damaged or cut off".into(),
-                    position: Position { line: 1, column: 1 },
-                };
-                Ok(Preparation::Refused(import::Receipt { refused: vec![refused], ..begun }))
+                Ok(Preparation::Refused(import::Receipt { refused: vec![damage], ..begun }))
             }
             prepared => prepared,
         }

@@ -304,13 +304,7 @@ impl Taker {
 
     /// Somebody has put something else in the file's place before it was taken.
     async fn refuse_what_is_no_file(&self, claim: &Claim) -> Result<Decided> {
-        let reason = Note {
-            line: 1,
-            column: 1,
-            field: String::new(),
-            rule: "no-file".to_owned(),
-            text: "this is a link or something else, and no file".to_owned(),
-        };
+        let reason = Note::on_file("no-file", "this is a link or something else, and no file");
         let log = &self.settings.log;
         let begun = Receipt::begun(&claim.id, &claim.account, shown(&claim.name), log, claim.taken_at);
         let receipt = Receipt { refused: vec![reason], ..begun };

@@ -12,16 +12,15 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
 use metrics::counter;
-use sporlog_intake::delivery::Options;
+use sporlog_intake::delivery::{Options, damage};
 use sporlog_intake::import::{Receipt, import};
 use sporlog_intake::spool::{Spool, Spooled};
 use sporlog_ledger::Error as LedgerError;
-use sporlog_record::{Kind, Position};
+use sporlog_record::Kind;
 use tokio::sync::Semaphore;
 
 use super::content;
 use super::file_name::file_name;
-use super::judge::error;
 use super::params::Params;
 use super::sender::Sender;
 use crate::app::App;
@@ -184,7 +183,7 @@ async fn import_spooled(
         match imported {
             Ok(receipt) => return Ok(receipt),
             Err(sporlog_intake::Error::Ledger(failure)) => {
-                if matches!(failure, LedgerError::Stopped { .. }) {
+                if let LedgerError::Stopped { log, .. } = &failure {
                     app.catalog.forget(log).await;
                 }
                 let again = matches!(failure, LedgerError::Fenced { .. } | LedgerError::Stopped { .. });
@@ -193,19 +192,12 @@ async fn import_spooled(
                 }
                 tries += 1;
             }
-            Err(sporlog_intake::Error::Read { source, .. }) if is_damaged(&source) => {
-                let text = "the compressed file is damaged or cut off";
-                let finding = error("compression", text, Position { line: 1, column: 1 });
-                return Ok(Receipt { refused: vec![finding], ..begun });
+            Err(sporlog_intake::Error::Read { source, .. }) if let Some(damage) = damage(&source) => {
+                return Ok(Receipt { refused: vec![damage], ..begun });
             }
             Err(failure) => return Err(Problem::internal(&failure)),
         }
     }
-}
-
-/// What decoders say of a file, and no disk does.
-fn is_damaged(error: &std::io::Error) -> bool {
-    error.raw_os_error().is_none()
 }
 
 /// What became of a delivery.

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use chrono::{DateTime, NaiveTime, SecondsFormat, Utc};
 use sporlog_intake::exchange::receipt::{Outcome as Decision, Receipt};
-use sporlog_intake::exchange::settings::Rhythm;
 use sporlog_intake::exchange::watch::{self, Query, State, Watched, volume};
 use sporlog_intake::exchange::{Register, Settings};
 
@@ -76,7 +75,7 @@ fn print_suppliers(out: &mut Output, suppliers: &[Watched]) -> io::Result<()> {
     )?;
     let dash = || "-".to_owned();
     for supplier in suppliers {
-        let (name, rhythm, state) = (&supplier.account, rhythm(supplier.rhythm), supplier.state.name());
+        let (name, rhythm, state) = (&supplier.account, supplier.rhythm.name(), supplier.state.name());
         let accepted = supplier.last_accepted.as_ref();
         let last = accepted.map_or_else(dash, |last| moment(last.taken_at));
         let rows = accepted.map_or_else(dash, |last| last.rows.to_string());
@@ -144,11 +143,7 @@ fn print_deliveries(out: &mut Output, deliveries: &[Receipt]) -> io::Result<()> 
     for delivery in deliveries {
         let Receipt { account, quarantined, skipped, bytes, seconds, delivery: id, .. } = delivery;
         let (taken, rows, file) = (moment(delivery.taken_at), volume::rows(delivery), plain(&delivery.file));
-        let outcome = match delivery.outcome {
-            Decision::Accepted => "accepted",
-            Decision::Repeated => "repeated",
-            Decision::Refused => "refused",
-        };
+        let outcome = delivery.outcome.name();
         writeln!(
             out,
             "{taken:<20} {account:<24} {outcome:<8} {rows:>10} {quarantined:>11} {skipped:>10} {bytes:>13} \
@@ -179,14 +174,6 @@ fn moment(time: DateTime<Utc>) -> String {
 fn percent(rate: f64) -> String {
     let percent = rate * 100.0;
     if percent > 0.0 && percent < 0.1 { "<0.1%".to_owned() } else { format!("{percent:.1}%") }
-}
-
-fn rhythm(rhythm: Rhythm) -> &'static str {
-    match rhythm {
-        Rhythm::Daily => "daily",
-        Rhythm::Weekly => "weekly",
-        Rhythm::Irregular => "irregular",
-    }
 }
 
 #[cfg(test)]

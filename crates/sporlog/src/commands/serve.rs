@@ -1,9 +1,11 @@
 //! `sporlog serve`: the logs over HTTP.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use sporlog_intake::exchange::Settings;
 use sporlog_intake::exchange::inbox::Mode;
 use sporlog_intake::kafka::{self, Consumer};
 use sporlog_intake::writers::Writers;
@@ -32,15 +34,13 @@ pub async fn run(session: &Session, args: &ServeArgs) -> Result<Outcome> {
     let access = AccessControl::new(&session.config().access, keys.clone())?;
     fetch_keys(access.clone());
     let declared = session.config().logs.iter().map(|log| (log.name.clone(), log.kind));
-    let delivered = session.config().sftp.iter().map(|sftp| (sftp.log.clone(), Kind::Revision));
-    let declared = declared.chain(delivered);
+    let exchanged_in = session.config().sftp.iter().map(|sftp| (sftp.log.clone(), Kind::Revision));
+    let declared = declared.chain(exchanged_in);
     let catalog = Catalog::new(store.clone(), declared);
     let app = App::new(catalog.clone(), access, session.config().api.clone(), session.rules()?);
-    let app = match session.config().sftp {
-        Some(_) => {
-            let (settings, root) = configured(session, &store)?;
-            app.with_exchange(settings, root)
-        }
+    let exchanged = session.config().sftp.is_some().then(|| configured(session, &store)).transpose()?;
+    let app = match exchanged.clone() {
+        Some((settings, root)) => app.with_exchange(settings, root),
         None => app,
     };
 
@@ -53,7 +53,10 @@ pub async fn run(session: &Session, args: &ServeArgs) -> Result<Outcome> {
         if watched.is_readable() { Ok(()) } else { Err("the store cannot be read".to_owned()) }
     });
     let consumer = consume(session, &store, &health)?;
-    let exchange = exchange(session, &store, &catalog, &health).await?;
+    let exchange = match exchanged {
+        Some(configured) => Some(exchange(session, &store, configured, &catalog, &health).await?),
+        None => None,
+    };
     announce(&server, &settings);
     let following = tokio::spawn({
         let catalog = catalog.clone();
@@ -67,7 +70,7 @@ pub async fn run(session: &Session, args: &ServeArgs) -> Result<Outcome> {
         Some(consumer) => consumer.stop().await.map(drop),
         None => Ok(()),
     };
-    let exchanged = match exchange {
+    let delivered = match exchange {
         Some(exchange) => exchange.stop().await,
         None => Ok(()),
     };
@@ -75,7 +78,7 @@ pub async fn run(session: &Session, args: &ServeArgs) -> Result<Outcome> {
     keys.close().await;
     served?;
     consumed.context("consuming")?;
-    exchanged?;
+    delivered?;
     closed.context("publishing the newest checkpoints")?;
     Ok(Outcome::Done)
 }
@@ -97,29 +100,28 @@ fn consume(session: &Session, store: &Store, health: &Health) -> Result<Option<C
     Ok(Some(consumer))
 }
 
-/// Takes deliveries over SFTP as well, and writes the municipalities' files, if that is configured. The
-/// server is not ready while deliveries cannot be dealt with.
+/// Takes deliveries over SFTP as well, and writes the municipalities' files. The server is not ready if
+/// nobody attends to deliveries any more.
 async fn exchange(
     session: &Session,
     store: &Store,
+    (settings, root): (Settings, PathBuf),
     catalog: &Catalog,
     health: &Health,
-) -> Result<Option<Exchange>> {
-    if session.config().sftp.is_none() {
-        return Ok(None);
-    }
-    let (settings, root) = configured(session, store)?;
+) -> Result<Exchange> {
     let writers: Arc<dyn Writers> = Arc::new(catalog.clone());
     let quarantine = catalog.quarantine().clone();
+    let configured = (settings.clone(), root.clone());
+    let mode = Mode::Forever;
     let mut exchange =
-        Exchange::start(session, store, writers.clone(), quarantine, Mode::Forever, |_| ()).await?;
+        Exchange::start(session, store, configured, writers.clone(), quarantine, mode, |_| ()).await?;
     exchange.serve(&settings, &root, writers).await?;
     health.check("exchange", exchange.inbox().health());
     if let Some(server) = exchange.server() {
         let (address, keys) = (server.local_addr(), server.fingerprints().join(", "));
         complain(&format!("listening for SFTP on {address}; host key {keys}"));
     }
-    Ok(Some(exchange))
+    Ok(exchange)
 }
 
 /// Has the keys of issuers at hand before the first token comes. One that cannot be reached now is asked

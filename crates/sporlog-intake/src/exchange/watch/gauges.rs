@@ -5,7 +5,7 @@ use metrics::{counter, gauge, histogram};
 
 use super::summary::Watched;
 use super::volume::Volume;
-use crate::exchange::receipt::{Outcome, Receipt};
+use crate::exchange::receipt::Receipt;
 
 /// Gauge: 1 if a delivery is missing, 0 if not, by `account`.
 pub const LATE: &str = "sporlog_delivery_late";
@@ -59,12 +59,7 @@ fn unusual(volume: Volume) -> f64 {
 /// Counts a delivery that has been dealt with.
 pub fn count(receipt: &Receipt) {
     let account = || receipt.account.clone();
-    let outcome = match receipt.outcome {
-        Outcome::Accepted => "accepted",
-        Outcome::Repeated => "repeated",
-        Outcome::Refused => "refused",
-    };
-    counter!(DELIVERIES, "account" => account(), "outcome" => outcome).increment(1);
+    counter!(DELIVERIES, "account" => account(), "outcome" => receipt.outcome.name()).increment(1);
     counter!(BYTES_TOTAL, "account" => account()).increment(receipt.bytes);
     histogram!(SECONDS, "account" => account()).record(receipt.seconds);
     let Receipt { accepted, quarantined, skipped, .. } = *receipt;

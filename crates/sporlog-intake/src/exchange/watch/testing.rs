@@ -28,29 +28,14 @@ pub fn supplier(rhythm: &str) -> Account {
 pub fn delivery(account: &str, taken: &str, outcome: Outcome, rows: u64, quarantined: u64) -> Receipt {
     let taken_at = at(taken);
     let stored = if outcome == Outcome::Accepted { rows } else { 0 };
+    let id = format!("{}-{account}", taken_at.format("%Y%m%dT%H%M%SZ"));
     Receipt {
-        delivery: format!("{}-{account}", taken_at.format("%Y%m%dT%H%M%SZ")),
-        account: account.to_owned(),
-        file: "day.csv".to_owned(),
-        log: "revision".to_owned(),
         outcome,
-        taken_at,
-        received_at: None,
         bytes: rows.saturating_mul(100),
-        sha256: String::new(),
         accepted: stored,
         quarantined,
-        remarks: 0,
-        overlapping: 0,
-        skipped: 0,
-        first_id: None,
-        last_id: None,
-        repeats: None,
-        overlaps: Vec::new(),
-        file_remarks: Vec::new(),
-        refused: Vec::new(),
-        quarantined_rows: Vec::new(),
         seconds: 0.5,
+        ..Receipt::begun(&id, account, "day.csv".to_owned(), "revision", taken_at)
     }
 }
 

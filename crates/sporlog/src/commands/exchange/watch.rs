@@ -36,8 +36,16 @@ pub async fn run(session: &Session, args: &ExchangeArgs) -> Result<Outcome> {
         }
     };
     let mode = if args.once { Mode::Once } else { Mode::Forever };
-    let mut exchange =
-        Exchange::start(session, &store, Arc::new(writers.clone()), quarantine.clone(), mode, told).await?;
+    let mut exchange = Exchange::start(
+        session,
+        &store,
+        (settings.clone(), root.clone()),
+        Arc::new(writers.clone()),
+        quarantine.clone(),
+        mode,
+        told,
+    )
+    .await?;
     let suppliers = settings.accounts.iter().filter(|account| account.is_supplier()).count();
     if mode == Mode::Forever {
         complain(&format!(
@@ -73,11 +81,7 @@ fn print(out: &mut Output, receipt: &Receipt, json: bool) -> Result<()> {
         out.json(&receipt.brief())?;
     } else {
         let Receipt { account, file, accepted, quarantined, skipped, delivery, .. } = receipt;
-        let outcome = match receipt.outcome {
-            Decided::Accepted => "accepted",
-            Decided::Repeated => "repeated",
-            Decided::Refused => "refused",
-        };
+        let outcome = receipt.outcome.name();
         writeln!(
             out,
             "{outcome}  {account}  {file}  {accepted} rows  {quarantined} quarantined  {skipped} skipped  {delivery}"
