@@ -5,6 +5,7 @@
 //! measure page STORE LOG ROWS ITERATIONS      pages of ROWS records at random ids
 //! measure find STORE LOG LIMIT KEYS           the newest LIMIT records of each person in the file KEYS
 //! measure append STORE RECORDS TASKS SECONDS  audit records (JSON lines), one each, by TASKS at once
+//! measure commits STORE RECORDS COUNT          COUNT commits of one record each, and what a log of so many costs
 //! ```
 //!
 //! Records are read and written out as JSON, as an API has to. The first [`WARM_UP`] answers do
@@ -13,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 use std::error::Error;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -49,7 +51,10 @@ async fn main() -> Result<()> {
         ["append", store, records, tasks, seconds] => {
             append(store, &std::fs::read(records)?, tasks.parse()?, seconds.parse()?).await?
         }
-        _ => return Err("measure page|find|append …: see the head of its source".into()),
+        ["commits", store, records, count] => {
+            commits(store, &std::fs::read(records)?, count.parse()?).await?
+        }
+        _ => return Err("measure page|find|append|commits …: see the head of its source".into()),
     };
     println!("{result}");
     Ok(())
@@ -169,6 +174,74 @@ async fn append(store: &str, records: &[u8], tasks: usize, seconds: f64) -> Resu
         "per_second": appends as f64 / seconds,
         "milliseconds": spread(times),
     }))
+}
+
+/// Commits of one record each, and at a tenth, a third and all of them: how long it takes to open the log
+/// from its Delta checkpoint and from all of its commits, to verify it, and to compact it, and how many files
+/// it has. What grows faster than the number of commits is seen from the three.
+async fn commits(address: &str, records: &[u8], count: u64) -> Result<Value> {
+    let rows = rows(records)?;
+    let options = StoreOptions { address: address.into(), create: true, ..StoreOptions::default() };
+    let store = Store::open(options)?;
+    let folder = std::path::Path::new(address).join("logs/auditlog");
+    let (note, aside) = (folder.join("tlog/table"), folder.join("table-note-aside"));
+    let mut results = Vec::new();
+    for commits in [count / 10, count / 3, count] {
+        let writer = store.writer("auditlog", Kind::Auditlog, WriterOptions::default()).await?;
+        let (began, before) = (Instant::now(), writer.log().head());
+        for n in before..commits {
+            let append = Append { rows: rows[n as usize % rows.len()].clone(), positions: Vec::new() };
+            writer.append(append).await?;
+        }
+        let appending = began.elapsed().as_secs_f64() / commits.saturating_sub(before).max(1) as f64;
+        writer.close().await?;
+        let files = (count_files(&folder.join("table"))?, count_files(&folder)?);
+        let from_checkpoint = timed(store.log("auditlog")).await?;
+        std::fs::rename(&note, &aside)?;
+        let from_commits = timed(store.log("auditlog")).await;
+        std::fs::rename(&aside, &note)?;
+        let log = store.log("auditlog").await?;
+        let verified = timed(async {
+            let problems = log.verify(|_| ()).await?.problems;
+            if problems.is_empty() {
+                Ok(())
+            } else {
+                Err(Box::<dyn Error + Send + Sync>::from(format!("{problems:?}")))
+            }
+        });
+        let verified = verified.await?;
+        let writer = store.writer("auditlog", Kind::Auditlog, WriterOptions::default()).await?;
+        let compacted = timed(writer.compact(Duration::ZERO)).await?;
+        writer.close().await?;
+        results.push(json!({
+            "commits": commits,
+            "append_milliseconds": appending * 1e3,
+            "open_from_checkpoint_seconds": from_checkpoint,
+            "open_from_commits_seconds": from_commits?,
+            "verify_seconds": verified,
+            "compact_seconds": compacted,
+            "files_in_table": files.0,
+            "files": files.1,
+            "files_after_compact": count_files(&folder)?,
+        }));
+    }
+    Ok(Value::Array(results))
+}
+
+/// How long `work` takes, in seconds.
+async fn timed<T, E>(work: impl Future<Output = std::result::Result<T, E>>) -> std::result::Result<f64, E> {
+    let began = Instant::now();
+    work.await?;
+    Ok(began.elapsed().as_secs_f64())
+}
+
+fn count_files(folder: &std::path::Path) -> Result<u64> {
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        count += if path.is_dir() { count_files(&path)? } else { 1 };
+    }
+    Ok(count)
 }
 
 /// What one task has appended.

@@ -23,15 +23,14 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::datafile::{FileWriter, GroupEncoder};
+use crate::delta::DataFile;
 use crate::error::{Error, Result};
 use crate::keyindex::{self, Posting};
 use crate::keys::Commitment;
 use crate::log::Shared;
-use crate::seal::Sealer;
-use crate::sequencer::{new_file, write_index};
+use crate::seal::{Sealer, widest};
 use crate::spool::TileSpool;
 use crate::storage::Storage;
-use crate::table::DataFile;
 use crate::tree::Tree;
 use crate::writer::{Advance, Command, Outcome, Writer};
 use tlog_tiles::tlog::Hash;
@@ -313,7 +312,7 @@ impl Assembler {
     }
 
     fn open_file(&self, first: u64) -> Result<OpenFile> {
-        let file = new_file(first, first, self.received_at);
+        let file = DataFile::new(first, first, self.received_at);
         let sink = PartSink::new(self.runtime.clone(), &self.shared.storage, &file.name());
         let writer = FileWriter::new(self.shared.kind, true, sink).map_err(Error::parquet(file.name()))?;
         Ok(OpenFile { writer, file, postings: Vec::new() })
@@ -326,18 +325,10 @@ impl Assembler {
         (file.size, file.sha256) = (size, sha256);
         sink.complete().map_err(Error::storage(&name))?;
         if file.rows() >= keyindex::MIN_ROWS {
-            self.runtime.block_on(write_index(&self.shared, &mut file, postings))?;
+            self.runtime.block_on(keyindex::write(&self.shared.storage, &mut file, postings))?;
         }
         self.done.files.push(file);
         Ok(())
-    }
-}
-
-/// The smallest range that holds both.
-pub(crate) fn widest(a: Option<(i64, i64)>, b: Option<(i64, i64)>) -> Option<(i64, i64)> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
-        (one, other) => one.or(other),
     }
 }
 

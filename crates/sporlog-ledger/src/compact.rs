@@ -9,17 +9,18 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use futures::TryStreamExt;
-use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 
-use crate::bulk::{PartSink, widest};
+use crate::bulk::PartSink;
 use crate::datafile::{FileWriter, GROUP_ROWS, GroupEncoder, PACKED_FROM};
+use crate::delta::DataFile;
+use crate::delta_checkpoint::{self, checkpoint_version};
 use crate::error::{Error, Result};
 use crate::keyindex::{self, Posting};
 use crate::log::Shared;
 use crate::scan;
-use crate::sequencer::{new_file, write_index};
-use crate::table::{DataFile, INDEX, Positions, TABLE, TableState};
+use crate::seal::widest;
+use crate::table::TableState;
 use crate::writer::{Command, Writer};
 
 /// A merged file is not made larger than this.
@@ -64,22 +65,29 @@ impl Writer {
     /// Merges all that is small, removes left-over files older than `grace`, and writes a Delta
     /// checkpoint.
     pub async fn compact(&self, grace: Duration) -> Result<Compacted> {
-        let shared = &self.log().shared;
         let mut done = Compacted::default();
+        // What comes meanwhile is left for the next time, so that this ends.
+        let newest = self.log().head();
         loop {
             let state = self.log().state();
-            let Some(run) = full_run(&state.files) else { break };
+            let there = state.files.partition_point(|file| file.last <= newest);
+            let Some(run) = full_run(&state.files[..there]) else { break };
             let merged = run.len();
-            if !self.merge(run).await? {
-                continue;
+            if self.merge(run).await? {
+                done.merged += merged;
+                done.into += 1;
             }
-            done.merged += merged;
-            done.into += 1;
         }
-        self.delta_checkpoint(shared.checkpointing.clone()).await?;
-        let left = LeftOvers::find(shared, grace, None).await?;
-        done.cleaned = self.ask(|answer| Command::CleanUp(left, answer)).await?;
+        self.delta_checkpoint(self.log().shared.checkpointing.clone()).await?;
+        done.cleaned = self.clean_up(grace, None).await?;
         Ok(done)
+    }
+
+    /// Deletes left-over files that are older than `grace` and, if `before` is given, belong to an
+    /// earlier month.
+    async fn clean_up(&self, grace: Duration, before: Option<&str>) -> Result<usize> {
+        let left = LeftOvers::find(&self.log().shared, grace, before).await?;
+        self.ask(|answer| Command::CleanUp(left, answer)).await
     }
 
     /// Writes a Delta checkpoint, which is signed for with the next note on the table. In turns,
@@ -87,12 +95,9 @@ impl Writer {
     pub(crate) async fn delta_checkpoint(&self, turn: Arc<tokio::sync::Mutex<()>>) -> Result<()> {
         let _turn = turn.lock().await;
         let shared = &self.log().shared;
-        let mut files = Vec::new();
-        for name in shared.table.checkpoint().await? {
-            let bytes = shared.storage.get(&name).await?;
-            files.push((name, Sha256::digest(&bytes).into()));
-        }
-        self.tell(Command::DeltaCheckpoint(files)).await;
+        let (state, positions) = shared.snapshot();
+        let written = delta_checkpoint::write(&shared.storage, &state, &positions).await?;
+        self.tell(Command::DeltaCheckpoint(written)).await;
         Ok(())
     }
 
@@ -118,7 +123,16 @@ impl Writer {
             log: self.log().name().into(),
             reason: e.to_string(),
         };
-        let added = merged.map_err(failed)??;
+        let added = match merged.map_err(failed)? {
+            Ok(added) => added,
+            Err(error) => {
+                // Another process may have replaced or expired the files while they were read.
+                self.log().refresh().await?;
+                let state = self.log().state();
+                let changed = removed.iter().any(|file| !state.has(file));
+                return if changed { Ok(false) } else { Err(error) };
+            }
+        };
         let names = vec![added.name(), added.index_name()];
         let replacement = Replacement { removed, added: vec![added] };
         let replaced = self.ask(|answer| Command::Replace(replacement, answer)).await;
@@ -132,21 +146,36 @@ impl Writer {
     /// Removes the records received before `month` (`2026-11`); only says what it would remove
     /// if `dry_run` is set.
     pub async fn expire(&self, month: &str, dry_run: bool) -> Result<Expired> {
+        let files = if dry_run {
+            let state = self.log().state();
+            state.files.iter().filter(|file| file.month() < month).cloned().collect()
+        } else {
+            self.ask(|answer| Command::Expire(month.to_owned(), answer)).await?
+        };
+        if !dry_run {
+            self.clean_up(Duration::ZERO, Some(month)).await?;
+        }
         let state = self.log().state();
-        let files: Vec<_> = state.files.iter().take_while(|f| f.month() < month).cloned().collect();
-        let expired = Expired {
+        let left = state.files.iter().find(|file| file.month() >= month);
+        Ok(Expired {
             files: files.len(),
             records: files.iter().map(|f| f.rows()).sum(),
             bytes: files.iter().map(|f| f.size).sum(),
-            first_left: files.last().map_or(state.first(), |f| f.last + 1),
-        };
-        if !dry_run && !files.is_empty() {
-            self.ask(|answer| Command::Expire(files, answer)).await?;
-            let left = LeftOvers::find(&self.log().shared, Duration::ZERO, Some(month)).await?;
-            self.ask(|answer| Command::CleanUp(left, answer)).await?;
-        }
-        Ok(expired)
+            first_left: left.map_or(state.size + 1, |file| file.first),
+        })
     }
+}
+
+/// The ranges of ids that `files`, in the order of their ids, hold without a gap.
+pub(crate) fn ranges(files: &[Arc<DataFile>]) -> Vec<(u64, u64)> {
+    let mut ranges: Vec<(u64, u64)> = Vec::new();
+    for file in files {
+        match ranges.last_mut().filter(|(_, last)| *last + 1 == file.first) {
+            Some((_, last)) => *last = file.last,
+            None => ranges.push((file.first, file.last)),
+        }
+    }
+    ranges
 }
 
 /// The first run of neighbours that can be merged into a file of no more than the full size.
@@ -201,7 +230,7 @@ fn merge_files(runtime: &Handle, shared: &Arc<Shared>, files: &[Arc<DataFile>]) 
         });
     };
     // The month stays that of the records, whenever they are merged.
-    let mut file = new_file(oldest.first, newest.last, oldest.received.0);
+    let mut file = DataFile::new(oldest.first, newest.last, oldest.received.0);
     file.received = (oldest.received.0, newest.received.1);
     let name = file.name();
     let packed = files.iter().map(|file| file.size).sum::<u64>() >= PACKED_FROM as u64;
@@ -242,56 +271,54 @@ fn merge_files(runtime: &Handle, shared: &Arc<Shared>, files: &[Arc<DataFile>]) 
     (file.size, file.sha256) = (size, sha256);
     sink.complete().map_err(Error::storage(&name))?;
     if file.rows() >= keyindex::MIN_ROWS {
-        runtime.block_on(write_index(shared, &mut file, postings))?;
+        runtime.block_on(keyindex::write(&shared.storage, &mut file, postings))?;
     }
     Ok(file)
 }
 
-/// Data files and indexes that no version may refer to any more, or that a crash left.
+/// Files that no version of the log refers to: what a merge or a newer Delta checkpoint replaced, and what
+/// a killed process left.
 pub(crate) struct LeftOvers(Vec<String>);
 
 impl LeftOvers {
-    /// Those that were written more than `grace` ago and, if `before` is given, belong to an
-    /// earlier month.
+    /// All files of the log's folder that may be left over, were last written more than `grace` ago and,
+    /// if `before` is given, belong to an earlier month.
     async fn find(shared: &Shared, grace: Duration, before: Option<&str>) -> Result<Self> {
         let oldest_kept = chrono::Utc::now() - grace;
+        let checkpoint = delta_checkpoint::oldest_needed(&shared.storage, &shared.vkey).await?;
+        let replaced = |name: &str| checkpoint_version(name).is_some_and(|version| version < checkpoint);
         let mut left = Vec::new();
-        for folder in [TABLE, INDEX] {
-            for (name, modified) in shared.storage.list_with_times(folder).await? {
-                let month = name.split('/').nth(1).and_then(|part| part.strip_prefix("month="));
-                let wanted = month.is_some_and(|month| before.is_none_or(|before| month < before));
-                if wanted && name.ends_with(".parquet") && modified <= oldest_kept {
-                    left.push(name);
-                }
+        for (name, modified) in shared.storage.list_all().await? {
+            let month = name.split('/').nth(1).and_then(|part| part.strip_prefix("month="));
+            let wanted = before.is_none_or(|before| month.is_some_and(|month| month < before));
+            if wanted && modified <= oldest_kept && (is_removable(&name) || replaced(&name)) {
+                left.push(name);
             }
         }
         Ok(LeftOvers(left))
     }
-}
 
-/// Removes what the newest version does not refer to. It is asked for after the left-overs were
-/// listed, and while this process appends nothing: what was written for a commit has been committed.
-/// For what other processes are writing, there is the grace.
-pub(crate) async fn remove_left_overs(shared: &Shared, left: LeftOvers) -> Result<usize> {
-    let mut state = TableState::clone(&shared.state.borrow());
-    shared.table.catch_up(&mut state, &mut Positions::new()).await?;
-    let known: HashSet<String> = state.files.iter().flat_map(|f| [f.name(), f.index_name()]).collect();
-    let LeftOvers(mut names) = left;
-    names.retain(|name| !known.contains(name));
-    let count = names.len();
-    shared.storage.remove(names).await?;
-    Ok(count)
-}
-
-/// Whether these files, and the indexes that belong to them, are stored.
-pub(crate) async fn all_there(shared: &Shared, files: &[DataFile]) -> Result<bool> {
-    for file in files {
-        let index = file.index.map(|_| file.index_name());
-        for name in [Some(file.name()), index].into_iter().flatten() {
-            if !shared.storage.exists(&name).await? {
-                return Ok(false);
-            }
-        }
+    /// Those that `state` does not refer to.
+    pub(crate) fn not_in(&self, state: &TableState) -> Vec<String> {
+        let known: HashSet<String> = state.files.iter().flat_map(|f| [f.name(), f.index_name()]).collect();
+        self.0.iter().filter(|name| !known.contains(*name)).cloned().collect()
     }
-    Ok(true)
+}
+
+/// Whether `name`, relative to the log's folder, is a data file.
+pub(crate) fn is_data_file(name: &str) -> bool {
+    name.starts_with(TABLE_MONTH) && name.ends_with(".parquet")
+}
+
+const TABLE_MONTH: &str = "table/month=";
+const INDEX_MONTH: &str = "index/month=";
+
+/// Whether `name` is a file that nobody misses if no version of the log refers to it: a data file, a key
+/// index, or a file that was being written when its process was killed. Such files are `.tmp-…` beside
+/// their place, or `…#1` where a large one is written in parts.
+fn is_removable(name: &str) -> bool {
+    let file = name.rsplit('/').next().unwrap_or_default();
+    let in_parts = file.rsplit_once('#').is_some_and(|(_, part)| part.bytes().all(|b| b.is_ascii_digit()));
+    let index = name.starts_with(INDEX_MONTH) && name.ends_with(".parquet");
+    is_data_file(name) || index || in_parts || file.starts_with(".tmp-")
 }

@@ -22,8 +22,8 @@ use parquet::schema::types::ColumnPath;
 use sha2::{Digest, Sha256};
 use sporlog_record::Kind;
 
+use crate::delta::Sha;
 use crate::schema::{ENGINE, table_schema};
-use crate::table::Sha;
 
 /// Rows in a page.
 const PAGE_ROWS: usize = 1_024;

@@ -110,9 +110,19 @@ pub enum Error {
     /// A query failed.
     #[error("{0}")]
     Sql(#[from] datafusion::error::DataFusionError),
-    /// The Delta log could not be read or written.
-    #[error("Delta log: {0}")]
-    Delta(#[from] deltalake::DeltaTableError),
+    /// The log ends before what is known to have been signed.
+    #[error(
+        "the log '{log}' ends at record {size}, and its key has signed {signed} records: an older copy of the \
+         log was put in the place of a newer one"
+    )]
+    RolledBack {
+        /// The log's name.
+        log: String,
+        /// The newest record that is there.
+        size: u64,
+        /// The newest record that was signed for.
+        signed: u64,
+    },
     /// A record is stored, and the newest checkpoint does not cover it yet; it soon will.
     #[error("record {id} is stored, and the newest checkpoint covers {size}: try again in a moment")]
     NotCovered {
@@ -141,6 +151,20 @@ impl Error {
     /// Something stored is not what it should be.
     pub(crate) fn damaged(file: impl Display, problem: impl Display) -> Error {
         Error::Damaged { file: file.to_string(), problem: problem.to_string() }
+    }
+
+    /// Whether a file was not there.
+    pub(crate) fn is_not_found(&self) -> bool {
+        let missing = |e: &(dyn std::error::Error + 'static)| {
+            matches!(e.downcast_ref(), Some(object_store::Error::NotFound { .. }))
+        };
+        match self {
+            Error::Storage { source, .. } => missing(source),
+            Error::Parquet { source: parquet::errors::ParquetError::External(source), .. } => {
+                missing(&**source)
+            }
+            _ => false,
+        }
     }
 
     pub(crate) fn parquet(file: impl Display) -> impl FnOnce(parquet::errors::ParquetError) -> Error {

@@ -14,13 +14,13 @@ use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 use parquet::file::page_index::column_index::ColumnIndexMetaData;
 use sporlog_record::Kind;
 
+use crate::delta::DataFile;
 use crate::error::{Error, Result};
 use crate::files::Pages;
 use crate::keyindex::{self, Key};
 use crate::log::{Log, Shared};
 use crate::scan;
 use crate::schema::table_schema;
-use crate::table::DataFile;
 
 /// Files looked into at once.
 const AT_ONCE: usize = 4;

@@ -13,10 +13,13 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
+use sha2::{Digest, Sha256};
 use sporlog_record::Kind;
 use twox_hash::XxHash64;
 
+use crate::delta::DataFile;
 use crate::error::{Error, Result};
+use crate::storage::Storage;
 
 /// A hash and a row: `hash << 32 | row`, so that sorting postings sorts by key and then by row.
 pub(crate) type Posting = u64;
@@ -110,7 +113,7 @@ pub(crate) fn posting(key: u32, row: u32) -> Posting {
 }
 
 /// The index file of these postings.
-pub(crate) fn encode(name: &str, mut postings: Vec<Posting>) -> Result<Vec<u8>> {
+fn encode(name: &str, mut postings: Vec<Posting>) -> Result<Vec<u8>> {
     static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         let field = |name: &str| Field::new(name, DataType::UInt32, false);
         Arc::new(Schema::new(vec![field("key"), field("row")]))
@@ -150,4 +153,12 @@ pub(crate) fn rows_of(batch: &RecordBatch, key: u32) -> Vec<u32> {
     pair.map_or_else(Vec::new, |(keys, rows)| {
         keys.values().iter().zip(rows.values()).filter(|(k, _)| **k == key).map(|(_, row)| *row).collect()
     })
+}
+
+/// Writes the key index of `file`.
+pub(crate) async fn write(storage: &Storage, file: &mut DataFile, postings: Vec<Posting>) -> Result<()> {
+    let name = file.index_name();
+    let bytes = encode(&name, postings)?;
+    file.index = Some(Sha256::digest(&bytes).into());
+    storage.put(&name, bytes.into()).await
 }

@@ -10,8 +10,10 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
-use signed_note::{Note, Signature, Signer, StandardSigner, StandardVerifier, VerifierList};
+use signed_note::{Note, Signature, Signer, StandardSigner, StandardVerifier, Verifier, VerifierList};
 
+use crate::commit::signed_text;
+use crate::delta::Sha;
 use crate::error::{Error, Result};
 
 /// The 32 bytes that the transparency log has as its entry for a record.
@@ -119,12 +121,33 @@ impl LogKeys {
         commitment(&self.salt(id), entry)
     }
 
+    /// The Ed25519 signature of `bytes`.
+    pub(crate) fn sign_bytes(&self, bytes: &[u8]) -> Result<Vec<u8>> {
+        self.signer.sign(bytes).map_err(|e| Error::Proof(format!("signing failed: {e}")))
+    }
+
     /// The text with the log's signature, as C2SP signed-note has it.
     pub fn sign(&self, text: &str) -> Result<Vec<u8>> {
         let fail = |e: &dyn std::fmt::Display| Error::Proof(format!("signing failed: {e}"));
         let mut note = Note::new(text.as_bytes(), &[]).map_err(|e| fail(&e))?;
         note.add_sigs(&[&self.signer]).map_err(|e| fail(&e))?;
         Ok(note.to_bytes())
+    }
+}
+
+/// A log's public key, parsed once for many signatures.
+#[derive(Clone)]
+pub(crate) struct PublicKey(StandardVerifier);
+
+impl PublicKey {
+    /// Parses a key in the form of C2SP signed-note.
+    pub(crate) fn parse(vkey: &str) -> Result<Self, String> {
+        StandardVerifier::new(vkey).map(PublicKey).map_err(|e| format!("the key '{vkey}' is no vkey: {e}"))
+    }
+
+    /// Whether `signature` is this key's for `version` of its log, after which the chain is `chain`.
+    pub(crate) fn signed_commit(&self, version: u64, chain: &Sha, signature: &[u8]) -> bool {
+        self.0.verify(signed_text(self.0.name(), version, chain).as_bytes(), signature)
     }
 }
 
@@ -137,7 +160,7 @@ pub fn commitment(salt: &Salt, entry: &[u8]) -> Commitment {
 
 /// The text of a signed note, if `vkey` signed it.
 pub fn open_note(note: &[u8], vkey: &str) -> Result<String, String> {
-    let verifier = StandardVerifier::new(vkey).map_err(|e| format!("the key '{vkey}' is no vkey: {e}"))?;
+    let PublicKey(verifier) = PublicKey::parse(vkey)?;
     let note = Note::from_bytes(note).map_err(|e| format!("it is no signed note: {e}"))?;
     let known = VerifierList::new(vec![Box::new(verifier)]);
     let (signed, _): (Vec<Signature>, _) =
@@ -153,7 +176,7 @@ fn key_file(dir: &Path, log: &str) -> PathBuf {
 }
 
 /// Never over a file that is there: losing a key loses the log.
-fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
     if let Some(dir) = path.parent() {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;

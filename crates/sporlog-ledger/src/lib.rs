@@ -11,29 +11,38 @@
 //! | `bulk` | any number of rows as one commit, encoded by several threads |
 //! | `seal` | rows get their numbers and are committed to |
 //! | `spool` | tiles that wait for their commit |
+//! | `recover` | where a writer begins, and what it makes up for after a crash |
 //! | `table` | the Delta table: its files, and how a version is committed |
+//! | `commit`, `delta`, `delta_checkpoint` | a commit's bytes and signature, Delta's actions, checkpoints |
+//! | `high_water_mark` | how far a log has been signed, remembered beside its key |
 //! | `tree`, `tlog` | the Merkle tree's edge; tiles, checkpoints and notes as files |
 //! | `datafile`, `keyindex`, `files` | how Parquet files are laid out, indexed and opened |
 //! | `scan`, `find`, `sql` | records by id, by person or user, by query |
 //! | `merge` | several logs read as one |
-//! | `prove`, `verify`, `rebuild` | for those who do not take our word for it |
+//! | `prove`, `verify`, `replay`, `rebuild` | for those who do not take our word for it |
 //! | `compact` | housekeeping and retention |
 //! | `storage`, `durable` | disk or bucket |
 #![forbid(unsafe_code)]
 
 mod bulk;
+mod commit;
 mod compact;
 mod datafile;
+mod delta;
+mod delta_checkpoint;
 mod durable;
 mod error;
 mod files;
 mod find;
+mod high_water_mark;
 mod keyindex;
 mod keys;
 mod log;
 mod merge;
 mod prove;
 mod rebuild;
+mod recover;
+mod replay;
 mod scan;
 mod schema;
 mod seal;
@@ -49,12 +58,13 @@ mod verify;
 mod writer;
 
 pub use bulk::{Bulk, BulkPusher};
+pub use commit::Position;
 pub use compact::{Compacted, Expired};
 pub use error::{Error, Result};
 pub use find::Find;
 pub use keyindex::Key;
 pub use keys::{Commitment, LogKeys, Salt, commitment, open_note};
-pub use log::Log;
+pub use log::{KeySource, Log};
 pub use merge::{find_in_all, matches};
 pub use prove::{Proven, verify_proof};
 pub use scan::Batches;
@@ -62,7 +72,7 @@ pub use schema::table_schema;
 pub use seal::numbers;
 pub use sql::query;
 pub use store::{Store, StoreOptions, is_log_name};
-pub use table::{ONCE, Position, REMEMBERED};
+pub use table::{ONCE, REMEMBERED};
 pub use tlog::open_checkpoint;
 pub use verify::{Problem, Verified};
 pub use writer::{Advance, Append, Appended, Outcome, Writer, WriterOptions};

@@ -1,22 +1,28 @@
 //! A log as its readers see it.
 
-use std::sync::{Arc, RwLock};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, RwLock, RwLockReadGuard};
 
 use sporlog_record::Kind;
 use tokio::sync::watch;
 
+use crate::commit::Position;
 use crate::error::{Error, Result};
 use crate::files::FileCache;
-use crate::keys::LogKeys;
+use crate::keys::{LogKeys, PublicKey};
 use crate::storage::Storage;
-use crate::table::{Position, Positions, Table, TableState, forget_old};
+use crate::table::{Positions, Table, TableState, forget_old};
 
 /// What all handles to one log share.
 pub(crate) struct Shared {
     pub name: Arc<str>,
     pub kind: Kind,
-    /// The public key.
+    /// The public key that signatures are checked with, in the form of C2SP signed-note.
     pub vkey: String,
+    /// The same key, parsed.
+    pub key: PublicKey,
+    /// Whose word was taken for that key.
+    pub key_source: KeySource,
     /// The log's folder.
     pub storage: Storage,
     pub table: Table,
@@ -27,8 +33,17 @@ pub(crate) struct Shared {
     pub files: FileCache,
     /// Held by whoever writes a Delta checkpoint, until it has told the sequencer.
     pub checkpointing: Arc<tokio::sync::Mutex<()>>,
-    /// Only where the keys are at hand.
-    pub keys: Option<Arc<LogKeys>>,
+    /// The log's secrets, and the folder in which they lie; only where they are at hand.
+    pub keys: Option<(Arc<LogKeys>, PathBuf)>,
+}
+
+/// Whose word was taken for the public key that a log's signatures are checked with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeySource {
+    /// The store's key folder.
+    KeyFolder,
+    /// The copy in the log's own folder, which whoever can change the log can change, too.
+    LogFolder,
 }
 
 /// A log, opened. Cheap to clone.
@@ -62,6 +77,11 @@ impl Log {
         &self.shared.vkey
     }
 
+    /// Whose word was taken for [`vkey`](Log::vkey).
+    pub fn key_source(&self) -> KeySource {
+        self.shared.key_source
+    }
+
     /// The newest id, 0 when the log is empty. Answered from memory.
     pub fn head(&self) -> u64 {
         self.shared.state.borrow().size
@@ -82,16 +102,14 @@ impl Log {
 
     /// How far the source `app` has been taken in.
     pub fn position(&self, app: &str) -> Option<Position> {
-        let positions = self.shared.positions.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        positions.get(app).copied()
+        self.shared.positions().get(app).copied()
     }
 
     /// Takes in what others have committed since.
     pub async fn refresh(&self) -> Result<()> {
         let mut state = TableState::clone(&self.state());
-        let mut found = Positions::new();
-        self.shared.table.catch_up(&mut state, &mut found).await?;
-        self.shared.advance(state, found);
+        let found = self.shared.table.catch_up(&self.shared.key, &mut state).await?;
+        self.shared.advance(state, found.positions);
         Ok(())
     }
 
@@ -100,11 +118,20 @@ impl Log {
     }
 
     pub(crate) fn keys(&self) -> Result<&Arc<LogKeys>> {
-        self.shared.keys.as_ref().ok_or_else(|| Error::Keys {
+        self.shared.keys.as_ref().map(|(keys, _)| keys).ok_or_else(|| self.no_keys())
+    }
+
+    /// The folder in which the log's keys lie.
+    pub(crate) fn key_folder(&self) -> Result<&Path> {
+        self.shared.keys.as_ref().map(|(_, folder)| folder.as_path()).ok_or_else(|| self.no_keys())
+    }
+
+    fn no_keys(&self) -> Error {
+        Error::Keys {
             log: self.name().to_owned(),
             place: "the key folder".into(),
             reason: "this needs the log's secret".into(),
-        })
+        }
     }
 }
 
@@ -123,8 +150,19 @@ impl Shared {
         });
     }
 
+    pub(crate) fn positions(&self) -> RwLockReadGuard<'_, Positions> {
+        self.positions.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
     fn add_positions(&self, found: impl IntoIterator<Item = (String, Position)>) {
         self.positions.write().unwrap_or_else(std::sync::PoisonError::into_inner).extend(found);
+    }
+
+    /// The newest state and the positions that belong to it.
+    pub(crate) fn snapshot(&self) -> (Arc<TableState>, Positions) {
+        // Positions change only while the state is changed.
+        let state = self.state.borrow();
+        (state.clone(), self.positions().clone())
     }
 
     /// Forgets single requests of long ago.

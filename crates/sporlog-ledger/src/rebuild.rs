@@ -4,14 +4,17 @@
 //! the stored bundles otherwise. Up to the size that the checkpoint covers, tiles and bundles have
 //! to be those stored; beyond, only the root counts, which the newest commit states.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use tlog_tiles::checkpoint::Checkpoint;
 use tlog_tiles::tlog::{self, Hash};
 
+use crate::delta::DataFile;
 use crate::error::{Error, Result};
 use crate::keys::Commitment;
+use crate::replay::Newest;
 use crate::storage::Storage;
-use crate::table::DataFile;
 use crate::tlog::{BUNDLE_ENTRY, ENTRIES, HASH, get_tile, tlog_name};
 use crate::tree::{TILE_WIDTH, TileFile, Tree, bundle_path, tile_path};
 use crate::verify::Verified;
@@ -20,7 +23,7 @@ use crate::verify::Verified;
 pub(crate) struct Rebuilt<'a> {
     storage: &'a Storage,
     /// The data files, to say which one a record is in.
-    files: &'a [DataFile],
+    files: &'a [Arc<DataFile>],
     checkpoint: Option<Checkpoint>,
     tree: Tree,
     /// Files that have become full and are still to be compared.
@@ -30,7 +33,11 @@ pub(crate) struct Rebuilt<'a> {
 }
 
 impl<'a> Rebuilt<'a> {
-    pub(crate) fn new(storage: &'a Storage, files: &'a [DataFile], checkpoint: Option<Checkpoint>) -> Self {
+    pub(crate) fn new(
+        storage: &'a Storage,
+        files: &'a [Arc<DataFile>],
+        checkpoint: Option<Checkpoint>,
+    ) -> Self {
         let mut rebuilt =
             Rebuilt { storage, files, checkpoint, tree: Tree::default(), full: Vec::new(), signed: None };
         rebuilt.reached();
@@ -142,7 +149,7 @@ impl<'a> Rebuilt<'a> {
         verified.found(Error::damaged(name, problem));
     }
 
-    pub(crate) async fn finish(&mut self, verified: &mut Verified, newest: Option<(String, u64, Hash)>) {
+    pub(crate) async fn finish(&mut self, verified: &mut Verified, newest: &Newest) {
         self.copy_entries(verified, self.published()).await;
         self.compare(verified).await;
         let (root, partial) = self.signed.take().unwrap_or_default();
@@ -156,12 +163,12 @@ impl<'a> Rebuilt<'a> {
             verified.found(Error::damaged(tlog_name("checkpoint"), problem));
         }
         // Nobody without the log's secret can state the root after a record of theirs.
-        if let Some((name, size, stated)) = newest
-            && size > self.published()
-            && size == self.tree.size()
-            && self.tree.root() != stated
+        if newest.size > self.published()
+            && newest.size == self.tree.size()
+            && self.tree.root() != newest.root
         {
-            verified.found(Error::damaged(name, "the records do not lead to the root that it states"));
+            let problem = "the records do not lead to the root that it states";
+            verified.found(Error::damaged(&newest.name, problem));
         }
     }
 }

@@ -14,11 +14,12 @@ use parquet::arrow::arrow_reader::{
     ArrowPredicateFn, RowFilter, RowSelection, RowSelectionPolicy, RowSelector,
 };
 
+use crate::delta::DataFile;
 use crate::error::{Error, Result};
 use crate::files::{OpenFile, Pages};
 use crate::log::{Log, Shared};
 use crate::seal::numbers;
-use crate::table::{DataFile, TableState};
+use crate::table::TableState;
 
 /// Batches of a log, in some order that the giver promises.
 pub type Batches = BoxStream<'static, Result<RecordBatch>>;

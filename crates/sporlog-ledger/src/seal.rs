@@ -41,10 +41,7 @@ impl Sealer {
     pub(crate) fn seal(&self, rows: &RecordBatch, first: u64, received_at: i64) -> Result<Sealed> {
         let batch = number(self.kind, rows, first, received_at)?;
         let entries = self.commitments(&batch, &mut Vec::new())?;
-        let occurred = batch
-            .column_by_name("occurred_at")
-            .and_then(|c| c.as_primitive_opt::<TimestampMicrosecondType>())
-            .and_then(|times| aggregate::min(times).zip(aggregate::max(times)));
+        let Times { occurred, .. } = Times::of(&batch);
         Ok(Sealed { postings: keyindex::postings(self.kind, &batch), batch, entries, occurred })
     }
 
@@ -64,6 +61,40 @@ impl Sealer {
             (commitment, tlog::record_hash(&commitment))
         };
         Ok((0..batch.num_rows()).map(commit).collect())
+    }
+}
+
+/// The earliest and latest times of records, in microseconds; `None` where no record has one.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Times {
+    pub occurred: Option<(i64, i64)>,
+    pub received: Option<(i64, i64)>,
+}
+
+impl Times {
+    /// The times in a batch of the table.
+    pub(crate) fn of(batch: &RecordBatch) -> Self {
+        let range = |name: &str| {
+            let times = batch.column_by_name(name)?.as_primitive_opt::<TimestampMicrosecondType>()?;
+            aggregate::min(times).zip(aggregate::max(times))
+        };
+        Times { occurred: range("occurred_at"), received: range("received_at") }
+    }
+
+    /// Those of both.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Times {
+            occurred: widest(self.occurred, other.occurred),
+            received: widest(self.received, other.received),
+        }
+    }
+}
+
+/// The smallest range that holds both.
+pub(crate) fn widest(a: Option<(i64, i64)>, b: Option<(i64, i64)>) -> Option<(i64, i64)> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
+        (one, other) => one.or(other),
     }
 }
 

@@ -11,6 +11,9 @@
 //! Everything in [`Sequencer`] belongs to its thread. Readers see only what it sends to
 //! [`Shared::state`].
 
+mod housekeeping;
+mod others;
+
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,24 +21,25 @@ use std::time::{Duration, Instant};
 
 use arrow::compute::concat_batches;
 use bytes::Bytes;
+use futures::FutureExt;
 use futures::future::OptionFuture;
-use futures::{FutureExt, StreamExt};
 use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::bulk::{BulkGrant, BulkResult};
-use crate::compact;
+use crate::commit::{Change, Position};
 use crate::datafile;
+use crate::delta::{DataFile, names_of};
 use crate::error::{Error, Result};
+use crate::high_water_mark::MarkFile;
 use crate::keyindex;
 use crate::log::{Log, Shared};
-use crate::scan;
+use crate::recover::{Recovered, recover};
 use crate::seal::Sealer;
-use crate::table::{Change, Committed, DataFile, Position, Positions, Sha, TableState};
-use crate::tlog::{Expiry, Publisher};
+use crate::table::TableState;
+use crate::tlog::Publisher;
 use crate::tree::Tree;
-use crate::verify;
 use crate::writer::{Advance, Answer, Append, Appended, Command, Outcome, Writer, WriterOptions};
 
 /// Rows and bytes that go into one commit of waiting requests.
@@ -49,7 +53,10 @@ const PUBLISH_PAUSE: Duration = Duration::from_millis(100);
 const PUBLISH_DELAY: Duration = Duration::from_millis(200);
 /// Commits between Delta checkpoints, from which the table opens at once; and the time between them,
 /// since each takes as long as many commits.
-const CHECKPOINT_EVERY: u64 = 256;
+const CHECKPOINT_EVERY: usize = 256;
+/// A checkpoint holds all files and all positions of sources. Where these are many, it follows after a share
+/// of that number of commits, so that what checkpoints cost grows with the log and no faster.
+const CHECKPOINT_SHARE: usize = 16;
 const CHECKPOINT_PAUSE: Duration = Duration::from_secs(10);
 /// Commits between looks for small files to merge.
 const MERGE_EVERY: u64 = 32;
@@ -67,13 +74,20 @@ pub(crate) struct Sequencer {
     state: TableState,
     tree: Tree,
     publisher: Publisher,
+    /// How far the log has been signed, beside its key.
+    mark: MarkFile,
+    /// Files that a commit of any process has said are deleted, since this sequencer began. What is
+    /// still being written under such a name must not be committed any more.
+    discarded: HashSet<String>,
     /// When the oldest commit that is not published yet was made.
     unpublished: Option<Instant>,
     /// When it was last published, and when a Delta checkpoint was last begun.
     published: Option<Instant>,
     checkpointed: Option<Instant>,
-    /// Commits since this sequencer began, and whether files are being merged.
+    /// Commits since this sequencer began, and since a Delta checkpoint was last begun.
     commits: u64,
+    unchecked: usize,
+    /// Whether files are being merged.
     merging: Arc<AtomicBool>,
     /// The newest time of receipt; times never go back.
     received_at: i64,
@@ -93,7 +107,7 @@ impl Sequencer {
     ) -> Result<Self> {
         let keys = Log { shared: shared.clone() }.keys()?.clone();
         let sealer = Sealer { log: shared.name.clone(), kind: shared.kind, keys };
-        let (state, tree, publisher) = recover(&shared, &sealer, options).await?;
+        let Recovered { state, tree, publisher, mark } = recover(&shared, &sealer).await?;
         let received_at = state.files.last().map_or(0, |f| f.received.1);
         Ok(Sequencer {
             shared,
@@ -103,10 +117,13 @@ impl Sequencer {
             state,
             tree,
             publisher,
+            mark,
+            discarded: HashSet::new(),
             unpublished: Some(Instant::now()),
             published: None,
             checkpointed: None,
             commits: 0,
+            unchecked: 0,
             merging: Arc::default(),
             received_at,
             myself,
@@ -120,21 +137,21 @@ impl Sequencer {
         while let Some(command) = self.next(&mut commands, &mut held) {
             match command {
                 Command::Append(append, answer) => {
-                    let batch = gather(Waiting { append, answer }, &mut commands, &mut held);
+                    let batch = batch_with(Waiting { append, answer }, &mut commands, &mut held);
                     self.append(batch);
                 }
                 Command::Bulk(answer) => self.bulk(answer),
                 Command::Replace(replacement, answer) => {
                     let _ = answer.send(self.replace(replacement));
                 }
-                Command::Expire(files, answer) => {
-                    let _ = answer.send(self.expire(files));
+                Command::Expire(month, answer) => {
+                    let _ = answer.send(self.expire(&month));
                 }
                 Command::CleanUp(left, answer) => {
                     let _ = answer.send(self.clean_up(left));
                 }
-                Command::DeltaCheckpoint(files) => {
-                    self.publisher.set_delta_checkpoint(files);
+                Command::DeltaCheckpoint(file) => {
+                    self.publisher.set_delta_checkpoint(file);
                     self.unpublished.get_or_insert_with(Instant::now);
                 }
                 Command::Close(answer) => {
@@ -244,7 +261,7 @@ impl Sequencer {
 
     /// A position that cannot be moved so, because it has been moved already.
     fn known(&self, positions: &[(String, Advance)]) -> Option<(String, Position)> {
-        let stored = self.shared.positions.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let stored = self.shared.positions();
         positions.iter().find_map(|(app, advance)| {
             let there = stored.get(app).copied();
             let nowhere = Position { version: -1, at: 0 };
@@ -271,6 +288,9 @@ impl Sequencer {
     /// turns: then nothing is stored, and the numbers are others'.
     fn append_fresh(&mut self, requests: &[Waiting]) -> Result<Option<Appended>> {
         self.check_running()?;
+        if self.follow_others()? {
+            return Ok(None);
+        }
         let batches = requests.iter().map(|r| &r.append.rows);
         let rows = concat_batches(&self.shared.kind.row_schema(), batches)
             .map_err(|e| Error::Columns(e.to_string()))?;
@@ -285,11 +305,11 @@ impl Sequencer {
         if rows.num_rows() > 0 {
             let bytes = datafile::encode(self.shared.kind, &sealed.batch)
                 .map_err(Error::parquet("a new data file"))?;
-            let mut file = new_file(first, tree.size(), received_at);
+            let mut file = DataFile::new(first, tree.size(), received_at);
             file.occurred = sealed.occurred;
             (file.size, file.sha256) = (bytes.len() as u64, Sha256::digest(&bytes).into());
             if file.rows() >= keyindex::MIN_ROWS {
-                self.runtime.block_on(write_index(&self.shared, &mut file, sealed.postings))?;
+                self.runtime.block_on(keyindex::write(&self.shared.storage, &mut file, sealed.postings))?;
             }
             write = Some((file.name(), bytes));
             added.push(file);
@@ -304,109 +324,31 @@ impl Sequencer {
             positions.extend(advances.iter().map(|(app, advance)| (app.clone(), advance.arrives(next))));
             next += rows.num_rows() as u64;
         }
-        let change = Change {
-            added,
-            positions,
-            appended: Some((tree.size(), tree.root())),
-            data_change: true,
-            ..Change::default()
-        };
+        let change =
+            Change { added, positions, appended: Some((tree.size(), tree.root())), ..Change::default() };
         let committed = self.commit_after(write, change);
         if !matches!(committed, Ok(true)) {
             self.discard(written);
             return committed.map(|_| None);
         }
         self.tree = tree;
-        self.follow(full);
+        self.write_full_tiles(full);
         Ok(Some(Appended { first, last: self.state.size, received_at }))
-    }
-
-    /// Commits `change`, whose files are written.
-    fn commit(&mut self, change: Change) -> Result<bool> {
-        self.commit_after(std::future::ready(Ok(())), change)
-    }
-
-    /// Commits `change`, over others' commits that do not append, when `write` has written its files.
-    /// False when others have appended and this writer takes turns: it then stands where they left the
-    /// log.
-    fn commit_after(&mut self, write: impl Future<Output = Result<()>>, mut change: Change) -> Result<bool> {
-        let mut write = Some(write);
-        let now = now_micros() / 1_000;
-        if let Some((size, _)) = change.appended {
-            change.positions.push((format!("log:{}", self.shared.name), size as i64));
-        }
-        let positions = change.positions.clone();
-        loop {
-            let attempt = Change {
-                added: change.added.clone(),
-                removed: change.removed.clone(),
-                positions: positions.clone(),
-                ..change
-            };
-            let written = OptionFuture::from(write.take()).map(|written| written.unwrap_or(Ok(())));
-            match self.runtime.block_on(self.shared.table.commit(&self.state, attempt, now, written))? {
-                Committed::Done(state) => {
-                    self.state = state;
-                    let at = |(app, version)| (app, Position { version, at: now });
-                    self.committed(positions.into_iter().map(at));
-                    return Ok(true);
-                }
-                Committed::Taken => {
-                    let mut found = Positions::new();
-                    let caught_up = self.shared.table.catch_up(&mut self.state, &mut found);
-                    let appended = match self.runtime.block_on(caught_up) {
-                        Ok(appended) => appended,
-                        Err(error) => return Err(self.lost(error)),
-                    };
-                    // Whoever moved one of ours has to be heeded, also if no record came with it.
-                    let moved = positions.iter().any(|(app, _)| found.contains_key(app));
-                    self.committed(found);
-                    if !appended && !moved {
-                        continue;
-                    }
-                    if !appended {
-                        return Ok(false);
-                    }
-                    if self.options.take_turns {
-                        let recovered =
-                            self.runtime.block_on(recover(&self.shared, &self.sealer, self.options));
-                        match recovered {
-                            Ok(recovered) => (self.state, self.tree, self.publisher) = recovered,
-                            Err(error) => return Err(self.lost(error)),
-                        }
-                        return Ok(false);
-                    }
-                    let log = self.shared.name.to_string();
-                    let version = self.state.version;
-                    self.stopped = Some(format!("another writer has appended (version {version})"));
-                    return Err(Error::Fenced { log, version });
-                }
-                Committed::Unknown(error) => {
-                    self.stopped = Some(format!("it is not known whether a commit was stored ({error})"));
-                    self.unsure = true;
-                    return Err(error);
-                }
-            }
-        }
-    }
-
-    /// What others have committed could not be read to its end: state and tree may not go together, so
-    /// nothing more may be made of them. The next sequencer reads them anew.
-    fn lost(&mut self, error: Error) -> Error {
-        self.stopped = Some(format!("others have appended, and it could not be read what ({error})"));
-        error
     }
 
     /// The state has moved on, and these positions with it: readers may see it, and it is to be
     /// published.
     fn committed(&mut self, moved: impl IntoIterator<Item = (String, Position)>) {
         self.shared.advance(self.state.clone(), moved);
+        if let Err(error) = self.mark.write(&(&self.state).into()) {
+            tracing::error!(log = %self.shared.name, %error, "what has been signed could not be remembered");
+        }
         self.unpublished.get_or_insert_with(Instant::now);
         self.commits += 1;
-        let rested = self.checkpointed.is_none_or(|at| at.elapsed() >= CHECKPOINT_PAUSE);
-        if self.commits.is_multiple_of(CHECKPOINT_EVERY) && rested {
+        self.unchecked += 1;
+        if self.delta_checkpoint_is_due() {
             self.shared.forget_old();
-            self.checkpointed = Some(Instant::now());
+            (self.checkpointed, self.unchecked) = (Some(Instant::now()), 0);
             self.in_background("writing a Delta checkpoint", |writer| {
                 // Cloned at once: closing waits for whoever has one.
                 let turn = writer.log().shared.checkpointing.clone();
@@ -421,6 +363,12 @@ impl Sequencer {
                 merged
             });
         }
+    }
+
+    fn delta_checkpoint_is_due(&self) -> bool {
+        let entries = self.state.files.len() + self.shared.positions().len();
+        self.unchecked >= CHECKPOINT_EVERY.max(entries / CHECKPOINT_SHARE)
+            && self.checkpointed.is_none_or(|at| at.elapsed() >= CHECKPOINT_PAUSE)
     }
 
     /// Work that reports back as any other caller does; it does not keep the sequencer alive.
@@ -440,18 +388,18 @@ impl Sequencer {
     }
 
     /// Tiles that have become full are written ahead of the checkpoint.
-    fn follow(&mut self, full: Vec<(String, Bytes)>) {
+    fn write_full_tiles(&mut self, full: Vec<(String, Bytes)>) {
         if full.is_empty() || self.stopped.is_some() {
             return;
         }
         if let Err(error) = self.runtime.block_on(self.publisher.write(full)) {
-            self.cannot_follow(&error);
+            self.stop_without_tiles(&error);
         }
     }
 
     /// The records are committed: failing now would deny what is true. Without its tiles this
     /// sequencer cannot go on, though; the next one derives them.
-    fn cannot_follow(&mut self, error: &Error) {
+    fn stop_without_tiles(&mut self, error: &Error) {
         tracing::error!(log = %self.shared.name, %error, "tiles could not be written");
         self.stopped = Some(format!("tiles could not be written ({error})"));
     }
@@ -462,13 +410,14 @@ impl Sequencer {
         }
         let publish = self.publisher.publish(&self.tree, &self.state, &self.sealer.keys);
         self.runtime.block_on(publish)?;
+        self.mark.sync()?;
         (self.unpublished, self.published) = (None, Some(Instant::now()));
         Ok(())
     }
 
     /// Lends the log to a bulk append and waits for its return.
     fn bulk(&mut self, answer: Answer<BulkGrant>) {
-        if let Err(error) = self.check_running() {
+        if let Err(error) = self.check_running().and_then(|()| self.follow_others().map(drop)) {
             let _ = answer.send(Err(error));
             return;
         }
@@ -498,24 +447,19 @@ impl Sequencer {
             self.discard(names);
             return Ok(Outcome::AlreadyThere { app, position });
         }
-        if !self.runtime.block_on(compact::all_there(&self.shared, &files))? {
-            let reason = "its files have been removed as left-overs meanwhile".to_owned();
-            return Err(Error::Failed { log: self.shared.name.to_string(), reason });
-        }
         let first = self.state.size + 1;
         let positions = positions.into_iter().map(|(app, advance)| (app, advance.arrives(first))).collect();
         let change = Change {
             added: files,
             positions,
             appended: Some((tree.size(), tree.root())),
-            data_change: true,
             ..Change::default()
         };
         match self.commit(change) {
             Ok(true) => {
                 self.tree = tree;
-                if let Err(error) = tiles.read(|tiles| self.follow(tiles)) {
-                    self.cannot_follow(&error);
+                if let Err(error) = tiles.read(|tiles| self.write_full_tiles(tiles)) {
+                    self.stop_without_tiles(&error);
                 }
                 if let Err(error) = self.publish() {
                     tracing::error!(log = %self.shared.name, %error, "publishing failed; it is tried again");
@@ -534,60 +478,14 @@ impl Sequencer {
         }
     }
 
-    /// Puts one file in the place of several that hold the same records. False if one is gone.
-    fn replace(&mut self, replacement: compact::Replacement) -> Result<bool> {
-        self.check_running()?;
-        let compact::Replacement { removed, added } = replacement;
-        let there =
-            |file: &Arc<DataFile>| self.state.file_of(file.first).is_some_and(|f| f.path == file.path);
-        if !removed.iter().all(there) {
-            return Ok(false);
-        }
-        // It was not in the table while it was written, and may have been taken for a left-over.
-        let written = compact::all_there(&self.shared, &added);
-        if !self.runtime.block_on(written)? {
-            return Ok(false);
-        }
-        self.commit(Change { added, removed, data_change: false, ..Change::default() })
-    }
-
-    /// Takes the oldest files out of the table. The signed note on it comes first, so that a gap
-    /// is never unexplained.
-    fn expire(&mut self, files: Vec<Arc<DataFile>>) -> Result<u64> {
-        self.check_running()?;
-        let files: Vec<_> = files
-            .into_iter()
-            .zip(self.state.files.clone())
-            .take_while(|(wanted, there)| wanted.path == there.path)
-            .map(|(wanted, _)| wanted)
-            .collect();
-        let (Some(first), Some(last)) = (files.first().map(|f| f.first), files.last().map(|f| f.last)) else {
-            return Ok(0);
-        };
-        let at = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
-        self.runtime.block_on(Expiry { first, last, at }.write(&self.shared.storage, &self.sealer.keys))?;
-        let names = names_of(files.iter().map(|f| &**f));
-        self.commit(Change { removed: files, data_change: true, ..Change::default() })?;
-        // Unlike after a compaction, the files go at once: they are to be forgotten.
-        self.runtime.block_on(self.shared.storage.remove(names))?;
-        Ok(last - first + 1)
-    }
-
-    /// Removes left-overs. Done here, because here no append is under way whose files could be
-    /// taken for some.
-    fn clean_up(&mut self, left: compact::LeftOvers) -> Result<usize> {
-        self.check_running()?;
-        self.runtime.block_on(compact::remove_left_overs(&self.shared, left))
-    }
-
     /// A Delta checkpoint that is being written in the background has to be signed for.
     fn wait_for_checkpoint(&mut self, commands: &mut mpsc::Receiver<Command>, held: &mut VecDeque<Command>) {
         // What else comes is dropped, which tells whoever asks that this writer is closed.
         while Arc::strong_count(&self.shared.checkpointing) > 1 || !commands.is_empty() || !held.is_empty() {
             let command = held.pop_front().or_else(|| commands.try_recv().ok());
             match command {
-                Some(Command::DeltaCheckpoint(files)) => {
-                    self.publisher.set_delta_checkpoint(files);
+                Some(Command::DeltaCheckpoint(file)) => {
+                    self.publisher.set_delta_checkpoint(file);
                     self.unpublished.get_or_insert_with(Instant::now);
                 }
                 Some(_) => {}
@@ -619,53 +517,8 @@ impl Sequencer {
     }
 }
 
-/// Reads where the log stands, and derives the tiles that a crash left unwritten.
-async fn recover(
-    shared: &Arc<Shared>,
-    sealer: &Sealer,
-    options: WriterOptions,
-) -> Result<(TableState, Tree, Publisher)> {
-    // The tree first: while others append, the table can only be ahead of it then.
-    let (mut publisher, mut tree) = Publisher::open(shared.storage.clone(), &shared.vkey).await?;
-    let (state, positions) = shared.table.load(&shared.vkey).await?;
-    if !verify::digests_hold(&shared.storage, publisher.delta_checkpoint()).await? {
-        // A crash came between a Delta checkpoint and the signature on it; another is soon written.
-        publisher.set_delta_checkpoint(Vec::new());
-    }
-    if !options.take_turns {
-        shared.table.forget_checkpoints(publisher.delta_checkpoint()).await?;
-    }
-    if tree.size() > state.size {
-        return Err(Error::damaged(
-            crate::table::TABLE,
-            format!("it holds {} records, and the checkpoint covers {}", state.size, tree.size()),
-        ));
-    }
-    if tree.size() < state.size {
-        tracing::info!(log = %shared.name, from = tree.size() + 1, to = state.size, "deriving tiles from the table");
-        let mut batches = scan::in_order(shared.clone(), Arc::new(state.clone()), tree.size(), None);
-        while let Some(batch) = batches.next().await {
-            let mut full = Vec::new();
-            let entries = sealer.commitments(&batch?, &mut Vec::new())?;
-            entries.iter().for_each(|(entry, leaf)| tree.push(entry, leaf, &mut |file| full.push(file)));
-            publisher.write(full).await?;
-        }
-        if tree.size() != state.size || tree.root() != state.root {
-            let name = crate::table::commit_name(state.version);
-            return Err(Error::damaged(name, "the newest records are not those that were committed"));
-        }
-    }
-    shared.advance(state.clone(), positions);
-    Ok((state, tree, publisher))
-}
-
-/// The names of data files and of the indexes that they may have.
-fn names_of<'a>(files: impl IntoIterator<Item = &'a DataFile>) -> Vec<String> {
-    files.into_iter().flat_map(|f| [f.name(), f.index_name()]).collect()
-}
-
 /// Takes further waiting requests, as many as go well into one commit.
-fn gather(
+fn batch_with(
     first: Waiting,
     commands: &mut mpsc::Receiver<Command>,
     held: &mut VecDeque<Command>,
@@ -689,35 +542,6 @@ fn gather(
         }
     }
     batch
-}
-
-/// A data file that is yet to be written: its name, and what is known of it.
-/// Where it ends need not be known yet: the name only says where it begins.
-pub(crate) fn new_file(first: u64, last: u64, received_at: i64) -> DataFile {
-    let month = chrono::DateTime::from_timestamp_micros(received_at).unwrap_or_default().format("%Y-%m");
-    let unique = uuid::Uuid::new_v4().simple().to_string();
-    DataFile {
-        path: format!("month={month}/{first:012}-{}.parquet", &unique[..12]),
-        first,
-        last,
-        size: 0,
-        sha256: Sha::default(),
-        index: None,
-        occurred: None,
-        received: (received_at, received_at),
-    }
-}
-
-/// Writes the key index of `file`.
-pub(crate) async fn write_index(
-    shared: &Shared,
-    file: &mut DataFile,
-    postings: Vec<keyindex::Posting>,
-) -> Result<()> {
-    let name = file.index_name();
-    let bytes = keyindex::encode(&name, postings)?;
-    file.index = Some(Sha256::digest(&bytes).into());
-    shared.storage.put(&name, bytes.into()).await
 }
 
 pub(crate) fn now_micros() -> i64 {

@@ -108,14 +108,6 @@ impl Storage {
         }
     }
 
-    pub(crate) async fn exists(&self, name: &str) -> Result<bool> {
-        match self.store().head(&self.path(name)).await {
-            Ok(_) => Ok(true),
-            Err(object_store::Error::NotFound { .. }) => Ok(false),
-            Err(e) => Err(Error::storage(name)(e)),
-        }
-    }
-
     /// Durable when it returns.
     pub(crate) async fn put(&self, name: &str, bytes: Bytes) -> Result<()> {
         let put = self.store().put(&self.path(name), PutPayload::from(bytes)).await;
@@ -207,9 +199,23 @@ impl Storage {
         Ok(names.into_iter().map(|(name, _)| name).collect())
     }
 
-    /// The names below `folder`, with the times of their last change.
-    pub(crate) async fn list_with_times(&self, folder: &str) -> Result<Vec<(String, DateTime<Utc>)>> {
-        let prefix = self.path(folder);
+    /// The names of all objects in this place, with the times of their last change: on a disk also of
+    /// files that are still being written, or that a killed process left.
+    pub(crate) async fn list_all(&self) -> Result<Vec<(String, DateTime<Utc>)>> {
+        match self.directory() {
+            Some(dir) => {
+                let listed = tokio::task::spawn_blocking(move || list_directory(&dir)).await;
+                listed
+                    .map_err(std::io::Error::from)
+                    .and_then(|listed| listed)
+                    .map_err(|source| Error::Io { what: format!("listing {}", self.url), source })
+            }
+            None => self.list_with_times("").await,
+        }
+    }
+
+    async fn list_with_times(&self, folder: &str) -> Result<Vec<(String, DateTime<Utc>)>> {
+        let prefix = if folder.is_empty() { self.base.clone() } else { self.path(folder) };
         let depth = self.base.parts().count();
         let entry = move |meta: ObjectMeta| {
             let parts: Vec<_> = meta.location.parts().skip(depth).map(|p| p.as_ref().to_owned()).collect();
@@ -227,16 +233,39 @@ impl Storage {
 
     /// Removes objects; one that is not there is no error.
     pub(crate) async fn remove(&self, names: Vec<String>) -> Result<()> {
-        let store = self.store();
-        let one = |name: String| {
-            let (store, path) = (store.clone(), self.path(&name));
-            async move {
-                match store.delete(&path).await {
-                    Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-                    Err(e) => Err(Error::storage(name)(e)),
+        let one = |name: String| async move {
+            // On a disk by its path: the object store's own names cannot be those of unfinished files.
+            let removed = match self.directory() {
+                Some(dir) => tokio::fs::remove_file(dir.join(&name)).await,
+                None => self.store().delete(&self.path(&name)).await.map_err(std::io::Error::from),
+            };
+            match removed {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    Err(Error::Io { what: format!("removing {name}"), source: e })
                 }
+                _ => Ok(()),
             }
         };
         futures::stream::iter(names).map(one).buffer_unordered(PARALLEL).try_collect().await
     }
+}
+
+/// The files below `dir`, by their paths from there; what vanishes meanwhile is left out.
+fn list_directory(dir: &std::path::Path) -> std::io::Result<Vec<(String, DateTime<Utc>)>> {
+    let mut found = Vec::new();
+    for entry in walkdir::WalkDir::new(dir) {
+        let gone =
+            |e: &walkdir::Error| e.io_error().is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound);
+        let file = match entry.and_then(|entry| Ok((entry.metadata()?, entry))) {
+            Ok((metadata, entry)) if metadata.is_file() => Some((metadata.modified()?, entry)),
+            Ok(_) => None,
+            Err(e) if gone(&e) => None,
+            Err(e) => return Err(e.into()),
+        };
+        if let Some((modified, entry)) = file {
+            let name = entry.path().strip_prefix(dir).unwrap_or(entry.path());
+            found.push((name.to_string_lossy().into_owned(), modified.into()));
+        }
+    }
+    Ok(found)
 }

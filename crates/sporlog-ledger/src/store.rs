@@ -9,12 +9,13 @@ use tokio::sync::watch;
 
 use crate::error::{Error, Result};
 use crate::files::FileCache;
-use crate::keys::LogKeys;
-use crate::log::{Log, Shared};
+use crate::high_water_mark::HighWaterMark;
+use crate::keys::{LogKeys, PublicKey};
+use crate::log::{KeySource, Log, Shared};
 use crate::sequencer::now_micros;
 use crate::storage::Storage;
-use crate::table::Table;
-use crate::tlog::tlog_name;
+use crate::table::{Expected, Table};
+use crate::tlog::{read_note, tlog_name};
 use crate::writer::{Writer, WriterOptions};
 
 /// The folder of the logs within the store.
@@ -83,40 +84,67 @@ impl Store {
         Ok(logs)
     }
 
-    /// A log, for reading.
+    /// A log, for reading. Fails if its commits are not those that its key has signed.
     pub async fn log(&self, name: &str) -> Result<Log> {
+        let (shared, mark) = self.open_log(name).await?;
+        let note = read_note(&shared.storage, &shared.vkey).await?;
+        let expected = Expected { key: &shared.key, mark: mark.as_ref(), note: note.as_ref() };
+        let (state, positions) = shared.table.load(&expected).await?;
+        shared.advance(state, positions);
+        Ok(Log { shared: Arc::new(shared) })
+    }
+
+    /// A log, for [`Log::verify`] alone, which says all that is wrong with it: nothing but its first commit
+    /// has been read, so that it has no records.
+    pub async fn log_to_verify(&self, name: &str) -> Result<Log> {
+        let (shared, _) = self.open_log(name).await?;
+        Ok(Log { shared: Arc::new(shared) })
+    }
+
+    /// A log of which only the first commit has been read, and how far it has been signed.
+    async fn open_log(&self, name: &str) -> Result<(Shared, Option<HighWaterMark>)> {
         let no_such_log = || Error::NoSuchLog(name.to_owned());
         if !is_log_name(name) {
             return Err(no_such_log());
         }
         let storage = self.storage.folder(&format!("{LOGS}/{name}"))?;
-        if storage.directory().is_some_and(|dir| !dir.is_dir()) {
-            return Err(no_such_log());
-        }
-        let table = Table::new(storage.clone())?;
-        let kind = table.kind().await?.ok_or_else(no_such_log)?;
         let keys = self.load_keys(name).ok();
-        let vkey = match &keys {
-            Some(keys) => keys.vkey().to_owned(),
-            None => {
-                let key = storage.get(&tlog_name("key")).await?;
-                String::from_utf8_lossy(&key).trim().to_owned()
+        // The mark before the table, which moves on and must not be shorter.
+        let mark = match &keys {
+            Some((_, dir)) => HighWaterMark::load(dir, name)?,
+            None => None,
+        };
+        let table = Table::new(name, storage.clone());
+        let (kind, state) = match (table.first().await?, &mark) {
+            (Some(first), _) => first,
+            (None, None) => return Err(no_such_log()),
+            (None, Some(mark)) => {
+                return Err(Error::RolledBack { log: name.to_owned(), size: 0, signed: mark.size });
             }
         };
-        let (state, positions) = table.load(&vkey).await?;
+        let (vkey, key_source) = match &keys {
+            Some((keys, _)) => (keys.vkey().to_owned(), KeySource::KeyFolder),
+            None => {
+                let key = storage.get(&tlog_name("key")).await?;
+                (String::from_utf8_lossy(&key).trim().to_owned(), KeySource::LogFolder)
+            }
+        };
+        let key = PublicKey::parse(&vkey).map_err(|e| Error::damaged(tlog_name("key"), e))?;
         let shared = Shared {
             name: name.into(),
             kind,
             vkey,
+            key,
+            key_source,
             storage,
             table,
             state: watch::channel(Arc::new(state)).0,
-            positions: RwLock::new(positions),
+            positions: RwLock::default(),
             files: FileCache::default(),
             checkpointing: Arc::default(),
-            keys: keys.map(Arc::new),
+            keys: keys.map(|(keys, dir)| (Arc::new(keys), dir)),
         };
-        Ok(Log { shared: Arc::new(shared) })
+        Ok((shared, mark))
     }
 
     /// The writer of a log, which is made if it is not there.
@@ -162,12 +190,14 @@ impl Store {
         };
         let storage = self.storage.folder(&format!("{LOGS}/{name}"))?;
         storage.put(&tlog_name("key"), format!("{}\n", keys.vkey()).into()).await?;
-        Table::new(storage)?.create(name, kind, keys.origin(), now_micros() / 1_000).await?;
+        Table::new(name, storage).create(&keys, kind, now_micros() / 1_000).await?;
         self.log(name).await
     }
 
-    fn load_keys(&self, name: &str) -> Result<LogKeys> {
-        LogKeys::load(self.keys_dir(name)?, name)
+    /// The keys of a log, and the folder in which they lie.
+    fn load_keys(&self, name: &str) -> Result<(LogKeys, PathBuf)> {
+        let dir = self.keys_dir(name)?;
+        Ok((LogKeys::load(dir, name)?, dir.clone()))
     }
 
     fn keys_dir(&self, name: &str) -> Result<&PathBuf> {

@@ -4,221 +4,29 @@
 //! only moment of truth. The file list is kept in memory and moved on by what is committed, never
 //! read again; only opening reads it, from the newest Delta checkpoint and the commits since.
 //!
-//! Every commit of ours says in its `commitInfo`, under `sporlog`, how long the log is after it,
-//! the tree's root then, and the [chain](TableState::chain) over all commits before it. So a record
-//! that is in the table and not yet in a tile is committed to all the same, and no commit can be
-//! changed without breaking the chain, whose end is signed.
+//! Nothing is taken over from a table unless the chain over its commits holds and the newest of them
+//! is signed by the log's key ([`crate::commit`]).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::Int64Type;
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use deltalake::kernel::transaction::CommitData;
-use deltalake::kernel::{Action, Add, Remove, Transaction};
-use deltalake::logstore::LogStoreRef;
-use deltalake::protocol::{DeltaOperation, SaveMode};
-use deltalake::{DeltaTable, DeltaTableBuilder};
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+use futures::stream::{BoxStream, StreamExt};
 use sporlog_record::Kind;
 use tlog_tiles::tlog::{EMPTY_HASH, Hash};
 
+use crate::commit::{Change, Commit, Position, commit_name, compose};
+use crate::delta::{DataFile, Metadata, Protocol, Sha};
+use crate::delta_checkpoint::DeltaCheckpoint;
 use crate::error::{Error, Result};
-use crate::schema;
+use crate::high_water_mark::HighWaterMark;
+use crate::keys::{LogKeys, PublicKey};
 use crate::storage::Storage;
-use crate::tlog::read_note;
-use sporlog_record::hex;
+use crate::tlog::TableNote;
 
-/// The folder of the table within the log's.
-pub(crate) const TABLE: &str = "table";
-/// The folder of the key indexes within the log's.
-pub(crate) const INDEX: &str = "index";
-
-/// A digest.
-pub(crate) type Sha = [u8; 32];
-
-/// One Parquet file of the table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct DataFile {
-    /// Its path, relative to the table's folder: `month=2026-11/<first>-<random>.parquet`.
-    pub path: String,
-    /// Its first record's id.
-    pub first: u64,
-    /// Its last record's id; all between are in it.
-    pub last: u64,
-    /// Its size in bytes.
-    pub size: u64,
-    /// What it has to be, byte for byte.
-    pub sha256: Sha,
-    /// The digest of its key index, if it has one.
-    pub index: Option<Sha>,
-    /// The earliest and latest `occurred_at`, in microseconds; `None` where no record has one.
-    pub occurred: Option<(i64, i64)>,
-    /// The earliest and latest `received_at`, in microseconds UTC.
-    pub received: (i64, i64),
-}
-
-impl DataFile {
-    /// How many records it holds.
-    pub(crate) fn rows(&self) -> u64 {
-        self.last - self.first + 1
-    }
-
-    /// The month of receipt, `2026-11`, by which the table is partitioned.
-    pub(crate) fn month(&self) -> &str {
-        self.path.strip_prefix("month=").and_then(|p| p.get(..7)).unwrap_or_default()
-    }
-
-    /// Relative to the log's folder.
-    pub(crate) fn name(&self) -> String {
-        format!("{TABLE}/{}", self.path)
-    }
-
-    /// The key index's name, relative to the log's folder.
-    pub(crate) fn index_name(&self) -> String {
-        format!("{INDEX}/{}", self.path)
-    }
-
-    fn tags(&self) -> HashMap<String, Option<String>> {
-        let mut tags = HashMap::from([("sporlog.sha256".to_owned(), Some(hex(self.sha256)))]);
-        if let Some(index) = &self.index {
-            tags.insert("sporlog.index".to_owned(), Some(hex(index)));
-        }
-        tags
-    }
-
-    fn add(&self, data_change: bool) -> Add {
-        let stats = Stats {
-            num_records: self.rows(),
-            min_values: Bounds::new(self.first, self.occurred.map(|o| o.0), self.received.0),
-            max_values: Bounds::new(self.last, self.occurred.map(|o| o.1), self.received.1),
-        };
-        Add {
-            path: self.path.clone(),
-            partition_values: HashMap::from([("month".to_owned(), Some(self.month().to_owned()))]),
-            size: self.size as i64,
-            modification_time: self.received.1 / 1_000,
-            data_change,
-            stats: serde_json::to_string(&stats).ok(),
-            tags: Some(self.tags()),
-            ..Add::default()
-        }
-    }
-
-    fn remove(&self, data_change: bool, now_ms: i64) -> Remove {
-        Remove {
-            path: self.path.clone(),
-            data_change,
-            deletion_timestamp: Some(now_ms),
-            extended_file_metadata: Some(true),
-            partition_values: Some(HashMap::from([("month".to_owned(), Some(self.month().to_owned()))])),
-            size: Some(self.size as i64),
-            tags: Some(self.tags()),
-            ..Remove::default()
-        }
-    }
-
-    /// The file that the commit or checkpoint `source` adds.
-    fn from_action(
-        source: &str,
-        path: &str,
-        size: i64,
-        tags: &HashMap<String, String>,
-        stats: &str,
-    ) -> Result<Self> {
-        let bad = |what: &str| Error::damaged(source, format!("its entry for {path} has no {what}"));
-        let digest = |tag: &str| tags.get(tag).and_then(|t| unhex(t));
-        let stats: Stats = serde_json::from_str(stats).map_err(|_| bad("statistics"))?;
-        let (min, max) = (stats.min_values, stats.max_values);
-        // What is reckoned with these numbers must not overflow, whatever is written there.
-        let rows = max.id.checked_sub(min.id).filter(|_| min.id > 0 && i64::try_from(max.id).is_ok());
-        if rows.map(|rows| rows + 1) != Some(stats.num_records) {
-            return Err(bad("possible statistics"));
-        }
-        Ok(DataFile {
-            path: path.to_owned(),
-            first: min.id,
-            last: max.id,
-            size: size.try_into().map_err(|_| bad("size"))?,
-            sha256: digest("sporlog.sha256").ok_or_else(|| bad("digest"))?,
-            index: digest("sporlog.index"),
-            occurred: min.occurred().zip(max.occurred()),
-            received: (
-                min.received().ok_or_else(|| bad("time"))?,
-                max.received().ok_or_else(|| bad("time"))?,
-            ),
-        })
-    }
-}
-
-/// Delta's statistics of a file, as far as they are given.
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Stats {
-    num_records: u64,
-    min_values: Bounds,
-    max_values: Bounds,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Bounds {
-    id: u64,
-    received_at: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    occurred_at: Option<String>,
-}
-
-const LOCAL: &str = "%Y-%m-%dT%H:%M:%S%.6f";
-const UTC: &str = "%Y-%m-%dT%H:%M:%S%.6fZ";
-
-impl Bounds {
-    fn new(id: u64, occurred: Option<i64>, received: i64) -> Self {
-        let text = |micros, format| {
-            chrono::DateTime::from_timestamp_micros(micros).map(|t| t.naive_utc().format(format).to_string())
-        };
-        Bounds {
-            id,
-            received_at: text(received, UTC).unwrap_or_default(),
-            occurred_at: occurred.and_then(|o| text(o, LOCAL)),
-        }
-    }
-
-    fn parse(text: &str, format: &str) -> Option<i64> {
-        chrono::NaiveDateTime::parse_from_str(text, format).ok().map(|t| t.and_utc().timestamp_micros())
-    }
-
-    fn occurred(&self) -> Option<i64> {
-        self.occurred_at.as_deref().and_then(|t| Self::parse(t, LOCAL))
-    }
-
-    fn received(&self) -> Option<i64> {
-        Self::parse(&self.received_at, UTC)
-    }
-}
-
-/// How far a source has been taken in: Delta's `txn` action.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Position {
-    /// The source's own position, such as a Kafka offset.
-    pub version: i64,
-    /// When that was committed, in milliseconds UTC.
-    pub at: i64,
-}
-
-/// What our commits say about the log, in `commitInfo` under `sporlog`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Statement {
-    size: u64,
-    root: String,
-    previous: String,
-}
+/// Commits read at once when a log is opened or verified.
+const COMMITS_AT_ONCE: usize = 16;
 
 /// A table's state at a version.
 #[derive(Debug, Clone)]
@@ -231,11 +39,58 @@ pub(crate) struct TableState {
     pub size: u64,
     /// The tree's root.
     pub root: Hash,
-    /// A digest over all commits: `chain(v) = SHA-256(chain(v - 1) ‖ SHA-256(commit v))`.
+    /// The chain over all commits up to this version ([`crate::commit`]).
     pub chain: Sha,
+    /// Whether this version's commit has a signature. Those of earlier versions of this program have none.
+    pub signed: bool,
+    pub protocol: Arc<Protocol>,
+    pub metadata: Arc<Metadata>,
 }
 
 impl TableState {
+    /// The state after the first commit of a table.
+    pub(crate) fn first_of(commit: &Commit) -> Result<Self> {
+        let name = commit_name(0);
+        let stated = |what: &str| Error::damaged(&name, format!("it has no {what}"));
+        let protocol = commit.actions.iter().find_map(|action| action.protocol.clone());
+        let metadata = commit.actions.iter().find_map(|action| action.meta_data.clone());
+        let mut state = TableState {
+            version: 0,
+            files: Vec::new(),
+            size: 0,
+            root: EMPTY_HASH,
+            chain: Sha::default(),
+            signed: false,
+            protocol: Arc::new(protocol.ok_or_else(|| stated("protocol"))?),
+            metadata: Arc::new(metadata.ok_or_else(|| stated("metadata"))?),
+        };
+        state.moved_to(0, commit, &Sha::default());
+        Ok(state)
+    }
+
+    /// The state that a Delta checkpoint of `version` holds, whose commit is `commit`.
+    fn from_checkpoint(version: u64, commit: &Commit, checkpoint: DeltaCheckpoint) -> Self {
+        let DeltaCheckpoint { protocol, metadata, files, .. } = checkpoint;
+        let mut state = TableState {
+            version,
+            files: files.into_iter().map(Arc::new).collect(),
+            size: commit.size,
+            root: commit.root,
+            chain: Sha::default(),
+            signed: false,
+            protocol: Arc::new(protocol),
+            metadata: Arc::new(metadata),
+        };
+        state.moved_to(version, commit, &commit.previous);
+        state
+    }
+
+    fn moved_to(&mut self, version: u64, commit: &Commit, previous: &Sha) {
+        (self.version, self.size, self.root) = (version, commit.size, commit.root);
+        self.chain = commit.chain_after(previous);
+        self.signed = commit.signature.is_some();
+    }
+
     /// The oldest id that is still there; one above the newest if none is.
     pub(crate) fn first(&self) -> u64 {
         self.files.first().map_or(self.size + 1, |f| f.first)
@@ -251,11 +106,52 @@ impl TableState {
         self.files_after(id.checked_sub(1)?).first().filter(|f| f.first <= id)
     }
 
-    fn apply(&mut self, parsed: Parsed) {
-        if !parsed.removed.is_empty() {
-            self.files.retain(|f| !parsed.removed.contains(&f.path));
+    /// Whether `file` is a file of this state.
+    pub(crate) fn has(&self, file: &DataFile) -> bool {
+        self.file_of(file.first).is_some_and(|there| there.path == file.path)
+    }
+
+    /// What keeps `commit` from being the next one of this state.
+    pub(crate) fn refuses(&self, commit: &Commit) -> Vec<Error> {
+        let mut problems = Vec::new();
+        if commit.previous != self.chain {
+            let before = commit_name(self.version);
+            problems.push(Error::damaged(before, "it is not what the commit after it vouches for"));
         }
-        for file in parsed.added {
+        let mut removed = commit.removed().peekable();
+        if removed.peek().is_some() {
+            let there: HashSet<_> = self.files.iter().map(|file| file.path.as_str()).collect();
+            for path in removed.filter(|path| !there.contains(path)) {
+                let name = commit_name(self.version + 1);
+                problems.push(Error::damaged(name, format!("it removes {path}, which is not there")));
+            }
+        }
+        problems
+    }
+
+    /// Moves this state on by `commit`, the next one.
+    pub(crate) fn apply(&mut self, commit: &Commit) -> Result<()> {
+        let version = self.version + 1;
+        let added = commit.added(&commit_name(version))?;
+        self.replace(added, &commit.removed().collect());
+        for action in &commit.actions {
+            if let Some(protocol) = &action.protocol {
+                self.protocol = Arc::new(protocol.clone());
+            }
+            if let Some(metadata) = &action.meta_data {
+                self.metadata = Arc::new(metadata.clone());
+            }
+        }
+        let previous = self.chain;
+        self.moved_to(version, commit, &previous);
+        Ok(())
+    }
+
+    fn replace(&mut self, added: Vec<DataFile>, removed: &HashSet<&str>) {
+        if !removed.is_empty() {
+            self.files.retain(|file| !removed.contains(file.path.as_str()));
+        }
+        for file in added {
             let at = self.files.partition_point(|f| f.first < file.first);
             self.files.insert(at, Arc::new(file));
         }
@@ -277,18 +173,6 @@ pub(crate) fn forget_old(positions: &mut Positions, now_ms: i64) {
     positions.retain(|app, position| position.at >= oldest || !app.starts_with(ONCE));
 }
 
-/// What a commit changes.
-#[derive(Debug, Default)]
-pub(crate) struct Change {
-    pub added: Vec<DataFile>,
-    pub removed: Vec<Arc<DataFile>>,
-    pub positions: Vec<(String, i64)>,
-    /// The log's size and root after it, if it appends.
-    pub appended: Option<(u64, Hash)>,
-    /// Whether records come or go, other than in a compaction.
-    pub data_change: bool,
-}
-
 /// What became of a commit.
 pub(crate) enum Committed {
     /// It is there.
@@ -299,181 +183,195 @@ pub(crate) enum Committed {
     Unknown(Error),
 }
 
-/// The actions of one commit that matter here.
+/// What others have committed.
 #[derive(Debug, Default)]
-pub(crate) struct Parsed {
-    pub added: Vec<DataFile>,
-    pub removed: Vec<String>,
-    pub positions: Vec<(String, Position)>,
-    statement: Option<Statement>,
+pub(crate) struct CaughtUp {
+    /// The positions that moved.
+    pub positions: Positions,
+    /// The files that were deleted and that no commit may add any more.
+    pub discarded: Vec<String>,
 }
 
-impl Parsed {
-    /// The size and root that the commit states, and the chain before it.
-    pub(crate) fn statement(&self) -> Option<(u64, Hash, Sha)> {
-        let s = self.statement.as_ref()?;
-        let root = Hash(BASE64_STANDARD.decode(&s.root).ok()?.try_into().ok()?);
-        Some((s.size, root, unhex(&s.previous)?))
-    }
+/// What the commits of a log are held against when it is opened.
+#[derive(Clone, Copy)]
+pub(crate) struct Expected<'a> {
+    pub key: &'a PublicKey,
+    /// How far the log has been signed, where the keys are at hand.
+    pub mark: Option<&'a HighWaterMark>,
+    /// The signed note on the table, if there is one.
+    pub note: Option<&'a TableNote>,
 }
 
-/// Reads the actions of the commit file `name`.
-pub(crate) fn parse_commit(name: &str, bytes: &[u8]) -> Result<Parsed> {
-    let mut parsed = Parsed::default();
-    for line in bytes.split(|b| *b == b'\n').filter(|l| !l.is_empty()) {
-        let action: Action = serde_json::from_slice(line).map_err(|e| Error::damaged(name, e))?;
-        match action {
-            Action::Add(add) => {
-                let tags = add.tags.unwrap_or_default();
-                let tags = tags.into_iter().filter_map(|(k, v)| Some((k, v?))).collect();
-                let stats = add.stats.as_deref().unwrap_or_default();
-                parsed.added.push(DataFile::from_action(name, &add.path, add.size, &tags, stats)?);
-            }
-            Action::Remove(remove) => parsed.removed.push(remove.path),
-            Action::Txn(txn) => parsed.positions.push((
-                txn.app_id,
-                Position { version: txn.version, at: txn.last_updated.unwrap_or_default() },
+impl Expected<'_> {
+    /// Checks the signature of the commit of `version`, after which the chain is `chain`.
+    pub(crate) fn check_signature(&self, version: u64, chain: &Sha, commit: &Commit) -> Result<()> {
+        match &commit.signature {
+            Some(signature) if self.key.signed_commit(version, chain, signature) => Ok(()),
+            Some(_) => Err(Error::damaged(commit_name(version), "its signature is not by the log's key")),
+            None if self.unsigned_commits() => Ok(()),
+            None => Err(Error::damaged(
+                commit_name(version),
+                "it is not signed by the log's key: somebody who has no key has added or changed it",
             )),
-            Action::CommitInfo(info) => {
-                let statement = info.info.get("sporlog").cloned();
-                parsed.statement = statement.and_then(|s| serde_json::from_value(s).ok());
-            }
-            _ => {}
         }
     }
-    Ok(parsed)
-}
 
-/// The chain after a commit, from the chain before it.
-pub(crate) fn extend_chain(chain: &Sha, commit: &[u8]) -> Sha {
-    Sha256::new().chain_update(chain).chain_update(Sha256::digest(commit)).finalize().into()
-}
-
-/// The name of a version's file, relative to the log's folder.
-pub(crate) fn commit_name(version: u64) -> String {
-    format!("{TABLE}/_delta_log/{version:020}.json")
+    /// Whether the log's key has never signed a commit: then an earlier version of this program made
+    /// the log, and no writer of this version has opened it yet.
+    pub(crate) fn unsigned_commits(&self) -> bool {
+        self.mark.is_none() && self.note.is_some_and(|note| !note.signed_commits)
+    }
 }
 
 /// The Delta log of one log.
 pub(crate) struct Table {
+    log: Arc<str>,
     storage: Storage,
-    log_store: LogStoreRef,
 }
 
 impl Table {
-    /// The table in the log's folder `storage`.
-    pub(crate) fn new(storage: Storage) -> Result<Self> {
-        let folder = storage.folder(TABLE)?;
-        if let Some(dir) = folder.directory() {
-            std::fs::create_dir_all(&dir)
-                .map_err(|source| Error::Io { what: dir.display().to_string(), source })?;
-        }
-        let builder = DeltaTableBuilder::from_url(folder.url().clone())?;
-        let builder = builder.with_storage_backend(storage.store(), folder.url().clone());
-        Ok(Table { storage, log_store: builder.build_storage()? })
+    /// The table of `log`, in the log's folder `storage`.
+    pub(crate) fn new(log: &str, storage: Storage) -> Self {
+        Table { log: log.into(), storage }
     }
 
     /// Makes the table, empty, as version 0; nothing happens if it is there.
-    pub(crate) async fn create(&self, log: &str, kind: Kind, origin: &str, now_ms: i64) -> Result<()> {
-        let statement =
-            Statement { size: 0, root: BASE64_STANDARD.encode(EMPTY_HASH.0), previous: hex(Sha::default()) };
-        let actions = [
-            serde_json::json!({"commitInfo": {
-                "timestamp": now_ms, "operation": "CREATE TABLE", "engineInfo": schema::ENGINE,
-                "sporlog": statement,
-            }}),
-            serde_json::json!({"protocol": {
-                "minReaderVersion": 3, "minWriterVersion": 7,
-                "readerFeatures": ["timestampNtz"], "writerFeatures": ["timestampNtz"],
-            }}),
-            serde_json::json!({"metaData": {
-                "id": uuid::Uuid::new_v4().to_string(), "name": log,
-                "description": format!("Sporlog's log '{log}' of {kind} records"),
-                "format": {"provider": "parquet", "options": {}},
-                "schemaString": schema::delta_schema(kind),
-                "partitionColumns": ["month"],
-                "configuration": {
-                    "sporlog.log": log, "sporlog.kind": kind.name(), "sporlog.origin": origin,
-                    // Other programs must not shorten the chain of commits.
-                    "delta.enableExpiredLogCleanup": "false",
-                },
-                "createdTime": now_ms,
-            }}),
-        ];
-        let lines: Vec<String> = actions.iter().map(ToString::to_string).collect();
-        self.storage.put_new(&commit_name(0), lines.join("\n").into()).await.map(drop)
+    pub(crate) async fn create(&self, keys: &LogKeys, kind: Kind, now_ms: i64) -> Result<()> {
+        let change = Change {
+            protocol: Some(Protocol::current()),
+            metadata: Some(Metadata::new(&self.log, kind, keys.origin(), now_ms)),
+            ..Change::default()
+        };
+        let (bytes, _) = compose(keys, 0, &Sha::default(), (0, EMPTY_HASH), &change, now_ms)?;
+        self.storage.put_new(&commit_name(0), bytes).await.map(drop)
     }
 
-    /// What kind of log this is, from its metadata in version 0; `None` if there is no table.
-    pub(crate) async fn kind(&self) -> Result<Option<Kind>> {
+    /// The state after the first commit, and what kind of log this is, which that commit states; `None`
+    /// if there is no table.
+    pub(crate) async fn first(&self) -> Result<Option<(Kind, TableState)>> {
         let name = commit_name(0);
-        let Some(first) = self.storage.try_get(&name).await? else {
+        let Some(first) = self.read_commit(0).await? else {
             // A log that is being made has none yet; one that has others has lost it.
-            let others = self.storage.try_get(&commit_name(1)).await?;
+            let others = self.read_commit(1).await?;
             return others.map_or(Ok(None), |_| Err(Error::damaged(name, "it is missing")));
         };
-        for line in first.split(|b| *b == b'\n') {
-            if let Ok(Action::Metadata(metadata)) = serde_json::from_slice(line) {
-                let get = |key: &str| metadata.configuration().get(key).cloned().unwrap_or_default();
-                let kind = get("sporlog.kind").parse().map_err(|e| Error::damaged(&name, e))?;
-                return Ok(Some(kind));
-            }
-        }
-        Err(Error::damaged(name, "it has no metadata"))
+        let state = TableState::first_of(&Commit::parse(&name, &first)?)?;
+        let kind = state.metadata.configuration.get("sporlog.kind").map(String::as_str).unwrap_or_default();
+        let kind = kind.parse().map_err(|e| Error::damaged(name, e))?;
+        Ok(Some((kind, state)))
     }
 
-    /// Reads the state at the newest version. `vkey` is the log's public key.
-    pub(crate) async fn load(&self, vkey: &str) -> Result<(TableState, Positions)> {
+    /// Reads the state at the newest version.
+    pub(crate) async fn load(&self, expected: &Expected<'_>) -> Result<(TableState, Positions)> {
         let mut positions = Positions::new();
-        let mut state =
-            TableState { version: 0, files: Vec::new(), size: 0, root: EMPTY_HASH, chain: Sha::default() };
-        // The checkpoint knows the files; what its commit stated is in the commit.
-        let next = self.load_checkpoint(vkey, &mut state, &mut positions).await?.unwrap_or_default();
-        let from_checkpoint = (next > 0).then_some(next);
-        let mut version = next;
-        while let Some(bytes) = self.read_commit(version).await? {
-            self.advance(&mut state, &mut positions, version, &bytes, from_checkpoint == Some(version))?;
-            version += 1;
+        let mut newest = None;
+        let mut state = match self.load_checkpoint(expected, &mut positions).await? {
+            Some((state, commit)) => {
+                newest.get_or_insert(commit);
+                Some(state)
+            }
+            None => None,
+        };
+        let next = state.as_ref().map_or(0, |state| state.version + 1);
+        if let Some((mark, state)) = expected.mark.zip(state.as_ref()) {
+            self.check_mark_before(mark, state).await?;
         }
-        if version == 0 {
+        let mut commits = self.commits(next);
+        while let Some((version, bytes)) = commits.next().await.transpose()? {
+            let name = commit_name(version);
+            let commit = Commit::parse(&name, &bytes)?;
+            match &mut state {
+                Some(state) => {
+                    if let Some(problem) = state.refuses(&commit).into_iter().next() {
+                        return Err(problem);
+                    }
+                    state.apply(&commit)?;
+                }
+                None => state = Some(TableState::first_of(&commit)?),
+            }
+            positions.extend(commit.positions());
+            if let Some((mark, state)) =
+                expected.mark.zip(state.as_ref()).filter(|(m, _)| m.version == version)
+            {
+                check_mark(mark, &state.chain)?;
+            }
+            newest = Some(commit);
+        }
+        let (Some(state), Some(newest)) = (state, newest) else {
             return Err(Error::damaged(commit_name(0), "it is not there"));
+        };
+        if let Some(mark) = expected.mark.filter(|mark| mark.version > state.version) {
+            return Err(Error::RolledBack { log: self.log.to_string(), size: state.size, signed: mark.size });
         }
+        expected.check_signature(state.version, &state.chain, &newest)?;
         forget_old(&mut positions, chrono::Utc::now().timestamp_millis());
         Ok((state, positions))
     }
 
-    /// Takes in what others have committed since `state`; says whether any of it appended.
-    pub(crate) async fn catch_up(&self, state: &mut TableState, positions: &mut Positions) -> Result<bool> {
-        let size = state.size;
-        while let Some(bytes) = self.read_commit(state.version + 1).await? {
-            let version = state.version + 1;
-            self.advance(state, positions, version, &bytes, false)?;
-        }
-        Ok(state.size != size)
-    }
-
-    fn advance(
-        &self,
-        state: &mut TableState,
-        positions: &mut Positions,
-        version: u64,
-        bytes: &[u8],
-        known: bool,
-    ) -> Result<()> {
-        let parsed = parse_commit(&commit_name(version), bytes)?;
-        let (size, root, previous) = parsed
-            .statement()
-            .ok_or_else(|| Error::damaged(commit_name(version), "this commit was not made by Sporlog"))?;
-        (state.version, state.size, state.root) = (version, size, root);
-        state.chain = extend_chain(&previous, bytes);
-        if !known {
-            positions.extend(parsed.positions.iter().cloned());
-            state.apply(parsed);
+    /// Holds the mark against a table that was opened at `state`, from a Delta checkpoint. The commits before
+    /// are not read, but the one after the mark's names the chain at the mark.
+    async fn check_mark_before(&self, mark: &HighWaterMark, state: &TableState) -> Result<()> {
+        if mark.version == state.version {
+            check_mark(mark, &state.chain)?;
+        } else if mark.version < state.version {
+            let name = commit_name(mark.version + 1);
+            let after = Commit::parse(&name, &self.storage.get(&name).await?)?;
+            check_mark(mark, &after.previous)?;
         }
         Ok(())
     }
 
-    pub(crate) async fn read_commit(&self, version: u64) -> Result<Option<Bytes>> {
+    /// The state that the newest Delta checkpoint holds, with the commit of its version, if the log's
+    /// key has signed for that checkpoint. A damaged or unsigned one is not used: every commit is there
+    /// to be read instead.
+    async fn load_checkpoint(
+        &self,
+        expected: &Expected<'_>,
+        positions: &mut Positions,
+    ) -> Result<Option<(TableState, Commit)>> {
+        let Some((version, checkpoint)) = DeltaCheckpoint::load_signed(&self.storage, expected.note).await?
+        else {
+            return Ok(None);
+        };
+        let name = commit_name(version);
+        let commit = Commit::parse(&name, &self.storage.get(&name).await?)?;
+        positions.extend(checkpoint.positions.iter().map(|(app, position)| (app.clone(), *position)));
+        Ok(Some((TableState::from_checkpoint(version, &commit, checkpoint), commit)))
+    }
+
+    /// Moves `state` on by what others have committed since.
+    pub(crate) async fn catch_up(&self, key: &PublicKey, state: &mut TableState) -> Result<CaughtUp> {
+        let mut found = CaughtUp::default();
+        let mut newest = None;
+        while let Some(bytes) = self.read_commit(state.version + 1).await? {
+            let commit = Commit::parse(&commit_name(state.version + 1), &bytes)?;
+            if let Some(problem) = state.refuses(&commit).into_iter().next() {
+                return Err(problem);
+            }
+            state.apply(&commit)?;
+            found.positions.extend(commit.positions());
+            found.discarded.extend(commit.discarded.iter().cloned());
+            newest = Some(commit);
+        }
+        if let Some(commit) = newest {
+            let expected = Expected { key, mark: None, note: None };
+            expected.check_signature(state.version, &state.chain, &commit)?;
+        }
+        Ok(found)
+    }
+
+    /// The bytes of the commits from `version` on, with their versions, as far as there are any.
+    pub(crate) fn commits(&self, version: u64) -> BoxStream<'_, Result<(u64, Bytes)>> {
+        futures::stream::iter(version..)
+            .map(async move |version| self.read_commit(version).await.map(|read| Some((version, read?))))
+            .buffered(COMMITS_AT_ONCE)
+            .map(Result::transpose)
+            .take_while(|read| std::future::ready(read.is_some()))
+            .filter_map(std::future::ready)
+            .boxed()
+    }
+
+    async fn read_commit(&self, version: u64) -> Result<Option<Bytes>> {
         self.storage.try_get(&commit_name(version)).await
     }
 
@@ -481,32 +379,16 @@ impl Table {
     /// what the change adds. If it fails, nothing is committed.
     pub(crate) async fn commit(
         &self,
+        keys: &LogKeys,
         state: &TableState,
-        change: Change,
+        change: &Change,
         now_ms: i64,
         before: impl Future<Output = Result<()>>,
     ) -> Result<Committed> {
         let version = state.version + 1;
         let (size, root) = change.appended.unwrap_or((state.size, state.root));
-        let statement = Statement { size, root: BASE64_STANDARD.encode(root.0), previous: hex(state.chain) };
-        let info = HashMap::from([(
-            "sporlog".to_owned(),
-            serde_json::to_value(statement).map_err(|e| Error::damaged(commit_name(version), e))?,
-        )]);
-        let adds = change.added.iter().map(|f| Action::Add(f.add(change.data_change)));
-        let removes = change.removed.iter().map(|f| Action::Remove(f.remove(change.data_change, now_ms)));
-        let txns =
-            change.positions.iter().map(|(app, v)| Transaction::new_with_last_update(app, *v, Some(now_ms)));
-        let operation = DeltaOperation::Write {
-            mode: SaveMode::Append,
-            partition_by: Some(vec!["month".to_owned()]),
-            predicate: None,
-        };
-        let data = CommitData::new(removes.chain(adds).collect(), operation, info, txns.collect());
-        let bytes = data.get_bytes().map_err(|e| Error::damaged(commit_name(version), e))?;
-
-        let name = commit_name(version);
-        match self.storage.put_new_after(&name, bytes.clone(), before).await? {
+        let (bytes, chain) = compose(keys, version, &state.chain, (size, root), change, now_ms)?;
+        match self.storage.put_new_after(&commit_name(version), bytes.clone(), before).await? {
             Ok(true) => {}
             Ok(false) => return Ok(Committed::Taken),
             // The answer may have been lost on the way: what counts is what is there.
@@ -518,148 +400,23 @@ impl Table {
             },
         }
         let mut next = state.clone();
-        (next.version, next.size, next.root) = (version, size, root);
-        next.chain = extend_chain(&state.chain, &bytes);
-        let removed = change.removed.iter().map(|f| f.path.clone()).collect();
-        next.apply(Parsed { added: change.added, removed, ..Parsed::default() });
+        (next.version, next.size, next.root, next.chain, next.signed) = (version, size, root, chain, true);
+        if let Some(protocol) = &change.protocol {
+            next.protocol = Arc::new(protocol.clone());
+        }
+        next.replace(change.added.clone(), &change.removed.iter().map(|file| file.path.as_str()).collect());
         Ok(Committed::Done(next))
     }
-
-    /// Writes a Delta checkpoint of the newest version, from which the table opens at once, and
-    /// gives the names of the files that it is made of.
-    pub(crate) async fn checkpoint(&self) -> Result<Vec<String>> {
-        let mut table = DeltaTable::new(self.log_store.clone());
-        table.load().await?;
-        deltalake::checkpoints::create_checkpoint(&table, None).await.map_err(|e| Error::Io {
-            what: format!("{TABLE}/_delta_log: writing a checkpoint"),
-            source: std::io::Error::other(e),
-        })?;
-        let version = table.version().unwrap_or_default();
-        let mut names = vec![checkpoint_name(version)];
-        // Without the hint if a crash came before it: a checkpoint that is there is not written again.
-        let last = last_checkpoint_name();
-        if self.storage.exists(&last).await? {
-            names.push(last);
-        }
-        Ok(names)
-    }
-
-    /// Removes all Delta checkpoints but the one in `keep`. What nobody has signed for is what a
-    /// crash left, or worse, and must not be built upon.
-    pub(crate) async fn forget_checkpoints(&self, keep: &[(String, Sha)]) -> Result<()> {
-        let mut names = self.storage.list(&format!("{TABLE}/_delta_log")).await?;
-        let last = last_checkpoint_name();
-        names.retain(|name| *name == last || name.ends_with(".checkpoint.parquet"));
-        names.retain(|name| !keep.iter().any(|(kept, _)| kept == name));
-        self.storage.remove(names).await
-    }
-
-    /// The newest Delta checkpoint and its version, if the log's key has signed for it. One that is
-    /// damaged, or that a crash left unsigned, is none: every commit is there to be read instead.
-    async fn signed_checkpoint(&self, vkey: &str) -> Result<Option<(u64, Bytes)>> {
-        #[derive(Deserialize)]
-        struct LastCheckpoint {
-            version: u64,
-        }
-        let Some(note) = read_note(&self.storage, vkey).await? else { return Ok(None) };
-        let signed = |name: &str, bytes: &[u8]| {
-            let digest: Sha = Sha256::digest(bytes).into();
-            note.files.iter().any(|(signed, sha256)| signed == name && *sha256 == digest)
-        };
-        let last = last_checkpoint_name();
-        let hint = self.storage.try_get(&last).await?.filter(|hint| signed(&last, hint));
-        let hint = hint.and_then(|hint| serde_json::from_slice::<LastCheckpoint>(&hint).ok());
-        let Some(LastCheckpoint { version }) = hint else { return Ok(None) };
-        let name = checkpoint_name(version);
-        let bytes = self.storage.try_get(&name).await?.filter(|bytes| signed(&name, bytes));
-        Ok(bytes.map(|bytes| (version, bytes)))
-    }
-
-    /// The files and positions of the newest Delta checkpoint, and its version.
-    async fn load_checkpoint(
-        &self,
-        vkey: &str,
-        state: &mut TableState,
-        positions: &mut Positions,
-    ) -> Result<Option<u64>> {
-        let Some((version, bytes)) = self.signed_checkpoint(vkey).await? else { return Ok(None) };
-        let name = checkpoint_name(version);
-        let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(Error::parquet(&name))?;
-        let schema = builder.parquet_schema();
-        let mask = ProjectionMask::columns(
-            schema,
-            ["add.path", "add.size", "add.tags", "add.stats", "txn.appId", "txn.version", "txn.lastUpdated"],
-        );
-        let mut files = BTreeMap::new();
-        for batch in builder.with_projection(mask).build().map_err(Error::parquet(&name))? {
-            read_checkpoint_rows(&name, &batch?, &mut files, positions)?;
-        }
-        state.files = files.into_values().map(Arc::new).collect();
-        Ok(Some(version))
-    }
 }
 
-fn checkpoint_name(version: u64) -> String {
-    format!("{TABLE}/_delta_log/{version:020}.checkpoint.parquet")
-}
-
-fn last_checkpoint_name() -> String {
-    format!("{TABLE}/_delta_log/_last_checkpoint")
-}
-
-fn read_checkpoint_rows(
-    name: &str,
-    batch: &RecordBatch,
-    files: &mut BTreeMap<u64, DataFile>,
-    positions: &mut Positions,
-) -> Result<()> {
-    let missing = |what: &str| Error::damaged(name, format!("it has no column {what}"));
-    let group =
-        |what: &str| batch.column_by_name(what).and_then(|c| c.as_struct_opt()).ok_or_else(|| missing(what));
-    if let Ok(adds) = group("add") {
-        let path = adds.column_by_name("path").and_then(|c| c.as_string_opt::<i32>());
-        let size = adds.column_by_name("size").and_then(|c| c.as_primitive_opt::<Int64Type>());
-        let tags = adds.column_by_name("tags").and_then(|c| c.as_map_opt());
-        let stats = adds.column_by_name("stats").and_then(|c| c.as_string_opt::<i32>());
-        let (path, size) =
-            (path.ok_or_else(|| missing("add.path"))?, size.ok_or_else(|| missing("add.size"))?);
-        let (tags, stats) =
-            (tags.ok_or_else(|| missing("add.tags"))?, stats.ok_or_else(|| missing("add.stats"))?);
-        for row in (0..batch.num_rows()).filter(|row| adds.is_valid(*row) && path.is_valid(*row)) {
-            let entries = tags.value(row);
-            let pair = entries.column(0).as_string_opt::<i32>().zip(entries.column(1).as_string_opt::<i32>());
-            let (keys, values) = pair.ok_or_else(|| missing("add.tags"))?;
-            let tags =
-                keys.iter().zip(values).filter_map(|(k, v)| Some((k?.to_owned(), v?.to_owned()))).collect();
-            let file =
-                DataFile::from_action(name, path.value(row), size.value(row), &tags, stats.value(row))?;
-            files.insert(file.first, file);
-        }
+/// Holds the chain at the mark's version against the mark.
+fn check_mark(mark: &HighWaterMark, chain: &Sha) -> Result<()> {
+    if mark.chain == *chain {
+        return Ok(());
     }
-    if let Ok(txns) = group("txn") {
-        let app = txns.column_by_name("appId").and_then(|c| c.as_string_opt::<i32>());
-        let version = txns.column_by_name("version").and_then(|c| c.as_primitive_opt::<Int64Type>());
-        let at = txns.column_by_name("lastUpdated").and_then(|c| c.as_primitive_opt::<Int64Type>());
-        let (app, version) =
-            (app.ok_or_else(|| missing("txn.appId"))?, version.ok_or_else(|| missing("txn.version"))?);
-        for row in (0..batch.num_rows()).filter(|row| txns.is_valid(*row) && app.is_valid(*row)) {
-            let at = at.filter(|at| at.is_valid(row)).map_or(0, |at| at.value(row));
-            positions.insert(app.value(row).to_owned(), Position { version: version.value(row), at });
-        }
-    }
-    Ok(())
-}
-
-pub(crate) fn unhex(text: &str) -> Option<Sha> {
-    let digits = text.as_bytes();
-    let mut bytes = Sha::default();
-    if digits.len() != 2 * bytes.len() {
-        return None;
-    }
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(bytes)
+    let problem = "another commit of this version was signed: the log was put back to an older copy, and \
+                   went on from there";
+    Err(Error::damaged(commit_name(mark.version), problem))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! | `checkpoint` | the newest size and root, signed (C2SP tlog-checkpoint) |
 //! | `tile/<L>/<N>[.p/<W>]` | hashes of the tree (C2SP tlog-tiles) |
 //! | `tile/entries/<N>[.p/<W>]` | the entries: commitments, 32 bytes each behind their length |
-//! | `table` | a signed note of our own: the digest of all the table's commits up to a version |
+//! | `table` | a signed note of our own: the chain over the table's commits up to a version, and the newest Delta checkpoint's digest |
 //! | `expired/<first>-<last>` | a signed note of our own for each range of records that retention removed |
 //! | `key` | the public key, for convenience; whoever checks takes it from elsewhere |
 //!
@@ -19,10 +19,12 @@ use tlog_tiles::checkpoint::Checkpoint;
 use tlog_tiles::tile::{Tile, TileReader};
 use tlog_tiles::tlog;
 
+use crate::delta::{Sha, unhex};
+use crate::delta_checkpoint::checkpoint_version;
 use crate::error::{Error, Result};
 use crate::keys::{Commitment, LogKeys, open_note};
 use crate::storage::Storage;
-use crate::table::{Sha, TableState, unhex};
+use crate::table::TableState;
 use crate::tree::{TILE_HEIGHT, TileFile, Tree, files_of_level, partial_names, tile_path};
 use sporlog_record::hex;
 
@@ -52,8 +54,10 @@ pub(crate) struct Publisher {
     published: Option<u64>,
     /// The table's version that the newest note covers.
     noted: Option<u64>,
-    /// Delta checkpoints and their digests, for the note.
-    delta_checkpoint: Vec<(String, Sha)>,
+    /// The newest Delta checkpoint and its digest, for the note.
+    delta_checkpoint: Option<(String, Sha)>,
+    /// Older ones. The newest of them is kept: somebody may be opening the table by it.
+    older_checkpoints: Vec<String>,
 }
 
 impl Publisher {
@@ -73,8 +77,10 @@ impl Publisher {
             unsynced: Vec::new(),
             finished: Vec::new(),
             published: checkpoint.is_some().then_some(size),
-            noted: note.as_ref().map(|n| n.version),
-            delta_checkpoint: note.map_or_else(Vec::new, |n| n.files),
+            // A note of an earlier version of this program is written anew.
+            noted: note.as_ref().filter(|note| note.signed_commits).map(|note| note.version),
+            delta_checkpoint: note.and_then(TableNote::delta_checkpoint),
+            older_checkpoints: Vec::new(),
         };
         Ok((publisher, tree))
     }
@@ -96,14 +102,16 @@ impl Publisher {
         Ok(())
     }
 
-    /// The Delta checkpoint that the note on the table vouches for, with digests.
-    pub(crate) fn delta_checkpoint(&self) -> &[(String, Sha)] {
-        &self.delta_checkpoint
+    /// The size that the newest checkpoint covers.
+    pub(crate) fn covered(&self) -> u64 {
+        self.published.unwrap_or_default()
     }
 
-    /// Notes which Delta checkpoint the next note on the table vouches for.
-    pub(crate) fn set_delta_checkpoint(&mut self, files: Vec<(String, Sha)>) {
-        self.delta_checkpoint = files;
+    /// The Delta checkpoint `file` is what the next note on the table vouches for.
+    pub(crate) fn set_delta_checkpoint(&mut self, file: (String, Sha)) {
+        let name = file.0.clone();
+        let older = self.delta_checkpoint.replace(file).map(|(name, _)| name);
+        self.older_checkpoints.extend(older.filter(|older| *older != name));
         self.noted = None;
     }
 
@@ -129,16 +137,34 @@ impl Publisher {
             self.published = Some(tree.size());
         }
         if self.noted != Some(state.version) {
-            let note = TableNote {
-                origin: keys.origin().to_owned(),
-                version: state.version,
-                chain: state.chain,
-                files: self.delta_checkpoint.clone(),
-            };
-            self.storage.put(&tlog_name("table"), keys.sign(&note.text())?.into()).await?;
+            self.write_note(state, keys).await?;
             self.noted = Some(state.version);
         }
         self.remove_replaced().await
+    }
+
+    /// Writes the note on the table. Where several writers take turns, another may be ahead: neither the
+    /// version nor the Delta checkpoint that a note names goes back.
+    async fn write_note(&mut self, state: &TableState, keys: &LogKeys) -> Result<()> {
+        let there = read_note(&self.storage, keys.vkey()).await?;
+        let mut note = TableNote {
+            origin: keys.origin().to_owned(),
+            version: state.version,
+            chain: state.chain,
+            signed_commits: true,
+            files: Vec::new(),
+        };
+        if let Some(there) = there.filter(|there| there.signed_commits) {
+            if there.version > note.version {
+                (note.version, note.chain) = (there.version, there.chain);
+            }
+            // Names of checkpoints are in the order of their versions.
+            self.delta_checkpoint = self.delta_checkpoint.take().max(there.delta_checkpoint());
+        }
+        note.files.extend(self.delta_checkpoint.clone());
+        self.storage.put(&tlog_name("table"), keys.sign(&note.text())?.into()).await?;
+        let removed = self.older_checkpoints.len().saturating_sub(1);
+        self.storage.remove(self.older_checkpoints.drain(..removed).collect()).await
     }
 
     /// Removes unfinished tiles whose finished tile is published.
@@ -228,17 +254,23 @@ pub(crate) struct TableNote {
     origin: String,
     /// The version that the digest goes up to.
     pub version: u64,
-    /// The digest over all commits.
+    /// The chain over all commits up to that version.
     pub chain: Sha,
-    /// Further files of the Delta log, with their digests.
+    /// Whether the commits are signed one by one, which those of earlier versions of this program are not.
+    pub signed_commits: bool,
+    /// The newest Delta checkpoint, with its digest. Earlier versions of this program name the hint on
+    /// that checkpoint, too.
     pub files: Vec<(String, Sha)>,
 }
 
-const TABLE_NOTE: &str = "sporlog-table/1";
+const TABLE_NOTE: &str = "sporlog-table/2";
+/// The note of earlier versions of this program, which do not sign commits.
+const TABLE_NOTE_UNSIGNED: &str = "sporlog-table/1";
 
 impl TableNote {
     fn text(&self) -> String {
-        let mut text = format!("{TABLE_NOTE}\n{}\n{}\n{}\n", self.origin, self.version, hex(self.chain));
+        let header = if self.signed_commits { TABLE_NOTE } else { TABLE_NOTE_UNSIGNED };
+        let mut text = format!("{header}\n{}\n{}\n{}\n", self.origin, self.version, hex(self.chain));
         for (name, digest) in &self.files {
             text.push_str(&format!("{name} {}\n", hex(digest)));
         }
@@ -247,9 +279,11 @@ impl TableNote {
 
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut lines = text.lines();
-        if lines.next()? != TABLE_NOTE {
-            return None;
-        }
+        let signed_commits = match lines.next()? {
+            TABLE_NOTE => true,
+            TABLE_NOTE_UNSIGNED => false,
+            _ => return None,
+        };
         let origin = lines.next()?.to_owned();
         let version = lines.next()?.parse().ok()?;
         let chain = unhex(lines.next()?)?;
@@ -257,7 +291,13 @@ impl TableNote {
             let (name, digest) = line.split_once(' ')?;
             Some((name.to_owned(), unhex(digest)?))
         };
-        Some(TableNote { origin, version, chain, files: lines.map(file).collect::<Option<_>>()? })
+        let files = lines.map(file).collect::<Option<_>>()?;
+        Some(TableNote { origin, version, chain, signed_commits, files })
+    }
+
+    /// The Delta checkpoint that the note vouches for, and its digest.
+    fn delta_checkpoint(self) -> Option<(String, Sha)> {
+        self.files.into_iter().find(|(name, _)| checkpoint_version(name).is_some())
     }
 }
 

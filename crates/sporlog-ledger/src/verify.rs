@@ -8,9 +8,7 @@
 //!
 //! Without the log's secret, all but the first step is done.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use futures::stream::{StreamExt, TryStreamExt};
@@ -19,23 +17,19 @@ use sha2::{Digest, Sha256};
 use tlog_tiles::checkpoint::Checkpoint;
 use tlog_tiles::tlog::Hash;
 
+use crate::delta::{DataFile, Sha, TABLE};
 use crate::error::{Error, Result};
 use crate::files::Pages;
-use crate::keys::{Commitment, open_note};
+use crate::keys::Commitment;
 use crate::log::{Log, Shared};
 use crate::rebuild::Rebuilt;
-use crate::seal::{Sealer, numbers};
+use crate::replay::{Newest, Replayed, replay};
+use crate::seal::{Sealer, Times, numbers};
 use crate::storage::Storage;
-use crate::table::{DataFile, Sha, commit_name, extend_chain, parse_commit};
-use crate::tlog::{Expiry, TableNote, expiry_name, read_checkpoint, read_note, tlog_name};
+use crate::tlog::{Expiry, expiry_name, read_checkpoint, tlog_name};
 
 /// Row groups whose commitments are computed at once.
 const AT_ONCE: usize = 3;
-/// Commits read at once.
-const COMMITS_AT_ONCE: usize = 16;
-/// How often, and how long, the signature on a new Delta checkpoint is waited for.
-const NOTE_TRIES: usize = 3;
-const NOTE_PAUSE: Duration = Duration::from_millis(250);
 
 /// Something that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +38,12 @@ pub struct Problem {
     pub file: String,
     /// What is wrong.
     pub problem: String,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.file, self.problem)
+    }
 }
 
 /// What a verification found.
@@ -61,6 +61,9 @@ pub struct Verified {
     pub commits: u64,
     /// Whether the log's secret was at hand, without which records are only checked by their files' digests.
     pub with_secret: bool,
+    /// Whether the newest commit is signed. Otherwise an earlier version of this program made the log, and
+    /// the next writer verifies and signs it.
+    pub signed: bool,
     /// All that is wrong; empty when nothing is.
     pub problems: Vec<Problem>,
 }
@@ -106,7 +109,10 @@ impl Log {
                 None
             }
         };
-        let Replayed { files, newest } = self.verify_table(&mut verified, checkpoint.as_ref()).await?;
+        let Replayed { files, newest } = replay(shared, &mut verified).await?;
+        if let Some(checkpoint) = &checkpoint {
+            verified.check(verify_root(&newest, checkpoint));
+        }
         let expiries = match Expiry::read_all(&shared.storage, &shared.vkey).await {
             Ok(expiries) => expiries,
             Err(error) => {
@@ -146,115 +152,19 @@ impl Log {
             let head = verified.head;
             self.verify_gap(&mut verified, &mut rebuilt, &expiries, next, head).await?;
         }
-        rebuilt.finish(&mut verified, newest).await;
+        rebuilt.finish(&mut verified, &newest).await;
         Ok(verified)
     }
 
     /// The copy of the public key, where the key is known from elsewhere.
     async fn verify_key(&self, verified: &mut Verified) {
-        let Some(keys) = &self.shared.keys else { return };
+        let Some((keys, _)) = &self.shared.keys else { return };
         let name = tlog_name("key");
         match self.shared.storage.get(&name).await {
             Ok(key) if key == format!("{}\n", keys.vkey()) => {}
             Ok(_) => verified.found(Error::damaged(name, "it is not the log's public key")),
             Err(error) => verified.found(error),
         }
-    }
-
-    /// Replays the Delta log; gives the files that it says there are.
-    async fn verify_table(
-        &self,
-        verified: &mut Verified,
-        checkpoint: Option<&Checkpoint>,
-    ) -> Result<Replayed> {
-        let (storage, table) = (&self.shared.storage, &self.shared.table);
-        let note = storage.try_get(&tlog_name("table")).await?;
-        let note = note.ok_or_else(|| "it is missing".to_owned());
-        let note = note.and_then(|note| open_note(&note, &self.shared.vkey));
-        let note =
-            note.and_then(|text| TableNote::parse(&text).ok_or_else(|| "it is no note on a table".into()));
-        let note = note.map_err(|problem| verified.found(Error::damaged(tlog_name("table"), problem))).ok();
-
-        let mut files: BTreeMap<String, DataFile> = BTreeMap::new();
-        let mut chain = Sha::default();
-        let mut commits = futures::stream::iter(0..)
-            .map(|version| async move { (version, table.read_commit(version).await) })
-            .buffered(COMMITS_AT_ONCE);
-        let mut newest = None;
-        while let Some((version, read)) = commits.next().await {
-            let Some(bytes) = read? else { break };
-            let name = commit_name(version);
-            verified.commits += 1;
-            match parse_commit(&name, &bytes) {
-                Ok(parsed) => {
-                    match parsed.statement() {
-                        Some((size, stated, previous)) => {
-                            if previous != chain {
-                                let before = commit_name(version.saturating_sub(1));
-                                verified.found(Error::damaged(
-                                    before,
-                                    "it is not what the commit after it vouches for",
-                                ));
-                            }
-                            verified.head = size;
-                            newest = Some((name.clone(), size, stated));
-                        }
-                        None => verified.found(Error::damaged(&name, "this commit was not made by Sporlog")),
-                    }
-                    for path in &parsed.removed {
-                        if files.remove(path).is_none() {
-                            verified.found(Error::damaged(
-                                &name,
-                                format!("it removes {path}, which is not there"),
-                            ));
-                        }
-                    }
-                    files.extend(parsed.added.into_iter().map(|file| (file.path.clone(), file)));
-                }
-                Err(error) => verified.found(error),
-            }
-            chain = extend_chain(&chain, &bytes);
-            if let Some(note) = note.as_ref().filter(|note| note.version == version)
-                && note.chain != chain
-            {
-                let problem =
-                    format!("the commits up to version {version} are not those that were signed for");
-                verified.found(Error::damaged(name, problem));
-            }
-        }
-        if let Some(note) = &note {
-            if note.version >= verified.commits {
-                let name = commit_name(verified.commits);
-                verified.found(Error::damaged(
-                    name,
-                    format!("it is missing; commits up to {} were signed for", note.version),
-                ));
-            }
-            self.verify_delta_checkpoint(verified, note.clone()).await?;
-        }
-        if let (Some((name, size, stated)), Some(checkpoint)) = (&newest, checkpoint) {
-            verified.check(verify_root(name, *size, *stated, checkpoint));
-        }
-        let mut files: Vec<_> = files.into_values().collect();
-        files.sort_by_key(|f| f.first);
-        Ok(Replayed { files, newest })
-    }
-
-    /// The files of the Delta log that the note vouches for. Where the log is being written, a newer
-    /// Delta checkpoint may just have replaced them: then a newer note follows shortly.
-    async fn verify_delta_checkpoint(&self, verified: &mut Verified, mut note: TableNote) -> Result<()> {
-        let storage = &self.shared.storage;
-        for _ in 0..NOTE_TRIES {
-            if digests_hold(storage, &note.files).await? {
-                return Ok(());
-            }
-            tokio::time::sleep(NOTE_PAUSE).await;
-            note = read_note(storage, &self.shared.vkey).await?.unwrap_or(note);
-        }
-        for (name, digest) in &note.files {
-            verified.check(verify_digest(storage, name, *digest).await);
-        }
-        Ok(())
     }
 
     /// Ids that no file holds: retention must have signed for them.
@@ -271,7 +181,7 @@ impl Log {
             let problem = format!(
                 "the records {from} to {to} are missing, and no expiry was signed for them (as {note} would)"
             );
-            verified.found(Error::damaged(crate::table::TABLE, problem));
+            verified.found(Error::damaged(TABLE, problem));
         };
         let (mut next, mut signed) = (first, 0);
         for expiry in expiries.iter().filter(|e| e.last >= first && e.first <= last) {
@@ -299,7 +209,7 @@ impl Log {
         progress: &(impl Fn(u64) + Send + Sync),
     ) -> Result<()> {
         let shared = &self.shared;
-        let Some(keys) = &shared.keys else {
+        let Some((keys, _)) = &shared.keys else {
             rebuilt.copy_entries(verified, file.last).await;
             return Ok(());
         };
@@ -324,9 +234,11 @@ impl Log {
             tokio::spawn(async move { commitments_of(&shared, &sealer, &name, group, first, rows).await })
         };
         let mut computed = futures::stream::iter(parts).map(commit).buffered(AT_ONCE);
-        while let Some(entries) = computed.next().await {
-            let entries = entries
+        let mut times = Times::default();
+        while let Some(group) = computed.next().await {
+            let (entries, group_times) = group
                 .map_err(|e| Error::Failed { log: shared.name.to_string(), reason: e.to_string() })??;
+            times = times.and(group_times);
             for (entry, leaf) in &entries {
                 rebuilt.push(entry, leaf);
             }
@@ -334,11 +246,15 @@ impl Log {
             rebuilt.compare(verified).await;
             progress(verified.records);
         }
+        if (times.occurred, times.received) != (file.occurred, Some(file.received)) {
+            let problem = "its statistics in the Delta log are not those of its records";
+            return Err(Error::damaged(&*name, problem));
+        }
         Ok(())
     }
 }
 
-/// The commitments of one row group, whose ids have to be those expected.
+/// The commitments of one row group, whose ids have to be those expected, and the times of its records.
 async fn commitments_of(
     shared: &Shared,
     sealer: &Sealer,
@@ -346,18 +262,20 @@ async fn commitments_of(
     group: usize,
     first: u64,
     rows: u64,
-) -> Result<Vec<(Commitment, Hash)>> {
+) -> Result<(Vec<(Commitment, Hash)>, Times)> {
     let open = shared.files.open(&shared.storage, name, Pages::Locations).await?;
     let stream =
         open.with_row_groups(vec![group]).with_batch_size(4_096).build().map_err(Error::parquet(name))?;
     let mut stream = stream.map_err(Error::parquet_stream(name));
     let mut entries = Vec::with_capacity(rows as usize);
     let mut buffer = Vec::new();
+    let mut times = Times::default();
     while let Some(batch) = stream.try_next().await? {
         check_ids(name, &batch, first + entries.len() as u64)?;
         entries.extend(sealer.commitments(&batch, &mut buffer)?);
+        times = times.and(Times::of(&batch));
     }
-    Ok(entries)
+    Ok((entries, times))
 }
 
 fn check_ids(name: &str, batch: &RecordBatch, first: u64) -> Result<()> {
@@ -371,40 +289,16 @@ fn check_ids(name: &str, batch: &RecordBatch, first: u64) -> Result<()> {
 }
 
 /// The newest commit's root, where the checkpoint is of the same size.
-fn verify_root(name: &str, size: u64, stated: Hash, checkpoint: &Checkpoint) -> Result<()> {
-    if checkpoint.size() == size && *checkpoint.hash() != stated {
-        return Err(Error::damaged(name, "it states another root than the checkpoint"));
+fn verify_root(newest: &Newest, checkpoint: &Checkpoint) -> Result<()> {
+    let (size, covered) = (newest.size, checkpoint.size());
+    if covered == size && *checkpoint.hash() != newest.root {
+        return Err(Error::damaged(&newest.name, "it states another root than the checkpoint"));
     }
-    if checkpoint.size() > size {
-        let covered = checkpoint.size();
+    if covered > size {
         let problem = format!("the table ends at record {size}, and the checkpoint covers {covered}");
-        return Err(Error::damaged(name, problem));
+        return Err(Error::damaged(&newest.name, problem));
     }
     Ok(())
-}
-
-/// Whether these files are there and what they should be.
-pub(crate) async fn digests_hold(storage: &Storage, files: &[(String, Sha)]) -> Result<bool> {
-    for (name, digest) in files {
-        match verify_digest(storage, name, *digest).await {
-            Ok(()) => {}
-            Err(
-                Error::Damaged { .. } | Error::Storage { source: object_store::Error::NotFound { .. }, .. },
-            ) => {
-                return Ok(false);
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(true)
-}
-
-/// What the Delta log says there is.
-struct Replayed {
-    /// The data files, in the order of their ids.
-    files: Vec<DataFile>,
-    /// The newest commit that states how long the log is, and the root that it states.
-    newest: Option<(String, u64, Hash)>,
 }
 
 /// A file's digest, taken piece by piece.

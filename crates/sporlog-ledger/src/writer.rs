@@ -7,11 +7,12 @@ use arrow::array::RecordBatch;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::bulk::BulkGrant;
+use crate::commit::Position;
 use crate::compact;
+use crate::delta::{DataFile, Sha};
 use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::sequencer::Sequencer;
-use crate::table::{DataFile, Position, Sha};
 
 /// Requests that may wait before senders have to.
 const QUEUE: usize = 1_024;
@@ -102,8 +103,9 @@ pub(crate) enum Command {
     Append(Append, Answer<Outcome>),
     Bulk(Answer<BulkGrant>),
     Replace(compact::Replacement, Answer<bool>),
-    Expire(Vec<Arc<DataFile>>, Answer<u64>),
-    DeltaCheckpoint(Vec<(String, Sha)>),
+    /// The records received before this month (`2026-11`); answered with the files that went.
+    Expire(String, Answer<Vec<Arc<DataFile>>>),
+    DeltaCheckpoint((String, Sha)),
     CleanUp(compact::LeftOvers, Answer<usize>),
     Close(Answer<()>),
 }

@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::{append, read, rows, store, writer};
-use sporlog_ledger::{Append, Log, Outcome, Writer};
+use sporlog_ledger::{Append, Log, Outcome, Writer, WriterOptions};
+use sporlog_record::Kind;
 use tokio::task::JoinSet;
 
 const TASKS: u64 = 8;
@@ -158,15 +159,11 @@ async fn a_log_that_is_being_written_verifies() {
     append(&writer, 0, 250).await;
     // There is nothing to verify until it has been published for the first time.
     tokio::time::sleep(Duration::from_millis(300)).await;
-    let done = Arc::new(AtomicBool::new(false));
     let mut tasks = JoinSet::new();
     for task in 1..=3u64 {
-        let (writer, done) = (writer.clone(), done.clone());
+        let writer = writer.clone();
         tasks.spawn(async move {
-            for n in 0.. {
-                if done.load(Ordering::Acquire) {
-                    return;
-                }
+            for n in 0..400 {
                 append(&writer, task * 100_000 + n * 10, task * 100_000 + n * 10 + 3).await;
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
@@ -181,11 +178,162 @@ async fn a_log_that_is_being_written_verifies() {
             tasks.spawn(async move { assert!(writer.compact(Duration::from_secs(600)).await.is_ok()) });
         }
     }
-    done.store(true, Ordering::Release);
     while let Some(task) = tasks.join_next().await {
         task.unwrap();
     }
     writer.close().await.unwrap();
+}
+
+/// Ten of these are more than a compaction of what was there when it began can take.
+const BUSY: u64 = 2_000;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_compaction_ends_while_records_come_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = writer(dir.path()).await;
+    for n in 0..40 {
+        append(&writer, n, n + 1).await;
+    }
+    let done = Arc::new(AtomicBool::new(false));
+    let busy = tokio::spawn({
+        let (writer, done) = (writer.clone(), done.clone());
+        async move {
+            let mut appended = 0;
+            while appended < BUSY && !done.load(Ordering::Acquire) {
+                append(&writer, 1_000 + appended, 1_001 + appended).await;
+                appended += 1;
+            }
+            appended
+        }
+    });
+    writer.compact(Duration::from_secs(600)).await.unwrap();
+    done.store(true, Ordering::Release);
+    let meanwhile = busy.await.unwrap();
+    assert!(meanwhile < BUSY, "the compaction did not end before {BUSY} more records had come in");
+    writer.close().await.unwrap();
+    assert_whole(dir.path(), 40 + meanwhile as usize).await;
+}
+
+/// A writer with a sequencer of its own, as another process has.
+async fn other_process(dir: &Path) -> Writer {
+    let turns = WriterOptions { take_turns: true };
+    store(dir).writer("auditlog", Kind::Auditlog, turns).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_compactions_at_once_double_nothing() {
+    for round in 0..8 {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, two) = (other_process(dir.path()).await, other_process(dir.path()).await);
+        for n in 0..30 {
+            append(&one, n * 10, n * 10 + 10).await;
+        }
+        two.log().refresh().await.unwrap();
+        let grace = Duration::from_secs(600);
+        let (first, second) = tokio::join!(one.compact(grace), two.compact(grace));
+        (first.unwrap(), second.unwrap());
+        (one.close().await.unwrap(), two.close().await.unwrap());
+        let log = store(dir.path()).log("auditlog").await.unwrap();
+        assert_eq!(read(&log, 0, None).await.len(), 300, "round {round}");
+        assert_whole(dir.path(), 300).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_expires_during_a_compaction_stays_away() {
+    for round in 0..8u64 {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, two) = (other_process(dir.path()).await, other_process(dir.path()).await);
+        for n in 0..30 {
+            append(&one, n * 10, n * 10 + 10).await;
+        }
+        let expire = async {
+            tokio::time::sleep(Duration::from_millis(round * 3)).await;
+            two.expire("9999-01", false).await.unwrap()
+        };
+        let (compacted, expired) = tokio::join!(one.compact(Duration::from_secs(600)), expire);
+        compacted.unwrap();
+        assert_eq!((expired.records, expired.first_left), (300, 301));
+        (one.close().await.unwrap(), two.close().await.unwrap());
+        let log = store(dir.path()).log("auditlog").await.unwrap();
+        assert_eq!((log.first(), read(&log, 0, None).await.len()), (301, 0), "round {round}");
+        assert_eq!(log.verify(|_| ()).await.unwrap().problems, [], "round {round}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn records_expire_while_another_process_appends() {
+    for round in 0..4 {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, two) = (other_process(dir.path()).await, other_process(dir.path()).await);
+        append(&one, 0, 50).await;
+        let appending = tokio::spawn(async move {
+            for n in 0..150 {
+                append(&one, 1_000 + n * 10, 1_000 + n * 10 + 5).await;
+            }
+            one.close().await.unwrap();
+        });
+        let (mut removed, mut first_left) = (0, 1);
+        for _ in 0..5 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let expired = two.expire("9999-01", false).await.unwrap();
+            removed += expired.records;
+            first_left = expired.first_left;
+        }
+        appending.await.unwrap();
+        two.close().await.unwrap();
+        let log = store(dir.path()).log("auditlog").await.unwrap();
+        assert!(removed > 0 && log.first() >= first_left, "round {round}");
+        // What is said to be removed is gone, what is left can be read, and nothing is missing.
+        assert_eq!(read(&log, 0, None).await.len() as u64, 50 + 150 * 5 - removed, "round {round}");
+        let verified = log.verify(|_| ()).await.unwrap();
+        assert_eq!((verified.problems, verified.expired), (vec![], removed), "round {round}");
+    }
+}
+
+/// Left-over files of every sort, as a killed process leaves them: they go, and nothing else does.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_process_leaves_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = writer(dir.path()).await;
+    append(&writer, 0, 5).await;
+    bulk_of(&writer, 5_000).await;
+    let log = dir.path().join("logs/auditlog");
+    let month = std::fs::read_dir(log.join("table")).unwrap().map(|e| e.unwrap().file_name());
+    let month =
+        month.map(|name| name.into_string().unwrap()).find(|name| name.starts_with("month=")).unwrap();
+    let left = [
+        format!("table/{month}/000000000006-0123456789ab.parquet#1"),
+        format!("table/{month}/000000000006-0123456789ab.parquet"),
+        format!("table/{month}/.tmp-5b0e5d0c-5f9d-4f3c-9f39-1d4f6b3b6a52"),
+        format!("index/{month}/000000000006-0123456789ab.parquet"),
+        format!("index/{month}/.tmp-5b0e5d0c-5f9d-4f3c-9f39-1d4f6b3b6a52"),
+        "table/_delta_log/.tmp-5b0e5d0c-5f9d-4f3c-9f39-1d4f6b3b6a52".to_owned(),
+        "tlog/.tmp-5b0e5d0c-5f9d-4f3c-9f39-1d4f6b3b6a52".to_owned(),
+        "tlog/tile/0/.tmp-5b0e5d0c-5f9d-4f3c-9f39-1d4f6b3b6a52".to_owned(),
+        ".tmp-5b0e5d0c-5f9d-4f3c-9f39-1d4f6b3b6a52".to_owned(),
+    ];
+    for name in &left {
+        std::fs::write(log.join(name), b"left over").unwrap();
+    }
+    // While they may still be in use, they stay.
+    assert_eq!(writer.compact(Duration::from_secs(600)).await.unwrap().cleaned, 0);
+    let cleaned = writer.compact(Duration::ZERO).await.unwrap().cleaned;
+    assert!(cleaned >= left.len(), "{cleaned} removed");
+    for name in &left {
+        assert!(!log.join(name).exists(), "{name}");
+    }
+    writer.close().await.unwrap();
+    assert_whole(dir.path(), 5_005).await;
+}
+
+async fn bulk_of(writer: &Writer, count: u64) {
+    let bulk = writer.bulk().await.unwrap();
+    let pusher = bulk.pusher();
+    tokio::task::spawn_blocking(move || pusher.push(0, &rows(100_000, 100_000 + count)).unwrap())
+        .await
+        .unwrap();
+    bulk.finish(vec![]).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

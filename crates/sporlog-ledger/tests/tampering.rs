@@ -14,15 +14,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
-use arrow::compute::{concat_batches, take};
+use arrow::compute::take;
+use common::attacker::{
+    LOG, add_file, append_commit, commits, complaints, copy, files, look, mend_chain, newest_add,
+    read_parquet, replace_data_file, verify, write_parquet,
+};
 use common::{append, rows, store, writer};
-use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
-use sporlog_ledger::{Advance, Error, Outcome, Store, StoreOptions, Verified, Writer};
-
-const LOG: &str = "logs/auditlog";
+use sporlog_ledger::{Advance, Error, Outcome, Store, StoreOptions, Writer};
 
 /// Numbers that are the same in every run.
 struct Numbers(u64);
@@ -76,29 +75,6 @@ async fn expired_log(dir: &Path) {
     append(&writer, 310, 400).await;
     writer.compact(Duration::ZERO).await.unwrap();
     writer.close().await.unwrap();
-}
-
-fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() { walk(&path, found) } else { found.push(path) }
-    }
-}
-
-/// The files of the log, relative to its folder.
-fn files(log: &Path) -> BTreeSet<String> {
-    let mut found = Vec::new();
-    walk(log, &mut found);
-    found.iter().map(|p| p.strip_prefix(log).unwrap().to_str().unwrap().to_owned()).collect()
-}
-
-/// The lines of every commit, in order.
-fn commits(log: &Path) -> Vec<Vec<Value>> {
-    let parse = |text: String| text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    (0..)
-        .map_while(|v| fs::read_to_string(log.join(format!("table/_delta_log/{v:020}.json"))).ok())
-        .map(parse)
-        .collect()
 }
 
 /// The files that the log consists of, and those that only lie about.
@@ -169,38 +145,6 @@ fn is_stale_tile(name: &str, size: u64) -> bool {
     let shift = 8 * level.parse::<u32>().unwrap_or(0);
     let hashes = n.parse::<u64>().unwrap() * 256 + width.parse::<u64>().unwrap();
     hashes <= size >> shift
-}
-
-async fn verify(store: Store) -> Result<Verified, Error> {
-    store.log("auditlog").await?.verify(|_| ()).await
-}
-
-/// Everything that a fresh look at the store in `dir` says is wrong.
-async fn complaints(dir: &Path) -> Vec<String> {
-    look(dir).await.unwrap_or_else(|error| vec![error])
-}
-
-/// What verification finds, or why there can be none.
-async fn look(dir: &Path) -> Result<Vec<String>, String> {
-    let store = store(dir);
-    // A task of its own, so that a panic is an answer too.
-    match tokio::spawn(verify(store)).await {
-        Ok(Ok(verified)) => {
-            Ok(verified.problems.iter().map(|p| format!("{}: {}", p.file, p.problem)).collect())
-        }
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(panic) => Ok(vec![format!("PANIC {panic}")]),
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    let mut found = Vec::new();
-    walk(from, &mut found);
-    for file in found {
-        let target = to.join(file.strip_prefix(from).unwrap());
-        fs::create_dir_all(target.parent().unwrap()).unwrap();
-        fs::copy(file, target).unwrap();
-    }
 }
 
 #[derive(Debug, Clone)]
@@ -329,65 +273,6 @@ async fn damage_to_a_log_with_expired_records_is_found_too() {
     every_file(dir.path(), 12).await;
 }
 
-/// What the Delta log's chain is after `commit`.
-fn extend(chain: &[u8; 32], commit: &[u8]) -> [u8; 32] {
-    Sha256::new().chain_update(chain).chain_update(Sha256::digest(commit)).finalize().into()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
-}
-
-/// Gives every commit the chain that belongs to those before it, as somebody would who covers up a
-/// change to one of them.
-fn mend_chain(log: &Path) {
-    let mut chain = [0; 32];
-    for version in 0.. {
-        let path = log.join(format!("table/_delta_log/{version:020}.json"));
-        let Ok(text) = fs::read_to_string(&path) else { break };
-        let at = text.find(r#""previous":""#).unwrap() + r#""previous":""#.len();
-        let mended = format!("{}{}{}", &text[..at], hex(&chain), &text[at + 64..]);
-        chain = extend(&chain, mended.as_bytes());
-        fs::write(&path, mended).unwrap();
-    }
-}
-
-fn read_parquet(path: &Path) -> RecordBatch {
-    let file = fs::File::open(path).unwrap();
-    let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
-    let batches: Vec<_> = reader.map(Result::unwrap).collect();
-    concat_batches(&batches[0].schema(), &batches).unwrap()
-}
-
-fn write_parquet(batch: &RecordBatch) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), None).unwrap();
-    writer.write(batch).unwrap();
-    writer.close().unwrap();
-    bytes
-}
-
-/// Puts `bytes` in the place of a data file and makes the Delta log agree.
-fn replace_data_file(log: &Path, path: &str, bytes: &[u8]) {
-    for version in 0.. {
-        let commit = log.join(format!("table/_delta_log/{version:020}.json"));
-        let Ok(text) = fs::read_to_string(&commit) else { break };
-        let edit = |line: &str| {
-            let mut action: Value = serde_json::from_str(line).unwrap();
-            match action.get_mut("add").filter(|add| add["path"] == path) {
-                Some(add) => {
-                    add["size"] = bytes.len().into();
-                    add["tags"]["sporlog.sha256"] = hex(&Sha256::digest(bytes)).into();
-                    action.to_string()
-                }
-                None => line.to_owned(),
-            }
-        };
-        fs::write(&commit, text.lines().map(edit).collect::<Vec<_>>().join("\n")).unwrap();
-    }
-    fs::write(log.join("table").join(path), bytes).unwrap();
-}
-
 /// The data files that there are, oldest first, as the Delta log has them.
 fn live_files(log: &Path) -> Vec<String> {
     let (needed, _) = classify(log);
@@ -429,31 +314,16 @@ async fn a_record_added_at_the_end_by_someone_without_the_keys_is_found() {
     let dir = tempfile::tempdir().unwrap();
     varied_log(dir.path()).await;
     let log = dir.path().join(LOG);
-    let actions = commits(&log);
-    let (version, last) = (actions.len(), actions.last().unwrap());
-    let part = |of: &str| last.iter().find_map(|a| a.get(of).cloned().map(|a| (of.to_owned(), a))).unwrap();
-    let ((_, mut add), (_, mut info)) = (part("add"), part("commitInfo"));
+    let like = newest_add(&log);
+    let version = commits(&log).len();
     // A file with one record more, which says what the intruder would like to have been there.
-    let batch = read_parquet(&log.join("table").join(add["path"].as_str().unwrap())).slice(0, 1);
-    let size = info["sporlog"]["size"].as_u64().unwrap() + 1;
+    let batch = read_parquet(&log.join("table").join(like["path"].as_str().unwrap())).slice(0, 1);
+    let size = store(dir.path()).log("auditlog").await.unwrap().head() + 1;
     let mut columns = batch.columns().to_vec();
     columns[0] = Arc::new(arrow::array::Int64Array::from(vec![size as i64]));
-    let bytes = write_parquet(&RecordBatch::try_new(batch.schema(), columns).unwrap());
-    let path = format!("{}-forged000000.parquet", &add["path"].as_str().unwrap()[..13]);
-    fs::write(log.join("table").join(&path), &bytes).unwrap();
-    let mut stats: Value = serde_json::from_str(add["stats"].as_str().unwrap()).unwrap();
-    stats["numRecords"] = 1.into();
-    stats["minValues"]["id"] = size.into();
-    stats["maxValues"]["id"] = size.into();
-    add["stats"] = stats.to_string().into();
-    add["path"] = path.into();
-    add["size"] = bytes.len().into();
-    add["tags"]["sporlog.sha256"] = hex(&Sha256::digest(&bytes)).into();
-    info["sporlog"]["size"] = size.into();
-    let lines = [serde_json::json!({"commitInfo": info}), serde_json::json!({"add": add})];
-    let commit = log.join(format!("table/_delta_log/{version:020}.json"));
-    fs::write(commit, lines.map(|l| l.to_string()).join("\n")).unwrap();
-    mend_chain(&log);
+    let forged = RecordBatch::try_new(batch.schema(), columns).unwrap();
+    let add = add_file(&log, &like, &forged, (size, size));
+    append_commit(&log, size, &[serde_json::json!({"add": add})]);
     let found = complaints(dir.path()).await;
     assert!(found.iter().any(|c| c.contains(&format!("{version:020}.json"))), "{found:?}");
     // And nobody builds on it.

@@ -1,5 +1,8 @@
 //! Logs to try things on.
 
+#[allow(dead_code)]
+pub mod attacker;
+
 use std::path::Path;
 
 use arrow::array::RecordBatch;

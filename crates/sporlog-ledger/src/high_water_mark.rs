@@ -1,0 +1,151 @@
+//! How far a log has been signed, remembered beside its key and so outside the log's folder.
+//!
+//! Whoever can write to the log's folder and has no key can still put an older copy of the log there.
+//! Every commit of that copy is signed. The high-water mark, `<keys>/<log>.signed`, is what such a copy
+//! falls short of: a reader that has the keys, and every writer, refuses it.
+//!
+//! The mark is written after each commit, and synced when the log is published; a commit is durable
+//! before the mark names it. So the mark is a lower bound: it may lag after a power cut, and it is
+//! never ahead of what was committed. It is one line of a fixed length, written in one piece:
+//!
+//! ```text
+//! sporlog-signed/1 <version, 20 digits> <size, 20 digits> <chain, 64 hexadecimal digits> <check>
+//! ```
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use sporlog_record::hex;
+
+use crate::delta::{Sha, unhex};
+use crate::error::{Error, Result};
+use crate::keys::write_private;
+use crate::table::TableState;
+
+const HEADER: &str = "sporlog-signed/1";
+
+/// A writer may be writing the mark while it is read.
+const READ_TRIES: u32 = 5;
+const READ_PAUSE: Duration = Duration::from_millis(10);
+
+/// The newest commit that is known to have been signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HighWaterMark {
+    pub version: u64,
+    pub size: u64,
+    pub chain: Sha,
+}
+
+impl From<&TableState> for HighWaterMark {
+    fn from(state: &TableState) -> Self {
+        HighWaterMark { version: state.version, size: state.size, chain: state.chain }
+    }
+}
+
+fn mark_file(keys: &Path, log: &str) -> PathBuf {
+    keys.join(format!("{log}.signed"))
+}
+
+impl HighWaterMark {
+    /// The mark of `log`, whose keys lie in `keys`; `None` if nothing has been signed with them yet.
+    pub(crate) fn load(keys: &Path, log: &str) -> Result<Option<Self>> {
+        let path = mark_file(keys, log);
+        for attempt in 1.. {
+            match std::fs::read_to_string(&path) {
+                Ok(line) => match Self::parse(&line) {
+                    Some(mark) => return Ok(Some(mark)),
+                    None if attempt == READ_TRIES => break,
+                    None => std::thread::sleep(READ_PAUSE),
+                },
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+                Err(source) => return Err(Error::Io { what: path.display().to_string(), source }),
+            }
+        }
+        Err(Error::Keys {
+            log: log.into(),
+            place: path.display().to_string(),
+            reason: format!(
+                "a line beginning with '{HEADER}' is expected, and the file has something else; if `sporlog \
+                 verify {log} --since CHECKPOINT` holds for a checkpoint kept elsewhere, remove this file"
+            ),
+        })
+    }
+
+    fn line(&self) -> String {
+        let line = format!("{HEADER} {:020} {:020} {}", self.version, self.size, hex(self.chain));
+        format!("{line} {}\n", check(&line))
+    }
+
+    fn parse(line: &str) -> Option<Self> {
+        let (line, given) = line.strip_suffix('\n')?.rsplit_once(' ')?;
+        let mut parts = line.split(' ');
+        let (header, version, size) = (parts.next()?, parts.next()?, parts.next()?);
+        let chain = unhex(parts.next()?)?;
+        if header != HEADER || given != check(line) {
+            return None;
+        }
+        Some(HighWaterMark { version: version.parse().ok()?, size: size.parse().ok()?, chain })
+    }
+}
+
+/// Tells a line that is half old and half new from a whole one.
+fn check(line: &str) -> String {
+    hex(Sha256::digest(line))[..8].to_owned()
+}
+
+/// The mark's file, open for writing.
+pub(crate) struct MarkFile {
+    path: PathBuf,
+    file: File,
+}
+
+impl MarkFile {
+    /// Opens the mark of `log`, or makes it with `mark`.
+    pub(crate) fn open(keys: &Path, log: &str, mark: &HighWaterMark) -> Result<Self> {
+        let path = mark_file(keys, log);
+        let open = || OpenOptions::new().write(true).open(&path);
+        let opened = open().or_else(|_| {
+            write_private(&path, mark.line().as_bytes())?;
+            open()
+        });
+        let file = opened.map_err(|source| Error::Io { what: path.display().to_string(), source })?;
+        Ok(MarkFile { path, file })
+    }
+
+    /// Writes the mark. A process that is killed afterwards does not lose the mark; a power cut may.
+    pub(crate) fn write(&self, mark: &HighWaterMark) -> Result<()> {
+        self.file.write_all_at(mark.line().as_bytes(), 0).map_err(|e| self.failed(e))
+    }
+
+    /// Makes the newest mark durable.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.file.sync_data().map_err(|e| self.failed(e))
+    }
+
+    fn failed(&self, source: std::io::Error) -> Error {
+        Error::Io { what: self.path.display().to_string(), source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_is_read_back_and_a_torn_one_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(HighWaterMark::load(dir.path(), "log").unwrap(), None);
+        let mark = |n: u8| HighWaterMark { version: n.into(), size: 10 * u64::from(n), chain: [n; 32] };
+        let file = MarkFile::open(dir.path(), "log", &mark(1)).unwrap();
+        assert_eq!(HighWaterMark::load(dir.path(), "log").unwrap(), Some(mark(1)));
+        file.write(&mark(200)).unwrap();
+        file.sync().unwrap();
+        assert_eq!(HighWaterMark::load(dir.path(), "log").unwrap(), Some(mark(200)));
+        // Half of one line and half of another.
+        file.file.write_all_at(&mark(100).line().as_bytes()[..80], 0).unwrap();
+        assert!(matches!(HighWaterMark::load(dir.path(), "log"), Err(Error::Keys { .. })));
+    }
+}

@@ -1,0 +1,124 @@
+//! Where a writer begins: the log is held against what was signed, and what a crash left undone after
+//! the last commit is done.
+//!
+//! A commit is the moment of truth. Tiles, the checkpoint and the note on the table follow a commit and
+//! may be missing after a crash; they are derived from the table here.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+
+use crate::commit::{Change, commit_name};
+use crate::delta::Protocol;
+use crate::error::{Error, Result};
+use crate::high_water_mark::{HighWaterMark, MarkFile};
+use crate::log::{Log, Shared};
+use crate::scan;
+use crate::seal::Sealer;
+use crate::table::{Committed, Expected, TableState};
+use crate::tlog::{Publisher, read_note};
+use crate::tree::Tree;
+
+/// How often recovery is tried while files vanish under it.
+const TRIES: usize = 3;
+
+/// What a writer begins with.
+pub(crate) struct Recovered {
+    pub state: TableState,
+    pub tree: Tree,
+    pub publisher: Publisher,
+    pub mark: MarkFile,
+}
+
+/// Reads where the log stands. Fails if its commits are not those that its key has signed, or if it ends
+/// before what was signed.
+pub(crate) async fn recover(shared: &Arc<Shared>, sealer: &Sealer) -> Result<Recovered> {
+    let mut tries = 1;
+    loop {
+        match try_recover(shared, sealer).await {
+            // Another process may have published records and let them expire while they were read here.
+            Err(error) if error.is_not_found() && tries < TRIES => tries += 1,
+            recovered => return recovered,
+        }
+    }
+}
+
+async fn try_recover(shared: &Arc<Shared>, sealer: &Sealer) -> Result<Recovered> {
+    let log = Log { shared: shared.clone() };
+    let dir = log.key_folder()?;
+    // The checkpoint and the mark before the table: while others append, the table can only be ahead.
+    let (mut publisher, mut tree) = Publisher::open(shared.storage.clone(), &shared.vkey).await?;
+    let (state, positions) = loop {
+        let mark = HighWaterMark::load(dir, &shared.name)?;
+        let note = read_note(&shared.storage, &shared.vkey).await?;
+        let expected = Expected { key: &shared.key, mark: mark.as_ref(), note: note.as_ref() };
+        let (state, positions) = shared.table.load(&expected).await?;
+        if state.signed {
+            break (state, positions);
+        }
+        // Another process may do the same at this moment.
+        if let Some(state) = sign_for_the_first_time(&log, &state).await? {
+            break (state, positions);
+        }
+    };
+    if tree.size() > state.size {
+        let (log, size, signed) = (shared.name.to_string(), state.size, tree.size());
+        return Err(Error::RolledBack { log, size, signed });
+    }
+    follow_table(shared, sealer, &state, &mut tree, &mut publisher).await?;
+    let mark = MarkFile::open(dir, &shared.name, &HighWaterMark::from(&state))?;
+    mark.write(&HighWaterMark::from(&state))?;
+    shared.advance(state.clone(), positions);
+    Ok(Recovered { state, tree, publisher, mark })
+}
+
+/// Commits of earlier versions of this program are not signed one by one. The whole log is verified
+/// against what they did sign (checkpoint, note on the table), and then one signed commit vouches for
+/// all before it. That commit also states the protocol that readers such as Spark ask for.
+///
+/// `None` if another process has committed meanwhile.
+async fn sign_for_the_first_time(log: &Log, state: &TableState) -> Result<Option<TableState>> {
+    let shared = &log.shared;
+    tracing::info!(log = %shared.name, "verifying the log, whose commits are not signed yet");
+    let verified = log.verify(|_| ()).await?;
+    if let Some(problem) = verified.problems.into_iter().next() {
+        return Err(Error::damaged(problem.file, problem.problem));
+    }
+    let change = Change { protocol: Some(Protocol::current()), ..Change::default() };
+    let now = chrono::Utc::now().timestamp_millis();
+    let written = std::future::ready(Ok(()));
+    match shared.table.commit(log.keys()?, state, &change, now, written).await? {
+        Committed::Done(state) => {
+            tracing::info!(log = %shared.name, version = state.version, "all commits are signed for");
+            Ok(Some(state))
+        }
+        Committed::Taken => Ok(None),
+        Committed::Unknown(error) => Err(error),
+    }
+}
+
+/// Derives the tree, and tiles that are not written yet, up to the records of `state`.
+pub(crate) async fn follow_table(
+    shared: &Arc<Shared>,
+    sealer: &Sealer,
+    state: &TableState,
+    tree: &mut Tree,
+    publisher: &mut Publisher,
+) -> Result<()> {
+    if tree.size() == state.size {
+        return Ok(());
+    }
+    tracing::info!(log = %shared.name, from = tree.size() + 1, to = state.size, "deriving tiles from the table");
+    let mut batches = scan::in_order(shared.clone(), Arc::new(state.clone()), tree.size(), None);
+    while let Some(batch) = batches.next().await {
+        let mut full = Vec::new();
+        let entries = sealer.commitments(&batch?, &mut Vec::new())?;
+        entries.iter().for_each(|(entry, leaf)| tree.push(entry, leaf, &mut |file| full.push(file)));
+        publisher.write(full).await?;
+    }
+    if tree.size() != state.size || tree.root() != state.root {
+        let name = commit_name(state.version);
+        return Err(Error::damaged(name, "the newest records are not those that were committed"));
+    }
+    Ok(())
+}

@@ -1,0 +1,71 @@
+//! Commits that change which files there are and not which records, but for those that expire. No file is
+//! deleted before the commit that takes it out of the table is durable.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Sequencer;
+use crate::commit::Change;
+use crate::compact;
+use crate::delta::{DataFile, names_of};
+use crate::error::Result;
+use crate::tlog::Expiry;
+
+impl Sequencer {
+    /// Puts one file in the place of several that hold the same records. False if one of those is gone.
+    pub(super) fn replace(&mut self, replacement: compact::Replacement) -> Result<bool> {
+        self.check_running()?;
+        let compact::Replacement { removed, added } = replacement;
+        let change = Change { added, removed, ..Change::default() };
+        Ok(self.holds(&change) && self.commit(change)?)
+    }
+
+    /// Takes the files of the months before `month` out of the table, and deletes them. A crash at any
+    /// step leaves a log that verifies: before the commit, signed notes about records that are still
+    /// there; after it, files that the next clean-up deletes.
+    pub(super) fn expire(&mut self, month: &str) -> Result<Vec<Arc<DataFile>>> {
+        self.check_running()?;
+        loop {
+            let expired = |file: &&Arc<DataFile>| file.month() < month;
+            let files: Vec<_> = self.state.files.iter().filter(expired).cloned().collect();
+            let Some(newest) = files.last() else { return Ok(files) };
+            // The tree has to cover a record before the record goes: it could not be derived any more.
+            if self.publisher.covered() < newest.last {
+                self.follow_others()?;
+                self.unpublished.get_or_insert_with(Instant::now);
+                self.publish()?;
+                continue;
+            }
+            let at = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+            // The notes come first, so that a gap is never unexplained.
+            for (first, last) in compact::ranges(&files) {
+                let expiry = Expiry { first, last, at: at.clone() };
+                self.runtime.block_on(expiry.write(&self.shared.storage, &self.sealer.keys))?;
+            }
+            if self.commit(Change { removed: files.clone(), ..Change::default() })? {
+                // Unlike after a compaction, the files go at once: they are to be forgotten.
+                let names = names_of(files.iter().map(|f| &**f));
+                self.runtime.block_on(self.shared.storage.remove(names))?;
+                return Ok(files);
+            }
+            // Another process has changed one of the files: begun anew with those there are now.
+        }
+    }
+
+    /// Deletes left-over files. A commit names the data files among them before one is deleted: so a
+    /// process that is still writing such a file learns that it must not commit it.
+    pub(super) fn clean_up(&mut self, left: compact::LeftOvers) -> Result<usize> {
+        self.check_running()?;
+        loop {
+            let names = left.not_in(&self.state);
+            let discarded: Vec<_> =
+                names.iter().filter(|name| compact::is_data_file(name)).cloned().collect();
+            let change = Change { discarded, ..Change::default() };
+            if change.discarded.is_empty() || self.commit(change)? {
+                let count = names.len();
+                self.runtime.block_on(self.shared.storage.remove(names))?;
+                return Ok(count);
+            }
+        }
+    }
+}
