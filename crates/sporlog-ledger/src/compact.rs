@@ -156,7 +156,8 @@ impl Writer {
             self.clean_up(Duration::ZERO, Some(month)).await?;
         }
         let state = self.log().state();
-        let left = state.files.iter().find(|file| file.month() >= month);
+        let gone: HashSet<_> = files.iter().map(|file| &file.path).collect();
+        let left = state.files.iter().find(|file| !gone.contains(&file.path));
         Ok(Expired {
             files: files.len(),
             records: files.iter().map(|f| f.rows()).sum(),
