@@ -364,10 +364,6 @@ impl Table {
     /// The table in the log's folder `storage`.
     pub(crate) fn new(storage: Storage) -> Result<Self> {
         let folder = storage.folder(TABLE)?;
-        if let Some(dir) = folder.directory() {
-            std::fs::create_dir_all(&dir)
-                .map_err(|source| Error::Io { what: dir.display().to_string(), source })?;
-        }
         let builder = DeltaTableBuilder::from_url(folder.url().clone())?;
         let builder = builder.with_storage_backend(storage.store(), folder.url().clone());
         Ok(Table { storage, log_store: builder.build_storage()? })
@@ -384,7 +380,7 @@ impl Table {
             }}),
             serde_json::json!({"protocol": {
                 "minReaderVersion": 3, "minWriterVersion": 7,
-                "readerFeatures": ["timestampNtz"], "writerFeatures": ["timestampNtz"],
+                "readerFeatures": ["timestampNtz"], "writerFeatures": ["timestampNtz", "invariants"],
             }}),
             serde_json::json!({"metaData": {
                 "id": uuid::Uuid::new_v4().to_string(), "name": log,
