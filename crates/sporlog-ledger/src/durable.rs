@@ -112,7 +112,10 @@ impl DurableLocal {
         }
         for path in files {
             let path = self.fs_path(path);
-            File::open(&path).and_then(|f| f.sync_all()).and_then(|()| sync_parent(&path)).map_err(generic)?;
+            File::open(&path)
+                .and_then(|f| f.sync_all())
+                .and_then(|()| sync_parent(&path))
+                .map_err(generic)?;
         }
         Ok(())
     }

@@ -168,7 +168,8 @@ fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     // Written beside, so that a crash leaves no half of a key under its name.
     let beside = path.with_extension(format!("tmp-{}", uuid::Uuid::new_v4().simple()));
     let mut file = private_file().create_new(true).open(&beside)?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| rename_new(&beside, path));
+    let written =
+        file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| rename_new(&beside, path));
     if written.is_err() {
         let _ = std::fs::remove_file(&beside);
     }

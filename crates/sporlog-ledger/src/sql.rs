@@ -154,8 +154,7 @@ impl TableProvider for LogTable {
             // As it is: built from a string, the path would be encoded once more.
             let location = self.log.shared.storage.path(&file.name());
             let last_modified = DateTime::UNIX_EPOCH;
-            let object =
-                ObjectMeta { location, last_modified, size: file.size, e_tag: None, version: None };
+            let object = ObjectMeta { location, last_modified, size: file.size, e_tag: None, version: None };
             groups[n % count].push(PartitionedFile::new_from_meta(object));
         }
         let source = Arc::new(ParquetSource::new(self.schema()));
