@@ -18,6 +18,8 @@ test: ## Install what the tests need, and run them all
 	scripts/need cargo cc cmake ssl go python3 venv java mvn sftp
 	cargo test --workspace --locked
 	tests/outside/run
+	tests/disk/run
+	tests/spark/run
 	tests/kafka/run
 	tests/sftp/run
 

@@ -1,31 +1,36 @@
 //! A local disk as an object store that keeps its promises across a power cut.
 //!
-//! `object_store`'s own local file system returns before the data is on the disk. This one returns
-//! from every `put` after the file and its directory are synced, and makes a file visible under its
-//! name only when it is whole. [`DurableLocal::put_many`] is for the many small files of the
-//! transparency log: one sync of the file system instead of one per file.
+//! `object_store`'s own local file system returns before the data is on the disk, and makes files that all
+//! users of the machine may read. This one returns from every `put` after the file and its directory are
+//! synced, makes a file visible under its name only when it is whole, and makes all of them for their
+//! owner alone. [`DurableLocal::put_many`] is for the many small files of the transparency log: one sync
+//! of the file system instead of one per file.
 
 use std::fmt;
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use futures::{StreamExt, TryFutureExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
 
-/// The local file system, its paths counted from `/`.
+use crate::private::{make_folder, private_file, rename_new, sync_parent};
+
+/// A directory of the local file system. Paths are counted from there, so that its own name, which may
+/// have any characters in it, is never part of an object store's path.
 #[derive(Debug)]
 pub(crate) struct DurableLocal {
-    /// A directory of the file system that [`sync_all`](Self::sync_all) syncs.
     root: PathBuf,
     inner: LocalFileSystem,
 }
@@ -47,26 +52,30 @@ async fn blocking<T: Send + 'static>(f: impl FnOnce() -> Result<T> + Send + 'sta
 
 impl DurableLocal {
     /// For a store in the directory `root`, which has to be there.
-    pub(crate) fn new(root: PathBuf) -> Self {
-        DurableLocal { inner: LocalFileSystem::new(), root }
+    pub(crate) fn new(root: PathBuf) -> Result<Self> {
+        Ok(DurableLocal { inner: LocalFileSystem::new_with_prefix(&root)?, root })
     }
 
-    fn fs_path(&self, path: &Path) -> Result<PathBuf> {
-        self.inner.path_to_filesystem(path)
+    /// Where an object lies.
+    pub(crate) fn fs_path(&self, path: &Path) -> PathBuf {
+        match path.as_ref() {
+            "" => self.root.clone(),
+            below => self.root.join(below),
+        }
     }
 
     /// Writes a file whose name nobody knows before this returns: in its place, since nobody can come
     /// upon it half-written. Durable then.
     pub(crate) async fn put_unknown(&self, location: &Path, bytes: Bytes) -> Result<()> {
-        let target = self.fs_path(location)?;
-        let write = move || write_synced(&target, &bytes.into()).and_then(|()| sync_dir(&target));
+        let target = self.fs_path(location);
+        let write = move || write_synced(&target, &bytes.into()).and_then(|()| sync_parent(&target));
         blocking(move || write().map_err(generic)).await
     }
 
     /// Writes a file that gets its name later; its bytes are on the disk when this returns.
     pub(crate) async fn stage(&self, location: &Path, bytes: Bytes) -> Result<Staged> {
-        let (target, location) = (self.fs_path(location)?, location.clone());
-        blocking(move || Staged::write(target, location, &bytes.into())).await
+        let staged = Staged::new(self.fs_path(location));
+        blocking(move || staged.write(&bytes.into())).await
     }
 
     /// Gives a file its name, which has to be new. Durable when it returns.
@@ -90,14 +99,18 @@ impl DurableLocal {
 
     fn put_each(&self, files: &[(Path, Bytes)]) -> Result<()> {
         for (path, bytes) in files {
-            let target = self.fs_path(path)?;
-            let written = match fs::write(&target, bytes) {
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                    make_parent(&target).and_then(|()| fs::write(&target, bytes))
+            let target = self.fs_path(path);
+            let written = create(&target, private_file().create_new(true));
+            match written.and_then(|mut file| file.write_all(bytes)) {
+                // Another process has written the same, and somebody may be reading that file; or a crash
+                // has left a part of it.
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                    if fs::read(&target).map_err(generic)? != bytes {
+                        Staged::new(target).write(&bytes.clone().into())?.publish(false)?;
+                    }
                 }
-                other => other,
-            };
-            written.map_err(generic)?;
+                written => written.map_err(generic)?,
+            }
         }
         Ok(())
     }
@@ -109,8 +122,11 @@ impl DurableLocal {
             return rustix::fs::syncfs(&root).map_err(generic);
         }
         for path in files {
-            let path = self.fs_path(path)?;
-            File::open(&path).and_then(|f| f.sync_all()).and_then(|()| sync_dir(&path)).map_err(generic)?;
+            let path = self.fs_path(path);
+            File::open(&path)
+                .and_then(|f| f.sync_all())
+                .and_then(|()| sync_parent(&path))
+                .map_err(generic)?;
         }
         Ok(())
     }
@@ -119,70 +135,67 @@ impl DurableLocal {
 /// Up to so many files are synced one by one; beyond, syncing the file system is cheaper.
 const ONE_BY_ONE: usize = 64;
 
-fn make_parent(path: &FsPath) -> std::io::Result<()> {
-    path.parent().map_or(Ok(()), fs::create_dir_all)
+/// Opens a file for writing. Its directory is made, durably, if it is not there.
+fn create(path: &FsPath, options: &OpenOptions) -> io::Result<File> {
+    let open = || options.open(path);
+    match (open(), path.parent()) {
+        (Err(e), Some(directory)) if e.kind() == io::ErrorKind::NotFound => {
+            make_folder(directory)?;
+            open()
+        }
+        (opened, _) => opened,
+    }
 }
 
-fn sync_dir(path: &FsPath) -> std::io::Result<()> {
-    path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+fn write_synced(path: &FsPath, payload: &PutPayload) -> io::Result<()> {
+    let mut file = create(path, private_file().truncate(true))?;
+    for part in payload {
+        file.write_all(part)?;
+    }
+    file.sync_all()
 }
 
-/// A file that is on the disk and does not have its name yet. Dropped, it goes.
+/// A file that is being written and does not have its name yet. Dropped before it has, it goes.
+#[derive(Debug)]
 pub(crate) struct Staged {
     beside: PathBuf,
     target: PathBuf,
-    location: Path,
+    published: bool,
 }
 
 impl Staged {
-    /// Writes the file beside its place, and syncs it.
-    fn write(target: PathBuf, location: Path, payload: &PutPayload) -> Result<Self> {
+    /// Nothing is written yet. The file will lie beside `target`.
+    fn new(target: PathBuf) -> Self {
         let beside = target.with_file_name(format!(".tmp-{}", uuid::Uuid::new_v4()));
-        let staged = Staged { beside, target, location };
-        write_synced(&staged.beside, payload).map_err(generic)?;
-        Ok(staged)
+        Staged { beside, target, published: false }
+    }
+
+    /// Writes all of the file, and syncs it.
+    fn write(self, payload: &PutPayload) -> Result<Self> {
+        write_synced(&self.beside, payload).map_err(generic)?;
+        Ok(self)
     }
 
     /// Gives it its name, unless that is taken and `create` is set; durable when it returns.
-    fn publish(self, create: bool) -> Result<()> {
-        let publish = || -> std::io::Result<()> {
-            if create {
-                // A link, unlike a rename, fails if the name is taken: this is put-if-absent.
-                fs::hard_link(&self.beside, &self.target)?;
-                fs::remove_file(&self.beside)?;
-            } else {
-                fs::rename(&self.beside, &self.target)?;
-            }
-            sync_dir(&self.target)
-        };
-        publish().map_err(|e| match e.kind() {
-            std::io::ErrorKind::AlreadyExists => {
-                Error::AlreadyExists { path: self.location.to_string(), source: e.into() }
+    fn publish(mut self, create: bool) -> Result<()> {
+        let rename = if create { rename_new } else { |from: &FsPath, to: &FsPath| fs::rename(from, to) };
+        rename(&self.beside, &self.target).map_err(|e| match e.kind() {
+            io::ErrorKind::AlreadyExists => {
+                Error::AlreadyExists { path: self.target.display().to_string(), source: e.into() }
             }
             _ => generic(e),
-        })
+        })?;
+        self.published = true;
+        sync_parent(&self.target).map_err(generic)
     }
 }
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        // Once it is published, there is nothing of this name.
-        let _ = fs::remove_file(&self.beside);
-    }
-}
-
-fn write_synced(path: &FsPath, payload: &PutPayload) -> std::io::Result<()> {
-    let mut file = match File::create(path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            make_parent(path)?;
-            File::create(path)?
+        if !self.published {
+            let _ = fs::remove_file(&self.beside);
         }
-        other => other?,
-    };
-    for part in payload {
-        file.write_all(part)?;
     }
-    file.sync_all()
 }
 
 #[async_trait]
@@ -193,18 +206,20 @@ impl ObjectStore for DurableLocal {
             PutMode::Create => true,
             PutMode::Update(_) => return Err(generic("conditional update is not supported on a disk")),
         };
-        let (target, location) = (self.fs_path(location)?, location.clone());
-        blocking(move || Staged::write(target, location, &payload)?.publish(create)).await?;
+        let staged = Staged::new(self.fs_path(location));
+        blocking(move || staged.write(&payload)?.publish(create)).await?;
         Ok(PutResult { e_tag: None, version: None })
     }
 
     async fn put_multipart_opts(
         &self,
         location: &Path,
-        opts: PutMultipartOptions,
+        _options: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
-        let inner = self.inner.put_multipart_opts(location, opts).await?;
-        Ok(Box::new(SyncedUpload { inner, target: self.fs_path(location)? }))
+        let staged = Staged::new(self.fs_path(location));
+        let begin = move || Ok((create(&staged.beside, private_file().truncate(true)).map_err(generic)?, staged));
+        let (file, staged) = blocking(begin).await?;
+        Ok(Box::new(Upload { file: Arc::new(file), size: 0, staged: Some(staged) }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
@@ -228,47 +243,60 @@ impl ObjectStore for DurableLocal {
         prefix: Option<&Path>,
         offset: &Path,
     ) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.inner.list_with_offset(prefix, offset)
+        // In order, as from a bucket: Delta's library relies on it.
+        let listed = self.inner.list_with_offset(prefix, offset).try_collect();
+        let sorted = listed.map_ok(|mut objects: Vec<ObjectMeta>| {
+            objects.sort_by(|a, b| a.location.cmp(&b.location));
+            futures::stream::iter(objects.into_iter().map(Ok))
+        });
+        sorted.try_flatten_stream().boxed()
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
         self.inner.list_with_delimiter(prefix).await
     }
 
-    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.inner.copy_opts(from, to, options).await
-    }
-
-    async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
-        self.inner.rename_opts(from, to, options).await
+    /// Nothing of a store is ever copied.
+    async fn copy_opts(&self, _from: &Path, _to: &Path, _options: CopyOptions) -> Result<()> {
+        Err(Error::NotImplemented { operation: "copying".into(), implementer: self.to_string() })
     }
 }
 
-/// A multipart upload that is on the disk when it is complete.
+/// A large file that comes in parts. It gets its name when it is complete and on the disk.
 #[derive(Debug)]
-struct SyncedUpload {
-    inner: Box<dyn MultipartUpload>,
-    target: PathBuf,
+struct Upload {
+    file: Arc<File>,
+    /// Bytes in the parts so far.
+    size: u64,
+    /// Until the upload is complete or aborted.
+    staged: Option<Staged>,
 }
 
 #[async_trait]
-impl MultipartUpload for SyncedUpload {
+impl MultipartUpload for Upload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
-        self.inner.put_part(data)
+        let (file, mut at) = (self.file.clone(), self.size);
+        self.size += data.content_length() as u64;
+        let write = move || {
+            data.iter().try_for_each(|part| {
+                file.write_all_at(part, at).map_err(generic)?;
+                at += part.len() as u64;
+                Ok(())
+            })
+        };
+        Box::pin(blocking(write))
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
-        let result = self.inner.complete().await?;
-        let target = self.target.clone();
-        blocking(move || {
-            File::open(&target).and_then(|f| f.sync_all()).and_then(|()| sync_dir(&target)).map_err(generic)
-        })
-        .await?;
-        Ok(result)
+        let staged = self.staged.take().ok_or_else(|| generic("the upload has ended already"))?;
+        let file = self.file.clone();
+        blocking(move || file.sync_all().map_err(generic).and_then(|()| staged.publish(false))).await?;
+        Ok(PutResult { e_tag: None, version: None })
     }
 
     async fn abort(&mut self) -> Result<()> {
-        self.inner.abort().await
+        self.staged = None;
+        Ok(())
     }
 }
 

@@ -51,6 +51,14 @@ pub enum Error {
         /// What was wrong.
         reason: String,
     },
+    /// A key file that others may read.
+    #[error("the key file {file} is not used: {reason}")]
+    ExposedKey {
+        /// The file.
+        file: String,
+        /// Who may read it, and what to do.
+        reason: String,
+    },
     /// Another writer moved the log on; this one is no longer its writer.
     #[error(
         "another writer has appended to the log '{log}' (version {version}): this one has stopped, and nothing of the batch was stored"

@@ -3,7 +3,8 @@
 //! They lie outside the log's folder, in a file of their own that only its owner may read, so that
 //! the folder can be handed to someone without them.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
@@ -15,6 +16,7 @@ use signed_note::{Note, Signature, Signer, StandardSigner, StandardVerifier, Ver
 use crate::commit::signed_text;
 use crate::delta::Sha;
 use crate::error::{Error, Result};
+use crate::private::{exposed, make_folder, private_file, rename_new, sync_parent};
 
 /// The 32 bytes that the transparency log has as its entry for a record.
 pub type Commitment = [u8; 32];
@@ -41,12 +43,17 @@ impl std::fmt::Debug for LogKeys {
 const HEADER: &str = "sporlog-keys/1";
 
 impl LogKeys {
-    /// Reads the keys of `log` from `dir`.
+    /// Reads the keys of `log` from `dir`. A file that others may read is not used.
     pub fn load(dir: &Path, log: &str) -> Result<Self> {
         let place = key_file(dir, log);
         let fail =
             |reason: String| Error::Keys { log: log.into(), place: place.display().to_string(), reason };
-        let text = std::fs::read_to_string(&place).map_err(|e| fail(e.to_string()))?;
+        let mut text = String::new();
+        let mut file = File::open(&place).map_err(|e| fail(e.to_string()))?;
+        if let Some(reason) = file.metadata().ok().as_ref().and_then(exposed) {
+            return Err(Error::ExposedKey { file: place.display().to_string(), reason });
+        }
+        file.read_to_string(&mut text).map_err(|e| fail(e.to_string()))?;
         let mut lines = text.lines();
         let (header, signing, secret) = (lines.next(), lines.next(), lines.next());
         let (Some(HEADER), Some(skey), Some(secret)) = (header, signing, secret) else {
@@ -77,7 +84,8 @@ impl LogKeys {
         let id = signed_note::key_id(origin, &public);
         let skey = format!("PRIVATE+KEY+{origin}+{id:08x}+{}", BASE64_STANDARD.encode(private));
         let text = format!("{HEADER}\n{skey}\n{}\n", BASE64_STANDARD.encode(secret));
-        write_private(&place, text.as_bytes()).map_err(|e| fail(e.to_string()))?;
+        let what = || format!("making the keys of the log '{log}', {}", place.display());
+        write_private(&place, text.as_bytes()).map_err(|source| Error::Io { what: what(), source })?;
         Self::new(&skey, &secret).map_err(fail)
     }
 
@@ -177,15 +185,16 @@ fn key_file(dir: &Path, log: &str) -> PathBuf {
 
 /// Never over a file that is there: losing a key loses the log.
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
     if let Some(dir) = path.parent() {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        make_folder(dir)?;
     }
-    // Written beside and linked, so that a crash leaves no half of a key under its name.
+    // Written beside, so that a crash leaves no half of a key under its name.
     let beside = path.with_extension(format!("tmp-{}", uuid::Uuid::new_v4().simple()));
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-    let linked =
-        file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| std::fs::hard_link(&beside, path));
-    std::fs::remove_file(&beside).and(linked)?;
-    path.parent().map_or(Ok(()), |dir| std::fs::File::open(dir)?.sync_all())
+    let mut file = private_file().create_new(true).open(&beside)?;
+    let written =
+        file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| rename_new(&beside, path));
+    if written.is_err() {
+        let _ = std::fs::remove_file(&beside);
+    }
+    written.and_then(|()| sync_parent(path))
 }

@@ -18,10 +18,12 @@
 //! | `tree`, `tlog` | the Merkle tree's edge; tiles, checkpoints and notes as files |
 //! | `datafile`, `keyindex`, `files` | how Parquet files are laid out, indexed and opened |
 //! | `scan`, `find`, `sql` | records by id, by person or user, by query |
+//! | `listing` | the table's data files, for other programs |
 //! | `merge` | several logs read as one |
 //! | `prove`, `verify`, `replay`, `rebuild` | for those who do not take our word for it |
 //! | `compact` | housekeeping and retention |
 //! | `storage`, `durable` | disk or bucket |
+//! | [`private`] | files and folders of this machine: for their owner alone, durable, under names of their own |
 #![forbid(unsafe_code)]
 
 mod bulk;
@@ -37,8 +39,10 @@ mod find;
 mod high_water_mark;
 mod keyindex;
 mod keys;
+mod listing;
 mod log;
 mod merge;
+pub mod private;
 mod prove;
 mod rebuild;
 mod recover;
@@ -64,6 +68,7 @@ pub use error::{Error, Result};
 pub use find::Find;
 pub use keyindex::Key;
 pub use keys::{Commitment, LogKeys, Salt, commitment, open_note};
+pub use listing::ListedFile;
 pub use log::{KeySource, Log};
 pub use merge::{find_in_all, matches};
 pub use prove::{Proven, verify_proof};
@@ -71,6 +76,7 @@ pub use scan::Batches;
 pub use schema::table_schema;
 pub use seal::numbers;
 pub use sql::query;
+pub use storage::local_directory;
 pub use store::{Store, StoreOptions, is_log_name};
 pub use table::{ONCE, REMEMBERED};
 pub use tlog::open_checkpoint;

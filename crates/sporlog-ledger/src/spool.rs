@@ -5,12 +5,13 @@
 //! others. So they wait in a file without a name, which is gone with the process. A few are kept
 //! in memory.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{BufReader, Read, Seek, Write};
 
 use bytes::Bytes;
 
 use crate::error::{Error, Result};
+use crate::private::private_file;
 use crate::storage::Storage;
 use crate::tree::TileFile;
 
@@ -71,7 +72,7 @@ impl TileSpool {
 fn nameless(storage: &Storage) -> std::io::Result<File> {
     let dir = storage.directory().unwrap_or_else(std::env::temp_dir);
     let path = dir.join(format!(".tmp-{}", uuid::Uuid::new_v4()));
-    let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
+    let file = private_file().read(true).create_new(true).open(&path)?;
     std::fs::remove_file(path)?;
     Ok(file)
 }

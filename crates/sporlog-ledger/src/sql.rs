@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
+use chrono::DateTime;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::TableReference;
 use datafusion::config::Dialect;
@@ -17,6 +18,7 @@ use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
 use datafusion::prelude::{SQLOptions, SessionConfig, SessionContext};
+use object_store::ObjectMeta;
 use sporlog_record::Kind;
 
 use crate::error::Result;
@@ -149,8 +151,11 @@ impl TableProvider for LogTable {
         let mut groups = vec![Vec::new(); parts.min(self.state.files.len().max(1))];
         let count = groups.len();
         for (n, file) in self.state.files.iter().enumerate() {
-            let path = self.log.shared.storage.path(&file.name());
-            groups[n % count].push(PartitionedFile::new(path.to_string(), file.size));
+            // As it is: built from a string, the path would be encoded once more.
+            let location = self.log.shared.storage.path(&file.name());
+            let last_modified = DateTime::UNIX_EPOCH;
+            let object = ObjectMeta { location, last_modified, size: file.size, e_tag: None, version: None };
+            groups[n % count].push(PartitionedFile::new_from_meta(object));
         }
         let source = Arc::new(ParquetSource::new(self.schema()));
         let config = FileScanConfigBuilder::new(self.url.clone(), source)

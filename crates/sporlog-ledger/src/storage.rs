@@ -15,14 +15,15 @@ use url::Url;
 
 use crate::durable::{Backend, DurableLocal};
 use crate::error::{Error, Result};
+use crate::private::make_folder;
 
 /// An opened place: a directory or the folder of a bucket.
 #[derive(Debug, Clone)]
 pub(crate) struct Storage {
     backend: Backend,
-    /// Below the object store's root.
+    /// Below the object store's root, which on a disk is the directory of the whole store.
     base: Path,
-    /// The address of `base`.
+    /// The address of `base` in the object store.
     url: Url,
 }
 
@@ -34,24 +35,17 @@ impl Storage {
     /// A local directory is created if `create` is set.
     pub(crate) fn open(address: &str, create: bool) -> Result<Self> {
         let fail = |reason: String| Error::Location { url: address.to_owned(), reason };
-        let local = match Url::parse(address) {
-            Ok(url) if url.scheme() == "file" => {
-                Some(url.to_file_path().map_err(|()| fail("it is no local path".into()))?)
-            }
-            // A one-letter scheme would be a drive, and a path has none.
-            Ok(url) if url.scheme().len() > 1 && address.contains("://") => None,
-            _ => Some(PathBuf::from(address)),
-        };
-        if let Some(dir) = local {
+        if let Some(dir) = local_directory(address).map_err(fail)? {
             if create {
-                std::fs::create_dir_all(&dir).map_err(|e| fail(e.to_string()))?;
+                make_folder(&dir).map_err(|e| fail(e.to_string()))?;
             } else if !dir.is_dir() {
                 return Err(fail("there is no such directory".into()));
             }
             let full = dir.canonicalize().map_err(|e| fail(e.to_string()))?;
-            let base = Path::from_absolute_path(&full).map_err(|e| fail(e.to_string()))?;
-            let url = Url::from_directory_path(&full).map_err(|()| fail("it is no absolute path".into()))?;
-            return Ok(Storage { backend: Backend::Disk(Arc::new(DurableLocal::new(full))), base, url });
+            let disk = DurableLocal::new(full).map_err(|e| fail(e.to_string()))?;
+            // Not `file`: for Delta's library, a disk is an object store like others, and `base` no path on it.
+            let url = Url::parse("memory:///").map_err(|e| fail(e.to_string()))?;
+            return Ok(Storage { backend: Backend::Disk(Arc::new(disk)), base: Path::default(), url });
         }
         let mut url = Url::parse(address).map_err(|e| fail(e.to_string()))?;
         if !url.path().ends_with('/') {
@@ -79,14 +73,25 @@ impl Storage {
         }
     }
 
-    /// This place's address.
+    /// This place's address in the object store: on a disk, the store's directory is the root.
     pub(crate) fn url(&self) -> &Url {
         &self.url
     }
 
     /// This place as a directory of this machine, if it is one.
     pub(crate) fn directory(&self) -> Option<PathBuf> {
-        self.url.to_file_path().ok()
+        match &self.backend {
+            Backend::Disk(disk) => Some(disk.fs_path(&self.base)),
+            Backend::Remote(_) => None,
+        }
+    }
+
+    /// Where an object lies, for another program: its path on this machine, or its URL.
+    pub(crate) fn location(&self, name: &str) -> String {
+        match &self.backend {
+            Backend::Disk(disk) => disk.fs_path(&self.path(name)).to_string_lossy().into_owned(),
+            Backend::Remote(_) => format!("{}{name}", self.url),
+        }
     }
 
     /// The object store's path of `name`, which may have slashes in it.
@@ -227,7 +232,7 @@ impl Storage {
     /// The names of the folders directly in this place.
     pub(crate) async fn folders(&self) -> Result<Vec<String>> {
         let listed = self.store().list_with_delimiter(Some(&self.base)).await;
-        let listed = listed.map_err(Error::storage(&self.url))?;
+        let listed = listed.map_err(Error::storage(self.location("")))?;
         Ok(listed.common_prefixes.iter().filter_map(|p| p.filename().map(str::to_owned)).collect())
     }
 
@@ -268,4 +273,17 @@ fn list_directory(dir: &std::path::Path) -> std::io::Result<Vec<(String, DateTim
         }
     }
     Ok(found)
+}
+
+/// The directory of this machine that a store's address stands for: a path, or a URL `file:///…`. None if the
+/// address is another URL.
+pub fn local_directory(address: &str) -> Result<Option<PathBuf>, String> {
+    match Url::parse(address) {
+        Ok(url) if url.scheme() == "file" => {
+            url.to_file_path().map(Some).map_err(|()| "it is no local path".into())
+        }
+        // A one-letter scheme would be a drive, and a path has none.
+        Ok(url) if url.scheme().len() > 1 && address.contains("://") => Ok(None),
+        _ => Ok(Some(PathBuf::from(address))),
+    }
 }

@@ -1,8 +1,8 @@
 //! A store: a place with logs in it, and the keys to them.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
-use std::time::Duration;
 
 use sporlog_record::Kind;
 use tokio::sync::watch;
@@ -22,9 +22,6 @@ use crate::writer::{Writer, WriterOptions};
 const LOGS: &str = "logs";
 /// The folder of the keys within a store on a local disk, unless configured otherwise.
 const KEYS: &str = "keys";
-
-/// How long another process is given to write a log's keys.
-const MOMENT: Duration = Duration::from_millis(100);
 
 /// How a store is opened.
 #[derive(Debug, Clone, Default)]
@@ -55,9 +52,9 @@ impl Store {
         Ok(Store { storage, keys, origin: options.origin })
     }
 
-    /// The store's address.
-    pub fn url(&self) -> &str {
-        self.storage.url().as_str()
+    /// The store's folder, if it is one of this machine.
+    pub fn directory(&self) -> Option<PathBuf> {
+        self.storage.directory()
     }
 
     /// The names of the logs that there are, in order. One of them may be being made at this
@@ -108,7 +105,10 @@ impl Store {
             return Err(no_such_log());
         }
         let storage = self.storage.folder(&format!("{LOGS}/{name}"))?;
-        let keys = self.load_keys(name).ok();
+        let keys = match self.load_keys(name) {
+            Err(error @ Error::ExposedKey { .. }) => return Err(error),
+            keys => keys.ok(),
+        };
         // The mark before the table, which moves on and must not be shorter.
         let mark = match &keys {
             Some((_, dir)) => HighWaterMark::load(dir, name)?,
@@ -170,8 +170,7 @@ impl Store {
         }
         let dir = self.keys_dir(name)?;
         let keys = match LogKeys::load(dir, name) {
-            Ok(keys) => keys,
-            Err(_) => {
+            Err(Error::Keys { .. }) => {
                 let origin = match &self.origin {
                     Some(origin) => format!("{origin}/{name}"),
                     None => {
@@ -179,14 +178,14 @@ impl Store {
                     }
                 };
                 match LogKeys::generate(dir, name, &origin) {
-                    Ok(keys) => keys,
-                    // Another process may be making the same log at this moment.
-                    Err(error) => {
-                        tokio::time::sleep(MOMENT).await;
-                        LogKeys::load(dir, name).map_err(|_| error)?
+                    // Another process has just made the same log's.
+                    Err(Error::Io { source, .. }) if source.kind() == ErrorKind::AlreadyExists => {
+                        LogKeys::load(dir, name)?
                     }
+                    keys => keys?,
                 }
             }
+            keys => keys?,
         };
         let storage = self.storage.folder(&format!("{LOGS}/{name}"))?;
         storage.put(&tlog_name("key"), format!("{}\n", keys.vkey()).into()).await?;

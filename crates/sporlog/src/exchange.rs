@@ -14,7 +14,7 @@ use sporlog_intake::writers::Writers;
 use sporlog_ledger::Store;
 use sporlog_record::Kind;
 
-use crate::session::{Session, directory};
+use crate::session::Session;
 
 /// Everything about the exchange that runs in the background.
 pub struct Exchange {
@@ -34,7 +34,7 @@ pub fn configured(session: &Session, store: &Store) -> Result<(Settings, PathBuf
     };
     settings.check()?;
     session.check_import(&settings.log, Kind::Revision)?;
-    let root = settings.root(directory(store).as_deref())?;
+    let root = settings.root(store.directory().as_deref())?;
     Ok((settings, root))
 }
 

@@ -6,7 +6,6 @@ use anyhow::{Result, bail};
 use sporlog_intake::look;
 use sporlog_ledger::{Error, Log, Store, StoreOptions, matches};
 use sporlog_record::{Kind, Rules};
-use url::Url;
 
 use crate::cli::Global;
 use crate::config::Config;
@@ -56,7 +55,7 @@ impl Session {
 
     /// The folder of the keys, if it is known.
     pub fn keys(&self, store: &Store) -> Option<PathBuf> {
-        let in_store = || Some(directory(store)?.join("keys"));
+        let in_store = || Some(store.directory()?.join("keys"));
         self.config.keys.clone().or_else(in_store)
     }
 
@@ -115,9 +114,4 @@ impl Session {
             _ => Ok(()),
         }
     }
-}
-
-/// The store's folder, if it is one of this machine.
-pub fn directory(store: &Store) -> Option<PathBuf> {
-    Url::parse(store.url()).ok()?.to_file_path().ok()
 }

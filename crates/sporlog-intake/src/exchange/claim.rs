@@ -20,7 +20,7 @@ use rustix::fs::OFlags;
 
 use super::receipt::Receipt;
 use super::tree::Home;
-use crate::durable::{put, sync_folder};
+use crate::durable::{make_folder, put, sync_folder};
 
 /// How the time stands in a delivery's id.
 const TIME: &str = "%Y%m%dT%H%M%SZ";
@@ -98,7 +98,7 @@ impl Claim {
     }
 
     fn try_to_take(&self, from: &Path) -> io::Result<()> {
-        fs::create_dir_all(self.file_folder())?;
+        make_folder(&self.file_folder())?;
         sync_folder(&self.folder())?;
         sync_folder(&self.home.taken())?;
         fs::rename(from.join(&self.name), self.file())?;
@@ -169,7 +169,7 @@ impl Claim {
     /// Writes down what has been decided; durable when this returns.
     pub fn decide(&self, receipt: &Receipt) -> io::Result<()> {
         let bytes = serde_json::to_vec(receipt)?;
-        fs::create_dir_all(self.folder())?;
+        make_folder(&self.folder())?;
         put(&self.folder().join("decided.tmp"), &self.folder().join(DECIDED), &bytes)
     }
 
@@ -185,11 +185,11 @@ impl Claim {
     /// Keeps the file aside, whole, with its receipt.
     pub fn keep_aside(&self, receipt: &[u8]) -> io::Result<()> {
         let folder = self.home.refused().join(&self.id);
-        fs::create_dir_all(&folder)?;
+        make_folder(&folder)?;
         put(&self.home.scratch().join(format!("{}.json", self.id)), &folder.join("receipt.json"), receipt)?;
         // Its own folder: it may be called receipt.json, too.
         let kept = folder.join("file");
-        fs::create_dir_all(&kept)?;
+        make_folder(&kept)?;
         match fs::rename(self.file(), kept.join(&self.name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}

@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -29,6 +29,7 @@ use super::settings::{Account, Settings};
 use super::settling::{Settling, Waits};
 use super::take::{Delivery, Taker, Wait};
 use super::tree::Home;
+use crate::durable::{make_folder, private_file};
 use crate::error::{Error, Result};
 use crate::quarantine::Quarantine;
 use crate::writers::Writers;
@@ -474,8 +475,8 @@ fn forgotten(root: &Path, corners: &[Corner]) {
 fn lock(root: &Path) -> Result<File> {
     let path = root.join("lock");
     let fail = |source| Error::Read { name: path.display().to_string(), source };
-    std::fs::create_dir_all(root).map_err(fail)?;
-    let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(fail)?;
+    make_folder(root).map_err(fail)?;
+    let file = private_file().truncate(false).open(&path).map_err(fail)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Held(root.to_owned())),
         locked => locked.map(|()| file).map_err(|errno| fail(errno.into())),

@@ -6,10 +6,11 @@
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::receipt::Receipt;
-use crate::durable::sync_folder;
+use crate::durable::{make_folder, sync_folder};
 
 /// The folder of the register in the exchange's.
 const FOLDER: &str = "deliveries";
@@ -31,9 +32,9 @@ impl Register {
         let path = self.path(&receipt.account);
         let is_new = !path.exists();
         if is_new {
-            fs::create_dir_all(&self.folder)?;
+            make_folder(&self.folder)?;
         }
-        let mut file = OpenOptions::new().read(true).append(true).create(true).open(&path)?;
+        let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&path)?;
         drop_torn_line(&mut file)?;
         let mut line = serde_json::to_vec(&receipt.brief())?;
         line.push(b'\n');

@@ -9,7 +9,7 @@
 //!
 //! All of it lies on one file system, so that files move from one folder to another by a rename.
 
-use std::fs::{self, DirBuilder};
+use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -84,7 +84,8 @@ impl Home {
             ),
             Role::Municipality => (&[self.outbox()], &[self.scratch()]),
         };
-        fs::create_dir_all(&self.0)?;
+        // Another SFTP server has to get through it.
+        DirBuilder::new().recursive(true).mode(0o755).create(&self.0)?;
         let make = |folders: &[PathBuf], mode| {
             let mut builder = DirBuilder::new();
             builder.recursive(true).mode(mode);

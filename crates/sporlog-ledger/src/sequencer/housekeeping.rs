@@ -15,6 +15,8 @@ impl Sequencer {
     /// Puts one file in the place of several that hold the same records. False if one of those is gone.
     pub(super) fn replace(&mut self, replacement: compact::Replacement) -> Result<bool> {
         self.check_running()?;
+        // Readers in this process may have seen a newer state than this sequencer, and chosen by that.
+        self.catch_up()?;
         let compact::Replacement { removed, added } = replacement;
         let change = Change { added, removed, ..Change::default() };
         Ok(self.holds(&change) && self.commit(change)?)
@@ -25,6 +27,7 @@ impl Sequencer {
     /// there; after it, files that the next clean-up deletes.
     pub(super) fn expire(&mut self, month: &str) -> Result<Vec<Arc<DataFile>>> {
         self.check_running()?;
+        self.catch_up()?;
         loop {
             let expired = |file: &&Arc<DataFile>| file.month() < month;
             let files: Vec<_> = self.state.files.iter().filter(expired).cloned().collect();

@@ -90,12 +90,15 @@ impl Sequencer {
         error
     }
 
-    /// Takes over what others have committed.
-    fn catch_up(&mut self) -> Result<Positions> {
+    /// Takes over what others have committed; gives the positions that have moved.
+    pub(super) fn catch_up(&mut self) -> Result<Positions> {
+        let version = self.state.version;
         let others = self.shared.table.catch_up(&self.shared.key, &mut self.state);
         let others = self.runtime.block_on(others).map_err(|error| self.poison(error))?;
         self.discarded.extend(others.discarded);
-        self.committed(others.positions.clone());
+        if self.state.version != version {
+            self.committed(others.positions.clone());
+        }
         Ok(others.positions)
     }
 

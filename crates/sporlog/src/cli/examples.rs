@@ -36,6 +36,13 @@ Examples:
   sporlog consume
   sporlog consume --until-end --json | jq .accepted";
 
+pub const FILES: &str = "\
+Examples:
+  sporlog files revision
+  sporlog files revision --paths | xargs du -ch
+  sporlog files revision --json | duckdb -c \"SET VARIABLE files = (SELECT list(path) FROM read_json('/dev/stdin'));
+    SELECT count(*) FROM read_parquet(getvariable('files'))\"";
+
 pub const DELIVERIES: &str = "\
 Examples:
   sporlog deliveries

@@ -110,6 +110,7 @@ pub enum Command {
     Read(ReadArgs),
     Find(FindArgs),
     Export(ExportArgs),
+    Files(FilesArgs),
     Sql(SqlArgs),
     Prove(ProveArgs),
     Verify(VerifyArgs),
@@ -314,6 +315,23 @@ pub struct ExportRevisionArgs {
     /// A file stays below so many bytes
     #[arg(long, value_name = "BYTES", default_value_t = 2_000_000_000, hide = true)]
     pub max_bytes: u64,
+}
+
+/// List the files that hold a log's records.
+///
+/// A log's table is a Delta Lake table, and programs that read Delta Lake need no list. Others that read
+/// Parquet do: the folder also has files that were merged into others, and Delta's checkpoints, so that its
+/// records would be counted twice. The files listed here hold each record once. They stay for an hour at the
+/// least (--grace of `sporlog compact`) after they were replaced by others. With --json, an object per line:
+/// path, firstId, lastId, rows, bytes.
+#[derive(Debug, Args)]
+#[command(after_help = examples::FILES)]
+pub struct FilesArgs {
+    #[command(flatten)]
+    pub log: LogArg,
+    /// Print nothing but the files' paths, one per line
+    #[arg(short, long, conflicts_with = "json")]
+    pub paths: bool,
 }
 
 /// A format of query results.

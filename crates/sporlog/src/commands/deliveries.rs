@@ -11,7 +11,7 @@ use sporlog_intake::exchange::{Register, Settings};
 
 use crate::cli::DeliveriesArgs;
 use crate::output::{Outcome, Output};
-use crate::session::{Session, directory};
+use crate::session::Session;
 
 pub async fn run(session: &Session, args: &DeliveriesArgs) -> Result<Outcome> {
     let Some(settings) = &session.config().sftp else {
@@ -27,7 +27,7 @@ pub async fn run(session: &Session, args: &DeliveriesArgs) -> Result<Outcome> {
 fn root(session: &Session, settings: &Settings) -> Result<PathBuf> {
     let store = match settings.root {
         Some(_) => None,
-        None => directory(&session.store()?),
+        None => session.store()?.directory(),
     };
     Ok(settings.root(store.as_deref())?)
 }

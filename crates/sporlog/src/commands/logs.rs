@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use crate::output::{Outcome, Output};
-use crate::session::{Session, directory};
+use crate::session::Session;
 
 pub async fn list(session: &Session) -> Result<Outcome> {
     let store = session.store()?;
@@ -17,7 +17,7 @@ pub async fn list(session: &Session) -> Result<Outcome> {
     }
     for log in store.logs().await? {
         let (name, kind) = (log.name(), log.kind());
-        let folder = directory(&store).map(|dir| dir.join("logs").join(name));
+        let folder = store.directory().map(|dir| dir.join("logs").join(name));
         let bytes = folder.map(|folder| size_of(&folder)).transpose()?;
         if session.json {
             let (first, head) = (log.first(), log.head());

@@ -17,6 +17,7 @@ mod deliveries;
 mod delivery;
 mod exchange;
 mod export;
+mod files;
 mod find;
 mod import;
 mod key;
@@ -59,6 +60,7 @@ async fn run_in(session: &Session, command: Command) -> Result<Outcome> {
         Command::Export(args) => match args.what {
             crate::cli::Export::Revision(args) => export::run(session, &args).await,
         },
+        Command::Files(args) => files::run(session, &args).await,
         Command::Sql(args) => sql::run(session, &args).await,
         Command::Prove(args) => prove::run(session, &args).await,
         Command::Verify(args) => verify::run(session, &args).await,

@@ -1,5 +1,6 @@
 //! The program as its users meet it: the built binary, on real files, in a folder of its own.
 
+mod any_path;
 mod apikeys;
 mod bad_input;
 mod collecting;

@@ -41,7 +41,7 @@
 //! | [`check`] | the receiving side: is everything there, and as it was? |
 //! | [`nightly`] | each night, by itself |
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, TryLockError};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -53,6 +53,7 @@ use serde::Serialize;
 use sporlog_ledger::Log;
 use sporlog_record::Kind;
 
+use crate::durable::private_file;
 use crate::error::{Error, Result};
 use crate::exchange::settings::{Role, Settings};
 use crate::writers::Writers;
@@ -235,8 +236,7 @@ async fn lock(root: &Path, stop: &AtomicBool) -> Result<File> {
     DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(failed(&folder))?;
     // No account's name begins with a dot.
     let path = folder.join(".lock");
-    let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
-    let file = file.map_err(failed(&path))?;
+    let file = private_file().truncate(false).open(&path).map_err(failed(&path))?;
     let mut told = false;
     loop {
         match file.try_lock() {

@@ -43,6 +43,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 pub use compare::{Filter, Found, Hit};
 pub use gather::{Gatherer, Keys};
 
+use crate::durable::make_folder;
 use crate::error::{Error, Result};
 use compare::{Finding, pass};
 use key::Seeds;
@@ -83,7 +84,7 @@ impl Index {
     /// were received. What is damaged in it is dropped. Blocks.
     pub fn open(folder: &Path, days: u32) -> Result<Self> {
         let failed = |source| Error::Read { name: folder.display().to_string(), source };
-        fs::create_dir_all(folder).map_err(failed)?;
+        make_folder(folder).map_err(failed)?;
         let seeds = Seeds::of(folder)?;
         let mut state = State::default();
         for entry in fs::read_dir(folder).map_err(failed)? {

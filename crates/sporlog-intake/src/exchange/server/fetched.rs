@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -75,7 +76,7 @@ impl Fetched {
     pub(super) fn remember(&self, key: &str) -> io::Result<()> {
         // One writer at a time, and never a line in another.
         let _inner = self.lock();
-        let mut file = OpenOptions::new().append(true).create(true).open(&self.path)?;
+        let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path)?;
         file.write_all(format!("{key}\n").as_bytes())?;
         file.sync_data()
     }

@@ -10,7 +10,7 @@ use russh::keys::ssh_key::LineEnding;
 use russh::keys::ssh_key::public::KeyData;
 use russh::keys::{Algorithm, HashAlg, PrivateKey, PublicKey};
 
-use crate::durable::sync_folder;
+use crate::durable::{make_folder, sync_folder};
 use crate::error::{Error, Result};
 use crate::exchange::settings::{Account, Settings};
 
@@ -52,7 +52,7 @@ fn load(path: &Path) -> Result<PrivateKey> {
 /// Makes a key, written beside and renamed, so that half of one is never taken for one.
 fn make(root: &Path, path: &Path) -> io::Result<()> {
     let failed = |error: russh::keys::ssh_key::Error| io::Error::other(error.to_string());
-    fs::create_dir_all(root)?;
+    make_folder(root)?;
     let mut key = PrivateKey::random(&mut safe_rng(), Algorithm::Ed25519).map_err(failed)?;
     key.set_comment("sporlog");
     let public = format!("{}\n", key.public_key().to_openssh().map_err(failed)?);

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, access};
 use rustix::process::{Resource, getrlimit};
 use sporlog_web::server::TlsSettings;
-use url::Url;
 
 use super::{Remark, Severity};
 use crate::config::{Config, PREFIX, SECTIONS};
@@ -108,10 +107,7 @@ fn store(config: &Config, remarks: &mut Remarks) {
 
 /// The folder of a store, if it is one of this machine.
 fn folder_of(store: &str) -> Option<PathBuf> {
-    match Url::parse(store) {
-        Ok(url) => url.to_file_path().ok(),
-        Err(_) => Some(PathBuf::from(store)),
-    }
+    sporlog_ledger::local_directory(store).ok().flatten()
 }
 
 /// Why nothing can be written to a folder, or to where it would be made.
