@@ -10,6 +10,7 @@ mod general;
 mod housekeeping;
 mod looking;
 mod place;
+mod producing;
 mod proving;
 mod quarantining;
 mod watching;
