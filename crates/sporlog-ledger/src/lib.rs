@@ -8,12 +8,14 @@
 //! |---|---|
 //! | [`store`](Store) | a place with logs in it, and their keys |
 //! | [`writer`](Writer), `sequencer` | the handle that appends, and the one that does: the life of a batch from top to bottom |
+//! | `clock` | what times of receipt are taken from, watched for jumps |
 //! | `bulk` | any number of rows as one commit, encoded by several threads |
 //! | `seal` | rows get their numbers and are committed to |
 //! | `spool` | tiles that wait for their commit |
 //! | `table` | the Delta table: its files, and how a version is committed |
 //! | `tree`, `tlog` | the Merkle tree's edge; tiles, checkpoints and notes as files |
 //! | `datafile`, `keyindex`, `files` | how Parquet files are laid out, indexed and opened |
+//! | `receipts` | which records were received when |
 //! | `scan`, `find`, `sql` | records by id, by person or user, by query |
 //! | `merge` | several logs read as one |
 //! | `prove`, `verify`, `rebuild` | for those who do not take our word for it |
@@ -22,6 +24,7 @@
 #![forbid(unsafe_code)]
 
 mod bulk;
+mod clock;
 mod compact;
 mod datafile;
 mod durable;
@@ -34,6 +37,7 @@ mod log;
 mod merge;
 mod prove;
 mod rebuild;
+mod receipts;
 mod scan;
 mod schema;
 mod seal;
@@ -49,6 +53,7 @@ mod verify;
 mod writer;
 
 pub use bulk::{Bulk, BulkPusher};
+pub use clock::Clock;
 pub use compact::{Compacted, Expired};
 pub use error::{Error, Result};
 pub use find::Find;

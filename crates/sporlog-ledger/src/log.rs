@@ -5,6 +5,7 @@ use std::sync::{Arc, RwLock};
 use sporlog_record::Kind;
 use tokio::sync::watch;
 
+use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::files::FileCache;
 use crate::keys::LogKeys;
@@ -29,6 +30,8 @@ pub(crate) struct Shared {
     pub checkpointing: Arc<tokio::sync::Mutex<()>>,
     /// Only where the keys are at hand.
     pub keys: Option<Arc<LogKeys>>,
+    /// What times of receipt are taken from.
+    pub clock: Clock,
 }
 
 /// A log, opened. Cheap to clone.

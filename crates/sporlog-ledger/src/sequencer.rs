@@ -25,11 +25,13 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::bulk::{BulkGrant, BulkResult};
+use crate::clock::WatchedClock;
 use crate::compact;
 use crate::datafile;
 use crate::error::{Error, Result};
 use crate::keyindex;
 use crate::log::{Log, Shared};
+use crate::receipts;
 use crate::scan;
 use crate::seal::Sealer;
 use crate::table::{Change, Committed, DataFile, Position, Positions, Sha, TableState};
@@ -75,8 +77,8 @@ pub(crate) struct Sequencer {
     /// Commits since this sequencer began, and whether files are being merged.
     commits: u64,
     merging: Arc<AtomicBool>,
-    /// The newest time of receipt; times never go back.
-    received_at: i64,
+    /// What times of receipt are taken from.
+    clock: WatchedClock,
     /// For background work to report back with, without keeping the sequencer alive.
     myself: mpsc::WeakSender<Command>,
     /// Why this sequencer no longer appends.
@@ -94,7 +96,7 @@ impl Sequencer {
         let keys = Log { shared: shared.clone() }.keys()?.clone();
         let sealer = Sealer { log: shared.name.clone(), kind: shared.kind, keys };
         let (state, tree, publisher) = recover(&shared, &sealer, options).await?;
-        let received_at = state.files.last().map_or(0, |f| f.received.1);
+        let clock = WatchedClock::new(shared.clock, receipts::newest_receipt(&shared, &state).await?);
         Ok(Sequencer {
             shared,
             options,
@@ -108,7 +110,7 @@ impl Sequencer {
             checkpointed: None,
             commits: 0,
             merging: Arc::default(),
-            received_at,
+            clock,
             myself,
             stopped: None,
             unsure: false,
@@ -275,7 +277,7 @@ impl Sequencer {
         let rows = concat_batches(&self.shared.kind.row_schema(), batches)
             .map_err(|e| Error::Columns(e.to_string()))?;
         let first = self.state.size + 1;
-        let received_at = self.receive();
+        let received_at = self.clock.receive(&self.shared.name);
         let sealed = self.sealer.seal(&rows, first, received_at)?;
         let mut tree = self.tree.clone();
         let mut full = Vec::new();
@@ -476,7 +478,7 @@ impl Sequencer {
         let grant = BulkGrant {
             sealer: self.sealer.clone(),
             tree: self.tree.clone(),
-            received_at: self.receive(),
+            received_at: self.clock.receive(&self.shared.name),
             shared: self.shared.clone(),
             returned,
         };
@@ -610,12 +612,6 @@ impl Sequencer {
         self.stopped.as_ref().map_or(Ok(()), |reason| {
             Err(Error::Stopped { log: self.shared.name.to_string(), reason: reason.clone() })
         })
-    }
-
-    /// The time of receipt of what is appended next.
-    fn receive(&mut self) -> i64 {
-        self.received_at = self.received_at.max(now_micros());
-        self.received_at
     }
 }
 

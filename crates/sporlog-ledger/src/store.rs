@@ -7,6 +7,7 @@ use std::time::Duration;
 use sporlog_record::Kind;
 use tokio::sync::watch;
 
+use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::files::FileCache;
 use crate::keys::LogKeys;
@@ -36,6 +37,8 @@ pub struct StoreOptions {
     pub origin: Option<String>,
     /// Make the store if it is not there.
     pub create: bool,
+    /// What times of receipt are taken from.
+    pub clock: Clock,
 }
 
 /// An opened store. Cheap to clone.
@@ -44,6 +47,7 @@ pub struct Store {
     storage: Storage,
     keys: Option<PathBuf>,
     origin: Option<String>,
+    clock: Clock,
 }
 
 impl Store {
@@ -51,7 +55,7 @@ impl Store {
     pub fn open(options: StoreOptions) -> Result<Self> {
         let storage = Storage::open(&options.address, options.create)?;
         let keys = options.keys.or_else(|| storage.directory().map(|dir| dir.join(KEYS)));
-        Ok(Store { storage, keys, origin: options.origin })
+        Ok(Store { storage, keys, origin: options.origin, clock: options.clock })
     }
 
     /// The store's address.
@@ -115,6 +119,7 @@ impl Store {
             files: FileCache::default(),
             checkpointing: Arc::default(),
             keys: keys.map(Arc::new),
+            clock: self.clock,
         };
         Ok(Log { shared: Arc::new(shared) })
     }

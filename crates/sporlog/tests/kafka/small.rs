@@ -149,7 +149,7 @@ fn a_message_with_as_much_data_as_the_rules_allow_goes_in() {
         block_on(producer.send(record, Duration::from_secs(30))).expect("sent");
     }
     let drained = place.drain();
-    assert_eq!((&drained["accepted"], &drained["quarantined"]), (&1.into(), &1.into()), "{drained}");
+    assert_eq!((&drained["accepted"], &drained["refused"]), (&1.into(), &1.into()), "{drained}");
     let rows = place.json(&[
         "sql",
         "SELECT octet_length(\"leverteData\") AS n, remarks FROM disclosure",
