@@ -2,6 +2,7 @@
 
 mod apikeys;
 mod bad_input;
+mod clock;
 mod collecting;
 mod configuring;
 mod delivering;
