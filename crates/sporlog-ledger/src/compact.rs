@@ -232,7 +232,8 @@ fn merge_files(runtime: &Handle, shared: &Arc<Shared>, files: &[Arc<DataFile>]) 
     };
     // The month stays that of the records, whenever they are merged.
     let mut file = DataFile::new(oldest.first, newest.last, oldest.received.0);
-    file.received = (oldest.received.0, newest.received.1);
+    let received = files.iter().map(|file| file.received);
+    file.received = received.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))).unwrap_or(oldest.received);
     let name = file.name();
     let packed = files.iter().map(|file| file.size).sum::<u64>() >= PACKED_FROM as u64;
     let encoder = GroupEncoder::new(shared.kind, packed).map_err(Error::parquet(&name))?;

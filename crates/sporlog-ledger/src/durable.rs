@@ -217,7 +217,8 @@ impl ObjectStore for DurableLocal {
         _options: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
         let staged = Staged::new(self.fs_path(location));
-        let begin = move || Ok((create(&staged.beside, private_file().truncate(true)).map_err(generic)?, staged));
+        let begin =
+            move || Ok((create(&staged.beside, private_file().truncate(true)).map_err(generic)?, staged));
         let (file, staged) = blocking(begin).await?;
         Ok(Box::new(Upload { file: Arc::new(file), size: 0, staged: Some(staged) }))
     }

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`store`](Store) | a place with logs in it, and their keys |
 //! | [`writer`](Writer), `sequencer` | the handle that appends, and the one that does: the life of a batch from top to bottom |
+//! | `clock` | what times of receipt are taken from, watched for jumps |
 //! | `bulk` | any number of rows as one commit, encoded by several threads |
 //! | `seal` | rows get their numbers and are committed to |
 //! | `spool` | tiles that wait for their commit |
@@ -17,6 +18,7 @@
 //! | `high_water_mark` | how far a log has been signed, remembered beside its key |
 //! | `tree`, `tlog` | the Merkle tree's edge; tiles, checkpoints and notes as files |
 //! | `datafile`, `keyindex`, `files` | how Parquet files are laid out, indexed and opened |
+//! | `receipts` | which records were received when |
 //! | `scan`, `find`, `sql` | records by id, by person or user, by query |
 //! | `listing` | the table's data files, for other programs |
 //! | `merge` | several logs read as one |
@@ -27,6 +29,7 @@
 #![forbid(unsafe_code)]
 
 mod bulk;
+mod clock;
 mod commit;
 mod compact;
 mod datafile;
@@ -45,6 +48,7 @@ mod merge;
 pub mod private;
 mod prove;
 mod rebuild;
+mod receipts;
 mod recover;
 mod replay;
 mod scan;
@@ -62,6 +66,7 @@ mod verify;
 mod writer;
 
 pub use bulk::{Bulk, BulkPusher};
+pub use clock::Clock;
 pub use commit::Position;
 pub use compact::{Compacted, Expired};
 pub use error::{Error, Result};

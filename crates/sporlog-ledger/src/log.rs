@@ -6,6 +6,7 @@ use std::sync::{Arc, RwLock, RwLockReadGuard};
 use sporlog_record::Kind;
 use tokio::sync::watch;
 
+use crate::clock::Clock;
 use crate::commit::Position;
 use crate::error::{Error, Result};
 use crate::files::FileCache;
@@ -35,6 +36,8 @@ pub(crate) struct Shared {
     pub checkpointing: Arc<tokio::sync::Mutex<()>>,
     /// The log's secrets, and the folder in which they lie; only where they are at hand.
     pub keys: Option<(Arc<LogKeys>, PathBuf)>,
+    /// What times of receipt are taken from.
+    pub clock: Clock,
 }
 
 /// Whose word was taken for the public key that a log's signatures are checked with.

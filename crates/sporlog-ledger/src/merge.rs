@@ -26,7 +26,8 @@ pub fn matches(pattern: &str, name: &str) -> bool {
     true
 }
 
-/// What is found in any of `logs`, in batches of one log each; times of receipt descend throughout.
+/// What is found in any of `logs`, in batches of one log each. Ids descend within each log. Between logs, the
+/// times of receipt decide, so far as these descend within a log: clocks may have been wrong.
 pub fn find_in_all(logs: Vec<Log>, find: Find) -> BoxStream<'static, Result<(Log, RecordBatch)>> {
     let left = find.limit.unwrap_or(usize::MAX);
     let found = logs.into_iter().map(|log| Found { batches: log.find(find.clone()), log, rest: None });

@@ -48,6 +48,12 @@ impl Log {
         Ok(self.shared.storage.get(&tlog_name("checkpoint")).await?.to_vec())
     }
 
+    /// How many records the newest checkpoint covers.
+    pub async fn covered(&self) -> Result<u64> {
+        let newest = read_checkpoint(&self.shared.storage, self.vkey()).await?;
+        Ok(newest.map_or(0, |newest| newest.size()))
+    }
+
     /// The checkpoint of the tree as it was at `size`, signed now: the same bytes each time. Its root
     /// comes from the tiles, which are checked against the newest checkpoint; so it is one of the
     /// same log, whether or not one of that size has ever been published.

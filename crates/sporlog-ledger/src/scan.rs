@@ -18,7 +18,6 @@ use crate::delta::DataFile;
 use crate::error::{Error, Result};
 use crate::files::{OpenFile, Pages};
 use crate::log::{Log, Shared};
-use crate::seal::numbers;
 use crate::table::TableState;
 
 /// Batches of a log, in some order that the giver promises.
@@ -38,14 +37,15 @@ impl Log {
         in_order(self.shared.clone(), self.state(), after, limit)
     }
 
-    /// As [`read`](Log::read), but only these columns, in the order of the table; no others are read.
-    pub fn read_columns(&self, after: u64, limit: Option<u64>, columns: &'static [&'static str]) -> Batches {
+    /// Of the `count` ids above `after`, or of all, these columns, in the order of the table; no others are
+    /// read.
+    pub fn read_columns(&self, after: u64, count: Option<u64>, columns: &'static [&'static str]) -> Batches {
         let shared = self.shared.clone();
         let open = move |(file, selection): (Arc<DataFile>, _)| {
             let shared = shared.clone();
             async move { select(&shared, &file, selection, Some(columns)).await }
         };
-        futures::stream::iter(parts(&self.state(), after, limit)).then(open).try_flatten().boxed()
+        futures::stream::iter(parts(&self.state(), after, count)).then(open).try_flatten().boxed()
     }
 
     /// Of the `count` ids above `after`, the records whose text `column` is `value`, ascending. Of
@@ -79,34 +79,6 @@ impl Log {
         parts.then(open).try_flatten().boxed()
     }
 
-    /// The first id that was received at `micros` (UTC) or later, of those that retention has left; one
-    /// above [`head`](Log::head) if there is none. Times of receipt rise with the ids.
-    pub async fn first_received_from(&self, micros: i64) -> Result<u64> {
-        let state = self.state();
-        let Some(file) = state.files.get(state.files.partition_point(|f| f.received.1 < micros)) else {
-            return Ok(state.size + 1);
-        };
-        let (mut low, mut high) = (file.first, file.last);
-        // The last one was received late enough; files of one time need no look into them.
-        if file.received.0 >= micros {
-            high = low;
-        }
-        while low < high {
-            let middle = low + (high - low) / 2;
-            let row = [(middle - file.first) as u32];
-            let mut batches = rows_of(&self.shared, file, &row, Some(&["id", "received_at"])).await?;
-            let batch = batches.try_next().await?.filter(|batch| batch.num_rows() == 1);
-            let batch = batch
-                .ok_or_else(|| Error::damaged(file.name(), "it has fewer rows than the Delta log says"))?;
-            if numbers(&batch)?.1.value(0) < micros {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        Ok(low)
-    }
-
     /// The record with this id, as a batch of one row.
     pub async fn record(&self, id: u64) -> Result<RecordBatch> {
         let state = self.state();
@@ -133,14 +105,28 @@ pub(crate) fn in_order(
         let shared = shared.clone();
         async move { select(&shared, &file, selection, None).await }
     };
-    futures::stream::iter(parts(&state, after, limit)).then(open).try_flatten().boxed()
+    let count = limit.map(|limit| ids_for(&state, after, limit));
+    futures::stream::iter(parts(&state, after, count)).then(open).try_flatten().boxed()
 }
 
-/// The files that hold `limit` ids from above `after` on, and which of their rows those are, if
-/// not all.
-fn parts(state: &TableState, after: u64, limit: Option<u64>) -> Vec<(Arc<DataFile>, Option<RowSelection>)> {
-    let end =
-        limit.map_or(u64::MAX, |limit| state.first().max(after.saturating_add(1)).saturating_add(limit));
+/// How many ids above `after` it takes for `limit` records: retention leaves gaps.
+fn ids_for(state: &TableState, after: u64, limit: u64) -> u64 {
+    let mut left = limit;
+    for file in state.files_after(after) {
+        let first = file.first.max(after + 1);
+        let there = file.last + 1 - first;
+        if there >= left {
+            return first + left - 1 - after;
+        }
+        left -= there;
+    }
+    u64::MAX
+}
+
+/// The files that hold some of the `count` ids above `after`, or of all, and which of their rows those are,
+/// if not all.
+fn parts(state: &TableState, after: u64, count: Option<u64>) -> Vec<(Arc<DataFile>, Option<RowSelection>)> {
+    let end = count.map_or(u64::MAX, |count| after.saturating_add(count).saturating_add(1));
     let part = |file: &Arc<DataFile>| {
         let skip = after.saturating_add(1).saturating_sub(file.first) as usize;
         let take = (end.min(file.last + 1) - file.first) as usize - skip;

@@ -28,6 +28,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::bulk::{BulkGrant, BulkResult};
+use crate::clock::WatchedClock;
 use crate::commit::{Change, Position};
 use crate::datafile;
 use crate::delta::{DataFile, names_of};
@@ -35,6 +36,7 @@ use crate::error::{Error, Result};
 use crate::high_water_mark::MarkFile;
 use crate::keyindex;
 use crate::log::{Log, Shared};
+use crate::receipts;
 use crate::recover::{Recovered, recover};
 use crate::seal::Sealer;
 use crate::table::TableState;
@@ -89,8 +91,8 @@ pub(crate) struct Sequencer {
     unchecked: usize,
     /// Whether files are being merged.
     merging: Arc<AtomicBool>,
-    /// The newest time of receipt; times never go back.
-    received_at: i64,
+    /// What times of receipt are taken from.
+    clock: WatchedClock,
     /// For background work to report back with, without keeping the sequencer alive.
     myself: mpsc::WeakSender<Command>,
     /// Why this sequencer no longer appends.
@@ -108,7 +110,7 @@ impl Sequencer {
         let keys = Log { shared: shared.clone() }.keys()?.clone();
         let sealer = Sealer { log: shared.name.clone(), kind: shared.kind, keys };
         let Recovered { state, tree, publisher, mark } = recover(&shared, &sealer).await?;
-        let received_at = state.files.last().map_or(0, |f| f.received.1);
+        let clock = WatchedClock::new(shared.clock, receipts::newest_receipt(&shared, &state).await?);
         Ok(Sequencer {
             shared,
             options,
@@ -125,7 +127,7 @@ impl Sequencer {
             commits: 0,
             unchecked: 0,
             merging: Arc::default(),
-            received_at,
+            clock,
             myself,
             stopped: None,
             unsure: false,
@@ -295,7 +297,7 @@ impl Sequencer {
         let rows = concat_batches(&self.shared.kind.row_schema(), batches)
             .map_err(|e| Error::Columns(e.to_string()))?;
         let first = self.state.size + 1;
-        let received_at = self.receive();
+        let received_at = self.clock.receive(&self.shared.name);
         let sealed = self.sealer.seal(&rows, first, received_at)?;
         let mut tree = self.tree.clone();
         let mut full = Vec::new();
@@ -425,7 +427,7 @@ impl Sequencer {
         let grant = BulkGrant {
             sealer: self.sealer.clone(),
             tree: self.tree.clone(),
-            received_at: self.receive(),
+            received_at: self.clock.receive(&self.shared.name),
             shared: self.shared.clone(),
             returned,
         };
@@ -508,12 +510,6 @@ impl Sequencer {
         self.stopped.as_ref().map_or(Ok(()), |reason| {
             Err(Error::Stopped { log: self.shared.name.to_string(), reason: reason.clone() })
         })
-    }
-
-    /// The time of receipt of what is appended next.
-    fn receive(&mut self) -> i64 {
-        self.received_at = self.received_at.max(now_micros());
-        self.received_at
     }
 }
 

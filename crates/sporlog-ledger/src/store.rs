@@ -7,6 +7,7 @@ use std::sync::{Arc, RwLock};
 use sporlog_record::Kind;
 use tokio::sync::watch;
 
+use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::files::FileCache;
 use crate::high_water_mark::HighWaterMark;
@@ -34,6 +35,8 @@ pub struct StoreOptions {
     pub origin: Option<String>,
     /// Make the store if it is not there.
     pub create: bool,
+    /// What times of receipt are taken from.
+    pub clock: Clock,
 }
 
 /// An opened store. Cheap to clone.
@@ -42,6 +45,7 @@ pub struct Store {
     storage: Storage,
     keys: Option<PathBuf>,
     origin: Option<String>,
+    clock: Clock,
 }
 
 impl Store {
@@ -49,7 +53,7 @@ impl Store {
     pub fn open(options: StoreOptions) -> Result<Self> {
         let storage = Storage::open(&options.address, options.create)?;
         let keys = options.keys.or_else(|| storage.directory().map(|dir| dir.join(KEYS)));
-        Ok(Store { storage, keys, origin: options.origin })
+        Ok(Store { storage, keys, origin: options.origin, clock: options.clock })
     }
 
     /// The store's folder, if it is one of this machine.
@@ -143,6 +147,7 @@ impl Store {
             files: FileCache::default(),
             checkpointing: Arc::default(),
             keys: keys.map(|(keys, dir)| (Arc::new(keys), dir)),
+            clock: self.clock,
         };
         Ok((shared, mark))
     }

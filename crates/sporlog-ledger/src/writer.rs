@@ -85,7 +85,7 @@ pub struct Appended {
     pub first: u64,
     /// The last one's id; one less than `first` if there was none.
     pub last: u64,
-    /// When they were received, in microseconds UTC.
+    /// When they were received, by the clock, in microseconds UTC.
     pub received_at: i64,
 }
 

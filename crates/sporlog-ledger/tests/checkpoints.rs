@@ -40,29 +40,3 @@ async fn an_earlier_checkpoint_can_be_made_again() {
     assert!(open_checkpoint(&note, log.vkey()).is_err());
     writer.close().await.unwrap();
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn ids_are_found_by_their_time_of_receipt() {
-    let dir = tempfile::tempdir().unwrap();
-    let writer = writer(dir.path()).await;
-    let log = writer.log().clone();
-    assert_eq!(log.first_received_from(0).await.unwrap(), 1);
-    let mut batches = Vec::new();
-    for n in 0..6 {
-        batches.push(append(&writer, n * 10, n * 10 + 10).await);
-        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
-    }
-    // In files of one time each, and in one that has them all.
-    for _ in 0..2 {
-        for batch in &batches {
-            assert_eq!(log.first_received_from(batch.received_at).await.unwrap(), batch.first);
-            let after = log.first_received_from(batch.received_at + 1).await.unwrap();
-            assert_eq!(after, batch.last + 1);
-            assert_eq!(read(&log, after - 1, None).await.len() as u64, 60 - batch.last);
-        }
-        assert_eq!(log.first_received_from(0).await.unwrap(), 1);
-        assert_eq!(log.first_received_from(i64::MAX).await.unwrap(), 61);
-        writer.compact(std::time::Duration::ZERO).await.unwrap();
-    }
-    writer.close().await.unwrap();
-}

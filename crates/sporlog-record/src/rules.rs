@@ -11,7 +11,8 @@ pub struct Rules {
     pub disclosure: DisclosureLimits,
     /// How CSV deliveries are read.
     pub revision: CsvRules,
-    /// A JSON record or a CSV row larger than this is an error (bytes).
+    /// A JSON record or a CSV row larger than this is an error (bytes). The default holds a disclosure whose
+    /// fields all have their greatest length, in ASCII, twice over: other characters and escapes need more.
     pub max_record_bytes: usize,
     /// "Now", as a local time, against which times in the future are remarked on. The caller sets it.
     #[serde(skip)]
@@ -26,14 +27,15 @@ impl Default for Rules {
         Rules {
             disclosure: DisclosureLimits::default(),
             revision: CsvRules::default(),
-            max_record_bytes: 16 << 20,
+            max_record_bytes: 64 << 20,
             now: NaiveDateTime::MAX - TimeDelta::days(2),
             consent_keys: None,
         }
     }
 }
 
-/// Greatest lengths, in characters (spec, part 1).
+/// Greatest lengths, in characters (spec, part 1): a longer text is an error. The figures that the document on
+/// Sporingslogg gives are lower, and producers exceed them; a text above those is remarked on.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[allow(non_snake_case, reason = "the fields' names on the wire")]
@@ -51,10 +53,10 @@ pub struct DisclosureLimits {
 impl Default for DisclosureLimits {
     fn default() -> Self {
         DisclosureLimits {
-            behandlingsGrunnlag: 100,
-            leverteData: 1_000_000,
-            samtykkeToken: 1_000,
-            dataForespoersel: 100_000,
+            behandlingsGrunnlag: 1_000,
+            leverteData: 16 << 20,
+            samtykkeToken: 16 << 10,
+            dataForespoersel: 16 << 20,
         }
     }
 }

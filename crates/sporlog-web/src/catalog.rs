@@ -181,6 +181,34 @@ impl Catalog {
         }
     }
 
+    /// Opens the writer of each log whose newest records no checkpoint covers: a process that was killed left
+    /// them so, and an opened writer publishes one. What another process is appending is covered by that one
+    /// within a moment, so only records are counted that were there a moment ago.
+    pub async fn cover(&self) {
+        let names = self.inner.store.names().await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "it cannot be seen which logs a checkpoint is missing for");
+            Vec::new()
+        });
+        let mut behind = Vec::new();
+        for name in names {
+            match self.log(&name).await {
+                Ok(Some(log)) => behind.push((log.head(), log)),
+                Ok(None) => {}
+                Err(error) => tracing::warn!(log = name, %error, "the log cannot be opened"),
+            }
+        }
+        tokio::time::sleep(FOLLOW_EVERY).await;
+        for (head, log) in behind {
+            let covered = match log.covered().await {
+                Ok(covered) if covered < head => self.writer(log.name()).await.map(drop),
+                covered => covered.map(drop),
+            };
+            if let Err(error) = covered {
+                tracing::warn!(log = log.name(), %error, "the newest records cannot be covered by a checkpoint");
+            }
+        }
+    }
+
     /// Whether the store could be read when it was last looked at.
     pub fn is_readable(&self) -> bool {
         self.inner.readable.load(Ordering::Relaxed)

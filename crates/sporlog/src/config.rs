@@ -7,9 +7,9 @@
 //! consent_jwks = "altinn.jwks"          # keys that consent tokens are verified against
 //!
 //! [rules]                               # how records are judged
-//! max_record_bytes = 16_777_216
+//! max_record_bytes = 67_108_864
 //! [rules.disclosure]
-//! behandlingsGrunnlag = 110
+//! behandlingsGrunnlag = 2_000
 //! [rules.revision]
 //! encoding = "iso-8859-1"
 //! separator = ";"
@@ -211,7 +211,7 @@ mod tests {
             let config = load(&Global::default())?;
             assert_eq!(config.store, DEFAULT_STORE);
             assert_eq!(config.keys, None);
-            assert_eq!(config.rules.disclosure.behandlingsGrunnlag, 100);
+            assert_eq!(config.rules.disclosure.behandlingsGrunnlag, 1_000);
             Ok(())
         });
     }

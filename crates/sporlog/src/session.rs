@@ -44,6 +44,7 @@ impl Session {
             keys: self.config.keys.clone(),
             origin: self.config.origin.clone(),
             create,
+            ..StoreOptions::default()
         };
         Ok(Store::open(options)?)
     }

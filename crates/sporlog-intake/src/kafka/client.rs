@@ -14,6 +14,9 @@ const QUEUED_KIB: usize = 16 << 10;
 /// What one fetch may bring, in bytes, unless a single message is larger.
 const FETCH_BYTES: usize = 8 << 20;
 
+/// What the producer of dead letters may hold, in KiB. A copy of the largest record has to fit.
+const DEAD_LETTER_KIB: usize = 96 << 10;
+
 /// Properties that are not to be set, and why.
 const OURS: [(&str, &str); 8] = [
     ("bootstrap.servers", "kafka.brokers says where the brokers are"),
@@ -75,7 +78,11 @@ pub(super) fn producer(settings: &Settings) -> Result<ClientConfig> {
     for name in names.iter().filter(|name| CONSUMING.iter().any(|prefix| name.starts_with(prefix))) {
         config.remove(name);
     }
-    config.set("enable.idempotence", "true").set("queue.buffering.max.kbytes", "16384");
+    config.set("enable.idempotence", "true").set("queue.buffering.max.kbytes", DEAD_LETTER_KIB.to_string());
+    if config.get("message.max.bytes").is_none() {
+        // How large a copy may be is the topic's to say; librdkafka's own limit is 1 MB.
+        config.set("message.max.bytes", (DEAD_LETTER_KIB << 10).to_string());
+    }
     Ok(config)
 }
 

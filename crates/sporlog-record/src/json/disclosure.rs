@@ -167,26 +167,28 @@ impl<'a> Judge<'_, 'a> {
         self.members.fields.get(field).map_or(Place::Record, |field| field.place())
     }
 
-    /// A field's text, checked for being there and for its length in characters.
+    /// A field's text, checked for being there and for its length in characters. An optional field whose text
+    /// is empty is absent.
     fn text(&mut self, field: usize) -> Option<Cow<'a, str>> {
         let value = self.members.fields.get_mut(field)?;
         let given = value.is_given();
         let text = text_of(value, name(field), self.notes);
-        let (required, min, max) = match field {
-            PERSON | MOTTAKER | UTHENTINGS_TIDSPUNKT => (true, 0, usize::MAX),
-            TEMA => (true, 3, 3),
-            BEHANDLINGS_GRUNNLAG => (true, 1, self.limits.behandlingsGrunnlag),
-            LEVERTE_DATA => (true, 1, self.limits.leverteData),
-            SAMTYKKE_TOKEN => (false, 0, self.limits.samtykkeToken),
-            DATA_FORESPOERSEL => (false, 0, self.limits.dataForespoersel),
-            _ => (false, 0, usize::MAX),
-        };
+        let required = matches!(field, PERSON..=LEVERTE_DATA);
         if required && !given {
             self.error(field, "required", "the field is missing");
         }
-        let text = text?;
+        // `documented` is the greatest length that the document on Sporingslogg gives.
+        let (min, documented, max) = match field {
+            TEMA => (3, 3, 3),
+            BEHANDLINGS_GRUNNLAG => (1, 100, self.limits.behandlingsGrunnlag),
+            LEVERTE_DATA => (1, 1_000_000, self.limits.leverteData),
+            SAMTYKKE_TOKEN => (0, 1_000, self.limits.samtykkeToken),
+            DATA_FORESPOERSEL => (0, 100_000, self.limits.dataForespoersel),
+            _ => (0, usize::MAX, usize::MAX),
+        };
+        let text = text.filter(|text| required || !text.is_empty())?;
         // No text has more characters than bytes, so most need not be counted.
-        if text.len() > max || text.len() < 4 * min {
+        if text.len() > documented.min(max) || text.len() < 4 * min {
             let length = text.chars().count();
             if length > max || length < min {
                 let expected = match (min, max) {
@@ -196,6 +198,11 @@ impl<'a> Judge<'_, 'a> {
                 };
                 let text = format!("the text has {length} characters, where {expected} are expected");
                 self.error(field, "length", text);
+            } else if length > documented {
+                let text = format!(
+                    "the text has {length} characters, where the specification has at most {documented}"
+                );
+                self.remark(field, "length", text);
             }
         }
         Some(text)

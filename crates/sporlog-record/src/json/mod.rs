@@ -284,26 +284,27 @@ fn note_repeated(repeated: &[(Cow<str>, u32)], notes: &mut Notes) {
     }
 }
 
-/// The members that the spec does not know, as one JSON object in the order given.
+/// The members that the spec does not know, as one JSON object in the order given. One whose value is `null`
+/// says as much as one that is absent, and is left out.
 fn collect_others(text: &str, others: &[Other], notes: &mut Notes) -> Option<String> {
     if others.is_empty() {
         return None;
     }
     let spans = text::members(text);
     let mut extra = String::new();
-    let mut unlisted = 0_usize;
-    for (at, Other { name, ordinal, unknown }) in others.iter().enumerate() {
-        if *unknown && at < LISTED {
+    let mut unknown_fields = 0_usize;
+    for Other { name, ordinal, unknown } in others {
+        let value = spans.get(*ordinal as usize).and_then(|span| text.get(span.value.clone()));
+        let Some(value) = value.filter(|value| *value != "null") else { continue };
+        unknown_fields += usize::from(*unknown);
+        if *unknown && unknown_fields <= LISTED {
             let text = "the spec does not know this field; it is kept as it is";
             notes.remark(shown(name), "unknown-field", text, Place::Name(*ordinal));
-        } else if *unknown {
-            unlisted += 1;
         }
-        extra.push(if at == 0 { '{' } else { ',' });
+        extra.push(if extra.is_empty() { '{' } else { ',' });
         extra.push_str(&serde_json::to_string(name).unwrap_or_default());
         extra.push(':');
-        let value = spans.get(*ordinal as usize).and_then(|span| text.get(span.value.clone()));
-        let (rule, reason) = match text::compact(value.unwrap_or("null"), &mut extra) {
+        let (rule, reason) = match text::compact(value, &mut extra) {
             Ok(()) => continue,
             Err(Unfit::Depth) => ("depth", "the value is nested too deep"),
             Err(Unfit::Surrogate) => ("json", "the value has half of a surrogate pair (\\uD800 to \\uDFFF)"),
@@ -311,13 +312,16 @@ fn collect_others(text: &str, others: &[Other], notes: &mut Notes) -> Option<Str
         notes.error(shown(name), rule, reason, Place::Value(*ordinal));
         return None;
     }
-    if unlisted > 0 {
+    if let Some(unlisted) = unknown_fields.checked_sub(LISTED).filter(|unlisted| *unlisted > 0) {
         notes.remark(
             "",
             "unknown-field",
             format!("{unlisted} more fields are unknown, and kept"),
             Place::Record,
         );
+    }
+    if extra.is_empty() {
+        return None;
     }
     extra.push('}');
     Some(extra)

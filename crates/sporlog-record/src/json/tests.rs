@@ -192,7 +192,8 @@ fn errors_and_remarks_of_a_disclosure() {
         ("tema", json!("ABCD"), "error tema: length"),
         ("tema", json!(true), "error tema: type"),
         ("behandlingsGrunnlag", json!(""), "error behandlingsGrunnlag: length"),
-        ("behandlingsGrunnlag", json!("ø".repeat(101)), "error behandlingsGrunnlag: length"),
+        ("behandlingsGrunnlag", json!("ø".repeat(101)), "remark behandlingsGrunnlag: length"),
+        ("behandlingsGrunnlag", json!("ø".repeat(1_001)), "error behandlingsGrunnlag: length"),
         ("behandlingsGrunnlag", json!([["x"]]), "error behandlingsGrunnlag: type"),
         ("uthentingsTidspunkt", json!("2018-10-19"), "error uthentingsTidspunkt: time"),
         ("uthentingsTidspunkt", json!("2018-10-19T12:24:21Z"), "error uthentingsTidspunkt: time"),
@@ -203,10 +204,10 @@ fn errors_and_remarks_of_a_disclosure() {
         ("leverteData", json!("{\"a\": 1}"), "remark leverteData: base64"),
         ("leverteData", json!(STANDARD.encode("{")), "remark leverteData: payload-json"),
         ("leverteData", json!(STANDARD.encode(b"\"\xff\"")), "remark leverteData: payload-json"),
-        ("samtykkeToken", json!("x".repeat(1_001)), "error samtykkeToken: length|remark samtykkeToken: jwt"),
+        ("samtykkeToken", json!("x".repeat(1_001)), "remark samtykkeToken: length|remark samtykkeToken: jwt"),
+        ("samtykkeToken", json!("x".repeat(16_385)), "error samtykkeToken: length|remark samtykkeToken: jwt"),
         ("samtykkeToken", json!(1), "error samtykkeToken: type"),
-        ("dataForespoersel", json!("x".repeat(100_001)), "error dataForespoersel: length"),
-        ("leverandoer", json!(""), "error leverandoer: digits"),
+        ("dataForespoersel", json!("ø".repeat(100_001)), "remark dataForespoersel: length"),
         ("leverandoer", json!("991825828"), "remark leverandoer: check-digit"),
         ("extra", json!(1), "remark extra: unknown-field"),
     ] {
@@ -216,8 +217,8 @@ fn errors_and_remarks_of_a_disclosure() {
     for (field, value) in [
         ("tema", json!("ÆØÅ")),
         ("behandlingsGrunnlag", json!("ø".repeat(100))),
+        ("dataForespoersel", json!("ø".repeat(100_000))),
         ("uthentingsTidspunkt", json!("2018-10-19 12:24")),
-        ("dataForespoersel", json!("")),
         ("samtykkeToken", json!(null)),
         ("leverandoer", json!("889640782")),
         ("leverteData", json!(URL_SAFE_NO_PAD.encode("[\"~~???\"]"))),
@@ -250,16 +251,64 @@ fn every_fault_is_told_at_once() {
 
 #[test]
 fn limits_are_settings() {
-    let limits = DisclosureLimits { behandlingsGrunnlag: 110, ..DisclosureLimits::default() };
-    let rules = Rules { disclosure: limits, max_record_bytes: 400, ..Rules::default() };
-    let record = with(disclosure(), "behandlingsGrunnlag", json!("x".repeat(110)));
-    assert_eq!(brief(&push(Kind::Disclosure, &rules, &record.to_string()).0), [] as [&str; 0]);
-    let long = record.to_string() + &" ".repeat(400);
+    for (limit, length, expected) in [(50, 50, ""), (50, 51, "error"), (2_000, 2_000, "remark")] {
+        let disclosure_limits =
+            DisclosureLimits { behandlingsGrunnlag: limit, ..DisclosureLimits::default() };
+        let rules = Rules { disclosure: disclosure_limits, ..Rules::default() };
+        let record = with(disclosure(), "behandlingsGrunnlag", json!("x".repeat(length)));
+        let found = brief(&push(Kind::Disclosure, &rules, &record.to_string()).0).join("|");
+        assert_eq!(found.split(' ').nth(1).unwrap_or_default(), expected, "{found}");
+    }
+    let rules = Rules { max_record_bytes: 400, ..Rules::default() };
+    let long = disclosure().to_string() + &" ".repeat(400);
     assert_eq!(brief(&push(Kind::Disclosure, &rules, &long).0), ["1:1 error : record-size"]);
     let now = chrono::NaiveDate::from_ymd_opt(2018, 10, 19).unwrap().and_hms_opt(12, 24, 21).unwrap();
     let rules = Rules { now, ..Rules::default() };
     let judged = push(Kind::Disclosure, &rules, &disclosure().to_string()).0;
     assert_eq!(brief(&judged), ["1:152 remark uthentingsTidspunkt: future"]);
+}
+
+/// The sizes at which a remark and an error begin, by a text of three bytes a character and by one of one.
+#[test]
+fn data_may_be_longer_than_the_document_says() {
+    let data = |length: usize| "{".to_owned() + &"€".repeat(length - 1);
+    let base64 = "AAAA".repeat((16 << 20) / 4);
+    let remarked = "remark leverteData: length";
+    for (value, expected) in [
+        (data(1_000_000), "remark leverteData: base64".to_owned()),
+        (data(1_000_001), format!("{remarked}|remark leverteData: base64")),
+        (base64.clone(), format!("{remarked}|remark leverteData: payload-json")),
+        (base64 + "AAAA", "error leverteData: length|remark leverteData: payload-json".to_owned()),
+    ] {
+        let record = with(disclosure(), "leverteData", json!(value));
+        assert_eq!(rules_of(Kind::Disclosure, &record).join("|"), expected, "{} bytes", value.len());
+    }
+    let record = with(disclosure(), "dataForespoersel", json!("x".repeat((16 << 20) + 1)));
+    assert_eq!(rules_of(Kind::Disclosure, &record), ["error dataForespoersel: length"]);
+}
+
+#[test]
+fn an_empty_optional_text_is_absent() {
+    let mut record = disclosure();
+    for field in ["samtykkeToken", "dataForespoersel", "leverandoer"] {
+        record = with(record, field, json!(""));
+    }
+    assert_eq!(rules_of(Kind::Disclosure, &record), [] as [&str; 0]);
+    assert_eq!(row(Kind::Disclosure, &record), row(Kind::Disclosure, &disclosure()));
+}
+
+#[test]
+fn an_unknown_field_that_is_null_is_absent() {
+    for kind in [Kind::Disclosure, Kind::Auditlog] {
+        let known = if kind == Kind::Disclosure { disclosure() } else { audit() };
+        let record = with(known.clone(), "somethingElse", json!(null));
+        assert_eq!(rules_of(kind, &record), [] as [&str; 0]);
+        assert_eq!(row(kind, &record), row(kind, &known));
+        // One of several.
+        let record = with(record, "somethingMore", json!({"a": null}));
+        assert_eq!(rules_of(kind, &record), ["remark somethingMore: unknown-field"]);
+        assert_eq!(text(&row(kind, &record), "extra").as_deref(), Some(r#"{"somethingMore":{"a":null}}"#));
+    }
 }
 
 #[test]

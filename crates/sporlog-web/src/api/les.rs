@@ -75,19 +75,19 @@ pub struct Disclosure {
     #[schema(min_length = 3, max_length = 3)]
     tema: String,
     /// On what ground: consent, or a law.
-    #[schema(min_length = 1, max_length = 100)]
+    #[schema(min_length = 1, max_length = 1_000)]
     behandlingsGrunnlag: String,
     /// When it was fetched: ISO 8601, local time, no zone.
     #[schema(example = "2018-10-19T12:24:21.675")]
     uthentingsTidspunkt: String,
     /// The data, in Base64.
-    #[schema(min_length = 1, max_length = 1_000_000)]
+    #[schema(min_length = 1, max_length = 16_777_216)]
     leverteData: String,
     /// The consent token.
-    #[schema(max_length = 1_000)]
+    #[schema(max_length = 16_384)]
     samtykkeToken: Option<String>,
     /// The request that was answered with the data.
-    #[schema(max_length = 100_000)]
+    #[schema(max_length = 16_777_216)]
     dataForespoersel: Option<String>,
     /// Who has the agreement on delivery, where that is not the recipient: an organisasjonsnummer.
     #[schema(pattern = "^[0-9]{9}$")]

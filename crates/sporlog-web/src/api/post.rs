@@ -66,9 +66,10 @@ pub async fn post(
     Ok(response)
 }
 
-/// A disclosure as it is handed in. A check digit that does not match, or a text that is no Base64, is
-/// remarked on and no reason for refusal. Fields that are not known are kept. How long texts may be can be
-/// set otherwise for a server.
+/// A disclosure as it is handed in. A check digit that does not match, a text that is no Base64, or one that is
+/// longer than the specification says, is remarked on and no reason for refusal. Fields that are not known are
+/// kept; `null`, and an empty text where one may be left out, are the same as no field. The greatest lengths
+/// can be set otherwise for a server.
 #[derive(utoipa::ToSchema)]
 #[allow(dead_code, non_snake_case, reason = "it describes what is read elsewhere")]
 pub struct NewDisclosure {
@@ -82,7 +83,7 @@ pub struct NewDisclosure {
     #[schema(min_length = 3, max_length = 3, example = "PEN")]
     tema: String,
     /// On what ground: consent, or a law.
-    #[schema(min_length = 1, max_length = 100)]
+    #[schema(min_length = 1, max_length = 1_000)]
     behandlingsGrunnlag: String,
     /// When it was fetched: ISO 8601, local time, no zone.
     #[schema(
@@ -91,15 +92,15 @@ pub struct NewDisclosure {
     )]
     uthentingsTidspunkt: String,
     /// The data, in Base64.
-    #[schema(min_length = 1, max_length = 1_000_000)]
+    #[schema(min_length = 1, max_length = 16_777_216)]
     leverteData: String,
     /// The consent token.
-    #[schema(max_length = 1_000)]
+    #[schema(max_length = 16_384)]
     samtykkeToken: Option<String>,
     /// The request that was answered with the data.
-    #[schema(max_length = 100_000)]
+    #[schema(max_length = 16_777_216)]
     dataForespoersel: Option<String>,
     /// Who has the agreement on delivery, where that is not the recipient: an organisasjonsnummer.
-    #[schema(pattern = "^[0-9]{9}$")]
+    #[schema(pattern = "^([0-9]{9})?$")]
     leverandoer: Option<String>,
 }

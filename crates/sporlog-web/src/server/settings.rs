@@ -94,8 +94,8 @@ pub struct Limits {
     /// A request's line and headers, in bytes; at least 8,192. Default 65,536.
     #[serde(deserialize_with = "positive")]
     pub header_bytes: usize,
-    /// A request's body, in bytes, both as sent and unpacked. Default 16 MiB. Routes may have a limit of
-    /// their own.
+    /// A request's body, in bytes, both as sent and unpacked. Default 64 MiB, as large as a
+    /// record may be by default. Routes may have a limit of their own.
     #[serde(deserialize_with = "positive")]
     pub body_bytes: u64,
     /// How long a TLS handshake may take. Default 10.
@@ -128,7 +128,7 @@ impl Default for Limits {
             requests: 1_024,
             streams_per_connection: 128,
             header_bytes: 64 << 10,
-            body_bytes: 16 << 20,
+            body_bytes: 64 << 20,
             handshake_seconds: 10,
             header_seconds: 10,
             idle_seconds: 75,

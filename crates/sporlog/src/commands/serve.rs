@@ -60,7 +60,7 @@ pub async fn run(session: &Session, args: &ServeArgs) -> Result<Outcome> {
     announce(&server, &settings);
     let following = tokio::spawn({
         let catalog = catalog.clone();
-        async move { tokio::join!(catalog.follow(), catalog.keep_house()) }
+        async move { tokio::join!(catalog.follow(), catalog.keep_house(), catalog.cover()) }
     });
     let stop = asked_to_stop(health, app, settings.limits.linger_seconds)?;
     let served = server.run(layers(router, &settings), stop).await;

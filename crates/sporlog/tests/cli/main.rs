@@ -3,6 +3,7 @@
 mod any_path;
 mod apikeys;
 mod bad_input;
+mod clock;
 mod collecting;
 mod configuring;
 mod delivering;
@@ -11,6 +12,7 @@ mod general;
 mod housekeeping;
 mod looking;
 mod place;
+mod producing;
 mod proving;
 mod quarantining;
 mod watching;

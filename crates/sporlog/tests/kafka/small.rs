@@ -136,6 +136,33 @@ fn a_message_as_large_as_the_broker_takes_goes_in() {
 
 #[test]
 #[ignore = "needs Kafka: tests/kafka/run"]
+fn a_message_with_as_much_data_as_the_rules_allow_goes_in() {
+    let cluster = Cluster::start(1);
+    cluster.create_topic(TOPIC, 1, &[("max.message.bytes", "40000000")]);
+    cluster.create_topic("refused", 1, &[("max.message.bytes", "40000000")]);
+    let place = Place::new(&cluster, "most", "disclosure", "dead_letter = \"refused\"");
+    let producer: FutureProducer =
+        cluster.client().set("message.max.bytes", "40000000").create().expect("a producer");
+    for size in [16 << 20, (16 << 20) + 4] {
+        let content = disclosure(1, size);
+        let record = FutureRecord::<str, str>::to(TOPIC).payload(&content);
+        block_on(producer.send(record, Duration::from_secs(30))).expect("sent");
+    }
+    let drained = place.drain();
+    assert_eq!((&drained["accepted"], &drained["refused"]), (&1.into(), &1.into()), "{drained}");
+    let rows = place.json(&[
+        "sql",
+        "SELECT octet_length(\"leverteData\") AS n, remarks FROM disclosure",
+        "--format",
+        "json",
+    ]);
+    assert_eq!(rows[0]["n"].as_u64(), Some(3 * (16 << 20) / 4));
+    assert!(rows[0]["remarks"].as_str().is_some_and(|remarks| remarks.contains("16777216 characters")));
+    assert!(!place.said().contains("dead letter"), "{}", place.said());
+}
+
+#[test]
+#[ignore = "needs Kafka: tests/kafka/run"]
 fn a_topic_that_was_made_anew_is_not_passed_over_in_silence() {
     let cluster = Cluster::start(1);
     cluster.create_topic(TOPIC, 1, &[]);

@@ -3,6 +3,7 @@
 
 mod auditlog;
 mod client;
+mod covering;
 mod deliveries;
 mod fire;
 mod hostile;

@@ -1,4 +1,4 @@
-//! The rows of many organisations in one pass over a range of ids.
+//! The rows of many organisations in one pass over ranges of ids.
 //!
 //! ```text
 //! workers: some thousand ids each → rows by organisation → CSV          (side by side)
@@ -10,7 +10,7 @@
 //! lanes, whatever the size of the rows or of the log. A file is written by one lane alone, so its rows
 //! are in the order of the ids.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::mem;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,7 +20,7 @@ use std::thread;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use crossbeam_channel::{Receiver, Sender, bounded};
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use sporlog_ledger::{Batches, Log};
 use sporlog_record::revision::CsvRows;
 use tokio::runtime::Handle;
@@ -52,7 +52,7 @@ static COLUMNS: LazyLock<Vec<&'static str>> =
 /// Where the rows come from.
 pub(super) struct Source<'a> {
     pub log: &'a Log,
-    pub ids: Range<u64>,
+    pub ids: &'a [Range<u64>],
     /// Whose rows are wanted.
     pub organisations: &'a Organisations,
     /// Asks for an end.
@@ -96,8 +96,10 @@ type Part = Receiver<Result<Message>>;
 /// How many rows each organisation has.
 pub(super) fn count(source: &Source<'_>, runtime: &Handle) -> Result<Vec<u64>> {
     let mut counts = vec![0; source.organisations.0.len()];
-    let (first, total) = (source.ids.start, source.ids.end.saturating_sub(source.ids.start));
-    let mut batches = source.log.read_columns(first.saturating_sub(1), Some(total), &[ORGANISATION]);
+    let read = |ids: &Range<u64>| {
+        source.log.read_columns(ids.start.saturating_sub(1), Some(ids.end - ids.start), &[ORGANISATION])
+    };
+    let mut batches = futures::stream::iter(source.ids.iter().map(read)).flatten();
     let mut done = 0;
     while let Some(batch) = runtime.block_on(batches.try_next())? {
         if source.stop.load(Ordering::Acquire) {
@@ -182,9 +184,9 @@ fn append<S: Shelf<Error = Error>>(
     Ok(share)
 }
 
-/// Parts that are still to be taken, in order, and where those go that have been.
+/// Ids that are still to be taken, in order, and where those parts of them go that have been.
 struct Claims {
-    next: u64,
+    left: VecDeque<Range<u64>>,
     parts: Option<Sender<(u64, Part)>>,
 }
 
@@ -196,7 +198,7 @@ fn in_order(
     mut take: impl FnMut(usize, Piece) -> Result<()>,
 ) -> Result<()> {
     let (sender, parts) = bounded(workers);
-    let claims = Mutex::new(Claims { next: source.ids.start, parts: Some(sender) });
+    let claims = Mutex::new(Claims { left: source.ids.iter().cloned().collect(), parts: Some(sender) });
     let seen = Seen::default();
     thread::scope(|scope| {
         for _ in 0..workers {
@@ -219,7 +221,7 @@ fn in_order(
             done += count;
             (source.progress)(done);
         }
-        let all = done == source.ids.end.saturating_sub(source.ids.start);
+        let all = done == source.ids.iter().map(|ids| ids.end - ids.start).sum::<u64>();
         if all { Ok(()) } else { Err(stopped()) }
     })
 }
@@ -229,18 +231,21 @@ fn work(source: &Source<'_>, claims: &Mutex<Claims>, seen: &Seen, runtime: &Hand
     pieces.resize_with(source.organisations.0.len(), Piece::default);
     loop {
         let mut claimed = claims.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = claimed.next;
-        if first >= source.ids.end || source.stop.load(Ordering::Acquire) {
+        let stopped = source.stop.load(Ordering::Acquire);
+        let Some(ids) = claimed.left.front_mut().filter(|_| !stopped) else {
             claimed.parts = None;
             return;
+        };
+        let (first, count) = (ids.start, PART_IDS.min(ids.end - ids.start));
+        ids.start += count;
+        if ids.is_empty() {
+            claimed.left.pop_front();
         }
-        let count = PART_IDS.min(source.ids.end - first);
         let (sender, part) = bounded(WAITING_PIECES);
         // Whoever waits here keeps the others from taking parts, which would have to wait as well.
         if claimed.parts.as_ref().is_none_or(|parts| parts.send((count, part)).is_err()) {
             return;
         }
-        claimed.next = first + count;
         drop(claimed);
         let mut batches = open(source, first, count, seen);
         let next = || Ok(runtime.block_on(batches.try_next())?);

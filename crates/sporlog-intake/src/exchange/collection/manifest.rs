@@ -32,11 +32,12 @@ pub struct Manifest {
     pub first_id: Option<u64>,
     /// The last one's id.
     pub last_id: Option<u64>,
-    /// The ids of all the log's rows of the day, whoever's; absent if there are none.
+    /// From the first to the last id of all the log's rows of the day, whoever's; absent if there are none.
+    /// Rows of other days are among them only where a clock was wrong.
     pub scanned: Option<Scanned>,
     /// The files, in order.
     pub files: Vec<Facts>,
-    /// How many rows the log had at the end of the day.
+    /// How many rows the log had with the last one of the day, or before it.
     pub tree_size: u64,
     /// The signed checkpoint of the log's tree of that size (C2SP tlog-checkpoint).
     pub checkpoint: String,

@@ -16,15 +16,15 @@
 //!
 //! - The log's key signed this list of files, with their digests, rows and ids (`statement`): they are
 //!   what the log's keeper handed out, not a byte changed, and no file of them is missing.
-//! - The keeper stated that these are all rows of the municipality among the ids `scanned`, and that the
-//!   log had `treeSize` rows at the end of the day; where there were none, that there were none.
+//! - The keeper stated that these are all rows of the municipality that were received on the day, among the
+//!   ids `scanned`, and that the log had `treeSize` rows then; where there were none, that there were none.
 //! - The keeper committed to the contents of the whole log up to then (`checkpoint`). Two manifests, or a
 //!   manifest and the log of later, can be held against each other: the tree only grows
 //!   (`sporlog verify LOG --since`), so a row cannot be slipped in or taken out afterwards unseen.
 //!
 //! It cannot prove alone that no row was left out, nor that a row of the CSV is the one committed to:
 //! that takes the other rows, or a salt, which it does not have. Who has access to the log can: an
-//! auditor counts the municipality's rows among the ids `scanned` and compares with `rows`, once
+//! auditor counts the municipality's rows of the day among the ids `scanned` and compares with `rows`, once
 //! `sporlog verify` has said that the log is what the tree says; and `sporlog prove LOG ID` gives, for
 //! any single row, a proof that the municipality checks against this very key. That is why each file's
 //! first and last id are listed. A false manifest is thus a signed one, which the log convicts.

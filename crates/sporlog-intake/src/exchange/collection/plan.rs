@@ -11,6 +11,7 @@ use sporlog_ledger::Log;
 
 use super::Days;
 use super::days::Day;
+use super::manifest::Scanned;
 use crate::error::{Error, Result};
 use crate::exchange::tree::Home;
 
@@ -37,7 +38,7 @@ impl Plan {
     /// Ids that will be looked through.
     pub(super) fn ids(&self) -> u64 {
         let passes = self.targets.len().div_ceil(super::OPEN_FILES) as u64;
-        (self.day.ids.end - self.day.ids.start) * passes
+        self.day.rows() * passes
     }
 }
 
@@ -51,25 +52,25 @@ pub(super) async fn due(
 ) -> Result<Vec<Plan>> {
     let today = now.date_naive();
     if let Days::Of(day) = days {
-        if day > today {
+        let found = Day::of(log, day, day, now).await?.into_iter().find(|found| found.day == day);
+        if day > today && found.as_ref().is_none_or(|found| found.ids.is_empty()) {
             return Err(Error::Settings(format!("{day}: that day has not begun (UTC)")));
         }
         let expired = || Error::Settings(format!("{day}: records of that day may have expired"));
-        let day = Day::of(log, day, now).await?.ok_or_else(expired)?;
+        let day = found.ok_or_else(expired)?;
         return Ok(if targets.is_empty() { Vec::new() } else { vec![Plan { day, targets }] });
     }
     let first_days = first_days(&targets, root)?;
     let mut plans = Vec::new();
-    for back in (0..=LOOK_BACK).rev() {
-        let Some(day) = today.checked_sub_days(Span::new(back)) else { continue };
-        let Some(day) = Day::of(log, day, now).await? else { continue };
-        if !day.complete && days == Days::Due {
+    let first = today.checked_sub_days(Span::new(LOOK_BACK)).unwrap_or(today);
+    for day in Day::of(log, first, today, now).await? {
+        if !day.complete && day.day <= today && days == Days::Due {
             continue;
         }
         let mut due = Vec::new();
         for target in &targets {
             let since = first_days.get(&target.account).copied().flatten();
-            if is_due(target, root, &day, since)? {
+            if is_due(target, root, &day, today, since)? {
                 due.push(target.clone());
             }
         }
@@ -81,14 +82,23 @@ pub(super) async fn due(
 }
 
 /// Whether a day's files are still to be written, or written anew; `since` is the first day that anything
-/// was collected of for this account.
-fn is_due(target: &Target, root: &Path, day: &Day, since: Option<NaiveDate>) -> Result<bool> {
+/// was collected of for this account. A day after `today` is one of a clock that was ahead: what was received
+/// then is not kept back until that day is over.
+fn is_due(
+    target: &Target,
+    root: &Path,
+    day: &Day,
+    today: NaiveDate,
+    since: Option<NaiveDate>,
+) -> Result<bool> {
     let wanted = !day.ids.is_empty() || since.is_some_and(|since| since <= day.day);
     let Some(done) = target.outbox(root).collected(&target.organisation, day.day)? else { return Ok(wanted) };
-    if !done.complete {
+    if !done.complete && (day.complete || day.day <= today) {
         return Ok(true);
     }
-    let grown = done.tree_size != day.ids.end - 1;
+    // Ids only rise: what came in later is behind the rest.
+    let last = |scanned: Option<Scanned>| scanned.map(|scanned| scanned.last);
+    let grown = last(done.scanned) != last(day.scanned());
     if grown {
         let (day, account) = (day.day, &target.account);
         tracing::warn!(%day, account, "rows were received on this day that came in after its collection");

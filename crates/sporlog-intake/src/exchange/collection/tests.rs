@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::sync::atomic::AtomicI64;
 
 use chrono::TimeDelta;
 use serde_json::json;
-use sporlog_ledger::{Append, Store, StoreOptions, open_checkpoint};
+use sporlog_ledger::{Append, Clock, Store, StoreOptions, open_checkpoint};
 use sporlog_record::Rules;
 use sporlog_record::revision::{Header, parse_slab, write_csv_header};
 
@@ -45,10 +46,16 @@ struct Place {
 
 impl Place {
     fn new(accounts: &[(&str, &[&str])]) -> Self {
+        Place::by_clock(accounts, Clock::default())
+    }
+
+    /// What tells the time of receipt is `clock`.
+    fn by_clock(accounts: &[(&str, &[&str])], clock: Clock) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let options = StoreOptions {
             address: folder.path().join("store").display().to_string(),
             create: true,
+            clock,
             ..StoreOptions::default()
         };
         let account =
@@ -473,4 +480,58 @@ async fn nothing_is_stated_of_what_may_have_expired() {
     place.append(&mixed(3)).await;
     assert!(place.try_collect(&What::new(Days::Of(day), "test"), tomorrow).await.is_err());
     assert_eq!(place.outbox("a").len(), 0);
+}
+
+/// The clock was ahead for one append and back for another; the days alternate.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_was_wrong_keeps_no_row_back() {
+    static NOW: AtomicI64 = AtomicI64::new(0);
+    let place = Place::by_clock(&[("a", &[A]), ("b", &[B])], Clock(|| NOW.load(Ordering::Relaxed)));
+    let time = |text: &str| DateTime::parse_from_rfc3339(text).unwrap().to_utc();
+    let rows = mixed(150);
+    let receive = async |at: &str, rows: &[String]| {
+        NOW.store(time(at).timestamp_micros(), Ordering::Relaxed);
+        place.append(rows).await;
+    };
+    receive("2026-11-09T12:00:00Z", &rows[..30]).await;
+    receive("2037-01-15T12:00:00Z", &rows[30..60]).await;
+    receive("2026-11-10T12:00:00Z", &rows[60..90]).await;
+    receive("2026-11-09T13:00:00Z", &rows[90..120]).await;
+    receive("2026-11-10T14:00:00Z", &rows[120..]).await;
+    let collect = async |days, now: &str| {
+        let collected = place.try_collect(&What::new(days, "test"), time(now)).await.unwrap();
+        let of_a = collected.into_iter().filter(|set| set.account == "a");
+        of_a.map(|set| (set.day.to_string(), set.rows, set.complete)).collect::<Vec<_>>()
+    };
+    // That something was received in 2037 does not mean that the tenth is over.
+    let ninth = ("2026-11-09".to_owned(), 20, true);
+    let ahead = ("2037-01-15".to_owned(), 10, false);
+    assert_eq!(collect(Days::Due, "2026-11-10T15:00:00Z").await, [ninth, ahead.clone()]);
+    let tenth = |rows| ("2026-11-10".to_owned(), rows, true);
+    assert_eq!(collect(Days::Due, "2026-11-11T02:00:00Z").await, [tenth(20)]);
+    assert_eq!(collect(Days::Due, "2026-11-11T03:00:00Z").await, [] as [(String, u64, bool); 0]);
+    let day = |text: &str| Days::Of(text.parse().unwrap());
+    assert_eq!(collect(day("2037-01-15"), "2026-11-11T03:00:00Z").await, [ahead]);
+    let files = place.outbox("b");
+    for (day, expected) in [
+        ("2026-11-09", of(&rows[..30], B) + &of(&rows[90..120], B)),
+        ("2026-11-10", of(&rows[60..90], B) + &of(&rows[120..], B)),
+        ("2037-01-15", of(&rows[30..60], B)),
+    ] {
+        let file = &files[&parts::file_name(B, day.parse().unwrap(), 1)];
+        assert_eq!(String::from_utf8_lossy(file), header() + &expected, "{day}");
+    }
+    // What was received on a day that has been collected is collected with it.
+    receive("2026-11-10T15:00:00Z", &mixed(180)[150..]).await;
+    assert_eq!(collect(Days::Due, "2026-11-11T04:00:00Z").await, [tenth(30)]);
+    for (account, organisation) in [("a", A), ("b", B)] {
+        for day in ["2026-11-09", "2026-11-10", "2037-01-15"] {
+            let day: NaiveDate = day.parse().unwrap();
+            let home = place.settings.home(&place.root(), place.settings.account(account).unwrap());
+            let folder = home.outbox().join(day.format("%Y-%m").to_string());
+            let checked = check(&folder.join(Manifest::file_name(organisation, day))).unwrap();
+            assert_eq!(checked.problems, [""; 0], "{account} {day}");
+            assert_eq!(checked.manifest.check_signatures(place.log().await.vkey()), [""; 0]);
+        }
+    }
 }

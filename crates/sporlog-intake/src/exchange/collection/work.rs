@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 
 use super::days::Day;
 use super::gather::{Organisations, Source, count, gather, stopped};
-use super::manifest::{FORMAT, Manifest, Scanned};
+use super::manifest::{FORMAT, Manifest};
 use super::outbox::{Outbox, Scratch, failed};
 use super::parts::{Facts, Parts};
 use super::plan::{Plan, Target};
@@ -73,7 +73,7 @@ impl Collection<'_> {
                 let written = self.gather(&plan.day, targets).await?;
                 collected.extend(self.show(&plan.day, targets, written).await?);
             }
-            self.done.fetch_add(plan.day.ids.end - plan.day.ids.start, Ordering::Relaxed);
+            self.done.fetch_add(plan.day.rows(), Ordering::Relaxed);
         }
         Ok(collected)
     }
@@ -90,8 +90,13 @@ impl Collection<'_> {
             (self.log.clone(), day.ids.clone(), self.what.stop.clone(), self.progress());
         let runtime = Handle::current();
         blocking(move || {
-            let source =
-                Source { log: &log, ids, organisations: &organisations, stop: &stop, progress: &progress };
+            let source = Source {
+                log: &log,
+                ids: &ids,
+                organisations: &organisations,
+                stop: &stop,
+                progress: &progress,
+            };
             let written = gather(&source, parts, &runtime)?;
             let written = written.into_iter().map(Parts::finish).collect::<Result<Vec<Written>>>()?;
             sync(&written)?;
@@ -106,8 +111,13 @@ impl Collection<'_> {
             (self.log.clone(), day.ids.clone(), self.what.stop.clone(), self.progress());
         let runtime = Handle::current();
         let counts = blocking(move || {
-            let source =
-                Source { log: &log, ids, organisations: &organisations, stop: &stop, progress: &progress };
+            let source = Source {
+                log: &log,
+                ids: &ids,
+                organisations: &organisations,
+                stop: &stop,
+                progress: &progress,
+            };
             count(&source, &runtime)
         });
         let counts = counts.await?;
@@ -120,8 +130,7 @@ impl Collection<'_> {
 
     /// Records the looks, and shows the files.
     async fn show(&self, day: &Day, targets: &[Target], written: Vec<Written>) -> Result<Vec<Collected>> {
-        let size = day.ids.end - 1;
-        let checkpoint = String::from_utf8_lossy(&self.checkpoint_at(size).await?).into_owned();
+        let checkpoint = String::from_utf8_lossy(&self.checkpoint_at(day.size).await?).into_owned();
         let mut ready = Vec::with_capacity(targets.len());
         for (target, written) in targets.iter().zip(written) {
             let manifest = self.manifest(day, target, &written, &checkpoint)?;
@@ -158,7 +167,6 @@ impl Collection<'_> {
 
     fn manifest(&self, day: &Day, target: &Target, written: &Written, checkpoint: &str) -> Result<Manifest> {
         let files: Vec<_> = written.iter().map(|(_, facts)| facts.clone()).collect();
-        let scanned = Scanned { first: day.ids.start, last: day.ids.end.saturating_sub(1) };
         let mut manifest = Manifest {
             format: FORMAT.to_owned(),
             organisation: target.organisation.clone(),
@@ -168,9 +176,9 @@ impl Collection<'_> {
             rows: files.iter().map(|facts| facts.rows).sum(),
             first_id: files.first().map(|facts| facts.first_id),
             last_id: files.last().map(|facts| facts.last_id),
-            scanned: (!day.ids.is_empty()).then_some(scanned),
+            scanned: day.scanned(),
             files,
-            tree_size: day.ids.end - 1,
+            tree_size: day.size,
             checkpoint: checkpoint.to_owned(),
             statement: String::new(),
         };

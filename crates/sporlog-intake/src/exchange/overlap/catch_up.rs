@@ -1,5 +1,6 @@
 //! Runs for ids that have none: rows that came by HTTP or `sporlog import`, or before the index was there.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, PrimitiveArray, RecordBatch};
@@ -42,24 +43,11 @@ impl Index {
         let (first, head) = (log.first(), log.head());
         let (index, number) = (self.clone(), self.seeds.checksum(log.vkey().as_bytes()));
         blocking(move || index.tidy(number, first, head, from)).await?;
-        let mut gaps = self.gaps(first, head);
-        // Behind a run that is young, everything is; before the first one, the log has to be asked.
-        if gaps.first().is_some_and(|(first, _)| self.none_below(*first)) {
-            let young = log.first_received_from(from).await?;
-            {
-                let mut state = self.state();
-                state.old = state.old.max(young.saturating_sub(1));
-            }
-            gaps = self.gaps(first, head);
-        }
-        for (first, last) in gaps {
-            self.build(log, number, first, last).await?;
+        let young = log.received_by(|at| at >= from).await?.remove(&true).unwrap_or_default();
+        for gap in self.gaps(&young) {
+            self.build(log, number, gap).await?;
         }
         Ok(())
-    }
-
-    fn none_below(&self, id: u64) -> bool {
-        self.state().runs.range(..id).next().is_none()
     }
 
     /// Drops what is of another log, gone, or old.
@@ -68,10 +56,6 @@ impl Index {
         for run in self.runs() {
             let covers = &run.covers;
             let ours = covers.log == log && covers.last <= head && run.is_there();
-            if ours && covers.newest < from {
-                let mut state = self.state();
-                state.old = state.old.max(covers.last);
-            }
             if !ours || covers.newest < from || covers.last < first {
                 self.forget(&run)?;
             }
@@ -79,24 +63,26 @@ impl Index {
         Ok(())
     }
 
-    /// The ranges of ids that no run has, oldest first.
-    fn gaps(&self, first: u64, head: u64) -> Vec<(u64, u64)> {
+    /// What no run has of these ids, oldest first.
+    fn gaps(&self, young: &[Range<u64>]) -> Vec<Range<u64>> {
         let state = self.state();
-        let mut next = first.max(state.old + 1);
         let mut gaps = Vec::new();
-        for run in state.runs.values() {
-            if next < run.covers.first {
-                gaps.push((next, run.covers.first - 1));
+        for ids in young {
+            let mut next = ids.start;
+            for run in state.runs.range(..ids.end).map(|(_, run)| &run.covers) {
+                if next < run.first {
+                    gaps.push(next..run.first);
+                }
+                next = next.max(run.last + 1);
             }
-            next = next.max(run.covers.last + 1);
-        }
-        if next <= head {
-            gaps.push((next, head));
+            if next < ids.end {
+                gaps.push(next..ids.end);
+            }
         }
         gaps
     }
 
-    async fn build(self: &Arc<Self>, log: &Log, number: u64, first: u64, last: u64) -> Result<()> {
+    async fn build(self: &Arc<Self>, log: &Log, number: u64, ids: Range<u64>) -> Result<()> {
         let (sender, mut batches) = mpsc::channel::<Option<RecordBatch>>(WAITING);
         let index = self.clone();
         let builder = tokio::task::spawn_blocking(move || {
@@ -110,7 +96,7 @@ impl Index {
             // The log could not be read to the end.
             Ok(())
         });
-        let mut rows = log.read_columns(first - 1, Some(last - first + 1), COLUMNS);
+        let mut rows = log.read_columns(ids.start - 1, Some(ids.end - ids.start), COLUMNS);
         let unread = loop {
             let batch = match rows.try_next().await {
                 Ok(batch) => batch,
@@ -220,7 +206,9 @@ impl Builder<'_> {
                 none.insert(Growing { spill, keys: Vec::new(), covers })
             }
         };
-        (open.covers.last, open.covers.newest) = (covers.last, covers.newest);
+        open.covers.last = covers.last;
+        open.covers.oldest = open.covers.oldest.min(covers.oldest);
+        open.covers.newest = open.covers.newest.max(covers.newest);
         open.keys.append(&mut keys);
         while open.keys.len() >= CHUNK_KEYS {
             let rest = open.keys.split_off(CHUNK_KEYS);

@@ -66,8 +66,6 @@ pub struct Index {
 struct State {
     /// By their first ids; they do not overlap.
     runs: BTreeMap<u64, Arc<Run>>,
-    /// All ids up to this one were received before the window.
-    old: u64,
     /// A number for the log, once it is known.
     log: Option<u64>,
 }

@@ -120,14 +120,17 @@ async fn bodies_that_are_no_record() {
 #[tokio::test]
 async fn a_large_record_goes_in_and_one_too_large_does_not() {
     let place = Place::new().await;
-    let data = "QUJD".repeat(250_000);
+    let data = "QUJD".repeat((16 << 20) / 4);
     let answer = place.post(PATH, disclosure_with("leverteData", data.clone()).to_string()).await;
     assert_eq!(answer.text(), "1");
-    assert_eq!(place.entries("disclosure").await[0]["record"]["leverteData"], data);
+    let entry = &place.entries("disclosure").await[0];
+    assert_eq!(entry["record"]["leverteData"], data);
+    let remarks: Vec<_> = entry["remarks"].as_array().unwrap().iter().map(|remark| &remark["rule"]).collect();
+    assert_eq!(remarks, ["length", "payload-json"]);
     let problem =
         place.post(PATH, disclosure_with("leverteData", data + "QUJD").to_string()).await.refused(400);
     assert_eq!(problem["errors"][0]["rule"], "length");
-    place.post(PATH, vec![b' '; (16 << 20) + 1]).await.refused(413);
+    place.post(PATH, vec![b' '; (64 << 20) + 1]).await.refused(413);
 }
 
 #[tokio::test]

@@ -11,11 +11,10 @@ use std::io::Write;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use arrow::array::RecordBatch;
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{NaiveDate, Utc};
 use futures::{StreamExt, TryStreamExt};
 use serde_json::json;
-use sporlog_intake::exchange::collection::days::midnight;
+use sporlog_intake::exchange::collection::days::day_of;
 use sporlog_ledger::{Log, numbers};
 use sporlog_record::Kind;
 use sporlog_record::revision::write_csv_rows;
@@ -32,11 +31,9 @@ mod files;
 /// Ids in a worker's part: few enough that several parts fit into memory where all rows are the
 /// municipality's, and no fewer than a data file keeps together.
 const PART_IDS: u64 = 32 << 10;
-const DAY_MICROS: i64 = 86_400_000_000;
 
-/// Rows of one day as CSV.
+/// Rows as CSV.
 struct Piece {
-    day: NaiveDate,
     ids: Vec<u64>,
     csv: Vec<u8>,
 }
@@ -46,6 +43,12 @@ struct Piece {
 struct Days {
     from: Option<NaiveDate>,
     to: Option<NaiveDate>,
+}
+
+impl Days {
+    fn have(self, day: NaiveDate) -> bool {
+        self.from.is_none_or(|from| from <= day) && self.to.is_none_or(|to| day <= to)
+    }
 }
 
 pub async fn run(session: &Session, args: &ExportRevisionArgs) -> Result<Outcome> {
@@ -89,39 +92,41 @@ pub async fn run(session: &Session, args: &ExportRevisionArgs) -> Result<Outcome
 }
 
 async fn export(log: &Log, args: &ExportRevisionArgs, days: Days) -> Result<Vec<Written>> {
-    let first = match days.from {
-        Some(day) => log.first_received_from(midnight(day)).await?,
-        None => log.first(),
-    };
-    let end = match days.to.and_then(|day| day.succ_opt()) {
-        Some(day) => log.first_received_from(midnight(day)).await?,
-        None => log.head() + 1,
-    };
-    let progress = Progress::records("export", end.saturating_sub(first), Results::After);
-    let parts = (first..end).step_by(PART_IDS as usize).map(|id| (id, PART_IDS.min(end - id)));
+    // Clocks may have been wrong, so a day has any number of ranges of ids.
+    let mut received = log.received_by(day_of).await?;
+    received.retain(|day, _| days.have(*day));
+    let total = received.values().flatten().map(|ids| ids.end - ids.start).sum();
+    let progress = Progress::records("export", total, Results::After);
+    let parts = received.into_iter().flat_map(|(day, ids)| ids.into_iter().map(move |ids| (day, ids)));
+    let parts = parts.flat_map(|(day, ids)| {
+        let end = ids.end;
+        ids.step_by(PART_IDS as usize).map(move |id| (day, id, PART_IDS.min(end - id)))
+    });
     let wanted: Arc<str> = args.organisation.as_str().into();
-    let make = |(id, count): (u64, u64)| {
+    let make = |(day, id, count): (NaiveDate, u64, u64)| {
         let (log, wanted) = (log.clone(), wanted.clone());
         // A task of its own, so that it may run on another core.
         let task = tokio::spawn(async move { part(&log, &wanted, id, count).await });
-        async move { anyhow::Ok((id + count, task.await.context("export")??)) }
+        async move { anyhow::Ok((day, count, task.await.context("export")??)) }
     };
     let workers = std::thread::available_parallelism().map_or(1, usize::from) + 1;
     let mut parts = futures::stream::iter(parts).map(make).buffered(workers);
     let mut written = Vec::new();
     let mut open: Option<DayFiles> = None;
-    while let Some((done, pieces)) = parts.try_next().await? {
+    let mut done = 0;
+    while let Some((day, count, pieces)) = parts.try_next().await? {
         for piece in pieces {
-            if open.as_ref().is_some_and(|files| files.day() != piece.day) {
+            if open.as_ref().is_some_and(|files| files.day() != day) {
                 written.extend(open.take().map(DayFiles::show).transpose()?.unwrap_or_default());
             }
             let files = match &mut open {
                 Some(files) => files,
-                none => none.insert(DayFiles::begin(args, piece.day)),
+                none => none.insert(DayFiles::begin(args, day)),
             };
             files.append(&piece.ids, &piece.csv)?;
         }
-        progress.at(done - first);
+        done += count;
+        progress.at(done);
     }
     written.extend(open.map(DayFiles::show).transpose()?.unwrap_or_default());
     Ok(written)
@@ -132,26 +137,15 @@ async fn part(log: &Log, wanted: &str, id: u64, count: u64) -> Result<Vec<Piece>
     let mut batches = log.read_where(id - 1, count, "KalderOrganisation", wanted);
     let mut pieces = Vec::new();
     while let Some(batch) = batches.try_next().await? {
-        let mut start = 0;
-        while start < batch.num_rows() {
-            let (day, end) = run_of_a_day(&batch, start)?;
-            let mut csv = Vec::new();
-            write_csv_rows(&batch, start..end, &mut csv)?;
-            let ids = numbers(&batch)?.0.values().iter().take(end).skip(start);
-            pieces.push(Piece { day, ids: ids.map(|id| id.unsigned_abs()).collect(), csv });
-            start = end;
+        if batch.num_rows() == 0 {
+            continue;
         }
+        let mut csv = Vec::new();
+        write_csv_rows(&batch, 0..batch.num_rows(), &mut csv)?;
+        let ids = numbers(&batch)?.0.values().iter().map(|id| id.unsigned_abs()).collect();
+        pieces.push(Piece { ids, csv });
     }
     Ok(pieces)
-}
-
-/// The day on which row `start` was received, and the first row after it that was received later.
-fn run_of_a_day(rows: &RecordBatch, start: usize) -> Result<(NaiveDate, usize)> {
-    let (_, received) = numbers(rows)?;
-    let day = |row: usize| received.value(row).div_euclid(DAY_MICROS);
-    let end = (start..rows.num_rows()).find(|row| day(*row) != day(start)).unwrap_or(rows.num_rows());
-    let time = DateTime::from_timestamp_micros(received.value(start));
-    Ok((time.context("a time of receipt is outside the calendar")?.date_naive(), end))
 }
 
 fn summarise(session: &Session, args: &ExportRevisionArgs, written: &[Written]) -> Result<()> {
