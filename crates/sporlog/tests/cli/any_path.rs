@@ -239,9 +239,7 @@ fn a_key_that_others_may_read_is_not_used() {
         for command in ["verify revision", "read revision", "import revision more.csv"] {
             let ran = place.run(command).code(2);
             assert_eq!(ran.out, "", "{command}");
-            ran.complains("revision.key")
-                .complains(&format!("mode {mode}", mode = format!("{mode:o}")))
-                .complains("chmod 600");
+            ran.complains("revision.key").complains(&format!("mode {mode:o}")).complains("chmod 600");
         }
     }
     // A key that is there is never replaced by a new one.
