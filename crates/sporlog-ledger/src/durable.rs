@@ -17,7 +17,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use futures::{StreamExt, TryFutureExt, TryStreamExt};
+
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
@@ -237,20 +237,6 @@ impl ObjectStore for DurableLocal {
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
         self.inner.list(prefix)
-    }
-
-    fn list_with_offset(
-        &self,
-        prefix: Option<&Path>,
-        offset: &Path,
-    ) -> BoxStream<'static, Result<ObjectMeta>> {
-        // In order, as from a bucket: Delta's library relies on it.
-        let listed = self.inner.list_with_offset(prefix, offset).try_collect();
-        let sorted = listed.map_ok(|mut objects: Vec<ObjectMeta>| {
-            objects.sort_by(|a, b| a.location.cmp(&b.location));
-            futures::stream::iter(objects.into_iter().map(Ok))
-        });
-        sorted.try_flatten_stream().boxed()
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {

@@ -23,8 +23,8 @@ pub(crate) struct Storage {
     backend: Backend,
     /// Below the object store's root, which on a disk is the directory of the whole store.
     base: Path,
-    /// The address of `base` in the object store.
-    url: Url,
+    /// The address of this place, if it is not on a disk.
+    address: String,
 }
 
 /// How many requests are under way at once when many small objects are written or removed.
@@ -43,26 +43,21 @@ impl Storage {
             }
             let full = dir.canonicalize().map_err(|e| fail(e.to_string()))?;
             let disk = DurableLocal::new(full).map_err(|e| fail(e.to_string()))?;
-            // Not `file`: for Delta's library, a disk is an object store like others, and `base` no path on it.
-            let url = Url::parse("memory:///").map_err(|e| fail(e.to_string()))?;
-            return Ok(Storage { backend: Backend::Disk(Arc::new(disk)), base: Path::default(), url });
+            let backend = Backend::Disk(Arc::new(disk));
+            return Ok(Storage { backend, base: Path::default(), address: String::new() });
         }
         let mut url = Url::parse(address).map_err(|e| fail(e.to_string()))?;
         if !url.path().ends_with('/') {
             url.set_path(&format!("{}/", url.path()));
         }
         let (store, base) = object_store::parse_url(&url).map_err(|e| fail(e.to_string()))?;
-        Ok(Storage { backend: Backend::Remote(store.into()), base, url })
+        Ok(Storage { backend: Backend::Remote(store.into()), base, address: url.into() })
     }
 
     /// The folder `name` in this place.
-    pub(crate) fn folder(&self, name: &str) -> Result<Storage> {
-        let url = self
-            .url
-            .join(&format!("{name}/"))
-            .map_err(|e| Error::Location { url: self.url.to_string(), reason: e.to_string() })?;
+    pub(crate) fn folder(&self, name: &str) -> Storage {
         let base = name.split('/').fold(self.base.clone(), |path, part| path.join(part));
-        Ok(Storage { backend: self.backend.clone(), base, url })
+        Storage { backend: self.backend.clone(), base, address: format!("{}{name}/", self.address) }
     }
 
     /// The object store below this place; paths are those that [`path`](Self::path) gives.
@@ -71,11 +66,6 @@ impl Storage {
             Backend::Disk(disk) => disk.clone(),
             Backend::Remote(remote) => remote.clone(),
         }
-    }
-
-    /// This place's address in the object store: on a disk, the store's directory is the root.
-    pub(crate) fn url(&self) -> &Url {
-        &self.url
     }
 
     /// This place as a directory of this machine, if it is one.
@@ -90,7 +80,7 @@ impl Storage {
     pub(crate) fn location(&self, name: &str) -> String {
         match &self.backend {
             Backend::Disk(disk) => disk.fs_path(&self.path(name)).to_string_lossy().into_owned(),
-            Backend::Remote(_) => format!("{}{name}", self.url),
+            Backend::Remote(_) => format!("{}{name}", self.address),
         }
     }
 
@@ -213,7 +203,7 @@ impl Storage {
                 listed
                     .map_err(std::io::Error::from)
                     .and_then(|listed| listed)
-                    .map_err(|source| Error::Io { what: format!("listing {}", self.url), source })
+                    .map_err(|source| Error::Io { what: format!("listing {}", self.location("")), source })
             }
             None => self.list_with_times("").await,
         }

@@ -64,7 +64,7 @@ impl Store {
     /// The names of the logs that there are, in order. One of them may be being made at this
     /// moment, so that it cannot be opened yet.
     pub async fn names(&self) -> Result<Vec<String>> {
-        let mut names = self.storage.folder(LOGS)?.folders().await?;
+        let mut names = self.storage.folder(LOGS).folders().await?;
         names.retain(|name| is_log_name(name));
         names.sort();
         Ok(names)
@@ -108,7 +108,7 @@ impl Store {
         if !is_log_name(name) {
             return Err(no_such_log());
         }
-        let storage = self.storage.folder(&format!("{LOGS}/{name}"))?;
+        let storage = self.storage.folder(&format!("{LOGS}/{name}"));
         let keys = match self.load_keys(name) {
             Err(error @ Error::ExposedKey { .. }) => return Err(error),
             keys => keys.ok(),
@@ -192,7 +192,7 @@ impl Store {
             }
             keys => keys?,
         };
-        let storage = self.storage.folder(&format!("{LOGS}/{name}"))?;
+        let storage = self.storage.folder(&format!("{LOGS}/{name}"));
         storage.put(&tlog_name("key"), format!("{}\n", keys.vkey()).into()).await?;
         Table::new(name, storage).create(&keys, kind, now_micros() / 1_000).await?;
         self.log(name).await

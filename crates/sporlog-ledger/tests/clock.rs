@@ -100,6 +100,44 @@ async fn a_clock_that_was_wrong_hides_nothing() {
     writer.close().await.unwrap();
 }
 
+/// What was received under a wrong month does not keep older records from expiring, and goes on its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn months_expire_wherever_they_lie() {
+    static NOW: AtomicI64 = AtomicI64::new(0);
+    let clock = Clock(|| NOW.load(Ordering::Relaxed));
+    let dir = tempfile::tempdir().unwrap();
+    let times =
+        ["2037-01-15T10:00:00Z", "2026-10-30T10:00:00Z", "2026-11-20T10:00:00Z", "2026-10-31T10:00:00Z"];
+    let writer = writer(dir.path(), clock).await;
+    for (n, time) in (0..).zip(times) {
+        NOW.store(micros(time), Ordering::Relaxed);
+        append(&writer, n * 10, n * 10 + 10).await;
+    }
+    let log = writer.log().clone();
+    let expired = writer.expire("2026-11", true).await.unwrap();
+    assert_eq!((expired.records, expired.first_left, log.first()), (20, 1, 1));
+    let expired = writer.expire("2026-11", false).await.unwrap();
+    assert_eq!((expired.records, expired.first_left), (20, 1));
+    let ids = |records: Vec<(i64, String)>| records.into_iter().map(|(id, _)| id).collect::<Vec<_>>();
+    let left: Vec<_> = (1..11).chain(21..31).collect();
+    assert_eq!(ids(read(&log, 0, None).await), left);
+    // A page reaches over the gap.
+    assert_eq!(ids(read(&log, 8, Some(4)).await), [9, 10, 21, 22]);
+    let gone = log.record(15).await.unwrap_err().to_string();
+    assert!(gone.contains("expired"), "{gone}");
+    let verified = log.verify(|_| ()).await.unwrap();
+    assert_eq!((verified.problems, verified.expired, verified.records), (vec![], 20, 20));
+    writer.compact(Duration::ZERO).await.unwrap();
+    assert_eq!(ids(read(&log, 0, None).await), left);
+    // The log may have nothing left at its end.
+    assert_eq!(writer.expire("2026-12", false).await.unwrap().records, 10);
+    assert_eq!((log.head(), ids(read(&log, 0, None).await)), (40, (1..11).collect()));
+    writer.close().await.unwrap();
+    let log = common::store(dir.path()).log("auditlog").await.unwrap();
+    assert_eq!(log.verify(|_| ()).await.unwrap().problems, []);
+    assert_eq!(log.head(), 40);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn ids_are_found_by_their_time_of_receipt() {
     let dir = tempfile::tempdir().unwrap();
