@@ -105,7 +105,7 @@ impl DurableLocal {
                 // Another process has written the same, and somebody may be reading that file; or a crash
                 // has left a part of it.
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                    if fs::read(&target).map_err(generic)? != bytes {
+                    if fs::read(&target).map_err(generic)? != *bytes {
                         Staged::new(target).write(&bytes.clone().into())?.publish(false)?;
                     }
                 }
