@@ -1,8 +1,9 @@
 //! The checkpoint of an earlier size is the one that was published then.
 
+#[allow(dead_code)]
 mod common;
 
-use common::{append, read, writer};
+use common::{append, writer};
 use sporlog_ledger::{Error, open_checkpoint, open_note};
 
 #[tokio::test(flavor = "multi_thread")]

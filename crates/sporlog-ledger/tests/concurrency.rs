@@ -231,8 +231,10 @@ async fn two_compactions_at_once_double_nothing() {
         two.log().refresh().await.unwrap();
         let grace = Duration::from_secs(600);
         let (first, second) = tokio::join!(one.compact(grace), two.compact(grace));
-        (first.unwrap(), second.unwrap());
-        (one.close().await.unwrap(), two.close().await.unwrap());
+        first.unwrap();
+        second.unwrap();
+        one.close().await.unwrap();
+        two.close().await.unwrap();
         let log = store(dir.path()).log("auditlog").await.unwrap();
         assert_eq!(read(&log, 0, None).await.len(), 300, "round {round}");
         assert_whole(dir.path(), 300).await;
@@ -254,7 +256,8 @@ async fn what_expires_during_a_compaction_stays_away() {
         let (compacted, expired) = tokio::join!(one.compact(Duration::from_secs(600)), expire);
         compacted.unwrap();
         assert_eq!((expired.records, expired.first_left), (300, 301));
-        (one.close().await.unwrap(), two.close().await.unwrap());
+        one.close().await.unwrap();
+        two.close().await.unwrap();
         let log = store(dir.path()).log("auditlog").await.unwrap();
         assert_eq!((log.first(), read(&log, 0, None).await.len()), (301, 0), "round {round}");
         assert_eq!(log.verify(|_| ()).await.unwrap().problems, [], "round {round}");

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use sporlog_ledger::{Advance, Append, Error, LogKeys, Outcome, Store, StoreOptions, Writer, WriterOptions};
 use sporlog_record::Kind;
+use sporlog_record::json::quarantine::{self, Action, QuarantineRecord};
 use tempfile::TempDir;
 
 /// A log of 360 records in five appends, published.
@@ -337,4 +338,58 @@ async fn a_forged_commit_stops_a_writer_that_is_open() {
     let one = Append { rows: rows(0, 1), positions: vec![("file:x".into(), Advance::To(1))] };
     assert!(matches!(writer.append(one).await.unwrap(), Outcome::Appended(_)));
     writer.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commitment_does_not_tell_which_record_it_is_of() {
+    let dir = TempDir::new().unwrap();
+    let writer = writer(dir.path()).await;
+    // The same record twice, as far as the sender is concerned.
+    append(&writer, 7, 8).await;
+    append(&writer, 7, 8).await;
+    writer.close().await.unwrap();
+    let published = fs::read(dir.path().join(LOG).join("tlog/tile/entries/000.p/2")).unwrap();
+    let commitments: Vec<_> = published.chunks(34).map(|entry| entry[2..].to_vec()).collect();
+    assert_ne!(commitments[0], commitments[1]);
+    // Whoever guesses the whole entry, byte for byte, cannot tell: a salt is in the commitment, too.
+    let log = store(dir.path()).log("auditlog").await.unwrap();
+    let keys = LogKeys::load(&dir.path().join("keys"), "auditlog").unwrap();
+    for (id, commitment) in (1..).zip(&commitments) {
+        let entry = log.entry(id).await.unwrap();
+        assert_ne!(Sha256::digest(&entry).to_vec(), *commitment);
+        assert_ne!(Sha256::digest([&[0; 16], &entry[..]].concat()).to_vec(), *commitment);
+        assert_eq!(keys.commit(id, &entry).to_vec(), *commitment);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_record_that_disappears_is_missed() {
+    let dir = TempDir::new().unwrap();
+    let store = store(dir.path());
+    let writer =
+        store.writer("quarantine", Kind::Quarantine, WriterOptions { take_turns: true }).await.unwrap();
+    for content in ["{", "}"] {
+        let record = QuarantineRecord {
+            action: Action::Refused,
+            item: None,
+            kind: Kind::Auditlog.name().to_owned(),
+            log: "auditlog".into(),
+            source: "test".into(),
+            line: None,
+            reasons: Vec::new(),
+            content: content.into(),
+            envelope: None,
+            note: None,
+        };
+        writer
+            .append(Append { rows: quarantine::rows(&[record], "test", 0), positions: vec![] })
+            .await
+            .unwrap();
+    }
+    writer.close().await.unwrap();
+    let log = dir.path().join("logs/quarantine");
+    let path = newest_add(&log)["path"].as_str().unwrap().to_owned();
+    fs::remove_file(log.join("table").join(&path)).unwrap();
+    let found = store.log_to_verify("quarantine").await.unwrap().verify(|_| ()).await.unwrap().problems;
+    assert!(found.iter().any(|problem| problem.file.ends_with(&path)), "{found:?}");
 }
