@@ -49,6 +49,8 @@ pub(crate) struct Change {
     pub appended: Option<(u64, Hash)>,
     /// Files of the log's folder that are deleted after this commit, and that no later commit may add.
     pub discarded: Vec<String>,
+    /// What had been signed and is missing, where the log goes on without it.
+    pub given_up: Option<GivenUp>,
     /// The table's protocol and metadata, where they are stated anew.
     pub protocol: Option<Protocol>,
     pub metadata: Option<Metadata>,
@@ -59,6 +61,7 @@ impl Change {
     fn operation(&self) -> &'static str {
         match self {
             Change { metadata: Some(_), .. } => "CREATE TABLE",
+            Change { given_up: Some(_), .. } => "RESTORE",
             Change { protocol: Some(_), .. } => "UPGRADE PROTOCOL",
             Change { discarded, .. } if !discarded.is_empty() => "VACUUM START",
             Change { added, removed, .. } if removed.is_empty() || added.is_empty() => {
@@ -76,6 +79,15 @@ impl Change {
     fn data_change(&self) -> bool {
         self.added.is_empty() || self.removed.is_empty()
     }
+}
+
+/// How far a log had been signed that goes on from an older copy ([`crate::rollback`]).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct GivenUp {
+    /// The newest record that had been signed for.
+    pub size: u64,
+    /// The newest version that had been signed, if it is known.
+    pub version: Option<u64>,
 }
 
 /// Delta's `commitInfo`; `sporlog` has to be the last field.
@@ -99,6 +111,8 @@ struct Statement {
     previous: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     discarded: Vec<String>,
+    #[serde(default, rename = "givenUp", skip_serializing_if = "Option::is_none")]
+    given_up: Option<GivenUp>,
     #[serde(default)]
     signature: String,
 }
@@ -118,6 +132,7 @@ pub(crate) struct Commit {
     /// The chain before this commit.
     pub previous: Sha,
     pub discarded: Vec<String>,
+    pub given_up: Option<GivenUp>,
     /// `None` in commits of earlier versions of this program.
     pub signature: Option<Vec<u8>>,
     /// Of its bytes with an empty signature.
@@ -165,6 +180,7 @@ pub(crate) fn compose(
         root: BASE64_STANDARD.encode(root.0),
         previous: hex(previous),
         discarded: change.discarded.clone(),
+        given_up: change.given_up.clone(),
         signature: String::new(),
     };
     let commit_info = CommitInfo {
@@ -240,6 +256,7 @@ impl Commit {
             root: Hash(root.ok_or_else(foreign)?),
             previous: unhex(&statement.previous).ok_or_else(foreign)?,
             discarded: statement.discarded,
+            given_up: statement.given_up,
             signature,
             digest: digest.into(),
         })

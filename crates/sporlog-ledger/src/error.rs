@@ -85,6 +85,14 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A log cannot be copied to where it was to be copied, or cannot be put back.
+    #[error("the log '{log}': {reason}")]
+    Copy {
+        /// The log's name.
+        log: String,
+        /// Why.
+        reason: String,
+    },
     /// Something stored is not what it should be.
     #[error("{file}: {problem}")]
     Damaged {
@@ -121,7 +129,8 @@ pub enum Error {
     /// The log ends before what is known to have been signed.
     #[error(
         "the log '{log}' ends at record {size}, and its key has signed {signed} records: an older copy of the \
-         log was put in the place of a newer one"
+         log was put in the place of a newer one; restore a newer backup, or let the log go on from its end \
+         (`sporlog restore --in-place {log}`), which gives up the missing records and puts that on record"
     )]
     RolledBack {
         /// The log's name.

@@ -161,6 +161,11 @@ impl PublicKey {
 
 const ALGORITHM_ED25519: u8 = 1;
 
+/// Whether `vkey` is a public key in the form of C2SP signed-note; the reason if it is none.
+pub fn check_vkey(vkey: &str) -> Result<(), String> {
+    StandardVerifier::new(vkey).map(drop).map_err(|e| e.to_string())
+}
+
 /// `SHA-256(salt ‖ entry)`, for whoever holds both.
 pub fn commitment(salt: &Salt, entry: &[u8]) -> Commitment {
     Sha256::new().chain_update(salt).chain_update(entry).finalize().into()

@@ -23,15 +23,21 @@
 //! | `listing` | the table's data files, for other programs |
 //! | `merge` | several logs read as one |
 //! | `prove`, `verify`, `replay`, `rebuild` | for those who do not take our word for it |
+//! | `outside` | the check of a served log, by nothing but its transparency log |
 //! | `compact` | housekeeping and retention |
+//! | `backup` | the folder of a backup: copies of logs, and what belongs to them |
+//! | `copy` | a consistent copy of a log that is written to, for backups and back |
+//! | `rollback` | a log that ends before what was signed for goes on from there, on record |
 //! | `storage`, `durable` | disk or bucket |
 //! | [`private`] | files and folders of this machine: for their owner alone, durable, under names of their own |
 #![forbid(unsafe_code)]
 
+mod backup;
 mod bulk;
 mod clock;
 mod commit;
 mod compact;
+mod copy;
 mod datafile;
 mod delta;
 mod delta_checkpoint;
@@ -45,12 +51,14 @@ mod keys;
 mod listing;
 mod log;
 mod merge;
+mod outside;
 pub mod private;
 mod prove;
 mod rebuild;
 mod receipts;
 mod recover;
 mod replay;
+mod rollback;
 mod scan;
 mod schema;
 mod seal;
@@ -65,18 +73,22 @@ mod tree;
 mod verify;
 mod writer;
 
+pub use backup::{Backup, copy_path};
 pub use bulk::{Bulk, BulkPusher};
 pub use clock::Clock;
 pub use commit::Position;
 pub use compact::{Compacted, Expired};
+pub use copy::Copied;
 pub use error::{Error, Result};
 pub use find::Find;
 pub use keyindex::Key;
-pub use keys::{Commitment, LogKeys, Salt, commitment, open_note};
+pub use keys::{Commitment, LogKeys, Salt, check_vkey, commitment, open_note};
 pub use listing::ListedFile;
 pub use log::{KeySource, Log};
 pub use merge::{find_in_all, matches};
+pub use outside::{Served, TlogSource, verify_served};
 pub use prove::{Proven, verify_proof};
+pub use rollback::RolledBack;
 pub use scan::Batches;
 pub use schema::table_schema;
 pub use seal::numbers;

@@ -14,6 +14,17 @@ use crate::keys::{LogKeys, PublicKey};
 use crate::storage::Storage;
 use crate::table::{Positions, Table, TableState, forget_old};
 
+/// Where a log's public key was taken from, and so whose word its signatures are checked by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeySource {
+    /// The caller gave it.
+    Given,
+    /// The log's keys are in the key folder.
+    KeyFolder,
+    /// The log's own copy, `tlog/key`. Whoever can change the log can change this copy.
+    LogFolder,
+}
+
 /// What all handles to one log share.
 pub(crate) struct Shared {
     pub name: Arc<str>,
@@ -38,15 +49,6 @@ pub(crate) struct Shared {
     pub keys: Option<(Arc<LogKeys>, PathBuf)>,
     /// What times of receipt are taken from.
     pub clock: Clock,
-}
-
-/// Whose word was taken for the public key that a log's signatures are checked with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeySource {
-    /// The store's key folder.
-    KeyFolder,
-    /// The copy in the log's own folder, which whoever can change the log can change, too.
-    LogFolder,
 }
 
 /// A log, opened. Cheap to clone.

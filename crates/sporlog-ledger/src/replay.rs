@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::high_water_mark::HighWaterMark;
 use crate::keys::open_note;
 use crate::log::Shared;
+use crate::rollback::RolledBack;
 use crate::table::{Expected, Positions, TableState};
 use crate::tlog::{TableNote, read_note, tlog_name};
 use crate::verify::Verified;
@@ -61,6 +62,9 @@ pub(crate) async fn replay(shared: &Shared, verified: &mut Verified) -> Result<R
             None => state = Some(TableState::first_of(&commit)?),
         }
         positions.extend(commit.positions());
+        if let Some(given_up) = &commit.given_up {
+            verified.rolled_back.push(RolledBack { from: given_up.size, to: commit.size });
+        }
         let Some(state) = &state else { continue };
         if commit.signature.is_some() || verified.signed {
             // Commits of earlier versions of this program come before the first that is signed.

@@ -3,14 +3,15 @@
 //! Nothing here, nor above it, does what an S3-compatible bucket could not do: whole-object puts,
 //! put-if-absent, ranged reads, listing, deletion.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use futures::{StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload, WriteMultipart};
 use url::Url;
 
 use crate::durable::{Backend, DurableLocal};
@@ -217,6 +218,36 @@ impl Storage {
             (parts.join("/"), meta.last_modified)
         };
         self.store().list(Some(&prefix)).map_ok(entry).try_collect().await.map_err(Error::storage(folder))
+    }
+
+    /// The names below `folder`, with their sizes.
+    pub(crate) async fn list_with_sizes(&self, folder: &str) -> Result<HashMap<String, u64>> {
+        let prefix = if folder.is_empty() { self.base.clone() } else { self.path(folder) };
+        let depth = self.base.parts().count();
+        let entry = move |meta: ObjectMeta| {
+            let parts: Vec<_> = meta.location.parts().skip(depth).map(|p| p.as_ref().to_owned()).collect();
+            (parts.join("/"), meta.size)
+        };
+        self.store().list(Some(&prefix)).map_ok(entry).try_collect().await.map_err(Error::storage(folder))
+    }
+
+    /// An object that may be large. Durable, and visible under its name, when this returns.
+    pub(crate) async fn put_stream(
+        &self,
+        name: &str,
+        chunks: impl Stream<Item = object_store::Result<Bytes>> + Send,
+    ) -> Result<()> {
+        let path = self.path(name);
+        let put = async {
+            let mut chunks = std::pin::pin!(chunks);
+            let mut upload = WriteMultipart::new(self.store().put_multipart(&path).await?);
+            while let Some(chunk) = chunks.try_next().await? {
+                upload.wait_for_capacity(PARALLEL).await?;
+                upload.put(chunk);
+            }
+            upload.finish().await.map(drop)
+        };
+        put.await.map_err(Error::storage(name))
     }
 
     /// The names of the folders directly in this place.

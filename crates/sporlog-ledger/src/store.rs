@@ -61,6 +61,11 @@ impl Store {
         self.storage.directory()
     }
 
+    /// The same store, as it is for whoever does not have its keys.
+    pub fn without_keys(&self) -> Store {
+        Store { keys: None, ..self.clone() }
+    }
+
     /// The names of the logs that there are, in order. One of them may be being made at this
     /// moment, so that it cannot be opened yet.
     pub async fn names(&self) -> Result<Vec<String>> {
@@ -85,9 +90,19 @@ impl Store {
         Ok(logs)
     }
 
-    /// A log, for reading. Fails if its commits are not those that its key has signed.
+    /// A log, for reading. Fails if its commits are not those that its key has signed. That key is the one in
+    /// the key folder; where the log's keys are not there, it is the log's own copy.
     pub async fn log(&self, name: &str) -> Result<Log> {
-        let (shared, mark) = self.open_log(name).await?;
+        self.load_log(name, None).await
+    }
+
+    /// A log, for reading. Fails if its commits are not those that the key `vkey` has signed.
+    pub async fn log_with_key(&self, name: &str, vkey: &str) -> Result<Log> {
+        self.load_log(name, Some(vkey)).await
+    }
+
+    async fn load_log(&self, name: &str, vkey: Option<&str>) -> Result<Log> {
+        let (shared, mark) = self.open_log(name, vkey).await?;
         let note = read_note(&shared.storage, &shared.vkey).await?;
         let expected = Expected { key: &shared.key, mark: mark.as_ref(), note: note.as_ref() };
         let (state, positions) = shared.table.load(&expected).await?;
@@ -98,21 +113,32 @@ impl Store {
     /// A log, for [`Log::verify`] alone, which says all that is wrong with it: nothing but its first commit
     /// has been read, so that it has no records.
     pub async fn log_to_verify(&self, name: &str) -> Result<Log> {
-        let (shared, _) = self.open_log(name).await?;
+        let (shared, _) = self.open_log(name, None).await?;
+        Ok(Log { shared: Arc::new(shared) })
+    }
+
+    /// Like [`log_to_verify`](Self::log_to_verify), with `vkey` as the key that counts.
+    pub async fn log_to_verify_with_key(&self, name: &str, vkey: &str) -> Result<Log> {
+        let (shared, _) = self.open_log(name, Some(vkey)).await?;
         Ok(Log { shared: Arc::new(shared) })
     }
 
     /// A log of which only the first commit has been read, and how far it has been signed.
-    async fn open_log(&self, name: &str) -> Result<(Shared, Option<HighWaterMark>)> {
+    pub(crate) async fn open_log(
+        &self,
+        name: &str,
+        given: Option<&str>,
+    ) -> Result<(Shared, Option<HighWaterMark>)> {
         let no_such_log = || Error::NoSuchLog(name.to_owned());
         if !is_log_name(name) {
             return Err(no_such_log());
         }
-        let storage = self.storage.folder(&format!("{LOGS}/{name}"));
+        let storage = self.folder_of(name);
         let keys = match self.load_keys(name) {
             Err(error @ Error::ExposedKey { .. }) => return Err(error),
             keys => keys.ok(),
         };
+        let keys = keys.filter(|(keys, _)| given.is_none_or(|given| given == keys.vkey()));
         // The mark before the table, which moves on and must not be shorter.
         let mark = match &keys {
             Some((_, dir)) => HighWaterMark::load(dir, name)?,
@@ -126,9 +152,10 @@ impl Store {
                 return Err(Error::RolledBack { log: name.to_owned(), size: 0, signed: mark.size });
             }
         };
-        let (vkey, key_source) = match &keys {
-            Some((keys, _)) => (keys.vkey().to_owned(), KeySource::KeyFolder),
-            None => {
+        let (vkey, key_source) = match (given, &keys) {
+            (Some(given), _) => (given.to_owned(), KeySource::Given),
+            (None, Some((keys, _))) => (keys.vkey().to_owned(), KeySource::KeyFolder),
+            (None, None) => {
                 let key = storage.get(&tlog_name("key")).await?;
                 (String::from_utf8_lossy(&key).trim().to_owned(), KeySource::LogFolder)
             }
@@ -192,14 +219,19 @@ impl Store {
             }
             keys => keys?,
         };
-        let storage = self.storage.folder(&format!("{LOGS}/{name}"));
+        let storage = self.folder_of(name);
         storage.put(&tlog_name("key"), format!("{}\n", keys.vkey()).into()).await?;
         Table::new(name, storage).create(&keys, kind, now_micros() / 1_000).await?;
         self.log(name).await
     }
 
+    /// The folder of a log.
+    pub(crate) fn folder_of(&self, name: &str) -> Storage {
+        self.storage.folder(&format!("{LOGS}/{name}"))
+    }
+
     /// The keys of a log, and the folder in which they lie.
-    fn load_keys(&self, name: &str) -> Result<(LogKeys, PathBuf)> {
+    pub(crate) fn load_keys(&self, name: &str) -> Result<(LogKeys, PathBuf)> {
         let dir = self.keys_dir(name)?;
         Ok((LogKeys::load(dir, name)?, dir.clone()))
     }

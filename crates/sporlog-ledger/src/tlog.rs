@@ -217,11 +217,16 @@ pub(crate) async fn try_get_tile(storage: &Storage, path: &str) -> Result<Option
     if let Some(bytes) = storage.try_get(&tlog_name(path)).await? {
         return Ok(Some(bytes));
     }
-    let Some((finished, width)) = path.split_once(".p/") else { return Ok(None) };
-    let each = if path.starts_with(ENTRIES) { BUNDLE_ENTRY } else { HASH };
-    let length = width.parse::<usize>().unwrap_or_default() * each;
+    let Some((finished, length)) = finished_file(path) else { return Ok(None) };
     let finished = storage.try_get(&tlog_name(finished)).await?;
     Ok(finished.filter(|bytes| bytes.len() >= length).map(|bytes| bytes.slice(..length)))
+}
+
+/// For an unfinished tile or bundle: the finished one's path, and how many of its bytes are the unfinished one.
+pub(crate) fn finished_file(path: &str) -> Option<(&str, usize)> {
+    let (finished, width) = path.split_once(".p/")?;
+    let each = if path.starts_with(ENTRIES) { BUNDLE_ENTRY } else { HASH };
+    Some((finished, width.parse::<usize>().ok()? * each))
 }
 
 /// The newest note on the table, if there is one and its signature holds.

@@ -21,9 +21,10 @@ use crate::delta::{DataFile, Sha, TABLE};
 use crate::error::{Error, Result};
 use crate::files::Pages;
 use crate::keys::Commitment;
-use crate::log::{Log, Shared};
+use crate::log::{KeySource, Log, Shared};
 use crate::rebuild::Rebuilt;
 use crate::replay::{Newest, Replayed, replay};
+use crate::rollback::RolledBack;
 use crate::seal::{Sealer, Times, numbers};
 use crate::storage::Storage;
 use crate::tlog::{Expiry, expiry_name, read_checkpoint, tlog_name};
@@ -59,6 +60,8 @@ pub struct Verified {
     pub files: usize,
     /// Commits of the Delta log read.
     pub commits: u64,
+    /// From where to where the log was rolled back, each time.
+    pub rolled_back: Vec<RolledBack>,
     /// Whether the log's secret was at hand, without which records are only checked by their files' digests.
     pub with_secret: bool,
     /// Whether the newest commit is signed. Otherwise an earlier version of this program made the log, and
@@ -158,11 +161,15 @@ impl Log {
 
     /// The copy of the public key, where the key is known from elsewhere.
     async fn verify_key(&self, verified: &mut Verified) {
-        let Some((keys, _)) = &self.shared.keys else { return };
+        let problem = match self.key_source() {
+            KeySource::Given => "it is another public key than the given one",
+            KeySource::KeyFolder => "it is another public key than the one in the key folder",
+            KeySource::LogFolder => return,
+        };
         let name = tlog_name("key");
         match self.shared.storage.get(&name).await {
-            Ok(key) if key == format!("{}\n", keys.vkey()) => {}
-            Ok(_) => verified.found(Error::damaged(name, "it is not the log's public key")),
+            Ok(key) if key == format!("{}\n", self.vkey()) => {}
+            Ok(_) => verified.found(Error::damaged(name, problem)),
             Err(error) => verified.found(error),
         }
     }

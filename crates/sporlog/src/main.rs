@@ -13,6 +13,7 @@
 //! | [`output`], [`rows`], [`outfile`], [`progress`] | results on standard output or in files, and exit codes |
 //! | [`timerange`] | the times that `--from` and `--to` take |
 //! | [`keyfile`] | the keys of those who use the server |
+//! | [`served`] | a transparency log that is served over HTTP |
 //! | [`interrupt`] | Ctrl-C |
 //! | [`logging`] | what goes to standard error |
 //! | [`sample`] | synthetic data |
@@ -31,6 +32,7 @@ mod output;
 mod progress;
 mod rows;
 mod sample;
+mod served;
 mod session;
 mod timerange;
 

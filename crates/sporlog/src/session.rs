@@ -1,8 +1,8 @@
 //! A command's surroundings: its configuration, the store, the rules.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use sporlog_intake::look;
 use sporlog_ledger::{Error, Log, Store, StoreOptions, matches};
 use sporlog_record::{Kind, Rules};
@@ -115,4 +115,14 @@ impl Session {
             _ => Ok(()),
         }
     }
+}
+
+/// A public key as it is given on the command line: the key itself, or a file with it.
+pub fn public_key(given: &str) -> Result<String> {
+    // A key's parts are joined by `+`; a file's name may have that, too, but then it is there.
+    let key = match Path::new(given).is_file() {
+        true => std::fs::read_to_string(given).with_context(|| given.to_owned())?,
+        false => given.to_owned(),
+    };
+    Ok(key.trim().to_owned())
 }

@@ -52,6 +52,11 @@ mod tests;
 pub mod tree;
 pub mod watch;
 
+/// What in the exchange's folder cannot be made anew: the register, and which days have been collected.
+pub const LASTING: [&str; 2] = ["deliveries", "collected"];
+/// The SFTP server's host key, unless the configuration names others.
+pub const HOST_KEY_FILES: [&str; 2] = ["ssh_host_ed25519_key", "ssh_host_ed25519_key.pub"];
+
 pub use receipt::Receipt;
 pub use register::Register;
 pub use settings::{Account, Role, Settings};

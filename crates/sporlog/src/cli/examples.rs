@@ -113,6 +113,20 @@ Examples:
   curl -H \"ApiKey: $KEY\" http://127.0.0.1:8080/api/auditlog/head
   sporlog serve --listen 0.0.0.0:8443 --config /etc/sporlog/sporlog.toml";
 
+pub const BACKUP: &str = "\
+Examples:
+  sporlog backup /mnt/backup/sporlog
+  sporlog backup /mnt/backup/sporlog --with-keys && sporlog verify revision --store /mnt/backup/sporlog
+Each night, with cron:
+  30 2 * * *  sporlog --quiet --store /var/lib/sporlog backup /mnt/backup/sporlog > /dev/null";
+
+pub const RESTORE: &str = "\
+Examples:
+  sporlog restore /mnt/backup/sporlog --dry-run                  how far does it go?
+  sporlog restore /mnt/backup/sporlog --store /srv/sporlog --since checkpoint-monday
+  sporlog restore --in-place revision --dry-run
+  sporlog restore --in-place revision";
+
 pub const PROVE: &str = "\
 Examples:
   sporlog prove revision 17 --out record17.proof
@@ -122,7 +136,8 @@ pub const VERIFY: &str = "\
 Examples:
   sporlog verify revision
   cp sporlog-data/logs/revision/tlog/checkpoint monday    # keep it; on Friday:
-  sporlog verify revision --since monday
+  sporlog verify revision --since monday --key revision.vkey
+  sporlog verify --url https://sporlog.example.org/tlog/revision --key revision.vkey --since monday
   sporlog verify --proof record17.proof --key revision.vkey";
 
 pub const QUARANTINE: &str = "\

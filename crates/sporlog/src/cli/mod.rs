@@ -14,6 +14,7 @@ use crate::sample::DEFAULT_FAULTY;
 use crate::timerange::{parse_date, parse_from, parse_month, parse_to};
 
 mod apikey;
+mod backup;
 mod collect;
 mod config;
 mod consume;
@@ -25,6 +26,7 @@ mod serve;
 mod tests;
 
 pub use apikey::{Apikey, ApikeyArgs, CreateArgs};
+pub use backup::{BackupArgs, RestoreArgs};
 pub use collect::CollectArgs;
 pub use config::{Config, ConfigArgs};
 pub use consume::ConsumeArgs;
@@ -117,6 +119,8 @@ pub enum Command {
     Quarantine(QuarantineArgs),
     Expire(ExpireArgs),
     Compact(CompactArgs),
+    Backup(BackupArgs),
+    Restore(RestoreArgs),
     Key(KeyArgs),
     Apikey(ApikeyArgs),
     Config(ConfigArgs),
@@ -398,28 +402,35 @@ pub struct ProveArgs {
     pub out: OutArgs,
 }
 
-/// Check a whole log, one proof, or that a log continues an earlier checkpoint.
+/// Check a whole log, a served log, one proof, or that a log continues an earlier checkpoint.
 ///
 /// `verify LOG` recomputes everything from the records up: every commitment, every tile, the root, the
 /// signatures, the digests of all files. Problems are printed one per line, `FILE: problem`.
 /// `verify LOG --since CHECKPOINT` checks that the log only grew since that checkpoint was signed.
+/// `verify --url URL --key VKEY` checks what a server shows of a log to everybody: it fetches the
+/// checkpoint, all tiles and all entries, and recomputes the tree from the entries.
 /// `verify --proof FILE --key VKEY` checks one record, offline and without a store.
+/// Signatures are checked with the key that --key gives, and with no other. Without it, they are checked with
+/// the key folder's public key, or else with the log's own copy; the output says with which.
 /// Exits with 1 if something is not as it should be.
 #[derive(Debug, Args)]
 #[command(after_help = examples::VERIFY)]
-#[command(group(ArgGroup::new("target").required(true).args(["log", "proof"])))]
+#[command(group(ArgGroup::new("target").required(true).args(["log", "url", "proof"])))]
 pub struct VerifyArgs {
     /// The log's name
     #[arg(value_name = "LOG")]
     pub log: Option<String>,
+    /// A served log, such as https://host/tlog/LOG
+    #[arg(short, long, value_name = "URL", requires = "key", value_hint = ValueHint::Url)]
+    pub url: Option<String>,
     /// A checkpoint that was kept from earlier (a copy of the log's file tlog/checkpoint)
-    #[arg(long, value_name = "CHECKPOINT", requires = "log", value_hint = ValueHint::FilePath)]
+    #[arg(long, value_name = "CHECKPOINT", conflicts_with = "proof", value_hint = ValueHint::FilePath)]
     pub since: Option<PathBuf>,
     /// A proof, as `sporlog prove` makes it; - is standard input
     #[arg(short, long, value_name = "FILE", requires = "key", value_hint = ValueHint::FilePath)]
     pub proof: Option<PathBuf>,
     /// The log's public key, or a file with it
-    #[arg(short, long, value_name = "VKEY", requires = "proof")]
+    #[arg(short, long, value_name = "VKEY")]
     pub key: Option<String>,
 }
 

@@ -42,8 +42,13 @@ fn what_belongs_together_is_asked_for_together() {
         "sporlog verify revision",
         "sporlog verify revision --since checkpoint",
         "sporlog verify --proof p --key k",
+        "sporlog verify revision --key k",
+        "sporlog verify revision --since checkpoint --key k",
+        "sporlog verify --url https://example.org/tlog/revision --key k --since checkpoint",
         "sporlog export revision --organisation 64942212 --date 2026-01-05 --out x",
         "sporlog --store x head revision --json",
+        "sporlog restore b --since c --since d",
+        "sporlog restore --in-place revision --dry-run",
     ] {
         parse(good).expect(good);
     }
@@ -52,11 +57,19 @@ fn what_belongs_together_is_asked_for_together() {
         "sporlog find revision --subject a --actor b",
         "sporlog verify",
         "sporlog verify --proof p",
+        "sporlog verify --proof p --key k --since checkpoint",
+        "sporlog verify --since checkpoint --key k",
+        "sporlog verify --url https://example.org/tlog/revision",
+        "sporlog verify revision --url https://example.org/tlog/revision --key k",
         "sporlog verify revision --proof p --key k",
         "sporlog export revision --organisation 6494221 --out x",
         "sporlog export revision --organisation 64942212 --date 2026-01-05 --to 2026-01-06 --out x",
         "sporlog import quarantine file",
         "sporlog import revision",
+        "sporlog backup",
+        "sporlog restore",
+        "sporlog restore b --in-place revision",
+        "sporlog restore --in-place revision --since c",
         "sporlog sample revision",
     ] {
         assert!(parse(bad).is_err(), "{bad}");

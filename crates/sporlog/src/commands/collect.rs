@@ -18,7 +18,7 @@ use crate::cli::CollectArgs;
 use crate::exchange::configured;
 use crate::output::{Outcome, Output, complain, counted};
 use crate::progress::{Progress, Results};
-use crate::session::Session;
+use crate::session::{self, Session};
 
 pub async fn run(session: &Session, args: &CollectArgs) -> Result<Outcome> {
     if !args.check.is_empty() {
@@ -162,9 +162,5 @@ async fn public_key(session: &Session, args: &CollectArgs, log: &str) -> Result<
         let log = log.context("--key takes the log's public key, where the log is not at hand")?;
         return Ok(log.vkey().to_owned());
     };
-    let key = match Path::new(key).is_file() {
-        true => std::fs::read_to_string(key).with_context(|| key.to_owned())?,
-        false => key.to_owned(),
-    };
-    Ok(key.trim().to_owned())
+    session::public_key(key)
 }

@@ -8,6 +8,7 @@ use crate::output::Outcome;
 use crate::session::Session;
 
 mod apikey;
+mod backup;
 mod check;
 mod collect;
 mod compact;
@@ -25,6 +26,7 @@ mod logs;
 mod prove;
 mod quarantine;
 mod read;
+mod restore;
 mod sample;
 mod serve;
 mod sql;
@@ -67,6 +69,8 @@ async fn run_in(session: &Session, command: Command) -> Result<Outcome> {
         Command::Quarantine(args) => quarantine::run(session, args.what).await,
         Command::Expire(args) => compact::expire(session, &args).await,
         Command::Compact(args) => compact::compact(session, &args).await,
+        Command::Backup(args) => backup::run(session, &args).await,
+        Command::Restore(args) => restore::run(session, &args).await,
         Command::Key(args) => match args.what {
             crate::cli::Key::Show { log, vkey } => key::show(session, &log.log, vkey).await,
         },

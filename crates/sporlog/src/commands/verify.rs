@@ -1,47 +1,93 @@
-//! `sporlog verify`: a whole log, one proof, or that a log continues an earlier checkpoint.
+//! `sporlog verify`: a whole log, a served log, one proof, or that a log continues an earlier checkpoint.
 
 use std::io::{Write, stdin};
 use std::path::Path;
+use std::sync::OnceLock;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
-use sporlog_ledger::{Error, Store, Verified, verify_proof};
+use sporlog_ledger::{Error, KeySource, Problem, Served, Verified, check_vkey, verify_proof, verify_served};
 
 use crate::cli::VerifyArgs;
 use crate::output::{Outcome, Output, complain, counted};
 use crate::progress::{Progress, Results};
-use crate::session::Session;
+use crate::served::ServedLog;
+use crate::session::{Session, public_key};
 
 /// A proof is hardly larger than its record, and that is bounded, too.
 const MAX_PROOF_BYTES: u64 = 256 << 20;
 
 pub async fn run(session: &Session, args: &VerifyArgs) -> Result<Outcome> {
-    match (&args.log, &args.since, &args.proof, &args.key) {
-        (_, _, Some(proof), Some(key)) => check_proof(session, proof, key),
-        (Some(log), Some(since), ..) => check_since(session, log, since).await,
-        (Some(log), None, ..) => check_log(session, log).await,
-        _ => anyhow::bail!("LOG or --proof says what is to be verified"),
+    let key = args.key.as_deref().map(public_key).transpose()?;
+    if let (Some(proof), Some(key)) = (&args.proof, &key) {
+        return check_proof(session, proof, key);
+    }
+    if let Some(key) = &key
+        && let Err(reason) = check_vkey(key)
+    {
+        bail!(
+            "--key: neither a file nor a public key, which looks like ORIGIN+ID+BASE64, as `sporlog key show LOG \
+             --vkey` prints it ({reason})"
+        );
+    }
+    let since =
+        args.since.as_deref().map(|path| std::fs::read(path).with_context(|| path.display().to_string()));
+    let since = since.transpose()?;
+    match (&args.log, &args.url, &key) {
+        (Some(log), ..) if since.is_some() => {
+            check_since(session, log, key.as_deref(), &since.unwrap_or_default()).await
+        }
+        (Some(log), ..) => check_log(session, log, key.as_deref()).await,
+        (_, Some(url), Some(key)) => check_served(session, url, key, since.as_deref()).await,
+        _ => bail!("LOG, --url or --proof says what is to be verified"),
     }
 }
 
-async fn check_log(session: &Session, name: &str) -> Result<Outcome> {
+/// With whose public key signatures were checked, for people and for programs.
+fn named(source: KeySource) -> (&'static str, &'static str) {
+    match source {
+        KeySource::Given => ("the given key", "given"),
+        KeySource::KeyFolder => ("the key folder's public key", "key folder"),
+        KeySource::LogFolder => ("the log's own copy of its public key", "log"),
+    }
+}
+
+/// Whoever could change the log could change its copy of the key, too.
+pub fn warn_of_own_copy(source: KeySource) {
+    if source == KeySource::LogFolder {
+        complain(
+            "note: signatures were checked with the log's own copy of its public key (tlog/key), which whoever can \
+             change the log can change, too; --key takes the key from elsewhere",
+        );
+    }
+}
+
+pub async fn check_log(session: &Session, name: &str, key: Option<&str>) -> Result<Outcome> {
     let store = session.store()?;
-    let verified = match verify(&store, name).await {
-        Ok(verified) => verified,
-        // A log that cannot even be opened differs, too.
-        Err(error) => match error.downcast::<Error>() {
-            Ok(error) => damage(error)?,
-            Err(error) => return Err(error),
-        },
+    let opened = match key {
+        Some(key) => store.log_to_verify_with_key(name, key).await,
+        None => store.log_to_verify(name).await,
     };
+    let (verified, source) = match opened {
+        Ok(log) => {
+            let progress = Progress::records("verify", log.head(), Results::After);
+            (log.verify(|records| progress.at(records)).await, Some(log.key_source()))
+        }
+        Err(error) => (Err(error), key.map(|_| KeySource::Given)),
+    };
+    // A log that cannot even be opened differs, too.
+    let verified = verified.or_else(damage)?;
     let mut out = Output::new()?;
-    let Verified { head, records, expired, files, commits, with_secret, problems } = verified;
+    let Verified { head, records, expired, files, commits, with_secret, problems, rolled_back, .. } =
+        verified;
     let place = |file: &str| if file == "-" { name.to_owned() } else { format!("logs/{name}/{file}") };
+    let by = source.map(named);
     if session.json {
-        let problem = |p: &sporlog_ledger::Problem| json!({"file": place(&p.file), "problem": p.problem});
+        let problem = |p: &Problem| json!({"file": place(&p.file), "problem": p.problem});
         out.json(&json!({
             "log": name, "ok": problems.is_empty(), "head": head, "records": records, "expired": expired,
-            "files": files, "commits": commits, "withSecret": with_secret,
+            "files": files, "commits": commits, "withSecret": with_secret, "key": by.map(|(_, json)| json),
+            "rolledBack": rolled_back.iter().map(|r| json!({"from": r.from, "to": r.to})).collect::<Vec<_>>(),
             "problems": problems.iter().map(problem).collect::<Vec<_>>(),
         }))?;
     } else {
@@ -51,29 +97,72 @@ async fn check_log(session: &Session, name: &str) -> Result<Outcome> {
         let (records, files) = (counted(records, "record"), counted(files as u64, "data file"));
         let commits = counted(commits, "commit");
         let expired = if expired > 0 { format!(" ({expired} expired)") } else { String::new() };
-        let verdict = match problems.len() as u64 {
-            0 => "verified".to_owned(),
-            count => format!("NOT verified: {}", counted(count, "problem")),
-        };
-        writeln!(out, "{name}: {verdict}; head {head}{expired}, {records} in {files}, {commits}")?;
+        for sporlog_ledger::RolledBack { from, to } in &rolled_back {
+            writeln!(
+                out,
+                "{name}: it was rolled back, from record {from} to record {to}; a signed commit says so"
+            )?;
+        }
+        let by = by.map(|(text, _)| format!("; checked with {text}")).unwrap_or_default();
+        let verdict = verdict(&problems);
+        writeln!(out, "{name}: {verdict}; head {head}{expired}, {records} in {files}, {commits}{by}")?;
     }
     out.flush()?;
     if !with_secret {
         complain("note: without the log's keys, records are checked by their files' digests, not one by one");
     }
+    source.into_iter().for_each(warn_of_own_copy);
     Ok(if problems.is_empty() { Outcome::Done } else { Outcome::Differs })
 }
 
-async fn verify(store: &Store, name: &str) -> Result<Verified> {
-    let log = store.log_to_verify(name).await?;
-    let progress = Progress::records("verify", log.head(), Results::After);
-    Ok(log.verify(|records| progress.at(records)).await?)
+fn verdict(problems: &[Problem]) -> String {
+    match problems.len() as u64 {
+        0 => "verified".to_owned(),
+        count => format!("NOT verified: {}", counted(count, "problem")),
+    }
+}
+
+/// A log as a server shows it to everybody.
+async fn check_served(session: &Session, url: &str, key: &str, since: Option<&[u8]>) -> Result<Outcome> {
+    let served = ServedLog::new(url)?;
+    // How many entries there are turns out when the checkpoint is there.
+    let bar = OnceLock::new();
+    let progress = |done, total| {
+        bar.get_or_init(|| Progress::records("verify", total, Results::After)).at(done);
+    };
+    let found = match verify_served(&served, key, since, progress).await {
+        Err(Error::Damaged { file, problem }) => {
+            Served { problems: vec![Problem { file, problem }], ..Served::default() }
+        }
+        found => found?,
+    };
+    let Served { size, since, problems } = found;
+    let mut out = Output::new()?;
+    if session.json {
+        let problem = |p: &Problem| json!({"file": p.file, "problem": p.problem});
+        out.json(&json!({
+            "url": url, "ok": problems.is_empty(), "size": size, "then": since, "key": "given",
+            "problems": problems.iter().map(problem).collect::<Vec<_>>(),
+        }))?;
+    } else {
+        for problem in &problems {
+            writeln!(out, "{}: {}", problem.file, problem.problem)?;
+        }
+        let verdict = verdict(&problems);
+        let since = match since {
+            Some(since) if problems.is_empty() => format!(", which continue the checkpoint of {since}"),
+            _ => String::new(),
+        };
+        writeln!(out, "{url}: {verdict}; {}{since}; checked with the given key", counted(size, "record"))?;
+    }
+    out.flush()?;
+    Ok(if problems.is_empty() { Outcome::Done } else { Outcome::Differs })
 }
 
 /// What keeps a log from being opened, as a problem; or as the error it is, if it is none of the log's.
 fn damage(error: Error) -> Result<Verified, Error> {
     let found = |file: &str, problem: String| Verified {
-        problems: vec![sporlog_ledger::Problem { file: file.to_owned(), problem }],
+        problems: vec![Problem { file: file.to_owned(), problem }],
         with_secret: true,
         ..Verified::default()
     };
@@ -84,28 +173,37 @@ fn damage(error: Error) -> Result<Verified, Error> {
     }
 }
 
-async fn check_since(session: &Session, name: &str, since: &Path) -> Result<Outcome> {
-    let earlier = std::fs::read(since).with_context(|| since.display().to_string())?;
-    let log = session.store()?.log(name).await?;
-    let (then, now) = match log.verify_since(&earlier).await {
-        Ok(sizes) => sizes,
-        Err(error @ (Error::Proof(_) | Error::Damaged { .. })) => {
-            return say(session, Outcome::Differs, &format!("{name}: {error}"), json!({"log": name}));
-        }
-        Err(error) => return Err(error.into()),
+async fn check_since(session: &Session, name: &str, key: Option<&str>, earlier: &[u8]) -> Result<Outcome> {
+    let checked = async {
+        let store = session.store()?;
+        let log = match key {
+            Some(key) => store.log_with_key(name, key).await?,
+            None => store.log(name).await?,
+        };
+        let sizes = log.verify_since(earlier).await?;
+        anyhow::Ok((sizes, log.key_source()))
     };
-    let text = format!("{name}: the log of {now} records continues the checkpoint of {then}");
-    say(session, Outcome::Done, &text, json!({"log": name, "then": then, "now": now}))
+    let ((then, now), source) = match checked.await {
+        Ok(checked) => checked,
+        Err(error) => match error.downcast::<Error>()? {
+            error @ (Error::Proof(_) | Error::Damaged { .. }) => {
+                return say(session, Outcome::Differs, &format!("{name}: {error}"), json!({"log": name}));
+            }
+            error => return Err(error.into()),
+        },
+    };
+    let (by, json) = named(source);
+    let text =
+        format!("{name}: the log of {now} records continues the checkpoint of {then}; checked with {by}");
+    let outcome =
+        say(session, Outcome::Done, &text, json!({"log": name, "then": then, "now": now, "key": json}))?;
+    warn_of_own_copy(source);
+    Ok(outcome)
 }
 
-fn check_proof(session: &Session, path: &Path, key: &str) -> Result<Outcome> {
+fn check_proof(session: &Session, path: &Path, vkey: &str) -> Result<Outcome> {
     let proof = read_bounded(path)?;
-    // A key's parts are joined by `+`; a file's name may have that, too, but then it is there.
-    let vkey = match Path::new(key).is_file() {
-        true => std::fs::read_to_string(key).with_context(|| key.to_owned())?,
-        false => key.to_owned(),
-    };
-    let proven = match verify_proof(&proof, vkey.trim()) {
+    let proven = match verify_proof(&proof, vkey) {
         Ok(proven) => proven,
         Err(error) => {
             return say(session, Outcome::Differs, &format!("the proof does not hold: {error}"), json!({}));

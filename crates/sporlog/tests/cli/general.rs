@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use crate::place::{Place, csv};
 
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 18] = [
     "check",
     "import",
     "logs",
@@ -19,6 +19,8 @@ const COMMANDS: [&str; 16] = [
     "quarantine",
     "expire",
     "compact",
+    "backup",
+    "restore",
     "key",
     "sample",
     "completions",

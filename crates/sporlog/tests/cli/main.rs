@@ -2,6 +2,7 @@
 
 mod any_path;
 mod apikeys;
+mod backing_up;
 mod bad_input;
 mod clock;
 mod collecting;
@@ -15,4 +16,5 @@ mod place;
 mod producing;
 mod proving;
 mod quarantining;
+mod served;
 mod watching;

@@ -140,6 +140,8 @@ fn a_log_that_was_rolled_back_is_found_out() {
     std::fs::copy(place.path("sporlog-data/logs/revision/tlog/checkpoint"), &later).expect("copied");
     // The same keys over another history: only what was kept from earlier can tell.
     std::fs::remove_dir_all(place.path("sporlog-data/logs/revision")).expect("removed");
+    place.run("import revision a.csv").code(2).complains("its key has signed 400 records");
+    std::fs::remove_file(place.path("sporlog-data/keys/revision.signed")).expect("removed");
     place.run("import revision a.csv").ok();
     place.run("verify revision").ok();
     place.run("verify revision --since later").code(1).says("shrunk");
@@ -158,4 +160,44 @@ fn the_key_has_the_logs_origin() {
     let json = place.run("key show revision --json").ok().json();
     assert_eq!(json["origin"], "sporlog.example.org/revision");
     assert!(shown.out.contains(json["vkey"].as_str().expect("a key")));
+}
+
+#[test]
+fn the_key_that_is_given_is_the_one_that_counts() {
+    let place = logged();
+    place.run("import revision a.csv --log other").ok();
+    let vkey = place.run("key show revision --vkey").ok().out.trim().to_owned();
+    let others = place.run("key show other --vkey").ok().out.trim().to_owned();
+    place.file("revision.vkey", format!("{vkey}\n"));
+
+    place.run(&format!("verify revision --key {vkey}")).ok().says("checked with the given key");
+    place.run("verify revision --key revision.vkey").ok().says("400 records in 2 data files");
+    place.run("verify revision --since earlier --key revision.vkey").ok().says("checked with the given key");
+    let ran = place.run(&format!("verify revision --key {others}")).code(1).says("revision: NOT verified");
+    ran.says("logs/revision/tlog/key: it is another public key than the given one");
+    let json = place.run(&format!("verify revision --key {others} --json")).code(1).json();
+    assert_eq!((&json["ok"], &json["key"]), (&false.into(), &"given".into()));
+    place.run(&format!("verify revision --since earlier --key {others}")).code(1).says("revision: ");
+    for garbage in ["nonsense", "a+b+c", "earlier", &vkey[..vkey.len() - 4]] {
+        place
+            .run(&format!("verify revision --key {garbage}"))
+            .code(2)
+            .complains("neither a file nor a public key");
+        place.run(&format!("verify revision --since earlier --key {garbage}")).code(2).complains("--key");
+    }
+
+    // Without it, the output says whose word was taken.
+    place.run("verify revision").ok().says("checked with the key folder's public key");
+    assert_eq!(place.run("verify revision --json").ok().json()["key"], "key folder");
+    std::fs::rename(place.path("sporlog-data/keys"), place.path("keys")).expect("moved");
+    let ran = place.run("verify revision").ok().says("checked with the log's own copy of its public key");
+    ran.complains("whoever can change the log can change");
+    place.run("verify revision --since earlier").ok().complains("whoever can change the log can change");
+    place.run("verify revision --key revision.vkey").ok();
+
+    // A log made anew by somebody with keys of their own is not that of the given key.
+    std::fs::remove_dir_all(place.path("sporlog-data/logs/revision")).expect("removed");
+    place.run("import revision a.csv").ok();
+    place.run("verify revision").ok();
+    place.run("verify revision --key revision.vkey").code(1).says("NOT verified");
 }

@@ -1,0 +1,340 @@
+//! A consistent copy of a log that is written to, compacted and expired meanwhile.
+//!
+//! A copy is a log's folder at a version that the log once had, without what no version needs any more.
+//! The steps, and what a crash after each of them leaves:
+//!
+//! 1. The checkpoint and the note on the table are read; then the table, which is at least as new.
+//! 2. The checkpoint's tiles, the notes of expiry and the data files of the table's newest version are
+//!    copied. A data file that is gone has been merged or expired: then a newer version is copied.
+//!    A crash leaves files that no commit of the copy names, which the next run finds there.
+//! 3. The commits that the copy does not have are copied, the oldest of them last: only then does a reader
+//!    come to the others. A crash before leaves the copy at the version that it had.
+//! 4. The note on the table and the checkpoint follow. A crash leaves the earlier ones, which are true.
+//! 5. What the copy does not need any more is removed: merged and expired files, replaced tiles.
+//! 6. The copy is verified. A file that is damaged in the copy is removed and copied once more.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::stream::{self, StreamExt, TryStreamExt};
+use object_store::ObjectStoreExt;
+use sha2::{Digest, Sha256};
+use tlog_tiles::checkpoint::Checkpoint;
+
+use crate::commit::commit_name;
+use crate::delta::Sha;
+use crate::delta_checkpoint::{checkpoint_name, last_checkpoint_name};
+use crate::error::{Error, Result};
+use crate::keys::open_note;
+use crate::log::Log;
+use crate::storage::Storage;
+use crate::store::Store;
+use crate::table::TableState;
+use crate::tlog::{BUNDLE_ENTRY, HASH, TableNote, get_tile, open_checkpoint, tlog_name};
+use crate::tree::files_of_level;
+use crate::verify::{Problem, Verified};
+
+/// Small files that are read at once, and that are written together.
+const AT_ONCE: usize = 16;
+const TOGETHER: usize = 1_024;
+/// How often, and how long, the signature on a new Delta checkpoint is waited for.
+const NOTE_TRIES: usize = 40;
+const NOTE_PAUSE: Duration = Duration::from_millis(100);
+
+/// What became of a copy, and how far it goes.
+#[derive(Debug, Clone, Default)]
+pub struct Copied {
+    /// The version of the table.
+    pub version: u64,
+    /// The oldest id that retention has left; one above `head` if there is none.
+    pub first: u64,
+    /// The newest id.
+    pub head: u64,
+    /// How many records the signed checkpoint covers.
+    pub covered: u64,
+    /// The newest time of receipt, in microseconds UTC; `None` if there are no records.
+    pub received_at: Option<i64>,
+    /// Files that were copied, and their bytes.
+    pub files: u64,
+    /// See `files`.
+    pub bytes: u64,
+    /// What is wrong with the copy; empty when it verifies.
+    pub problems: Vec<Problem>,
+}
+
+impl Log {
+    /// Copies the log into the store `to`, over an earlier copy of it if there is one. Only what that does
+    /// not have is copied. `progress` is told how many bytes have been.
+    pub async fn copy_to(&self, to: &Store, progress: impl Fn(u64) + Send + Sync) -> Result<Copied> {
+        let mut sum = Copied::default();
+        for attempt in 1.. {
+            let copied = Copier::new(self, to, &progress).await?.copy().await?;
+            sum = Copied { files: sum.files + copied.files, bytes: sum.bytes + copied.bytes, ..copied };
+            let verified = async {
+                let copy = to.log_to_verify_with_key(self.name(), self.vkey()).await?;
+                copy.verify(|_| ()).await
+            };
+            let verified = verified.await.unwrap_or_else(|error| {
+                let mut verified = Verified::default();
+                verified.found(error);
+                verified
+            });
+            sum.problems = verified.problems;
+            if sum.problems.is_empty() || attempt == 2 {
+                break;
+            }
+            let damaged = sum.problems.iter().map(|problem| problem.file.clone());
+            to.folder_of(self.name()).remove(damaged.collect()).await?;
+        }
+        Ok(sum)
+    }
+
+    /// How far the log goes, in the terms of a copy.
+    pub async fn extent(&self) -> Result<Copied> {
+        let checkpoint = crate::tlog::read_checkpoint(&self.shared.storage, self.vkey()).await?;
+        Ok(Copied::of(&self.state(), checkpoint.as_ref().map_or(0, Checkpoint::size)))
+    }
+}
+
+impl Copied {
+    fn of(state: &TableState, covered: u64) -> Self {
+        Copied {
+            version: state.version,
+            first: state.first(),
+            head: state.size,
+            covered,
+            received_at: state.files.iter().map(|file| file.received.1).max(),
+            ..Copied::default()
+        }
+    }
+}
+
+struct Copier<'a> {
+    log: &'a Log,
+    from: &'a Storage,
+    to: Storage,
+    /// The files of the copy, and their sizes.
+    there: HashMap<String, u64>,
+    /// Those that the copy needs.
+    needed: HashSet<String>,
+    files: u64,
+    bytes: u64,
+    progress: &'a (dyn Fn(u64) + Send + Sync),
+}
+
+impl<'a> Copier<'a> {
+    async fn new(log: &'a Log, to: &Store, progress: &'a (dyn Fn(u64) + Send + Sync)) -> Result<Self> {
+        let to = to.folder_of(log.name());
+        let there = to.list_with_sizes("").await?;
+        let (needed, from) = (HashSet::new(), &log.shared.storage);
+        Ok(Copier { log, from, to, there, needed, files: 0, bytes: 0, progress })
+    }
+
+    async fn copy(mut self) -> Result<Copied> {
+        let checkpoint = self.from.try_get(&tlog_name("checkpoint")).await?;
+        let (note, delta_checkpoint) = self.read_note().await?;
+        self.log.refresh().await?;
+        let next = self.first_missing_commit().await?;
+
+        let covered = match &checkpoint {
+            Some(note) => open_checkpoint(note, self.log.vkey())
+                .map_err(|e| Error::damaged(tlog_name("checkpoint"), e))?
+                .size(),
+            None => 0,
+        };
+        let mut small: Vec<_> = tiles_of(covered).collect();
+        small.push((tlog_name("key"), None));
+        let state = self.copy_data_files().await?;
+        // A note of an expiry is written before the commit.
+        small.extend(self.from.list(&tlog_name("expired")).await?.into_iter().map(|name| (name, None)));
+        self.copy_small(small).await?;
+        self.copy_commits(next, state.version).await?;
+        for (name, bytes) in delta_checkpoint {
+            self.put(name, bytes).await?;
+        }
+        for (name, bytes) in [(tlog_name("table"), note), (tlog_name("checkpoint"), checkpoint)] {
+            if let Some(bytes) = bytes {
+                self.put(name, bytes).await?;
+            }
+        }
+        let Copier { to, there, needed, files, bytes, .. } = self;
+        to.remove(there.into_keys().filter(|name| !needed.contains(name)).collect()).await?;
+        Ok(Copied { files, bytes, ..Copied::of(&state, covered) })
+    }
+
+    /// The first version that the copy does not have. What it has must be the beginning of this log.
+    async fn first_missing_commit(&self) -> Result<u64> {
+        let next = (0..).find(|version| !self.there.contains_key(&commit_name(*version))).unwrap_or_default();
+        let Some(newest) = next.checked_sub(1) else { return Ok(0) };
+        let name = commit_name(newest);
+        let (here, there) = (self.from.try_get(&name).await?, self.to.get(&name).await?);
+        if here.is_some_and(|here| here == there) {
+            return Ok(next);
+        }
+        let reason = format!(
+            "its copy in {} is no earlier state of it: {name} is not the log's; if that copy is not needed, remove \
+             it, or else choose another folder",
+            self.to.location("")
+        );
+        Err(Error::Copy { log: self.log.name().to_owned(), reason })
+    }
+
+    /// The note on the table, and the Delta checkpoint that it vouches for. Where the log is written to, a
+    /// newer one may just have replaced that: then a newer note follows shortly.
+    async fn read_note(&self) -> Result<(Option<Bytes>, Vec<(String, Bytes)>)> {
+        for attempt in 1.. {
+            let Some(note) = self.from.try_get(&tlog_name("table")).await? else { break };
+            let text =
+                open_note(&note, self.log.vkey()).map_err(|e| Error::damaged(tlog_name("table"), e))?;
+            let files = TableNote::parse(&text).map(|note| note.files).unwrap_or_default();
+            let mut whole = Vec::with_capacity(files.len());
+            for (name, digest) in &files {
+                let bytes = self.from.try_get(name).await?;
+                let bytes = bytes.filter(|bytes| Sha::from(Sha256::digest(bytes)) == *digest);
+                whole.extend(bytes.map(|bytes| (name.clone(), bytes)));
+            }
+            if whole.len() == files.len() || attempt == NOTE_TRIES {
+                // Other readers of Delta tables find the checkpoint by this hint.
+                let hint = self.from.try_get(&last_checkpoint_name()).await?;
+                let version = hint.as_ref().and_then(|hint| version_of_hint(hint));
+                let known = version
+                    .is_some_and(|version| whole.iter().any(|(name, _)| *name == checkpoint_name(version)));
+                whole.extend(hint.filter(|_| known).map(|hint| (last_checkpoint_name(), hint)));
+                return Ok((Some(note), whole));
+            }
+            tokio::time::sleep(NOTE_PAUSE).await;
+        }
+        Ok((None, Vec::new()))
+    }
+
+    /// Copies the data files and indexes of the table's newest version, and gives that version.
+    async fn copy_data_files(&mut self) -> Result<Arc<TableState>> {
+        loop {
+            let state = self.log.state();
+            match self.copy_data_files_of(&state).await {
+                Ok(()) => return Ok(state),
+                Err(Error::Storage { file, source: object_store::Error::NotFound { .. } }) => {
+                    self.log.refresh().await?;
+                    if self.log.state().version == state.version {
+                        return Err(Error::damaged(file, "it is missing"));
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn copy_data_files_of(&mut self, state: &TableState) -> Result<()> {
+        self.needed.clear();
+        for file in &state.files {
+            let index = file.index.map(|digest| (file.index_name(), digest, None));
+            for (name, digest, size) in
+                [Some((file.name(), file.sha256, Some(file.size))), index].into_iter().flatten()
+            {
+                let has = self.there.get(&name).is_some_and(|there| size.is_none_or(|size| size == *there));
+                if !has {
+                    self.copy_checked(&name, digest).await?;
+                }
+                self.needed.insert(name);
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies a file, which has to have this digest.
+    async fn copy_checked(&mut self, name: &str, expected: Sha) -> Result<()> {
+        let got = self.from.store().get(&self.from.path(name)).await.map_err(Error::storage(name))?;
+        let mut digest = Sha256::new();
+        let mut size = 0;
+        let chunks = got.into_stream().inspect_ok(|chunk| {
+            digest.update(chunk);
+            size += chunk.len() as u64;
+        });
+        self.to.put_stream(name, chunks).await?;
+        if Sha::from(digest.finalize()) != expected {
+            self.to.remove(vec![name.to_owned()]).await?;
+            return Err(Error::damaged(name, "it has been changed: its digest is not the recorded one"));
+        }
+        self.copied(name.to_owned(), size);
+        Ok(())
+    }
+
+    fn copied(&mut self, name: String, size: u64) {
+        self.there.insert(name, size);
+        self.files += 1;
+        self.bytes += size;
+        (self.progress)(self.bytes);
+    }
+
+    /// Copies those of these files that the copy does not have, at this size if it is known. Durable when
+    /// it returns.
+    async fn copy_small(&mut self, names: Vec<(String, Option<u64>)>) -> Result<()> {
+        self.needed.extend(names.iter().map(|(name, _)| name.clone()));
+        let has = |(name, size): &(String, Option<u64>)| {
+            self.there.get(name).is_some_and(|there| size.is_none_or(|size| size == *there))
+        };
+        let missing: Vec<_> = names.into_iter().filter(|file| !has(file)).map(|(name, _)| name).collect();
+        let from = self.from;
+        let read = |name: String| async move {
+            let tile = name.strip_prefix(&tlog_name("")).filter(|path| path.starts_with("tile/"));
+            let bytes = match tile {
+                Some(path) => get_tile(from, path).await?,
+                None => from.get(&name).await?,
+            };
+            Ok::<_, Error>((name, bytes))
+        };
+        let mut batches = stream::iter(missing.clone()).map(read).buffered(AT_ONCE).try_chunks(TOGETHER);
+        while let Some(batch) = batches.try_next().await.map_err(|chunks| chunks.1)? {
+            let sizes: Vec<_> =
+                batch.iter().map(|(name, bytes)| (name.clone(), bytes.len() as u64)).collect();
+            self.to.put_many(batch).await?;
+            sizes.into_iter().for_each(|(name, size)| self.copied(name, size));
+        }
+        self.to.sync(&missing).await
+    }
+
+    /// Copies the commits from `next` to `newest`. With the last step, readers of the copy see them.
+    async fn copy_commits(&mut self, next: u64, newest: u64) -> Result<()> {
+        let names = |versions: std::ops::RangeInclusive<u64>| versions.map(commit_name);
+        self.needed.extend(names(0..=newest));
+        // What a run that was killed left beyond the first missing one may be cut off, or too new.
+        let left: Vec<_> = self.there.keys().filter(|name| is_commit_from(name, next)).cloned().collect();
+        self.there.retain(|name, _| !is_commit_from(name, next));
+        self.to.remove(left).await?;
+        if next > newest {
+            return Ok(());
+        }
+        self.copy_small(names(next + 1..=newest).map(|name| (name, None)).collect()).await?;
+        let first = self.from.get(&commit_name(next)).await?;
+        self.put(commit_name(next), first).await
+    }
+
+    async fn put(&mut self, name: String, bytes: Bytes) -> Result<()> {
+        let size = bytes.len() as u64;
+        self.to.put(&name, bytes).await?;
+        self.needed.insert(name.clone());
+        self.copied(name, size);
+        Ok(())
+    }
+}
+
+/// The version of the checkpoint that the hint names.
+fn version_of_hint(hint: &[u8]) -> Option<u64> {
+    serde_json::from_slice::<serde_json::Value>(hint).ok()?.get("version")?.as_u64()
+}
+
+/// Whether this is a commit's file, of this version or a later one.
+fn is_commit_from(name: &str, version: u64) -> bool {
+    let first = commit_name(version);
+    name.len() == first.len() && name.ends_with(".json") && *name >= *first
+}
+
+/// The files of a tree of `size` and their sizes, all levels and the entries.
+pub(crate) fn tiles_of(size: u64) -> impl Iterator<Item = (String, Option<u64>)> {
+    [None].into_iter().chain((0..8).map(Some)).flat_map(move |level| {
+        let each = if level.is_some() { HASH } else { BUNDLE_ENTRY } as u64;
+        files_of_level(size, level).map(move |(path, width)| (tlog_name(&path), Some(width * each)))
+    })
+}
