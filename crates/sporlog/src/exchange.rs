@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use sporlog_intake::exchange::collection::Nightly;
-use sporlog_intake::exchange::inbox::{Inbox, Mode, Parts};
+use sporlog_intake::exchange::inbox::{Inbox, InboxConfig, Mode};
 use sporlog_intake::exchange::server::SftpServer;
 use sporlog_intake::exchange::watch::{self, Watch};
 use sporlog_intake::exchange::{Receipt, Settings};
@@ -48,30 +48,30 @@ impl Exchange {
         writers: Arc<dyn Writers>,
         quarantine: Quarantine,
         mode: Mode,
-        told: impl Fn(&Receipt) + Send + Sync + 'static,
+        on_receipt: impl Fn(&Receipt) + Send + Sync + 'static,
     ) -> Result<Self> {
         let watch = Watch::start(settings.clone(), root.clone());
         let nudge = watch.nudge();
-        let parts = Parts {
+        let config = InboxConfig {
             settings: settings.clone(),
             root: root.clone(),
             writers: writers.clone(),
             quarantine,
             rules: session.rules()?,
-            told: Arc::new(move |receipt: &Receipt| {
+            on_receipt: Arc::new(move |receipt: &Receipt| {
                 watch::count(receipt);
                 nudge.nudge();
-                told(receipt);
+                on_receipt(receipt);
             }),
         };
-        let inbox = Inbox::start(parts, mode).await?;
+        let inbox = Inbox::start(config, mode).await?;
         let nightly = (mode == Mode::Forever).then(|| Nightly::start(settings, root, store.clone(), writers));
         Ok(Exchange { inbox, watch, nightly, server: None })
     }
 
     /// Serves the folders over SFTP as well.
     pub async fn serve(&mut self, settings: &Settings, root: &Path, writers: Arc<dyn Writers>) -> Result<()> {
-        let server = SftpServer::start(settings, root, writers, self.inbox.announcer()).await;
+        let server = SftpServer::start(settings, root, writers, self.inbox.events()).await;
         self.server = Some(server.context("serving SFTP")?);
         Ok(())
     }

@@ -56,7 +56,7 @@ impl Acts {
         // Neither waits for the other; the file waits for both.
         tokio::try_join!(upload.sync(), recorded)?;
         if upload.finish()? {
-            self.visit.context.announcer.closed(&self.member.name, name, false);
+            self.visit.context.events.file_closed(&self.member.name, name, false);
         }
         metrics::transferred("up", true);
         Ok(())
@@ -115,10 +115,10 @@ impl Acts {
         }
         let parameters = json!({ "file": from, "to": to, "size": size });
         self.record("SFTP_RENAME", format!("{from} is renamed to {to}"), parameters).await?;
-        if let Renamed::Delivered { settled } =
+        if let Renamed::Delivered { is_final } =
             blocking(|| uploads::rename(&self.member, &from, &to, replace))?
         {
-            self.visit.context.announcer.closed(&self.member.name, &to, settled);
+            self.visit.context.events.file_closed(&self.member.name, &to, is_final);
         }
         Ok(())
     }

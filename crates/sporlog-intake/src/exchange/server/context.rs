@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use crate::exchange::inbox::InboxEvents;
 use crate::exchange::settings::Limits;
 
+use super::Members;
 use super::guard::Guard;
 use super::metrics::Meters;
 use super::record::{Recorder, Row};
-use super::{Announcer, Members};
 
 /// What all connections share.
 pub(super) struct Context {
@@ -21,7 +22,7 @@ pub(super) struct Context {
     pub limits: Limits,
     pub guard: Guard,
     pub recorder: Recorder,
-    pub announcer: Arc<dyn Announcer>,
+    pub events: Arc<InboxEvents>,
     pub meters: Meters,
     /// Cancelled when the server is to stop: no new work.
     pub stopping: CancellationToken,

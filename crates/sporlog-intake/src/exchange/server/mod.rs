@@ -72,18 +72,8 @@ use self::member::Member;
 use self::record::Recorder;
 use super::settings::{Limits, Settings};
 use crate::error::{Error, Result};
-use crate::exchange::growth::Growth;
+use crate::exchange::inbox::InboxEvents;
 use crate::writers::Writers;
-
-/// Whoever takes what has been delivered.
-pub trait Announcer: Send + Sync + 'static {
-    /// A file of this name lies in the account's inbox, closed; `settled` if nothing more will come (it was
-    /// renamed from a temporary name).
-    fn closed(&self, account: &str, name: &str, settled: bool);
-
-    /// The upload of a new file has begun.
-    fn growing(&self, growth: Arc<Growth>);
-}
 
 /// How long it takes to refuse a key, whatever is wrong with it.
 const REFUSAL: Duration = Duration::from_millis(400);
@@ -116,7 +106,7 @@ impl SftpServer {
         settings: &Settings,
         root: &Path,
         writers: Arc<dyn Writers>,
-        announcer: Arc<dyn Announcer>,
+        events: Arc<InboxEvents>,
     ) -> Result<SftpServer> {
         let (keys, members) = disk::blocking(|| prepare(settings, root))?;
         let fingerprints = keys.iter().map(|key| keys::fingerprint(key.public_key())).collect();
@@ -130,7 +120,7 @@ impl SftpServer {
             guard: Guard::new(settings.limits.connections),
             limits: settings.limits.clone(),
             recorder,
-            announcer,
+            events,
             meters: metrics::Meters::new(),
             stopping: stopping.clone(),
         });

@@ -217,10 +217,7 @@ impl Requests {
         let writes = wanted & flags::WRITE != 0;
         match (self.place(path)?, writes) {
             (Place::File(Folder::Inbox, name), true) => {
-                let mut upload = blocking(|| Upload::open(&self.acts.member, &name, wanted))?;
-                if let Some(growth) = upload.growth() {
-                    self.acts.visit.context.announcer.growing(growth);
-                }
+                let upload = blocking(|| Upload::open(&self.acts.member, &name, wanted))?;
                 Ok(self.keep(id, Open::Upload(Box::new(upload)), held))
             }
             (Place::File(Folder::Inbox, _), false) => {

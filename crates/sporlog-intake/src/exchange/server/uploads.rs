@@ -20,7 +20,6 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
-use crate::exchange::growth::Growth;
 use crate::exchange::name::is_temporary;
 
 use super::disk::{self, blocking};
@@ -106,8 +105,6 @@ pub(super) struct Upload {
     failed: Option<&'static str>,
     unsynced: u64,
     syncing: Option<JoinHandle<()>>,
-    /// Who reads along is told how far it has come.
-    growth: Option<Arc<Growth>>,
 }
 
 impl Upload {
@@ -127,17 +124,7 @@ impl Upload {
             failed: None,
             unsynced: 0,
             syncing: None,
-            growth: None,
         })
-    }
-
-    /// What tells how far it has come, for a file that begins anew.
-    pub(super) fn growth(&mut self) -> Option<Arc<Growth>> {
-        // A name that begins with a dot does not tell what the file will be called.
-        if self.size > 0 || self.appends || self.name.starts_with('.') {
-            return None;
-        }
-        Some(Arc::clone(self.growth.insert(Arc::new(Growth::begin(&self.member.name, &self.name)))))
     }
 
     /// Writes bytes; they are in the file when this returns.
@@ -166,9 +153,6 @@ impl Upload {
         }
         writer.last_write = Instant::now();
         drop(writer);
-        if let Some(growth) = &self.growth {
-            growth.grew(offset, len);
-        }
         self.size = self.size.max(end);
         self.written += len;
         self.unsynced += len;
@@ -198,9 +182,6 @@ impl Upload {
         }
         blocking(|| self.file.set_len(size))?;
         drop(writer);
-        if let Some(growth) = self.growth.take() {
-            growth.breaks();
-        }
         self.size = size;
         Ok(())
     }
@@ -223,9 +204,6 @@ impl Upload {
             return Err(Refusal::failure("another upload of this name has taken over"));
         }
         writer.is_closing = self.failed.is_none();
-        if let Some(growth) = &self.growth {
-            growth.closing();
-        }
         self.failed.map_or(Ok(()), |why| Err(Refusal::failure(format!("the upload is incomplete: {why}"))))
     }
 
@@ -234,9 +212,6 @@ impl Upload {
     pub(super) fn finish(&self) -> Result<bool, Refusal> {
         blocking(|| {
             let uploads = self.member.uploading()?;
-            if let Some(growth) = &self.growth {
-                growth.whole(&self.file.metadata()?);
-            }
             if is_temporary(OsStr::new(&self.name)) {
                 uploads.sync()?;
                 return Ok(false);
@@ -252,9 +227,6 @@ impl Upload {
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        if let Some(growth) = &self.growth {
-            growth.breaks();
-        }
         self.member.uploads.release(&self.name, &self.writer);
     }
 }
@@ -286,8 +258,8 @@ fn open_file(member: &Member, name: &str, wanted: u32) -> Result<File, Refusal> 
 /// What became of a rename.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Renamed {
-    /// The file lies in the inbox; `settled` if nothing more will come.
-    Delivered { settled: bool },
+    /// The file lies in the inbox; `is_final` if nothing more will come.
+    Delivered { is_final: bool },
     /// It lies where uploads lie.
     Beside,
 }
@@ -301,16 +273,16 @@ pub(super) fn rename(member: &Member, from: &str, to: &str, replace: bool) -> Re
     if !replace && (uploads.has(to)? || inbox.has(to)?) {
         return Err(Refusal::failure("a file of this name is there already"));
     }
-    let (was_temporary, is_final) = (is_temporary(OsStr::new(from)), !is_temporary(OsStr::new(to)));
+    let (was_temporary, has_final_name) = (is_temporary(OsStr::new(from)), !is_temporary(OsStr::new(to)));
     let is_partial = uploads.has(from)?;
     // One that was cut off under its final name does not become complete by another such name.
-    let delivered = is_final && (was_temporary || !is_partial);
+    let delivered = has_final_name && (was_temporary || !is_partial);
     let source = if is_partial { &uploads } else { &inbox };
     let target = if delivered { &inbox } else { &uploads };
     source.rename(from, target, to, replace)?;
     target.sync()?;
     source.sync()?;
-    Ok(if delivered { Renamed::Delivered { settled: was_temporary } } else { Renamed::Beside })
+    Ok(if delivered { Renamed::Delivered { is_final: was_temporary } } else { Renamed::Beside })
 }
 
 /// Removes a file that has not been taken.

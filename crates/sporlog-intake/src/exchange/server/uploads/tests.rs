@@ -76,11 +76,11 @@ fn a_temporary_name_is_delivered_by_a_rename() -> Result<(), Refusal> {
     let folders = Folders::new()?;
     assert!(!folders.put("a.csv.part", "ab")?);
     let renamed = rename(&folders.member, "a.csv.part", "a.csv", false)?;
-    assert_eq!(renamed, Renamed::Delivered { settled: true });
+    assert_eq!(renamed, Renamed::Delivered { is_final: true });
     assert_eq!(folders.content("a.csv"), (some("ab"), None));
     folders.put("b.csv", "b")?;
     assert!(rename(&folders.member, "b.csv", "a.csv", false).is_err());
-    assert_eq!(rename(&folders.member, "b.csv", "a.csv", true)?, Renamed::Delivered { settled: false });
+    assert_eq!(rename(&folders.member, "b.csv", "a.csv", true)?, Renamed::Delivered { is_final: false });
     assert_eq!(folders.content("a.csv"), (some("b"), None));
     Ok(())
 }
