@@ -180,9 +180,14 @@ impl Receipt {
         brief
     }
 
-    /// Refused rows for each row delivered, 0 to 1; a file refused whole is all wrong.
+    /// The rows of the file, as delivered: stored, skipped and refused ones.
+    pub fn rows(&self) -> u64 {
+        self.accepted.saturating_add(self.skipped).saturating_add(self.quarantined)
+    }
+
+    /// Refused rows for each row delivered, 0 to 1; 1 for a file that was refused whole.
     pub fn error_rate(&self) -> f64 {
-        let rows = self.accepted + self.skipped + self.quarantined;
+        let rows = self.rows();
         match self.outcome {
             Outcome::Refused => 1.0,
             _ if rows == 0 => 0.0,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use chrono::{DateTime, NaiveTime, SecondsFormat, Utc};
 use sporlog_intake::exchange::receipt::{Outcome as Decision, Receipt};
-use sporlog_intake::exchange::watch::{self, Query, State, Watched, volume};
+use sporlog_intake::exchange::watch::{self, Query, State, Watched};
 use sporlog_intake::exchange::{Register, Settings};
 
 use crate::cli::DeliveriesArgs;
@@ -104,9 +104,8 @@ fn remarks(supplier: &Watched) -> String {
         (State::Never, Some(since), _) => remarks.push(format!("known since {since}")),
         _ => {}
     }
-    let verdict = &supplier.volume;
-    if let (true, Some(day), Some(rows)) = (verdict.volume.is_unusual(), verdict.day, verdict.rows) {
-        remarks.push(format!("{} volume: {rows} rows on {day}", verdict.volume.name()));
+    if let Some(text) = &supplier.volume.text {
+        remarks.push(format!("{} volume: {text}", supplier.volume.volume.name()));
     }
     match supplier.last.as_ref().map(|last| (last.outcome, moment(last.taken_at))) {
         Some((Decision::Refused, at)) => remarks.push(format!("the newest file was refused at {at}")),
@@ -142,7 +141,7 @@ fn print_deliveries(out: &mut Output, deliveries: &[Receipt]) -> io::Result<()> 
     )?;
     for delivery in deliveries {
         let Receipt { account, quarantined, skipped, bytes, seconds, delivery: id, .. } = delivery;
-        let (taken, rows, file) = (moment(delivery.taken_at), volume::rows(delivery), plain(&delivery.file));
+        let (taken, rows, file) = (moment(delivery.taken_at), delivery.rows(), plain(&delivery.file));
         let outcome = delivery.outcome.name();
         writeln!(
             out,

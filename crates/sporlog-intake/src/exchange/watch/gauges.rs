@@ -15,7 +15,8 @@ pub const LAST: &str = "sporlog_delivery_last_timestamp_seconds";
 pub const DUE: &str = "sporlog_delivery_due_timestamp_seconds";
 /// Gauge: rows of the last accepted delivery, by `account`.
 pub const ROWS: &str = "sporlog_delivery_rows";
-/// Gauge: -1 if deliveries are smaller than usual, 1 if larger, by `account`.
+/// Gauge: -1 if the newest day brought less than a third of the usual rows, 1 if more than three times, by
+/// `account`.
 pub const UNUSUAL: &str = "sporlog_delivery_volume_unusual";
 /// Gauge: rows refused for each row of the last delivery, 0 to 1, by `account`.
 pub const ERRORS: &str = "sporlog_delivery_error_ratio";

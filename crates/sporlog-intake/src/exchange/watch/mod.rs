@@ -1,16 +1,15 @@
-//! Who has delivered, who is late, and whose deliveries are larger or smaller than they use to be.
+//! Who has delivered, who is late, and whose deliveries are of unusual size.
 //!
-//! All of it is found out from the register and the settings, at the moment when somebody asks: nothing
-//! is kept that could be wrong. Days are UTC days, and a delivery's time is when it was taken.
+//! All of this is computed from the register and the settings whenever somebody asks: no state is kept. Days
+//! are UTC days, and a delivery's time is when it was claimed.
 //!
-//! Only an accepted delivery is one that has come. A file that was refused, or that had come before, does
-//! not fulfil what its supplier owes, and is shown as what it is.
+//! Only an accepted delivery counts. A file that was refused or repeated is shown, but its supplier still owes
+//! the delivery.
 //!
 //! | module | idea |
 //! |---|---|
 //! | [`rhythm`] | when a supplier's next delivery is due, and since when it is late |
-//! | [`volume`] | what a supplier's deliveries use to be like, and whether the newest is |
-//! | [`series`] | rows, bytes and refusals, day by day or week by week |
+//! | [`volume`] | whether the newest day brought far fewer or far more rows than the same weekday before |
 //! | [`summary`] | all that is known of a supplier |
 //! | [`list`](list()) | the deliveries themselves, the newest first |
 //! | [`gauges`] | what an operator's metrics say of it |
@@ -19,7 +18,6 @@
 pub mod gauges;
 mod list;
 pub mod rhythm;
-pub mod series;
 pub mod summary;
 pub mod task;
 #[cfg(test)]

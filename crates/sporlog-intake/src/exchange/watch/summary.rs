@@ -4,8 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
 use super::rhythm::{Missing, Standing, State};
-use super::series::Series;
-use super::volume::{Verdict, rows};
+use super::volume::Verdict;
 use crate::exchange::receipt::{Outcome, Receipt};
 use crate::exchange::settings::{Account, Rhythm};
 
@@ -44,10 +43,8 @@ pub struct Watched {
     pub error_rate: Option<f64>,
     /// The last [`RECENT_DAYS`] days, all together.
     pub recent: Recent,
-    /// Whether its deliveries are as large as usual.
+    /// Whether its newest day brought as many rows as usual.
     pub volume: Verdict,
-    /// What came over time.
-    pub series: Series,
 }
 
 /// A delivery, in short.
@@ -108,7 +105,7 @@ impl Watched {
         let accepted: Vec<_> = deliveries.iter().filter(|one| one.outcome == Outcome::Accepted).collect();
         let last_accepted = accepted.last().copied();
         let last_new = deliveries.iter().rfind(|one| one.outcome != Outcome::Repeated);
-        let (rhythm, today) = (account.rhythm, now.date_naive());
+        let rhythm = account.rhythm;
         let standing = Standing::of(rhythm, last_accepted.map(|last| last.taken_at), known_since, now);
         Watched {
             account: account.name.clone(),
@@ -121,8 +118,7 @@ impl Watched {
             last_accepted: last_accepted.map(Delivered::of),
             error_rate: last_new.map(Receipt::error_rate),
             recent: Recent::of(&deliveries, now),
-            volume: Verdict::of(&accepted, rhythm, today),
-            series: Series::of(&deliveries, rhythm, today),
+            volume: Verdict::of(&accepted, now.date_naive()),
         }
     }
 
@@ -143,7 +139,7 @@ impl Delivered {
             file: receipt.file.clone(),
             outcome: receipt.outcome,
             taken_at: receipt.taken_at,
-            rows: rows(receipt),
+            rows: receipt.rows(),
             bytes: receipt.bytes,
             quarantined: receipt.quarantined,
         }
@@ -160,7 +156,7 @@ impl Recent {
             match delivery.outcome {
                 Outcome::Accepted => {
                     recent.accepted += 1;
-                    recent.rows = recent.rows.saturating_add(rows(delivery));
+                    recent.rows = recent.rows.saturating_add(delivery.rows());
                     recent.bytes = recent.bytes.saturating_add(delivery.bytes);
                     recent.quarantined = recent.quarantined.saturating_add(delivery.quarantined);
                 }
@@ -253,9 +249,7 @@ mod tests {
     fn what_machines_are_told() {
         let deliveries = vec![accepted("a", "2026-11-02T06:00:00Z", 10)];
         let late = watched("daily", deliveries, "2026-11-05T12:00:00Z");
-        let mut told = serde_json::to_value(late).expect("JSON");
-        let points = told["series"]["points"].take();
-        assert_eq!(points.as_array().map(Vec::len), Some(35));
+        let told = serde_json::to_value(late).expect("JSON");
         let delivery = serde_json::json!({
             "delivery": "20261102T060000Z-a", "file": "day.csv", "outcome": "accepted",
             "takenAt": "2026-11-02T06:00:00Z", "rows": 10, "bytes": 1000, "quarantined": 0,
@@ -268,7 +262,6 @@ mod tests {
             "recent": {"days": 35, "deliveries": 1, "accepted": 1, "repeated": 0, "refused": 0,
                        "rows": 10, "bytes": 1000, "quarantined": 0, "errorRate": 0.0},
             "volume": {"volume": "unknown", "day": "2026-11-02", "rows": 10},
-            "series": {"step": "day", "points": null},
         });
         assert_eq!(told, expected);
     }

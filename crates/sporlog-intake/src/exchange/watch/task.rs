@@ -101,9 +101,9 @@ enum Change {
     Missed { account: String, since: Option<DateTime<Utc>>, never: bool },
     /// None is missing any more.
     Back { account: String },
-    /// Its deliveries are smaller or larger than usual.
-    Unusual { account: String, volume: Volume, rows: u64, low: u64, high: u64 },
-    /// They are as usual again.
+    /// The newest day brought far fewer or far more rows than usual.
+    Unusual { account: String, text: String },
+    /// The newest day is as usual again.
     Usual { account: String },
 }
 
@@ -124,15 +124,11 @@ impl Known {
                 (true, false) => changes.push(Change::Back { account: account.clone() }),
                 _ => {}
             }
-            match (before.1, now.1, supplier.volume.usual) {
-                (before, volume, Some(usual)) if volume != before && volume.is_unusual() => {
-                    let rows = supplier.volume.rows.unwrap_or_default();
-                    let (low, high) = (usual.low, usual.high);
-                    changes.push(Change::Unusual { account, volume, rows, low, high });
+            match &supplier.volume.text {
+                Some(text) if now.1 != before.1 => {
+                    changes.push(Change::Unusual { account, text: text.clone() });
                 }
-                (before, volume, _) if before.is_unusual() && !volume.is_unusual() => {
-                    changes.push(Change::Usual { account });
-                }
+                None if before.1.is_unusual() => changes.push(Change::Usual { account }),
                 _ => {}
             }
         }
@@ -160,16 +156,8 @@ impl Change {
                 tracing::warn!(account, since, "the supplier's delivery is late");
             }
             Change::Back { account } => tracing::info!(account, "the supplier has delivered again"),
-            Change::Unusual { account, volume, rows, low, high } => {
-                let volume = volume.name();
-                tracing::warn!(
-                    account,
-                    volume,
-                    rows,
-                    low,
-                    high,
-                    "the supplier's delivery is of unusual size"
-                );
+            Change::Unusual { account, text } => {
+                tracing::warn!(account, "the supplier's delivery is of unusual size: {text}");
             }
             Change::Usual { account } => {
                 tracing::info!(account, "the supplier's deliveries are of usual size again");
@@ -212,21 +200,24 @@ mod tests {
     fn so_is_an_unusual_volume() {
         let mut known = Known::default();
         let mut deliveries = Vec::new();
-        let mut deliver = |known: &mut Known, day: u32, rows: u64| {
-            let moment = format!("2026-11-{day:02}T06:00:00Z");
+        let mut deliver = |known: &mut Known, week: i64, rows: u64| {
+            let moment = (at("2026-08-31T06:00:00Z") + chrono::TimeDelta::weeks(week)).to_rfc3339();
             deliveries.push(accepted("a", &moment, rows));
             let changes = learn(known, "irregular", &deliveries, &moment);
             assert_eq!(learn(known, "irregular", &deliveries, &moment), [], "it is said once");
             changes
         };
-        for day in 1..=8 {
-            assert_eq!(deliver(&mut known, day, 1_000), []);
+        for week in 0..8 {
+            assert_eq!(deliver(&mut known, week, 1_000), []);
         }
-        let unusual =
-            |volume, rows| [Change::Unusual { account: "a".into(), volume, rows, low: 571, high: 1_751 }];
-        assert_eq!(deliver(&mut known, 9, 5_000), unusual(Volume::High, 5_000));
-        assert_eq!(deliver(&mut known, 10, 5), unusual(Volume::Low, 5));
-        assert_eq!(deliver(&mut known, 11, 1_000), [Change::Usual { account: "a".into() }]);
+        let unusual = |text: &str| {
+            let text = format!("{text} 1000, the median of the last 8 Mondays");
+            [Change::Unusual { account: "a".into(), text }]
+        };
+        let high = unusual("5000 rows on 2026-10-26: more than three times");
+        assert_eq!(deliver(&mut known, 8, 5_000), high);
+        assert_eq!(deliver(&mut known, 9, 5), unusual("5 rows on 2026-11-02: less than a third of"));
+        assert_eq!(deliver(&mut known, 10, 1_000), [Change::Usual { account: "a".into() }]);
     }
 
     #[tokio::test]
