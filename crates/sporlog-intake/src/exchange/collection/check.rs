@@ -7,7 +7,7 @@ use sporlog_record::revision::write_csv_header;
 
 use super::manifest::{FORMAT, Manifest};
 use super::outbox::{csv_files, digest};
-use super::parts::{Facts, file_name};
+use super::split_writer::{FileInfo, file_name};
 use crate::error::Result;
 
 /// What came of checking a manifest.
@@ -31,17 +31,17 @@ pub fn check(path: &Path) -> Result<Checked> {
         _ => Path::new("."),
     };
     let mut problems = contradictions(&manifest);
-    for (number, facts) in (1..).zip(&manifest.files) {
+    for (number, info) in (1..).zip(&manifest.files) {
         // Also keeps to the folder, whatever a manifest of unknown origin says.
-        if facts.name != file_name(&manifest.organisation, manifest.day, number) {
-            problems.push(format!("'{}' is no name for the file {number}", facts.name.escape_debug()));
+        if info.name != file_name(&manifest.organisation, manifest.day, number) {
+            problems.push(format!("'{}' is no name for the file {number}", info.name.escape_debug()));
             continue;
         }
-        let found = check_file(folder, facts, &manifest.organisation);
-        problems.extend(found.into_iter().map(|problem| format!("{}: {problem}", facts.name)));
+        let found = check_file(folder, info, &manifest.organisation);
+        problems.extend(found.into_iter().map(|problem| format!("{}: {problem}", info.name)));
     }
     for (name, _) in csv_files(folder, &manifest.organisation, manifest.day)? {
-        if !manifest.files.iter().any(|facts| facts.name == name) {
+        if !manifest.files.iter().any(|info| info.name == name) {
             problems.push(format!("{name}: it is there, and not in the manifest"));
         }
     }
@@ -58,13 +58,13 @@ fn contradictions(manifest: &Manifest) -> Vec<String> {
         }
     };
     expect(manifest.format == FORMAT, "its format is not one that is known here");
-    let rows = files.iter().try_fold(0u64, |sum, facts| sum.checked_add(facts.rows));
+    let rows = files.iter().try_fold(0u64, |sum, info| sum.checked_add(info.rows));
     expect(rows == Some(manifest.rows), "the files' rows are not as many as it says in all");
     let ends = (files.first().map(|f| f.first_id), files.last().map(|f| f.last_id));
     expect(ends == (manifest.first_id, manifest.last_id), "its first and last id are not those of its files");
-    let fits = |facts: &Facts| {
-        let ids = facts.last_id.checked_sub(facts.first_id).and_then(|ids| ids.checked_add(1));
-        facts.rows > 0 && ids.is_some_and(|ids| facts.rows <= ids)
+    let fits = |info: &FileInfo| {
+        let ids = info.last_id.checked_sub(info.first_id).and_then(|ids| ids.checked_add(1));
+        info.rows > 0 && ids.is_some_and(|ids| info.rows <= ids)
     };
     expect(files.iter().all(fits), "a file has more rows than ids");
     let ascending = files.windows(2).all(|pair| matches!(pair, [a, b] if a.last_id < b.first_id));
@@ -84,9 +84,9 @@ fn contradictions(manifest: &Manifest) -> Vec<String> {
 }
 
 /// What is wrong with a file.
-fn check_file(folder: &Path, facts: &Facts, organisation: &str) -> Vec<String> {
+fn check_file(folder: &Path, info: &FileInfo, organisation: &str) -> Vec<String> {
     let mut seen = Seen::new(organisation);
-    let digest = match digest(&folder.join(&facts.name), |bytes| seen.see(bytes)) {
+    let digest = match digest(&folder.join(&info.name), |bytes| seen.see(bytes)) {
         Ok(digest) => digest,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return vec!["it is missing".to_owned()];
@@ -94,18 +94,18 @@ fn check_file(folder: &Path, facts: &Facts, organisation: &str) -> Vec<String> {
         Err(error) => return vec![format!("it cannot be read: {error}")],
     };
     let mut problems = Vec::new();
-    if seen.bytes != facts.bytes {
-        problems.push(format!("it has {} bytes, not {}", seen.bytes, facts.bytes));
+    if seen.bytes != info.bytes {
+        problems.push(format!("it has {} bytes, not {}", seen.bytes, info.bytes));
     }
-    if digest != facts.sha256 {
-        problems.push(format!("its SHA-256 is {digest}, not {}", facts.sha256));
+    if digest != info.sha256 {
+        problems.push(format!("its SHA-256 is {digest}, not {}", info.sha256));
     }
     if !seen.header_fits || !seen.at_end {
         problems.push("it does not begin with the header, or does not end with a row's end".to_owned());
     }
     let rows = seen.lines.saturating_sub(1);
-    if rows != facts.rows {
-        problems.push(format!("it has {rows} rows, not {}", facts.rows));
+    if rows != info.rows {
+        problems.push(format!("it has {rows} rows, not {}", info.rows));
     }
     if seen.strangers > 0 {
         problems.push(format!("{} of its rows are not of {organisation}", seen.strangers));

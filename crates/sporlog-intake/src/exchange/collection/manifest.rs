@@ -6,7 +6,7 @@ use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 use sporlog_ledger::{Log, open_checkpoint, open_note};
 
-use super::parts::Facts;
+use super::split_writer::FileInfo;
 use crate::error::{Error, Result};
 
 /// The format's name and version.
@@ -35,7 +35,7 @@ pub struct Manifest {
     /// The ids of all the log's rows of the day, whoever's; absent if there are none.
     pub scanned: Option<Scanned>,
     /// The files, in order.
-    pub files: Vec<Facts>,
+    pub files: Vec<FileInfo>,
     /// How many rows the log had at the end of the day.
     pub tree_size: u64,
     /// The signed checkpoint of the log's tree of that size (C2SP tlog-checkpoint).
@@ -113,7 +113,7 @@ impl Manifest {
             "log {}\norganisation {}\nday {} {state}\nrows {} {first} {last}\nscanned {from} {to}\ntree {}\n",
             self.log, self.organisation, self.day, self.rows, self.tree_size
         );
-        for Facts { name, rows, first_id, last_id, bytes, sha256 } in &self.files {
+        for FileInfo { name, rows, first_id, last_id, bytes, sha256 } in &self.files {
             lines.push_str(&format!("file {name} {rows} {first_id} {last_id} {bytes} {sha256}\n"));
         }
         lines

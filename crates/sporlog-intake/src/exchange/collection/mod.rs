@@ -31,9 +31,9 @@
 //!
 //! | module | idea |
 //! |---|---|
-//! | [`parts`] | CSV into files that stay below a size |
+//! | [`split_writer`] | CSV into files that stay below a size |
 //! | [`days`] | days of receipt, and which ids they have |
-//! | `gather` | the rows of many organisations in one pass |
+//! | `scan_rows` | the rows of many organisations in one pass |
 //! | [`manifest`] | what the files of a day hold, signed |
 //! | `outbox` | a day's files become visible together |
 //! | `plan` | whose files of which days are to be written |
@@ -56,20 +56,20 @@ use sporlog_record::Kind;
 use crate::error::{Error, Result};
 use crate::exchange::settings::{Role, Settings};
 use crate::writers::Writers;
-use gather::stopped;
 use outbox::failed;
-use parts::{Facts, MAX_BYTES};
 use plan::{Plan, Target};
+use scan_rows::stopped;
+use split_writer::{FileInfo, MAX_BYTES};
 use work::Collection;
 
 pub mod check;
 pub mod days;
-mod gather;
 pub mod manifest;
 pub mod nightly;
 mod outbox;
-pub mod parts;
 mod plan;
+mod scan_rows;
+pub mod split_writer;
 #[cfg(test)]
 mod tests;
 mod work;
@@ -98,7 +98,7 @@ pub enum Days {
 
 /// What is to be collected.
 #[derive(Debug, Clone)]
-pub struct What {
+pub struct CollectionRequest {
     /// Which days.
     pub days: Days,
     /// Only these accounts, if there are any here.
@@ -113,10 +113,10 @@ pub struct What {
     pub stop: Arc<AtomicBool>,
 }
 
-impl What {
+impl CollectionRequest {
     /// These days, for all municipalities.
     pub fn new(days: Days, performer: &str) -> Self {
-        What {
+        CollectionRequest {
             days,
             accounts: Vec::new(),
             dry_run: false,
@@ -146,7 +146,7 @@ pub struct Collected {
     /// The folder that the files are in.
     pub folder: PathBuf,
     /// The files.
-    pub files: Vec<Facts>,
+    pub files: Vec<FileInfo>,
     /// Whether anything had to be written; false if all was there already.
     pub changed: bool,
 }
@@ -160,10 +160,10 @@ pub async fn collect(
     root: &Path,
     log: &Log,
     writers: &dyn Writers,
-    what: &What,
+    request: &CollectionRequest,
     progress: Progress,
 ) -> Result<Vec<Collected>> {
-    collect_as_of(settings, root, log, writers, what, progress, Utc::now).await
+    collect_as_of(settings, root, log, writers, request, progress, Utc::now).await
 }
 
 async fn collect_as_of(
@@ -171,7 +171,7 @@ async fn collect_as_of(
     root: &Path,
     log: &Log,
     writers: &dyn Writers,
-    what: &What,
+    request: &CollectionRequest,
     progress: Progress,
     now: impl Fn() -> DateTime<Utc>,
 ) -> Result<Vec<Collected>> {
@@ -179,22 +179,22 @@ async fn collect_as_of(
         let text = format!("sftp.log: the log '{}' holds {} records, not revision", log.name(), log.kind());
         return Err(Error::Settings(text));
     }
-    let targets = targets(settings, root, &what.accounts)?;
-    let _lock = if what.dry_run { None } else { Some(lock(root, &what.stop).await?) };
+    let targets = targets(settings, root, &request.accounts)?;
+    let _lock = if request.dry_run { None } else { Some(lock(root, &request.stop).await?) };
     // Before the log is looked at: what is received later may be of a later day.
     let now = now();
     log.refresh().await?;
-    let plans = plan::due(log, root, targets, what.days, now).await?;
+    let plans = plan::due(log, root, targets, request.days, now).await?;
     let collection = Collection {
         root,
         log,
         writers,
-        what,
+        request,
         progress,
         total: plans.iter().map(Plan::ids).sum(),
         done: Arc::new(AtomicU64::new(0)),
     };
-    if !what.dry_run {
+    if !request.dry_run {
         collection.make_room(&plans).await?;
     }
     let mut collected = Vec::new();

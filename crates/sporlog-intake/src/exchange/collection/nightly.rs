@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::days::GRACE;
-use super::{Collected, Days, What, collect_as_of};
+use super::{Collected, CollectionRequest, Days, collect_as_of};
 use crate::error::{Error, Result};
 use crate::exchange::Settings;
 use crate::writers::Writers;
@@ -117,9 +117,10 @@ impl Job {
             }
             log => log?,
         };
-        let what = What { stop: self.stop.clone(), ..What::new(Days::Due, PERFORMER) };
+        let request =
+            CollectionRequest { stop: self.stop.clone(), ..CollectionRequest::new(Days::Due, PERFORMER) };
         let quiet = Arc::new(|_, _| {});
-        collect_as_of(&self.settings, &self.root, &log, &*self.writers, &what, quiet, self.now).await
+        collect_as_of(&self.settings, &self.root, &log, &*self.writers, &request, quiet, self.now).await
     }
 }
 

@@ -15,7 +15,7 @@ use chrono::NaiveDate;
 use sha2::{Digest, Sha256};
 
 use super::manifest::Manifest;
-use super::parts::{Facts, Shelf, file_name};
+use super::split_writer::{FileInfo, FileSink, file_name};
 use crate::durable::{put, sync_folder};
 use crate::error::{Error, Result};
 use crate::exchange::tree::Home;
@@ -55,7 +55,7 @@ fn scratch(home: &Home) -> PathBuf {
     home.scratch().join("collection")
 }
 
-impl Shelf for Scratch {
+impl FileSink for Scratch {
     type Open = (PathBuf, BufWriter<File>);
     type Closed = PathBuf;
     type Error = Error;
@@ -133,7 +133,7 @@ impl Outbox<'_> {
                 .files
                 .iter()
                 .zip(written)
-                .map(|(facts, path)| (path.as_path(), folder.join(&facts.name), is_there(&folder, facts)))
+                .map(|(info, path)| (path.as_path(), folder.join(&info.name), is_there(&folder, info)))
                 .collect(),
             stale: self.stale(&folder, manifest)?,
             bytes: manifest.to_bytes()?,
@@ -147,7 +147,7 @@ impl Outbox<'_> {
 
     /// Files of an earlier collection of the day that this one does not have.
     fn stale(&self, folder: &Path, manifest: &Manifest) -> Result<Vec<PathBuf>> {
-        let wanted: HashSet<&str> = manifest.files.iter().map(|facts| facts.name.as_str()).collect();
+        let wanted: HashSet<&str> = manifest.files.iter().map(|info| info.name.as_str()).collect();
         let mut stale = Vec::new();
         for (name, path) in csv_files(folder, &manifest.organisation, manifest.day)? {
             if !wanted.contains(name.as_str()) {
@@ -224,11 +224,11 @@ pub(super) fn csv_files(folder: &Path, organisation: &str, day: NaiveDate) -> Re
 }
 
 /// Whether the file is there with the same bytes.
-fn is_there(folder: &Path, facts: &Facts) -> bool {
-    let path = folder.join(&facts.name);
+fn is_there(folder: &Path, info: &FileInfo) -> bool {
+    let path = folder.join(&info.name);
     let same_size =
-        fs::symlink_metadata(&path).is_ok_and(|there| there.is_file() && there.len() == facts.bytes);
-    same_size && digest(&path, |_| {}).is_ok_and(|sha256| sha256 == facts.sha256)
+        fs::symlink_metadata(&path).is_ok_and(|there| there.is_file() && there.len() == info.bytes);
+    same_size && digest(&path, |_| {}).is_ok_and(|sha256| sha256 == info.sha256)
 }
 
 /// A file's SHA-256; `see` is shown its bytes.

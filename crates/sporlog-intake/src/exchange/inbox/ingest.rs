@@ -26,7 +26,7 @@ use crate::blocking::blocking;
 use crate::delivery::{Options, RefusedRecord, damage};
 use crate::error::{Error, Result};
 use crate::exchange::name::shown;
-use crate::exchange::overlap::{Found, Gatherer, Index, Keys};
+use crate::exchange::overlap::{Found, Index, KeyCollector, Keys};
 use crate::exchange::receipt::{LISTED_ROWS, Note, Outcome, Receipt};
 use crate::exchange::register::Register;
 use crate::exchange::settings::{Account, Overlap, Settings};
@@ -180,10 +180,10 @@ impl Ingest {
         self.index.catch_up(&log).await?;
         let mut skipped: Option<Found> = None;
         loop {
-            let gatherer = self.index.gather();
+            let collector = self.index.collect_keys();
             let rows: Arc<dyn Rows> = match &skipped {
-                None => gatherer.clone(),
-                Some(skipped) => Arc::new(skipped.filter(gatherer.clone())),
+                None => collector.clone(),
+                Some(skipped) => Arc::new(skipped.filter(collector.clone())),
             };
             let rows = Arc::new(RefusedRows::collected_from(rows));
             let prepared = match self.stage(&writer, account, claim, file.clone(), rows.clone()).await? {
@@ -198,7 +198,7 @@ impl Ingest {
                 prepared.abort().await;
                 return Ok(Decision::StoreNothing(self.repeated(account, claim, &import).await?));
             }
-            let (keys, found) = self.compare(&log, gatherer).await?;
+            let (keys, found) = self.compare(&log, collector).await?;
             if !found.is_empty() {
                 if skipped.is_some() {
                     // The log was free between the two stagings, and some of the rows came in meanwhile.
@@ -247,11 +247,11 @@ impl Ingest {
     }
 
     /// Which of the staged rows the log has already. The log cannot change meanwhile: staging holds it.
-    async fn compare(&self, log: &Log, gatherer: Arc<Gatherer>) -> Result<(Keys, Found)> {
+    async fn compare(&self, log: &Log, collector: Arc<KeyCollector>) -> Result<(Keys, Found)> {
         self.index.catch_up(log).await?;
         let index = self.index.clone();
         blocking(move || {
-            let keys = gatherer.finish()?;
+            let keys = collector.finish()?;
             let found = index.compare(&keys, Utc::now())?;
             Ok((keys, found))
         })

@@ -1,7 +1,7 @@
 //! Rows that came before: which rows of a delivery the log has already, from the last so many days.
 //!
 //! ```text
-//! prepare ─► Gatherer: keys of the rows, on disk ─► compare: with the runs ─► Found
+//! prepare ─► KeyCollector: keys of the rows, on disk ─► compare: with the runs ─► Found
 //!                                                                              │
 //! commit  ─► keep: the keys become a run            prepare again, filtered ◄──┘ if rows are skipped
 //! ```
@@ -18,14 +18,14 @@
 //! | module | idea |
 //! |---|---|
 //! | `key` | what a row is known by |
-//! | `gather`, `spill` | a delivery's keys while it is read |
+//! | `collect_keys`, `spill` | a delivery's keys while it is read |
 //! | `run` | the keys of a range of ids, as a file |
 //! | `compare`, `search` | which keys the runs have |
 //! | `catch_up` | runs for what came by other ways |
 
 mod catch_up;
+mod collect_keys;
 mod compare;
-mod gather;
 mod key;
 mod run;
 mod search;
@@ -40,8 +40,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+pub use collect_keys::{KeyCollector, Keys};
 pub use compare::{Filter, Found, Hit};
-pub use gather::{Gatherer, Keys};
 
 use crate::error::{Error, Result};
 use compare::{Finding, pass};
@@ -113,8 +113,8 @@ impl Index {
     }
 
     /// Gathers a delivery's keys; to be handed to [`prepare`](crate::import::prepare).
-    pub fn gather(&self) -> Arc<Gatherer> {
-        Arc::new(Gatherer::new(self.folder.clone(), self.seeds))
+    pub fn collect_keys(&self) -> Arc<KeyCollector> {
+        Arc::new(KeyCollector::new(self.folder.clone(), self.seeds))
     }
 
     /// Which of the rows came before, received within the window before `now`. The index has to have

@@ -1,4 +1,4 @@
-//! A delivery's keys, gathered while its rows go by.
+//! A delivery's keys, collected while its rows go by.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,15 +12,15 @@ use super::spill::{CHUNK_KEYS, Spill, Spilled};
 use crate::error::{Error, Result};
 use crate::import::Rows;
 
-/// Gathers the keys of the rows that [`prepare`](crate::import::prepare) shows it, and lets all pass.
-pub struct Gatherer {
+/// Collects the keys of the rows that [`prepare`](crate::import::prepare) shows it, and lets all pass.
+pub struct KeyCollector {
     folder: PathBuf,
     seeds: Seeds,
-    gathered: Mutex<Gathered>,
+    collected: Mutex<Collected>,
 }
 
 #[derive(Default)]
-struct Gathered {
+struct Collected {
     /// Begun with the first rows.
     spill: Option<std::sync::Arc<Spill>>,
     parts: BTreeMap<u64, usize>,
@@ -35,15 +35,15 @@ pub struct Keys {
     pub(super) draft: Mutex<Option<Draft>>,
 }
 
-impl Gatherer {
+impl KeyCollector {
     pub(super) fn new(folder: PathBuf, seeds: Seeds) -> Self {
-        Gatherer { folder, seeds, gathered: Mutex::default() }
+        KeyCollector { folder, seeds, collected: Mutex::default() }
     }
 
-    /// What has been gathered. Blocks.
+    /// What has been collected. Blocks.
     pub fn finish(&self) -> Result<Keys> {
-        let Gathered { spill, parts } =
-            std::mem::take(&mut *self.gathered.lock().unwrap_or_else(PoisonError::into_inner));
+        let Collected { spill, parts } =
+            std::mem::take(&mut *self.collected.lock().unwrap_or_else(PoisonError::into_inner));
         Ok(Keys { spilled: spill.map(|spill| spill.finish()), parts, draft: Mutex::default() })
     }
 
@@ -53,24 +53,24 @@ impl Gatherer {
 }
 
 impl Keys {
-    /// How many rows were gathered.
+    /// How many rows were collected.
     pub fn rows(&self) -> u64 {
         self.parts.values().map(|rows| *rows as u64).sum()
     }
 }
 
-impl Rows for Gatherer {
+impl Rows for KeyCollector {
     fn rows(&self, part: u64, rows: RecordBatch) -> Result<RecordBatch> {
         let count = rows.num_rows();
         let spill = {
-            let mut gathered = self.gathered.lock().unwrap_or_else(PoisonError::into_inner);
-            gathered.parts.insert(part, count);
-            match &gathered.spill {
+            let mut collected = self.collected.lock().unwrap_or_else(PoisonError::into_inner);
+            collected.parts.insert(part, count);
+            match &collected.spill {
                 Some(spill) => spill.clone(),
                 None if count == 0 => return Ok(rows),
                 None => {
                     let begun = Spill::begin(&self.folder).map_err(|e| self.failed(e))?;
-                    gathered.spill.insert(begun.into()).clone()
+                    collected.spill.insert(begun.into()).clone()
                 }
             }
         };
