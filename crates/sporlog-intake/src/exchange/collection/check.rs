@@ -1,4 +1,4 @@
-//! The receiving side: are all files of a manifest there, and as they were?
+//! Checks received files against their manifest.
 
 use std::path::Path;
 
@@ -10,20 +10,19 @@ use super::outbox::{csv_files, digest};
 use super::split_writer::{FileInfo, file_name};
 use crate::error::Result;
 
-/// What came of checking a manifest.
+/// The result of checking a manifest.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Checked {
-    /// What the manifest says.
+    /// The manifest.
     #[serde(skip)]
     pub manifest: Manifest,
-    /// What is not as it says; empty if all is in order.
+    /// The problems found; empty if all is in order.
     pub problems: Vec<String>,
 }
 
-/// Checks the files that lie beside the manifest at `path`: their sizes, digests and rows, whose these
-/// are, and what the manifest says of itself. Blocks. Its signatures are checked apart, with
-/// [`Manifest::check_signatures`].
+/// Checks the files beside the manifest at `path`: their sizes, digests, rows and organisation, and that the
+/// manifest is consistent. Blocks. The signatures are checked by [`Manifest::check_signatures`].
 pub fn check(path: &Path) -> Result<Checked> {
     let manifest = Manifest::read(path)?;
     let folder = match path.parent() {
@@ -32,7 +31,7 @@ pub fn check(path: &Path) -> Result<Checked> {
     };
     let mut problems = contradictions(&manifest);
     for (number, info) in (1..).zip(&manifest.files) {
-        // Also keeps to the folder, whatever a manifest of unknown origin says.
+        // Also keeps a manifest of unknown origin from naming a path outside the folder.
         if info.name != file_name(&manifest.organisation, manifest.day, number) {
             problems.push(format!("'{}' is no name for the file {number}", info.name.escape_debug()));
             continue;
@@ -42,13 +41,13 @@ pub fn check(path: &Path) -> Result<Checked> {
     }
     for (name, _) in csv_files(folder, &manifest.organisation, manifest.day)? {
         if !manifest.files.iter().any(|info| info.name == name) {
-            problems.push(format!("{name}: it is there, and not in the manifest"));
+            problems.push(format!("{name}: the file is not in the manifest"));
         }
     }
     Ok(Checked { manifest, problems })
 }
 
-/// What in the manifest does not fit together.
+/// The inconsistencies within the manifest.
 fn contradictions(manifest: &Manifest) -> Vec<String> {
     let Manifest { files, scanned, .. } = manifest;
     let mut problems = Vec::new();
@@ -83,7 +82,7 @@ fn contradictions(manifest: &Manifest) -> Vec<String> {
     problems
 }
 
-/// What is wrong with a file.
+/// The problems with a file.
 fn check_file(folder: &Path, info: &FileInfo, organisation: &str) -> Vec<String> {
     let mut seen = Seen::new(organisation);
     let digest = match digest(&folder.join(&info.name), |bytes| seen.see(bytes)) {
@@ -116,20 +115,20 @@ fn check_file(folder: &Path, info: &FileInfo, organisation: &str) -> Vec<String>
 /// The column `KalderOrganisation`, from 0.
 const ORGANISATION: usize = 3;
 
-/// What has been seen of a file, byte by byte.
+/// What was counted in a file, byte by byte.
 struct Seen<'a> {
     organisation: &'a [u8],
     header: Vec<u8>,
     header_fits: bool,
     bytes: u64,
     lines: u64,
-    /// Rows of others.
+    /// Rows of other organisations.
     strangers: u64,
     /// The last byte ended a row.
     at_end: bool,
     quoted: bool,
     column: usize,
-    /// What the current row has as its organisation, quotes left out.
+    /// The organisation of the current row, without quotes.
     text: Vec<u8>,
 }
 
@@ -162,7 +161,7 @@ impl<'a> Seen<'a> {
                 b'"' => self.quoted = !self.quoted,
                 b',' if !self.quoted => self.column += 1,
                 b'\n' if !self.quoted => self.end_row(),
-                // A row of ours has 8 bytes here; of others, it need not be known how many.
+                // A CVR number has 8 bytes; a longer value is not kept, because it is another organisation's.
                 byte if self.column == ORGANISATION && self.text.len() <= self.organisation.len() => {
                     self.text.push(*byte);
                 }

@@ -76,45 +76,45 @@ mod work;
 
 pub use nightly::Nightly;
 
-/// Files that are open at once, at most; where more accounts are due, the day is read again.
+/// The most files that are open at once; if more are due, the day is scanned again for the others.
 const OPEN_FILES: usize = 256;
-/// How often it is looked whether another collection has ended.
+/// How often to check whether another collection has ended.
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
-/// What is told of ids that have been looked through, and of how many.
+/// Called with the number of ids scanned so far, and the number of all.
 pub type Progress = Arc<dyn Fn(u64, u64) + Send + Sync>;
 
-/// Which days.
+/// Selects days.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Days {
-    /// Those that are over and have not been collected: of the last 35 days, those with rows in the
-    /// log, and all since the account's first collection.
+    /// All days that are over and not collected yet: of the last 35 days, those with rows in the log, and all
+    /// since the account's first collection.
     Due,
-    /// These, and what there is of the current one so far.
+    /// The days that are due, and the current day as far as it has come.
     DueAndSoFar,
-    /// This one, whether or not it has been collected.
+    /// This day, whether or not it has been collected.
     Of(NaiveDate),
 }
 
-/// What is to be collected.
+/// What a collection is to write.
 #[derive(Debug, Clone)]
 pub struct CollectionRequest {
-    /// Which days.
+    /// Selects days.
     pub days: Days,
-    /// Only these accounts, if there are any here.
+    /// Only these accounts; all municipalities if the list is empty.
     pub accounts: Vec<String>,
-    /// Only count the rows.
+    /// Whether rows are only counted, and nothing is written.
     pub dry_run: bool,
-    /// Who has it done, as the access log is told.
+    /// Who runs the collection, for the access log.
     pub performer: String,
     /// A file stays below so many bytes.
     pub max_bytes: u64,
-    /// Asks for an end: what is not shown by then is not shown.
+    /// Set to end the collection: files that are not published by then are not published.
     pub stop: Arc<AtomicBool>,
 }
 
 impl CollectionRequest {
-    /// These days, for all municipalities.
+    /// A collection of these days for all municipalities.
     pub fn new(days: Days, performer: &str) -> Self {
         CollectionRequest {
             days,
@@ -147,14 +147,14 @@ pub struct Collected {
     pub folder: PathBuf,
     /// The files.
     pub files: Vec<FileInfo>,
-    /// Whether anything had to be written; false if all was there already.
+    /// Whether anything was written; false if all files were there already.
     pub changed: bool,
 }
 
 /// Writes the files of the municipalities in `settings`, in order of days and accounts.
 ///
-/// `root` is the exchange's folder. Each municipality's collection is recorded in the access log before
-/// its files are shown. One collection at a time: another one, in whichever process, is waited for.
+/// `root` is the exchange's folder. Each municipality's collection is recorded in the access log before its
+/// files are published. One collection runs at a time: this waits for another one, in whichever process.
 pub async fn collect(
     settings: &Settings,
     root: &Path,
@@ -181,7 +181,7 @@ async fn collect_as_of(
     }
     let targets = targets(settings, root, &request.accounts)?;
     let _lock = if request.dry_run { None } else { Some(lock(root, &request.stop).await?) };
-    // Before the log is looked at: what is received later may be of a later day.
+    // Before the log is read: rows received later may be of a later day.
     let now = now();
     log.refresh().await?;
     let plans = plan::due(log, root, targets, request.days, now).await?;
@@ -204,7 +204,7 @@ async fn collect_as_of(
     Ok(collected)
 }
 
-/// Whose files may be written.
+/// The municipalities and CVR numbers that files may be written for.
 fn targets(settings: &Settings, root: &Path, only: &[String]) -> Result<Vec<Target>> {
     for name in only {
         if settings.account(name).is_none_or(|account| account.role != Role::Municipality) {
@@ -229,7 +229,7 @@ fn targets(settings: &Settings, root: &Path, only: &[String]) -> Result<Vec<Targ
     Ok(targets)
 }
 
-/// Waits for its turn; others wait until the file is dropped.
+/// Waits for other collections. Dropping the file releases the lock.
 async fn lock(root: &Path, stop: &AtomicBool) -> Result<File> {
     let folder = root.join(outbox::COLLECTED);
     DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(failed(&folder))?;
@@ -246,7 +246,7 @@ async fn lock(root: &Path, stop: &AtomicBool) -> Result<File> {
             Err(TryLockError::WouldBlock) => {}
         }
         if !std::mem::replace(&mut told, true) {
-            tracing::info!("another collection is under way: waiting for it");
+            tracing::info!("waiting for another collection to end");
         }
         tokio::time::sleep(LOCK_PAUSE).await;
     }

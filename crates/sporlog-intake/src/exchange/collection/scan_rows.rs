@@ -1,14 +1,13 @@
 //! The rows of many organisations in one pass over a range of ids.
 //!
 //! ```text
-//! workers: some thousand ids each → rows by organisation → CSV          (side by side)
+//! workers: some thousand ids each → rows by organisation → CSV          (in parallel)
 //! in order: each organisation's CSV → its lane
-//! lanes: append to the open files, and hash                             (side by side)
+//! lanes: threads that append to the open files, and hash                (in parallel)
 //! ```
 //!
-//! What is under way is bounded: a few pieces of each worker's part, and a few between them and the
-//! lanes, whatever the size of the rows or of the log. A file is written by one lane alone, so its rows
-//! are in the order of the ids.
+//! Memory is bounded whatever the size of the rows or of the log: a few pieces of each worker's part, and a few
+//! queued for the lanes. Each file is written by one lane, so its rows are in the order of the ids.
 
 use std::collections::HashMap;
 use std::mem;
@@ -32,41 +31,41 @@ use std::sync::LazyLock;
 
 /// Ids in a worker's part: no fewer than a data file keeps together.
 const PART_IDS: u64 = 32 << 10;
-/// A worker hands on what it has of a part when it comes to so many bytes.
+/// A worker sends its rows on when they have so many bytes.
 const PIECES_BYTES: usize = 4 << 20;
-/// So often it may do so before it has to wait for its part's turn.
+/// How often a worker may send before its part's turn has come.
 const WAITING_PIECES: usize = 2;
-/// Pieces between the workers and a lane.
+/// Pieces that may be queued for a lane.
 const LANE_PIECES: usize = 64;
 /// Threads that append to files.
 const MAX_LANES: usize = 4;
-/// Where at least one row in so many is wanted, all of them are decoded.
+/// If at least one row in so many is wanted, all columns of all rows are decoded at once.
 const FEW: u64 = 8;
 
-/// The column that says whose a row is.
+/// The column with the organisation that a row belongs to.
 const ORGANISATION: &str = "KalderOrganisation";
-/// What a file needs of a row, and its number.
+/// The columns that are read: the id and those of the CSV.
 static COLUMNS: LazyLock<Vec<&'static str>> =
     LazyLock::new(|| ["id"].into_iter().chain(Kind::Revision.columns().iter().copied()).collect());
 
-/// Where the rows come from.
+/// The rows that are scanned.
 pub(super) struct Source<'a> {
     pub log: &'a Log,
     pub ids: Range<u64>,
-    /// Whose rows are wanted.
+    /// The organisations whose rows are wanted.
     pub organisations: &'a Organisations,
-    /// Asks for an end.
+    /// Set to end the scan.
     pub stop: &'a AtomicBool,
-    /// Is told how many ids have been looked through.
+    /// Called with the number of ids scanned so far.
     pub progress: &'a (dyn Fn(u64) + Sync),
 }
 
-/// CVR numbers, looked up once for each row.
+/// CVR numbers, and an index for each.
 #[derive(Debug, Clone)]
 pub(super) struct Organisations(Arc<HashMap<[u8; 8], usize>>);
 
 impl Organisations {
-    /// The first of them is 0, and so on.
+    /// The numbers get the indexes 0, 1, 2 …
     pub(super) fn new<'a>(cvr: impl IntoIterator<Item = &'a str>) -> Self {
         let keys =
             cvr.into_iter().enumerate().filter_map(|(at, cvr)| Some((cvr.as_bytes().try_into().ok()?, at)));
@@ -85,7 +84,7 @@ struct Piece {
     csv: Vec<u8>,
 }
 
-/// What a worker hands on of its part.
+/// What a worker sends of its part.
 enum Message {
     Pieces(Vec<(usize, Piece)>),
     End,
@@ -150,7 +149,7 @@ where
         let scanned = in_order(source, cores, runtime, |organisation, piece| {
             let piece = Arc::new(piece);
             for &(lane, at) in places.get(organisation).into_iter().flatten() {
-                // A lane that is gone has failed, and says so itself.
+                // A lane that has ended has failed; its error is returned when it is joined.
                 let sent = senders.get(lane).is_some_and(|lane| lane.send((at, piece.clone())).is_ok());
                 if !sent {
                     return Err(Error::Internal("a file could not be written".into()));
@@ -169,7 +168,7 @@ where
     })
 }
 
-/// What a lane does.
+/// The work of a lane.
 fn append<S: FileSink<Error = Error>>(
     mut share: Vec<(usize, SplitWriter<S>)>,
     pieces: &Receiver<(usize, Arc<Piece>)>,
@@ -182,13 +181,13 @@ fn append<S: FileSink<Error = Error>>(
     Ok(share)
 }
 
-/// SplitWriter that are still to be taken, in order, and where those go that have been.
+/// The next part of the ids that a worker is to claim, and the queue of claimed parts, in order.
 struct Claims {
     next: u64,
     parts: Option<Sender<(u64, Part)>>,
 }
 
-/// Hands on all pieces, in the order of the ids.
+/// Calls back with all pieces, in the order of the ids.
 fn in_order(
     source: &Source<'_>,
     workers: usize,
@@ -202,7 +201,7 @@ fn in_order(
         for _ in 0..workers {
             scope.spawn(|| work(source, &claims, &seen, runtime));
         }
-        // Moved in here, so that the workers end where this ends early.
+        // Moved in here, so that the workers end when this returns early.
         let parts = parts;
         let mut done = 0;
         for (count, part) in &parts {
@@ -236,7 +235,7 @@ fn work(source: &Source<'_>, claims: &Mutex<Claims>, seen: &Seen, runtime: &Hand
         }
         let count = PART_IDS.min(source.ids.end - first);
         let (sender, part) = bounded(WAITING_PIECES);
-        // Whoever waits here keeps the others from taking parts, which would have to wait as well.
+        // The lock is held while waiting: the other workers would have to wait as well.
         if claimed.parts.as_ref().is_none_or(|parts| parts.send((count, part)).is_err()) {
             return;
         }
@@ -250,22 +249,22 @@ fn work(source: &Source<'_>, claims: &Mutex<Claims>, seen: &Seen, runtime: &Hand
             seen.wanted.fetch_add(*wanted, Ordering::Relaxed);
         }
         let failed = read.is_err();
-        // Nobody listens any more where something else has failed.
+        // The receiver is gone if another worker has failed.
         if sender.send(read.map(|_| Message::End)).is_err() || failed {
             return;
         }
     }
 }
 
-/// How many rows there were, and how many of them were wanted.
+/// How many rows were scanned, and how many of them were wanted.
 #[derive(Default)]
 struct Seen {
     rows: AtomicU64,
     wanted: AtomicU64,
 }
 
-/// Hands on the wanted rows of the batches that `next` gives, and gives how many they were. `pieces`
-/// are empty before and after.
+/// Sends the wanted rows of the batches that `next` returns, and returns their number. `pieces` are empty
+/// before and after.
 fn read_part(
     organisations: &Organisations,
     mut next: impl FnMut() -> Result<Option<RecordBatch>>,
@@ -314,7 +313,7 @@ fn open(source: &Source<'_>, first: u64, count: u64, seen: &Seen) -> Batches {
 
 fn take_pieces(pieces: &mut [Piece]) -> Message {
     let full = pieces.iter_mut().enumerate().filter(|(_, piece)| !piece.ids.is_empty());
-    // What comes next will be about as much.
+    // The next batch will have about as many rows.
     let take = |piece: &mut Piece| {
         let next = Piece {
             ids: Vec::with_capacity(piece.ids.len()),

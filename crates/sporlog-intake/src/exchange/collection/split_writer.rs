@@ -1,6 +1,6 @@
-//! CSV into files that stay below a size: what `sporlog export revision` and the collection share.
+//! Splits CSV into files that stay below a size, for `sporlog export revision` and for the collection.
 //!
-//! Where the files are, and when they become visible, is their [`FileSink`]'s business.
+//! A [`FileSink`] decides where the files are, and when they become visible.
 
 use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use sporlog_record::hex;
 use sporlog_record::revision::write_csv_header;
 
-/// A file stays below so many bytes, as the format has it.
+/// A file stays below so many bytes, as the specification demands.
 pub const MAX_BYTES: u64 = 2_000_000_000;
 
 /// `revisionslog_<CVR>_<day>_<nn>.csv`.
@@ -16,26 +16,26 @@ pub fn file_name(organisation: &str, day: NaiveDate, number: usize) -> String {
     format!("revisionslog_{organisation}_{day}_{number:02}.csv")
 }
 
-/// Where files are made.
+/// Makes the files.
 pub trait FileSink {
     /// A file that is being written.
     type Open;
-    /// One that is complete.
+    /// A file that is complete.
     type Closed;
-    /// What can go wrong.
+    /// The error of a failed operation.
     type Error;
 
     /// Begins the file of this number, from 1.
     fn open(&mut self, number: usize) -> Result<Self::Open, Self::Error>;
 
-    /// Appends to it.
+    /// Appends to a file.
     fn write(&mut self, file: &mut Self::Open, bytes: &[u8]) -> Result<(), Self::Error>;
 
-    /// Completes it.
+    /// Completes a file.
     fn close(&mut self, file: Self::Open) -> Result<Self::Closed, Self::Error>;
 }
 
-/// What is in a file.
+/// What a file holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FileInfo {
@@ -45,7 +45,7 @@ pub struct FileInfo {
     pub rows: u64,
     /// The first one's id in the log.
     pub first_id: u64,
-    /// The last one's.
+    /// The last one's id in the log.
     pub last_id: u64,
     /// Its size.
     pub bytes: u64,
@@ -53,7 +53,7 @@ pub struct FileInfo {
     pub sha256: String,
 }
 
-/// A day's files of one organisation, being written.
+/// Writes one organisation's rows of a day into as many files as are needed.
 pub struct SplitWriter<S: FileSink> {
     sink: S,
     organisation: String,
@@ -70,7 +70,7 @@ struct OpenPart<F> {
 }
 
 impl<S: FileSink> SplitWriter<S> {
-    /// Begins without a file: no rows, no file.
+    /// Begins without a file: without rows, no file is made.
     pub fn new(sink: S, organisation: &str, day: NaiveDate, max_bytes: u64) -> Self {
         SplitWriter {
             sink,
@@ -92,7 +92,7 @@ impl<S: FileSink> SplitWriter<S> {
         if self.has_room(csv.len()) {
             return self.write(ids, csv);
         }
-        // The file ends somewhere in here: row by row, then.
+        // The file's limit is reached within these rows, so they are written one by one.
         for (row, id) in split_rows(csv).zip(ids) {
             // A row that is too large for any file gets one of its own.
             if !self.has_room(row.len()) {
@@ -103,14 +103,13 @@ impl<S: FileSink> SplitWriter<S> {
         Ok(())
     }
 
-    /// Completes the last file, and gives all of them.
+    /// Completes the last file, and returns all files.
     pub fn finish(mut self) -> Result<Vec<(S::Closed, FileInfo)>, S::Error> {
         self.close()?;
         Ok(self.closed)
     }
 
-    /// Whether so many bytes more keep the file below its limit; a file that is still to begin takes
-    /// in any row.
+    /// Whether the file stays below its limit with so many bytes more.
     fn has_room(&self, bytes: usize) -> bool {
         let used = match &self.open {
             Some(open) => open.info.bytes,

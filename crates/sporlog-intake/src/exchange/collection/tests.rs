@@ -375,7 +375,7 @@ async fn a_check_finds_what_is_not_as_it_was() {
     fs::write(&csv, &whole).unwrap();
     let stranger = path(&split_writer::file_name(A, set.day, 77));
     fs::write(&stranger, &whole).unwrap();
-    assert!(problems().await.contains("_77.csv: it is there, and not in the manifest"));
+    assert!(problems().await.contains("_77.csv: the file is not in the manifest"));
     fs::remove_file(stranger).unwrap();
 
     // What is signed cannot be edited to fit.

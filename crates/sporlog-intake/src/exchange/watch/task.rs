@@ -1,4 +1,4 @@
-//! A look each minute: the gauges are set, and what has changed is said in the log, once.
+//! A task that sets the gauges each minute, and logs each change of a supplier's state once.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -15,12 +15,12 @@ use super::volume::Volume;
 use super::{publish, suppliers};
 use crate::exchange::settings::Settings;
 
-/// How often it looks, whether or not something has come.
+/// How often the suppliers' state is computed when no delivery comes.
 const EVERY: Duration = Duration::from_mins(1);
-/// Looks are so far apart at least, however many deliveries come.
+/// The shortest time from one computation to the next, however many deliveries come.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The watching of deliveries. Dropping it asks it to stop.
+/// The task that watches deliveries. Dropping this asks the task to stop.
 #[derive(Debug)]
 pub struct Watch {
     nudge: Nudge,
@@ -28,20 +28,20 @@ pub struct Watch {
     task: JoinHandle<()>,
 }
 
-/// Tells the watching that something has come. Cheap to clone.
+/// Tells the task that a delivery has come. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Nudge(Arc<Notify>);
 
 impl Nudge {
-    /// Something has come: it is looked at soon.
+    /// Makes the task compute the suppliers' state soon.
     pub fn nudge(&self) {
         self.0.notify_one();
     }
 }
 
 impl Watch {
-    /// Begins to watch the suppliers of `settings`, with the exchange's folder `root`. To be called within
-    /// a runtime.
+    /// Starts the task, for the suppliers of `settings` and the exchange's folder `root`. To be called within a
+    /// runtime.
     pub fn start(settings: Settings, root: PathBuf) -> Self {
         let (stop, stopped) = oneshot::channel();
         let nudge = Nudge::default();
@@ -49,16 +49,16 @@ impl Watch {
         Watch { nudge, stop, task }
     }
 
-    /// What to tell it by that something has come.
+    /// A handle by which to tell the task that a delivery has come.
     pub fn nudge(&self) -> Nudge {
         self.nudge.clone()
     }
 
-    /// Ends it, when the look under way is over.
+    /// Ends the task, after the computation under way.
     pub async fn stop(self) {
         drop(self.stop);
         if let Err(error) = self.task.await {
-            tracing::error!(%error, "the watching of deliveries has failed");
+            tracing::error!(%error, "the task that watches deliveries has failed");
         }
     }
 }
@@ -77,7 +77,7 @@ async fn run(settings: Arc<Settings>, root: PathBuf, nudge: Nudge, mut stopped: 
         }
         let wait = async {
             tokio::time::sleep(PAUSE).await;
-            // What came during the pause is not forgotten.
+            // A nudge during the pause ends this wait at once.
             drop(tokio::time::timeout(EVERY - PAUSE, nudge.0.notified()).await);
         };
         tokio::select! {
@@ -87,19 +87,19 @@ async fn run(settings: Arc<Settings>, root: PathBuf, nudge: Nudge, mut stopped: 
     }
 }
 
-/// What was last known of the suppliers, by account.
+/// The suppliers' last known state, by account.
 #[derive(Debug, Default)]
 struct Known {
     suppliers: HashMap<String, (bool, Volume)>,
     failing: bool,
 }
 
-/// What has changed about a supplier.
+/// A change of a supplier's state.
 #[derive(Debug, Clone, PartialEq)]
 enum Change {
     /// A delivery is missing.
     Missed { account: String, since: Option<DateTime<Utc>>, never: bool },
-    /// None is missing any more.
+    /// No delivery is missing any more.
     Back { account: String },
     /// The newest day brought far fewer or far more rows than usual.
     Unusual { account: String, text: String },
@@ -108,7 +108,7 @@ enum Change {
 }
 
 impl Known {
-    /// What has changed since the last time. The first time, that is all that is not as it should be.
+    /// The changes since the last call. The first call returns everything that is not in order.
     fn learn(&mut self, suppliers: &[Watched]) -> Vec<Change> {
         self.failing = false;
         let mut changes = Vec::new();
@@ -135,17 +135,17 @@ impl Known {
         changes
     }
 
-    /// The register cannot be read; said once until it can.
+    /// Logs that the register cannot be read, once until it can be read again.
     fn failed(&mut self, error: &dyn std::error::Error) {
         if !self.failing {
-            tracing::warn!(error = %error, "the register of deliveries cannot be read: nobody is watched");
+            tracing::warn!(error = %error, "the register of deliveries cannot be read: late deliveries are not noticed until it can be");
         }
         self.failing = true;
     }
 }
 
 impl Change {
-    /// File names have no place here: they may be anything.
+    /// Logs the change. File names are left out, because they may contain anything.
     fn log(&self) {
         match self {
             Change::Missed { account, never: true, .. } => {
