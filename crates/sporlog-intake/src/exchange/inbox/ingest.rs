@@ -72,17 +72,15 @@ impl Ingest {
     /// Takes a claimed delivery in, from wherever an earlier attempt or a crash left it. `None`: somebody has
     /// removed the claimed file. After an error the same claim can be tried again.
     pub async fn ingest(&self, account: &Account, claim: &Claim) -> Result<Option<Receipt>> {
-        for _ in 1..ATTEMPTS {
-            match self.attempt(account, claim).await {
-                Err(error) if self.is_solved_by_another_attempt(&error).await => {}
-                ended => return ended,
+        let mut attempts = 1;
+        loop {
+            let ended = self.attempt(account, claim).await;
+            let Err(error) = &ended else { return ended };
+            if !self.may_succeed_at_once(error).await || attempts == ATTEMPTS {
+                return ended;
             }
+            attempts += 1;
         }
-        let ended = self.attempt(account, claim).await;
-        if let Err(error) = &ended {
-            self.is_solved_by_another_attempt(error).await;
-        }
-        ended
     }
 
     /// The steps of a delivery, in order.
@@ -313,9 +311,9 @@ impl Ingest {
         }
     }
 
-    /// Whether another attempt at once may succeed where this one failed: other writers got in the way. A
-    /// writer that has stopped is given up, so that the next attempt opens another.
-    async fn is_solved_by_another_attempt(&self, error: &Error) -> bool {
+    /// Whether another attempt at once may succeed after this error: other writers got in the way. A writer that
+    /// has stopped is dropped, so that the next attempt opens another.
+    async fn may_succeed_at_once(&self, error: &Error) -> bool {
         use sporlog_ledger::Error::{Fenced, Stopped};
         match error {
             Error::Overtaken(_) | Error::Ledger(Fenced { .. }) => true,

@@ -11,7 +11,7 @@ use sporlog_ledger::{Store, StoreOptions, Writer};
 use sporlog_record::{Kind, Rules};
 
 use super::claim::Claim;
-use super::{Inbox, InboxConfig, Mode};
+use super::{Inbox, InboxConfig, InboxLoop, Mode};
 use crate::delivery::Options;
 use crate::exchange::Register;
 use crate::exchange::receipt::{Outcome, Receipt};
@@ -90,6 +90,11 @@ impl Exchange {
         quarantine: Quarantine,
         mode: Mode,
     ) -> (Inbox, Receipts) {
+        let (config, receipts) = self.config(writers, quarantine);
+        (Inbox::start(config, mode).await.unwrap(), receipts)
+    }
+
+    fn config(&self, writers: Arc<dyn Writers>, quarantine: Quarantine) -> (InboxConfig, Receipts) {
         let receipts = Receipts::default();
         let config = InboxConfig {
             settings: self.settings.clone(),
@@ -102,7 +107,7 @@ impl Exchange {
                 move |receipt: &Receipt| receipts.lock().unwrap().push(receipt.clone())
             }),
         };
-        (Inbox::start(config, mode).await.unwrap(), receipts)
+        (config, receipts)
     }
 
     fn receipt(&self, name: &str) -> Receipt {
@@ -235,6 +240,23 @@ async fn what_is_no_file_by_the_time_that_it_is_taken_is_refused() {
     let receipt = exchange.take().await.remove(0);
     assert_eq!((receipt.outcome, receipt.refused[0].rule.as_str()), (Outcome::Refused, "no-file"));
     assert!(names(&exchange.home().taken()).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_whose_file_somebody_removed_is_dropped() {
+    let exchange = Exchange::new();
+    exchange.put("a.csv", &file(0..4));
+    let claim = Claim::plan(&exchange.home(), "ky", "a.csv".as_ref());
+    assert!(claim.take().unwrap());
+    let store = exchange.store();
+    let (config, receipts) =
+        exchange.config(Arc::new(OwnWriters::new(store.clone())), Quarantine::new(store));
+    let inbox = InboxLoop::begin(config, Arc::default()).unwrap();
+    std::fs::remove_file(claim.file()).unwrap();
+    inbox.run(Mode::Once).await.unwrap();
+    assert!(receipts.lock().unwrap().is_empty());
+    assert!(exchange.take().await.is_empty());
+    assert!(names(&exchange.home().taken()).is_empty(), "the next start removes the claim's folder");
 }
 
 /// Writers of which the first to ask for the log's lets another import come in between.

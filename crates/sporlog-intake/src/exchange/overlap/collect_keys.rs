@@ -1,4 +1,4 @@
-//! A delivery's keys, collected while its rows go by.
+//! Collects a delivery's keys while its rows are staged.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use super::spill::{CHUNK_KEYS, Spill, Spilled};
 use crate::error::{Error, Result};
 use crate::import::Rows;
 
-/// Collects the keys of the rows that [`prepare`](crate::import::prepare) shows it, and lets all pass.
+/// Collects the keys of all rows that [`prepare`](crate::import::prepare) passes through it.
 pub struct KeyCollector {
     folder: PathBuf,
     seeds: Seeds,
@@ -21,17 +21,17 @@ pub struct KeyCollector {
 
 #[derive(Default)]
 struct Collected {
-    /// Begun with the first rows.
+    /// Made with the first rows.
     spill: Option<std::sync::Arc<Spill>>,
     parts: BTreeMap<u64, usize>,
 }
 
-/// The keys of a whole delivery.
+/// All keys of a delivery.
 pub struct Keys {
     pub(super) spilled: Option<Spilled>,
-    /// How many rows each part has.
+    /// The number of rows of each part.
     pub(super) parts: BTreeMap<u64, usize>,
-    /// The run of these keys, if it has been written on the way.
+    /// The run of these keys, if the comparison has written it.
     pub(super) draft: Mutex<Option<Draft>>,
 }
 
@@ -40,7 +40,7 @@ impl KeyCollector {
         KeyCollector { folder, seeds, collected: Mutex::default() }
     }
 
-    /// What has been collected. Blocks.
+    /// The keys collected. Blocks.
     pub fn finish(&self) -> Result<Keys> {
         let Collected { spill, parts } =
             std::mem::take(&mut *self.collected.lock().unwrap_or_else(PoisonError::into_inner));
@@ -53,7 +53,7 @@ impl KeyCollector {
 }
 
 impl Keys {
-    /// How many rows were collected.
+    /// The number of rows.
     pub fn rows(&self) -> u64 {
         self.parts.values().map(|rows| *rows as u64).sum()
     }
