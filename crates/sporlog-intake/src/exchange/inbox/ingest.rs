@@ -54,18 +54,22 @@ pub(super) struct Ingest {
 }
 
 /// What is to be done about a delivery. Nothing of it is visible yet.
-enum Decision {
-    /// The file is refused, or was stored before.
-    StoreNothing(Receipt),
-    /// The staged rows are to be committed.
-    Store(StagedDelivery),
+struct Decision {
+    receipt: Receipt,
+    /// The rows to be committed; `None` if the file is refused, or was stored before.
+    staged: Option<StagedDelivery>,
 }
 
-/// A delivery whose rows are staged. Until these are committed or dropped, other appends to the log wait.
+/// The staged rows of a delivery. Until they are committed or dropped, other appends to the log wait.
 struct StagedDelivery {
-    receipt: Receipt,
     prepared: Prepared,
     keys: Keys,
+}
+
+impl Decision {
+    fn store_nothing(receipt: Receipt) -> Self {
+        Decision { receipt, staged: None }
+    }
 }
 
 impl Ingest {
@@ -92,33 +96,32 @@ impl Ingest {
         }
 
         // Stage and compare. A crash here leaves the claimed file without a decision, and the next start
-        // begins anew. The staged rows were never visible: the ledger's next writer ignores their files.
+        // begins anew. The staged files are in no version of the table; the log's compaction removes them.
         let read = claim.clone();
-        let decision = match blocking(move || read.open().map_err(|e| at(&read, e))).await? {
-            ClaimedFile::Missing => return Ok(None),
-            ClaimedFile::NotRegular => Decision::StoreNothing(self.refused_as_no_file(claim)),
-            ClaimedFile::Regular(file, stamp) => {
-                let decision = self.stage_and_compare(account, claim, Arc::new(file)).await?;
-                // Whoever still writes to the file has not delivered all of it: it is read again later.
-                let checked = claim.clone();
-                blocking(move || check_unchanged(&checked, stamp)).await?;
-                decision
-            }
-        };
+        let Decision { mut receipt, staged } =
+            match blocking(move || read.open().map_err(|e| at(&read, e))).await? {
+                ClaimedFile::Missing => return Ok(None),
+                ClaimedFile::NotRegular => Decision::store_nothing(self.refused_as_no_file(claim)),
+                ClaimedFile::Regular(file, stamp) => {
+                    let decision = self.stage_and_compare(account, claim, Arc::new(file)).await?;
+                    // Whoever still writes to the file has not delivered all of it: it is read again later.
+                    let checked = claim.clone();
+                    blocking(move || check_unchanged(&checked, stamp)).await?;
+                    decision
+                }
+            };
 
         // Decide. A crash after this leaves the claimed file and `decided.json`. If that says accepted and has
         // no time of receipt, the log knows whether the commit came about (`decided_before`).
-        let (mut receipt, staged) = match decision {
-            Decision::StoreNothing(receipt) => (receipt, None),
-            Decision::Store(StagedDelivery { receipt, prepared, keys }) => (receipt, Some((prepared, keys))),
-        };
         receipt.seconds = seconds_since(claim.taken_at);
         self.write_decision(claim, &receipt).await?;
 
-        // Commit. This is the only step that makes rows visible. It moves the position named after the
-        // delivery, by which the next start tells a commit that came about from one that did not.
+        // Commit: refused rows into the quarantine first, and then the log. Each commit is atomic. A crash in
+        // between leaves the refused rows in the quarantine, which recognises the file when it comes again. The
+        // log's commit moves the position named after the delivery, by which the next start tells a commit that
+        // came about from one that did not.
         let mut stored_keys = None;
-        if let Some((prepared, keys)) = staged {
+        if let Some(StagedDelivery { prepared, keys }) = staged {
             let committed = prepared.commit(vec![(claim.position(), Advance::Once)]).await?;
             if committed.already_since.is_some() {
                 // The same bytes were committed by another writer since they were compared.
@@ -188,13 +191,13 @@ impl Ingest {
                 Preparation::Ready(prepared) => prepared,
                 Preparation::Refused(import) => {
                     let receipt = receipt_of(claim, &import);
-                    return Ok(Decision::StoreNothing(with_digest(receipt, file).await?));
+                    return Ok(Decision::store_nothing(with_digest(receipt, file).await?));
                 }
             };
             if log.position(&file_position(&prepared.receipt().sha256)).is_some() {
                 let import = prepared.receipt().clone();
                 prepared.abort().await;
-                return Ok(Decision::StoreNothing(self.repeated(account, claim, &import).await?));
+                return Ok(Decision::store_nothing(self.repeated(account, claim, &import).await?));
             }
             let (keys, found) = self.compare(&log, collector).await?;
             if !found.is_empty() {
@@ -215,7 +218,7 @@ impl Ingest {
             let overlapping = skipped.as_ref().unwrap_or(&found);
             receipt.overlapping = overlapping.rows();
             receipt.overlaps = earlier::overlapped(&self.register, account, overlapping).await?;
-            return Ok(Decision::Store(StagedDelivery { receipt, prepared, keys }));
+            return Ok(Decision { receipt, staged: Some(StagedDelivery { prepared, keys }) });
         }
     }
 
