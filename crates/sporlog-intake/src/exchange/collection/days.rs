@@ -1,8 +1,8 @@
-//! Days of receipt, in UTC, and the range of ids of each.
+//! Days of receipt, in UTC, and which ids they have.
 //!
-//! Times of receipt rise with the ids, so a day has a range of ids. A day is over when the log has received a
-//! row after it, or some time after midnight: the rows of a long append carry the time at which the append
-//! began, and become visible when it ends.
+//! Times of receipt rise with the ids, so a day is a range of them. A day is over for good when
+//! something was received after it. Without that, it is waited for a while: the rows of a long
+//! append carry the time at which it began, and are seen when it ends.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use sporlog_ledger::{Log, numbers};
 
 use crate::error::{Error, Result};
 
-/// How long an append that began before midnight may take.
+/// An append that began before midnight is given so long to end.
 pub const GRACE: Duration = Duration::from_mins(30);
 
 /// A day's first moment, in microseconds UTC.
@@ -21,25 +21,26 @@ pub fn midnight(day: NaiveDate) -> i64 {
     day.and_time(NaiveTime::MIN).and_utc().timestamp_micros()
 }
 
-/// A day, and the ids received on it.
+/// A day, and what was received on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Day {
     pub day: NaiveDate,
-    /// The ids. An empty range begins at the next id after the day.
+    /// The ids; where there are none, it begins at the one that came next.
     pub ids: Range<u64>,
-    /// Whether the day is over.
+    /// Whether it is over.
     pub complete: bool,
 }
 
 impl Day {
-    /// The rows of `day` in the log, as of `now`. `None` if some of them may have expired.
+    /// The log's rows of `day`, as of `now`. `None` if they may have expired, so that what is left says
+    /// nothing.
     pub(super) async fn of(log: &Log, day: NaiveDate, now: DateTime<Utc>) -> Result<Option<Self>> {
         let next = day.checked_add_days(Days::new(1));
         let next = next.ok_or_else(|| Error::Settings(format!("{day}: the calendar ends there")))?;
         if may_have_expired(log, day).await? {
             return Ok(None);
         }
-        // Before the search: rows that come in meanwhile are left for the next collection.
+        // Before the search: what comes in meanwhile is left to the next time.
         let head = log.head();
         let first = log.first_received_from(midnight(day)).await?.min(head + 1);
         let end = log.first_received_from(midnight(next)).await?.min(head + 1);
@@ -49,8 +50,8 @@ impl Day {
     }
 }
 
-/// Whether rows of the day may have expired. Retention removes the oldest records first, so of the day of the
-/// oldest remaining record some may be gone.
+/// Retention removes the oldest records first. Of the day on which the oldest one that is left was
+/// received, others may be gone as well.
 async fn may_have_expired(log: &Log, day: NaiveDate) -> Result<bool> {
     let first = log.first();
     if first <= 1 {

@@ -1,4 +1,4 @@
-//! The manifest: what a municipality's files of a day hold, signed by the operator of the log.
+//! The manifest: what a municipality's files of a day hold, and what the log's keeper says about it.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 /// The format's name and version.
 pub const FORMAT: &str = "sporlog-collection/1";
 
-/// The contents of a municipality's files of a day.
+/// What a municipality's files of a day hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Manifest {
@@ -24,7 +24,7 @@ pub struct Manifest {
     pub day: NaiveDate,
     /// The log that the rows are from.
     pub log: String,
-    /// Whether the day was over, so that no further rows of it can come.
+    /// Whether the day was over: nothing was or will be received on it beyond what was looked through.
     pub complete: bool,
     /// The municipality's rows.
     pub rows: u64,
@@ -32,7 +32,7 @@ pub struct Manifest {
     pub first_id: Option<u64>,
     /// The last one's id.
     pub last_id: Option<u64>,
-    /// The ids of all rows of the day in the log, of all organisations; absent if there are none.
+    /// The ids of all the log's rows of the day, whoever's; absent if there are none.
     pub scanned: Option<Scanned>,
     /// The files, in order.
     pub files: Vec<FileInfo>,
@@ -44,7 +44,7 @@ pub struct Manifest {
     pub statement: String,
 }
 
-/// The ids that were scanned, both ends included.
+/// Ids that were looked through, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scanned {
     /// The first.
@@ -59,20 +59,20 @@ impl Manifest {
         format!("revisionslog_{organisation}_{day}.manifest.json")
     }
 
-    /// Adds the log's signatures.
+    /// Has the log sign it.
     pub(super) fn sign(&mut self, log: &Log) -> Result<()> {
         let note = log.sign_statement(FORMAT, &self.lines())?;
         self.statement = String::from_utf8_lossy(&note).into_owned();
         Ok(())
     }
 
-    /// The bytes of the manifest's file.
+    /// The bytes of its file.
     pub(super) fn to_bytes(&self) -> Result<Vec<u8>> {
         let bytes = serde_json::to_vec_pretty(self).map_err(|e| Error::Internal(e.to_string()));
         bytes.map(|bytes| [bytes, b"\n".to_vec()].concat())
     }
 
-    /// Reads a manifest.
+    /// Reads one.
     pub fn read(path: &Path) -> Result<Self> {
         let fail = |source| Error::Read { name: path.display().to_string(), source };
         let bytes = std::fs::read(path).map_err(fail)?;
@@ -80,7 +80,7 @@ impl Manifest {
             .map_err(|error| fail(std::io::Error::new(std::io::ErrorKind::InvalidData, error)))
     }
 
-    /// The problems with the signatures, if `vkey` is the log's public key.
+    /// What is wrong with its signatures, if `vkey` is the log's public key.
     pub fn check_signatures(&self, vkey: &str) -> Vec<String> {
         let mut problems = Vec::new();
         match open_checkpoint(self.checkpoint.as_bytes(), vkey) {
@@ -103,7 +103,7 @@ impl Manifest {
         problems
     }
 
-    /// The lines of the statement below its first two.
+    /// What the statement says, below its first two lines.
     fn lines(&self) -> String {
         let id = |id: Option<u64>| id.map_or_else(|| "-".to_owned(), |id| id.to_string());
         let (first, last) = (id(self.first_id), id(self.last_id));

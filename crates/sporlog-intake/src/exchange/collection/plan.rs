@@ -1,7 +1,7 @@
-//! Which files are to be written: for which municipality, of which days.
+//! Whose files of which days are to be written.
 //!
-//! A day counts as collected if the exchange's folder has a record of it, whatever files are in the outbox: a
-//! file that a municipality has fetched and removed is not written again.
+//! That a day is done is told by the record of it in the exchange's folder, not by the files in the
+//! outbox: what a municipality has fetched and removed does not come again by itself.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -14,10 +14,10 @@ use super::days::Day;
 use crate::error::{Error, Result};
 use crate::exchange::tree::Home;
 
-/// How many days back an uncollected day is looked for.
+/// How many days are looked back.
 const LOOK_BACK: u64 = 35;
 
-/// A CVR number, and the account that gets its rows.
+/// Whose rows go where.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
     pub account: String,
@@ -26,7 +26,7 @@ pub(super) struct Target {
     pub organisation: String,
 }
 
-/// A day, and the targets whose files of it are to be written.
+/// A day, and whose files of it are to be written.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub day: Day,
@@ -34,14 +34,14 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// How many ids will be scanned.
+    /// Ids that will be looked through.
     pub(super) fn ids(&self) -> u64 {
         let passes = self.targets.len().div_ceil(super::OPEN_FILES) as u64;
         (self.day.ids.end - self.day.ids.start) * passes
     }
 }
 
-/// The days to be collected, oldest first.
+/// What is to be done, oldest day first.
 pub(super) async fn due(
     log: &Log,
     root: &Path,
@@ -80,8 +80,8 @@ pub(super) async fn due(
     Ok(plans)
 }
 
-/// Whether a day's files are to be written, or written anew. `since` is the first day collected for this
-/// account.
+/// Whether a day's files are still to be written, or written anew; `since` is the first day that anything
+/// was collected of for this account.
 fn is_due(target: &Target, root: &Path, day: &Day, since: Option<NaiveDate>) -> Result<bool> {
     let wanted = !day.ids.is_empty() || since.is_some_and(|since| since <= day.day);
     let Some(done) = target.outbox(root).collected(&target.organisation, day.day)? else { return Ok(wanted) };
@@ -91,7 +91,7 @@ fn is_due(target: &Target, root: &Path, day: &Day, since: Option<NaiveDate>) -> 
     let grown = done.tree_size != day.ids.end - 1;
     if grown {
         let (day, account) = (day.day, &target.account);
-        tracing::warn!(%day, account, "rows of this day came in after its collection; the day is collected again");
+        tracing::warn!(%day, account, "rows were received on this day that came in after its collection");
     }
     Ok(grown)
 }

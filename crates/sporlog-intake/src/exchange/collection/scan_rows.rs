@@ -1,13 +1,14 @@
 //! The rows of many organisations in one pass over a range of ids.
 //!
 //! ```text
-//! workers: some thousand ids each → rows by organisation → CSV          (in parallel)
+//! workers: some thousand ids each → rows by organisation → CSV          (side by side)
 //! in order: each organisation's CSV → its lane
-//! lanes: threads that append to the open files, and hash                (in parallel)
+//! lanes: append to the open files, and hash                             (side by side)
 //! ```
 //!
-//! Memory is bounded whatever the size of the rows or of the log: a few pieces of each worker's part, and a few
-//! queued for the lanes. Each file is written by one lane, so its rows are in the order of the ids.
+//! What is under way is bounded: a few pieces of each worker's part, and a few between them and the
+//! lanes, whatever the size of the rows or of the log. A file is written by one lane alone, so its rows
+//! are in the order of the ids.
 
 use std::collections::HashMap;
 use std::mem;
@@ -31,41 +32,41 @@ use std::sync::LazyLock;
 
 /// Ids in a worker's part: no fewer than a data file keeps together.
 const PART_IDS: u64 = 32 << 10;
-/// A worker sends its rows on when they have so many bytes.
+/// A worker hands on what it has of a part when it comes to so many bytes.
 const PIECES_BYTES: usize = 4 << 20;
-/// How often a worker may send before its part's turn has come.
+/// So often it may do so before it has to wait for its part's turn.
 const WAITING_PIECES: usize = 2;
-/// Pieces that may be queued for a lane.
+/// Pieces between the workers and a lane.
 const LANE_PIECES: usize = 64;
 /// Threads that append to files.
 const MAX_LANES: usize = 4;
-/// If at least one row in so many is wanted, all columns of all rows are decoded at once.
+/// Where at least one row in so many is wanted, all of them are decoded.
 const FEW: u64 = 8;
 
-/// The column with the organisation that a row belongs to.
+/// The column that says whose a row is.
 const ORGANISATION: &str = "KalderOrganisation";
-/// The columns that are read: the id and those of the CSV.
+/// What a file needs of a row, and its number.
 static COLUMNS: LazyLock<Vec<&'static str>> =
     LazyLock::new(|| ["id"].into_iter().chain(Kind::Revision.columns().iter().copied()).collect());
 
-/// The rows that are scanned.
+/// Where the rows come from.
 pub(super) struct Source<'a> {
     pub log: &'a Log,
     pub ids: Range<u64>,
-    /// The organisations whose rows are wanted.
+    /// Whose rows are wanted.
     pub organisations: &'a Organisations,
-    /// Set to end the scan.
+    /// Asks for an end.
     pub stop: &'a AtomicBool,
-    /// Called with the number of ids scanned so far.
+    /// Is told how many ids have been looked through.
     pub progress: &'a (dyn Fn(u64) + Sync),
 }
 
-/// CVR numbers, and an index for each.
+/// CVR numbers, looked up once for each row.
 #[derive(Debug, Clone)]
 pub(super) struct Organisations(Arc<HashMap<[u8; 8], usize>>);
 
 impl Organisations {
-    /// The numbers get the indexes 0, 1, 2 …
+    /// The first of them is 0, and so on.
     pub(super) fn new<'a>(cvr: impl IntoIterator<Item = &'a str>) -> Self {
         let keys =
             cvr.into_iter().enumerate().filter_map(|(at, cvr)| Some((cvr.as_bytes().try_into().ok()?, at)));
@@ -84,7 +85,7 @@ struct Piece {
     csv: Vec<u8>,
 }
 
-/// What a worker sends of its part.
+/// What a worker hands on of its part.
 enum Message {
     Pieces(Vec<(usize, Piece)>),
     End,
@@ -149,7 +150,7 @@ where
         let scanned = in_order(source, cores, runtime, |organisation, piece| {
             let piece = Arc::new(piece);
             for &(lane, at) in places.get(organisation).into_iter().flatten() {
-                // A lane that has ended has failed; its error is returned when it is joined.
+                // A lane that is gone has failed, and says so itself.
                 let sent = senders.get(lane).is_some_and(|lane| lane.send((at, piece.clone())).is_ok());
                 if !sent {
                     return Err(Error::Internal("a file could not be written".into()));
@@ -168,7 +169,7 @@ where
     })
 }
 
-/// The work of a lane.
+/// What a lane does.
 fn append<S: FileSink<Error = Error>>(
     mut share: Vec<(usize, SplitWriter<S>)>,
     pieces: &Receiver<(usize, Arc<Piece>)>,
@@ -181,13 +182,13 @@ fn append<S: FileSink<Error = Error>>(
     Ok(share)
 }
 
-/// The next part of the ids that a worker is to claim, and the queue of claimed parts, in order.
+/// Parts that are still to be taken, in order, and where those go that have been.
 struct Claims {
     next: u64,
     parts: Option<Sender<(u64, Part)>>,
 }
 
-/// Calls back with all pieces, in the order of the ids.
+/// Hands on all pieces, in the order of the ids.
 fn in_order(
     source: &Source<'_>,
     workers: usize,
@@ -201,7 +202,7 @@ fn in_order(
         for _ in 0..workers {
             scope.spawn(|| work(source, &claims, &seen, runtime));
         }
-        // Moved in here, so that the workers end when this returns early.
+        // Moved in here, so that the workers end where this ends early.
         let parts = parts;
         let mut done = 0;
         for (count, part) in &parts {
@@ -235,7 +236,7 @@ fn work(source: &Source<'_>, claims: &Mutex<Claims>, seen: &Seen, runtime: &Hand
         }
         let count = PART_IDS.min(source.ids.end - first);
         let (sender, part) = bounded(WAITING_PIECES);
-        // The lock is held while waiting: the other workers would have to wait as well.
+        // Whoever waits here keeps the others from taking parts, which would have to wait as well.
         if claimed.parts.as_ref().is_none_or(|parts| parts.send((count, part)).is_err()) {
             return;
         }
@@ -249,22 +250,22 @@ fn work(source: &Source<'_>, claims: &Mutex<Claims>, seen: &Seen, runtime: &Hand
             seen.wanted.fetch_add(*wanted, Ordering::Relaxed);
         }
         let failed = read.is_err();
-        // The receiver is gone if another worker has failed.
+        // Nobody listens any more where something else has failed.
         if sender.send(read.map(|_| Message::End)).is_err() || failed {
             return;
         }
     }
 }
 
-/// How many rows were scanned, and how many of them were wanted.
+/// How many rows there were, and how many of them were wanted.
 #[derive(Default)]
 struct Seen {
     rows: AtomicU64,
     wanted: AtomicU64,
 }
 
-/// Sends the wanted rows of the batches that `next` returns, and returns their number. `pieces` are empty
-/// before and after.
+/// Hands on the wanted rows of the batches that `next` gives, and gives how many they were. `pieces`
+/// are empty before and after.
 fn read_part(
     organisations: &Organisations,
     mut next: impl FnMut() -> Result<Option<RecordBatch>>,
@@ -313,7 +314,7 @@ fn open(source: &Source<'_>, first: u64, count: u64, seen: &Seen) -> Batches {
 
 fn take_pieces(pieces: &mut [Piece]) -> Message {
     let full = pieces.iter_mut().enumerate().filter(|(_, piece)| !piece.ids.is_empty());
-    // The next batch will have about as many rows.
+    // What comes next will be about as much.
     let take = |piece: &mut Piece| {
         let next = Piece {
             ids: Vec::with_capacity(piece.ids.len()),

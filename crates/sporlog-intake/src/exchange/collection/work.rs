@@ -1,5 +1,5 @@
-//! A day's files, from the rows to the outbox: written in one scan, synced, signed, recorded in the access log,
-//! and published.
+//! A day's files, from the rows to the outbox: gathered in one pass, made durable, signed, recorded in
+//! the access log, and shown.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -25,15 +25,15 @@ use crate::exchange::settings::Role;
 use crate::look::Look;
 use crate::writers::{Writers, record_look};
 
-/// Files that are synced in parallel.
+/// Files that are synced side by side.
 const SYNCING: usize = 8;
-/// Access events that are recorded in parallel.
+/// Looks that are recorded side by side.
 const RECORDING: usize = 16;
-/// How long to wait for the newest checkpoint, and how often to check for it.
+/// How long the newest checkpoint is waited for, and how often it is looked at.
 const CHECKPOINT_TRIES: u32 = 100;
 const CHECKPOINT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A running collection.
+/// A collection at work.
 pub(super) struct Collection<'a> {
     /// The exchange's folder.
     pub root: &'a Path,
@@ -41,17 +41,17 @@ pub(super) struct Collection<'a> {
     pub writers: &'a dyn Writers,
     pub request: &'a CollectionRequest,
     pub progress: Progress,
-    /// Ids that are to be scanned …
+    /// Ids that will be looked through …
     pub total: u64,
-    /// … and that have been scanned.
+    /// … and that have been.
     pub done: Arc<AtomicU64>,
 }
 
-/// The files of one target, complete and not published.
+/// The files of one target, complete and not shown.
 type Written = Vec<(PathBuf, FileInfo)>;
 
 impl Collection<'_> {
-    /// Makes the folders that are missing, and removes incomplete files that an earlier collection left.
+    /// Makes the folders that are not there, and removes what an earlier collection left half-written.
     pub(super) async fn make_room(&self, plans: &[Plan]) -> Result<()> {
         let mut homes: Vec<_> = plans.iter().flat_map(|plan| &plan.targets).map(|t| t.home.clone()).collect();
         homes.dedup();
@@ -78,7 +78,7 @@ impl Collection<'_> {
         Ok(collected)
     }
 
-    /// Writes the rows of each target, in one scan.
+    /// The rows of each target, in one pass.
     async fn write(&self, day: &Day, targets: &[Target]) -> Result<Vec<Written>> {
         let (organisations, indexes) = organisations(targets);
         let parts = |(target, at): (&Target, usize)| {
@@ -118,7 +118,7 @@ impl Collection<'_> {
         Ok(targets.iter().zip(indexes).map(counted).collect())
     }
 
-    /// Records the collection in the access log, and publishes the files.
+    /// Records the looks, and shows the files.
     async fn show(&self, day: &Day, targets: &[Target], written: Vec<Written>) -> Result<Vec<Collected>> {
         let size = day.ids.end - 1;
         let checkpoint = String::from_utf8_lossy(&self.checkpoint_at(size).await?).into_owned();
@@ -127,7 +127,7 @@ impl Collection<'_> {
             let manifest = self.manifest(day, target, &written, &checkpoint)?;
             ready.push((target, manifest, written));
         }
-        // A manifest without rows is published only when the day is over.
+        // Absence is shown only where it is for good.
         let shown = |manifest: &Manifest| manifest.complete || manifest.rows > 0;
         let looks = ready.iter().filter(|(_, manifest, _)| shown(manifest));
         let looks: Vec<_> = looks.map(|(target, manifest, _)| self.record(target, manifest)).collect();
@@ -201,7 +201,7 @@ impl Collection<'_> {
         record_look(self.writers, &look).await
     }
 
-    /// The newest checkpoint: a record becomes visible shortly before the checkpoint that covers it.
+    /// A record is visible a moment before its checkpoint is.
     async fn checkpoint_at(&self, size: u64) -> Result<Vec<u8>> {
         for _ in 0..CHECKPOINT_TRIES {
             match self.log.checkpoint_at(size).await {
@@ -240,7 +240,7 @@ impl Collection<'_> {
     }
 }
 
-/// All CVR numbers, and the index of each target's number among them.
+/// Each number once, and which one each target's is.
 fn organisations(targets: &[Target]) -> (Organisations, Vec<usize>) {
     let mut numbers: Vec<&str> = targets.iter().map(|target| target.organisation.as_str()).collect();
     numbers.sort_unstable();
@@ -249,7 +249,7 @@ fn organisations(targets: &[Target]) -> (Organisations, Vec<usize>) {
     (Organisations::new(numbers.iter().copied()), targets.iter().map(index).collect())
 }
 
-/// Syncs all files, several in parallel.
+/// Makes all of them durable, several side by side.
 fn sync(written: &[Written]) -> Result<()> {
     let paths: Vec<&PathBuf> = written.iter().flatten().map(|(path, _)| path).collect();
     let share = paths.len().div_ceil(SYNCING).max(1);
