@@ -30,14 +30,14 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
-    /// A file was written to while it was read.
-    #[error("{0}: it is still being written to")]
+    /// A delivered file was written to while it was read.
+    #[error("{0}: the file was written to while it was read; it has to be complete when it is delivered")]
     Unsettled(String),
-    /// Rows of a delivery came in by another way while it was read.
-    #[error("others have stored some of its rows meanwhile")]
-    Overtaken,
+    /// The log received rows of a delivery by another way while the delivery was read.
+    #[error("{0}: other writers stored some of the file's rows while it was read")]
+    Overtaken(String),
     /// Another process has the exchange.
-    #[error("{}: another process takes deliveries here", .0.display())]
+    #[error("{}: another process takes deliveries here; only one may: stop one of the two", .0.display())]
     Held(std::path::PathBuf),
     /// Settings that make no sense; the one that does not is named.
     #[error("{0}")]

@@ -108,9 +108,9 @@ pub trait Rows: Send + Sync {
 }
 
 /// Lets everything pass.
-struct AsTheyAre;
+struct PassThrough;
 
-impl Rows for AsTheyAre {
+impl Rows for PassThrough {
     fn rows(&self, _part: u64, rows: RecordBatch) -> Result<RecordBatch> {
         Ok(rows)
     }
@@ -185,7 +185,7 @@ pub async fn import(
     options: Options,
     progress: impl Fn(u64) + Send + Sync + 'static,
 ) -> Result<Receipt> {
-    match prepare(writer, quarantine, source, options, Arc::new(AsTheyAre), progress).await? {
+    match prepare(writer, quarantine, source, options, Arc::new(PassThrough), progress).await? {
         Preparation::Refused(receipt) => Ok(receipt),
         Preparation::Ready(prepared) => prepared.commit(Vec::new()).await,
     }

@@ -89,11 +89,6 @@ impl Quarantine {
         Ok(writer.insert(self.store.writer(LOG, Kind::Quarantine, options).await?).clone())
     }
 
-    /// Whether somebody waits to put something in: see [`Writer::is_waited_for`].
-    pub fn is_waited_for(&self) -> bool {
-        self.writer.try_lock().is_ok_and(|writer| writer.as_ref().is_some_and(Writer::is_waited_for))
-    }
-
     /// Gives up a writer that has stopped; the next refusal opens another.
     pub async fn forget(&self) {
         self.writer.lock().await.take();

@@ -108,9 +108,7 @@ pub struct BulkPusher {
 impl Writer {
     /// Begins a bulk append. Others to the same log wait until it is finished or dropped.
     pub async fn bulk(&self) -> Result<Bulk> {
-        let waiting = self.waits();
         let BulkGrant { sealer, tree, received_at, shared, returned } = self.ask(Command::Bulk).await?;
-        drop(waiting);
         let encoder = GroupEncoder::new(sealer.kind, true).map_err(Error::parquet("a new data file"))?;
         let (groups, receiver) = crossbeam_channel::bounded(WAITING_GROUPS);
         let turn = Turn { sequence: 0, next_id: tree.size() + 1, failed: false, complete: false };

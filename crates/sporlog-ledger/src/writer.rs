@@ -1,7 +1,6 @@
 //! The handle to a log's sequencer: what may be asked of it, and what it answers.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::array::RecordBatch;
 use tokio::sync::{mpsc, oneshot};
@@ -115,17 +114,6 @@ pub(crate) enum Command {
 pub struct Writer {
     log: Log,
     sender: mpsc::Sender<Command>,
-    /// Appends that have not been answered, and bulk appends that have not begun.
-    waiting: Arc<AtomicUsize>,
-}
-
-/// Counts someone who waits for the sequencer.
-pub(crate) struct Waiting(Arc<AtomicUsize>);
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 impl Writer {
@@ -137,12 +125,12 @@ impl Writer {
             .name(format!("sequencer-{}", log.name()))
             .spawn(move || sequencer.run(receiver));
         spawned.map_err(|source| Error::Io { what: "starting the sequencer".into(), source })?;
-        Ok(Writer { log, sender, waiting: Arc::default() })
+        Ok(Writer { log, sender })
     }
 
     /// A further handle, for work that the sequencer has done in the background.
     pub(crate) fn over(log: Log, sender: mpsc::Sender<Command>) -> Self {
-        Writer { log, sender, waiting: Arc::default() }
+        Writer { log, sender }
     }
 
     /// The log, for reading.
@@ -152,19 +140,7 @@ impl Writer {
 
     /// Appends; answered when the records are durable.
     pub async fn append(&self, append: Append) -> Result<Outcome> {
-        let _waiting = self.waits();
         self.ask(|answer| Command::Append(append, answer)).await
-    }
-
-    /// Whether somebody waits to append, through this handle or a clone of it. Whoever holds the log with a
-    /// bulk append that has time may look now and then.
-    pub fn is_waited_for(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) > 0
-    }
-
-    pub(crate) fn waits(&self) -> Waiting {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        Waiting(self.waiting.clone())
     }
 
     /// Sends what needs no answer.

@@ -1,11 +1,11 @@
-//! The revision exchange within a process: who takes deliveries, writes files, watches, and serves.
+//! The exchange's tasks within a process: the inbox, the nightly collection, the monitor and the SFTP server.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use sporlog_intake::exchange::collection::Nightly;
-use sporlog_intake::exchange::inbox::{Inbox, Mode, Parts};
+use sporlog_intake::exchange::inbox::{Inbox, InboxConfig, Mode};
 use sporlog_intake::exchange::server::SftpServer;
 use sporlog_intake::exchange::watch::{self, Watch};
 use sporlog_intake::exchange::{Receipt, Settings};
@@ -16,7 +16,7 @@ use sporlog_record::Kind;
 
 use crate::session::Session;
 
-/// Everything about the exchange that runs in the background.
+/// The exchange's running tasks.
 pub struct Exchange {
     inbox: Inbox,
     watch: Watch,
@@ -24,7 +24,7 @@ pub struct Exchange {
     server: Option<SftpServer>,
 }
 
-/// What the configuration says about the exchange, and where its folder is; it has to say something.
+/// The section `[sftp]` of the configuration, which has to be there, and the exchange's folder.
 pub fn configured(session: &Session, store: &Store) -> Result<(Settings, PathBuf)> {
     let Some(settings) = session.config().sftp.clone() else {
         bail!(
@@ -39,8 +39,8 @@ pub fn configured(session: &Session, store: &Store) -> Result<(Settings, PathBuf
 }
 
 impl Exchange {
-    /// What is [`configured`] begins to take deliveries and, unless they are to be taken only once, to watch them and to write
-    /// the municipalities' files by night. Nothing is served yet.
+    /// Starts the inbox and the monitor and, in [`Mode::Forever`], the nightly collection. The SFTP server is
+    /// started by [`serve`](Exchange::serve).
     pub async fn start(
         session: &Session,
         store: &Store,
@@ -48,35 +48,35 @@ impl Exchange {
         writers: Arc<dyn Writers>,
         quarantine: Quarantine,
         mode: Mode,
-        told: impl Fn(&Receipt) + Send + Sync + 'static,
+        on_receipt: impl Fn(&Receipt) + Send + Sync + 'static,
     ) -> Result<Self> {
         let watch = Watch::start(settings.clone(), root.clone());
         let nudge = watch.nudge();
-        let parts = Parts {
+        let config = InboxConfig {
             settings: settings.clone(),
             root: root.clone(),
             writers: writers.clone(),
             quarantine,
             rules: session.rules()?,
-            told: Arc::new(move |receipt: &Receipt| {
+            on_receipt: Arc::new(move |receipt: &Receipt| {
                 watch::count(receipt);
                 nudge.nudge();
-                told(receipt);
+                on_receipt(receipt);
             }),
         };
-        let inbox = Inbox::start(parts, mode).await?;
+        let inbox = Inbox::start(config, mode).await?;
         let nightly = (mode == Mode::Forever).then(|| Nightly::start(settings, root, store.clone(), writers));
         Ok(Exchange { inbox, watch, nightly, server: None })
     }
 
-    /// Serves the folders over SFTP as well.
+    /// Starts the SFTP server.
     pub async fn serve(&mut self, settings: &Settings, root: &Path, writers: Arc<dyn Writers>) -> Result<()> {
-        let server = SftpServer::start(settings, root, writers, self.inbox.announcer()).await;
+        let server = SftpServer::start(settings, root, writers, self.inbox.events()).await;
         self.server = Some(server.context("serving SFTP")?);
         Ok(())
     }
 
-    /// The SFTP server, if there is one.
+    /// The SFTP server, if it was started.
     pub fn server(&self) -> Option<&SftpServer> {
         self.server.as_ref()
     }
@@ -86,12 +86,12 @@ impl Exchange {
         &self.inbox
     }
 
-    /// Waits until all that waited is taken, if that is what was asked for, or until it fails.
+    /// Waits until the inbox ends: in [`Mode::Once`] when all files are taken, otherwise only if it fails.
     pub async fn ended(&mut self) -> Result<()> {
         Ok(self.inbox.ended().await?)
     }
 
-    /// Ends all of it: first no more comes in, then what has come is brought to where it is safe.
+    /// Ends all tasks: first the server, so that no more files come in, and the inbox last.
     pub async fn stop(self) -> Result<()> {
         if let Some(server) = self.server {
             server.stop().await;

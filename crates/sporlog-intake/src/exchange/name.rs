@@ -1,8 +1,7 @@
-//! Names of delivered files: which are of files that are still being written, and what their receipts
-//! are called.
+//! Names of delivered files: which names are temporary, and what a file's receipts are called.
 //!
-//! A name comes from outside, and on the disk it may be any bytes; a receipt's never is more than
-//! printable characters, and never too long.
+//! A file's name comes from outside, and may be any bytes. The name of a receipt has only printable characters
+//! and a limited length.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -10,15 +9,14 @@ use std::os::unix::ffi::OsStrExt;
 use sha2::{Digest, Sha256};
 use sporlog_record::hex;
 
-/// What stands behind a file's name in that of its receipt.
+/// What follows a file's name in the name of its receipt.
 pub const RECEIPT: &str = ".kvittering";
-/// Endings that clients give to files until all of them is there.
+/// Endings that clients give to files until they are complete.
 const TEMPORARY: [&str; 5] = [".part", ".partial", ".filepart", ".tmp", ".temp"];
-/// Bytes that a receipt's name has room for, besides what we put behind it.
+/// The most bytes of a file's name that its receipt's name takes over.
 const LONGEST: usize = 190;
 
-/// Whether a file of this name is still being written, by the habits of those who write files: it is
-/// renamed when it is complete.
+/// Whether a name is temporary: by convention, its file is still being written, and renamed when complete.
 pub fn is_temporary(name: &OsStr) -> bool {
     let name = name.as_bytes().to_ascii_lowercase();
     name.starts_with(b".") || TEMPORARY.iter().any(|ending| name.ends_with(ending.as_bytes()))
@@ -33,15 +31,15 @@ pub fn final_name(name: &OsStr) -> OsString {
     OsStr::from_bytes(bytes.get(..kept).unwrap_or_default()).to_owned()
 }
 
-/// The name as it is shown: what cannot be printed is escaped.
+/// The name for display, with unprintable characters escaped.
 pub fn shown(name: &OsStr) -> String {
     let text = name.to_string_lossy();
     let printable = |c: char| !c.is_control() && c != char::REPLACEMENT_CHARACTER;
     if text.chars().all(printable) { text.into_owned() } else { text.escape_debug().to_string() }
 }
 
-/// What the receipts of a file are called, without the ending that says which of them it is. Files with
-/// different names have receipts with different names.
+/// The name of a file's receipts, without `.json` or `.txt`. Files with different names have receipts with
+/// different names.
 pub fn receipt_stem(name: &OsStr) -> String {
     let text = shown(name);
     let plain = text.as_bytes() == name.as_bytes() && text.len() <= LONGEST;

@@ -1,48 +1,48 @@
-//! What became of a delivery, as its supplier is told: in a file for machines, and one for people.
+//! The receipt of a delivery: what became of the file, for its supplier and for the register.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sporlog_record::Finding;
 
-/// Refused rows that a receipt lists; of more, it says how many there are.
+/// The most refused rows that a receipt lists; their number counts all of them.
 pub const LISTED_ROWS: usize = 10_000;
 
-/// Earlier deliveries that the register lists for one that overlaps them.
+/// The most overlapped deliveries that the register keeps of a receipt.
 const LISTED_OVERLAPS: usize = 20;
 
 /// What became of a delivery.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Receipt {
-    /// The delivery's id: when it was taken, and something random.
+    /// The delivery's id: the time of the claim, and a random part.
     pub delivery: String,
-    /// The account that it came from.
+    /// The account that the file came from.
     pub account: String,
-    /// The file's name; what is not printable in it is escaped.
+    /// The file's name, with unprintable characters escaped.
     pub file: String,
-    /// The log that its rows are in.
+    /// The log that the rows are in.
     pub log: String,
-    /// What was decided.
+    /// The outcome.
     pub outcome: Outcome,
-    /// When it was taken.
+    /// When the file was claimed.
     pub taken_at: DateTime<Utc>,
-    /// When its rows were received into the log, which decides the day that they are collected for.
+    /// When the log received the rows; this decides for which day they are collected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub received_at: Option<DateTime<Utc>>,
     /// The file's size.
     pub bytes: u64,
-    /// The SHA-256 of its bytes, in hexadecimal; empty if it was not read to its end.
+    /// The SHA-256 of the file, in hexadecimal; empty if the file could not be read.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub sha256: String,
     /// Rows stored now.
     pub accepted: u64,
-    /// Rows refused, each kept in the quarantine.
+    /// Rows that were refused; each is kept in the quarantine.
     pub quarantined: u64,
-    /// Remarks on the rows that were good, also on those that were skipped.
+    /// Remarks on accepted rows, skipped ones included.
     pub remarks: u64,
-    /// Rows that had come before, in other files.
+    /// Rows that the log had before, from other files.
     pub overlapping: u64,
-    /// Of these, how many were not stored again.
+    /// Overlapping rows that were not stored again.
     pub skipped: u64,
     /// The first stored row's id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -50,10 +50,10 @@ pub struct Receipt {
     /// The last stored row's id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_id: Option<u64>,
-    /// The delivery that had the same bytes, where this one repeats it.
+    /// For a repeated file: the delivery that had the same bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repeats: Option<Earlier>,
-    /// The deliveries that rows of this one had come in, as far as they are known.
+    /// The earlier deliveries that the overlapping rows came in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub overlaps: Vec<Earlier>,
     /// Remarks on the file as a whole.
@@ -65,24 +65,24 @@ pub struct Receipt {
     /// The refused rows and why, the first [`LISTED_ROWS`] of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub quarantined_rows: Vec<Note>,
-    /// From the moment that it was taken to the receipt.
+    /// Seconds from the claim to the receipt.
     pub seconds: f64,
 }
 
-/// What was decided about a delivery.
+/// The outcome of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// Its good rows are in the log; others may be in the quarantine.
+    /// The good rows are in the log; other rows may be in the quarantine.
     Accepted,
-    /// The same bytes are in the log since before; nothing was stored now.
+    /// The same bytes were stored before; nothing was stored now.
     Repeated,
-    /// It was refused whole, and is kept aside.
+    /// The file was refused whole, and is kept aside.
     Refused,
 }
 
 impl Outcome {
-    /// Its name, as receipts spell it.
+    /// The name, as in receipts.
     pub fn name(self) -> &'static str {
         match self {
             Outcome::Accepted => "accepted",
@@ -92,11 +92,11 @@ impl Outcome {
     }
 }
 
-/// An earlier delivery.
+/// An earlier delivery that a receipt names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Earlier {
-    /// Its id; absent if the rows came by another way than the exchange.
+    /// Its id; absent if the rows came from another account or by another way than SFTP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery: Option<String>,
     /// Its file's name.
@@ -109,7 +109,7 @@ pub struct Earlier {
     pub rows: Option<u64>,
 }
 
-/// Something about a file or a row of it, with its place.
+/// A finding about a file or a row, with its position.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Note {
     /// The line, from 1.
@@ -126,7 +126,7 @@ pub struct Note {
 }
 
 impl Note {
-    /// About a file as a whole.
+    /// A note about the file as a whole.
     pub fn on_file(rule: &str, text: &str) -> Self {
         Note { line: 1, column: 1, field: String::new(), rule: rule.to_owned(), text: text.to_owned() }
     }
@@ -145,7 +145,7 @@ impl From<&Finding> for Note {
 }
 
 impl Receipt {
-    /// That of a delivery of which nothing is decided yet but that nothing of it is stored.
+    /// A receipt that says that nothing is stored, to be filled in.
     pub fn begun(delivery: &str, account: &str, file: String, log: &str, taken_at: DateTime<Utc>) -> Self {
         Receipt {
             delivery: delivery.to_owned(),
@@ -173,16 +173,21 @@ impl Receipt {
         }
     }
 
-    /// The receipt without its long lists, as the register keeps it.
+    /// The receipt without long lists, as the register keeps it.
     pub fn brief(&self) -> Self {
         let mut brief = Receipt { quarantined_rows: Vec::new(), ..self.clone() };
         brief.overlaps.truncate(LISTED_OVERLAPS);
         brief
     }
 
-    /// Refused rows for each row delivered, 0 to 1; a file refused whole is all wrong.
+    /// The rows of the file, as delivered: stored, skipped and refused ones.
+    pub fn rows(&self) -> u64 {
+        self.accepted.saturating_add(self.skipped).saturating_add(self.quarantined)
+    }
+
+    /// Refused rows for each row delivered, 0 to 1; 1 for a file that was refused whole.
     pub fn error_rate(&self) -> f64 {
-        let rows = self.accepted + self.skipped + self.quarantined;
+        let rows = self.rows();
         match self.outcome {
             Outcome::Refused => 1.0,
             _ if rows == 0 => 0.0,

@@ -1,7 +1,7 @@
-//! The register of deliveries: a line of JSON for each, in a file for each supplier.
+//! The register of deliveries: a file for each supplier, with a line of JSON for each delivery.
 //!
-//! A line is durable before the delivery's folder is cleared away. A line that a crash has cut off is
-//! passed over by readers and removed by the next writer; one that a crash has made double counts once.
+//! A line is durable before the delivery's claim is removed. A crash can leave an incomplete last line, which
+//! readers skip and the next writer removes; or a second line of the same delivery, which readers skip.
 
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use super::receipt::Receipt;
 use crate::durable::{make_folder, sync_folder};
 
-/// The folder of the register in the exchange's.
+/// The register's folder in the folder of the exchange.
 const FOLDER: &str = "deliveries";
 
 /// The register. Cheap to clone.
@@ -22,12 +22,12 @@ pub struct Register {
 }
 
 impl Register {
-    /// That of the exchange in the folder `root`. It is made with the first delivery.
+    /// The register of the exchange in the folder `root`. Its folder is made with the first delivery.
     pub fn new(root: &Path) -> Self {
         Register { folder: root.join(FOLDER) }
     }
 
-    /// Adds a delivery; durable when this returns. One process at a time may do so.
+    /// Adds a delivery; durable when this returns. Only one process at a time may do so.
     pub fn add(&self, receipt: &Receipt) -> io::Result<()> {
         let path = self.path(&receipt.account);
         let is_new = !path.exists();
@@ -55,7 +55,7 @@ impl Register {
         Ok(deliveries)
     }
 
-    /// Looks at a supplier's deliveries one after the other, oldest first; one may come twice.
+    /// Calls `look` with each of a supplier's deliveries, oldest first; a delivery may come twice.
     pub fn each(&self, account: &str, mut look: impl FnMut(Receipt)) -> io::Result<()> {
         let file = match File::open(self.path(account)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -69,7 +69,7 @@ impl Register {
         Ok(())
     }
 
-    /// The accounts that have delivered something, in order.
+    /// The accounts that have deliveries in the register, sorted.
     pub fn accounts(&self) -> io::Result<Vec<String>> {
         let entries = match fs::read_dir(&self.folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -89,7 +89,7 @@ impl Register {
     }
 }
 
-/// Cuts off what stands behind the last line's end.
+/// Truncates the file after its last complete line.
 fn drop_torn_line(file: &mut File) -> io::Result<()> {
     const STEP: u64 = 64 << 10;
     let end = file.metadata()?.len();

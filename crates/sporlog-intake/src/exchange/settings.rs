@@ -1,4 +1,4 @@
-//! What may be set about the exchange: where it listens, who takes part, and what they may do.
+//! The configuration section `[sftp]`: the server, the accounts, and their limits.
 //!
 //! ```toml
 //! [sftp]
@@ -32,9 +32,9 @@ use crate::error::{Error, Result};
 
 /// The folder of the exchange in a store on a local disk, unless configured otherwise.
 pub const FOLDER: &str = "exchange";
-/// How long after its last byte a file is taken, when our own server has seen it closed …
+/// How long a file that our server has closed has to rest until it is complete …
 const SETTLE_CLOSED: Duration = Duration::from_secs(2);
-/// … and when somebody else's serves the folders, and only its age tells that it is complete.
+/// … and any other file, of which only the time of change is known.
 const SETTLE_WATCHED: Duration = Duration::from_secs(10);
 
 /// The section `[sftp]`.
@@ -43,25 +43,25 @@ const SETTLE_WATCHED: Duration = Duration::from_secs(10);
 pub struct Settings {
     /// Where `sporlog serve` listens for SFTP.
     pub listen: SocketAddr,
-    /// The folder of all that the exchange keeps: homes, the register of deliveries, the host key.
+    /// The exchange's folder: homes, the register of deliveries, the host key.
     pub root: Option<PathBuf>,
     /// The server's private keys, in OpenSSH's format; by default one that is made at the first start.
     pub host_keys: Vec<PathBuf>,
-    /// The log that deliveries go into, and municipalities' files come out of.
+    /// The log that deliveries are stored in and municipalities' files are collected from.
     pub log: String,
     /// Seconds after its last byte when a file counts as complete; by default 2 where our server has
     /// seen it closed, 10 where another serves the folders.
     pub settle_seconds: Option<u32>,
-    /// What is done with rows that came before, in another file.
+    /// What to do with rows that the log has from another file.
     pub overlap: Overlap,
-    /// Rows that were received within so many days are compared with.
+    /// For how many days after its receipt a row is compared with new deliveries.
     pub overlap_days: u32,
     /// When the municipalities' files of the day before are written, local time; `"never"` is for
     /// those who run `sporlog collect` themselves.
     pub collect_at: CollectAt,
-    /// What accounts may do, unless an account says otherwise.
+    /// Limits, unless an account has its own.
     pub limits: Limits,
-    /// Who takes part.
+    /// The suppliers and municipalities.
     #[serde(rename = "account")]
     pub accounts: Vec<Account>,
 }
@@ -83,13 +83,13 @@ impl Default for Settings {
     }
 }
 
-/// What is done with rows that came before, in another file.
+/// What to do with rows that the log has from another file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Overlap {
-    /// They are not taken again; the receipt says how many there were.
+    /// They are not stored again; the receipt says how many there were.
     Skip,
-    /// They are taken again; the receipt says how many there are.
+    /// They are stored again; the receipt says how many there are.
     Take,
 }
 
@@ -117,25 +117,25 @@ impl TryFrom<String> for CollectAt {
     }
 }
 
-/// What an account may do.
+/// Limits of the server and of accounts.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// A file's bytes, at most.
+    /// The most bytes of a file.
     pub file_bytes: u64,
-    /// Files that lie in the account's inbox at once, at most.
+    /// The most files in an account's inbox at once.
     pub files: usize,
-    /// Connections of one account at once, at most.
+    /// The most connections of one account at once.
     pub sessions: usize,
-    /// Files and folders that one connection has open at once, at most.
+    /// The most files and folders that one connection may have open at once.
     pub handles: usize,
-    /// Bytes a second, up and down together, at most; absent for as fast as it goes.
+    /// The most bytes a second, up and down together; absent for no limit.
     pub bytes_per_second: Option<u32>,
-    /// Connections of all accounts at once, at most, also such that have not signed in yet.
+    /// The most connections at once in all, including those that have not signed in yet.
     pub connections: usize,
-    /// A connection that has asked for nothing for so long is ended.
+    /// A connection without a request for so long is ended.
     pub idle_seconds: u32,
-    /// Whoever has not signed in by then is disconnected.
+    /// A connection that has not signed in within so long is ended.
     pub sign_in_seconds: u32,
     /// Keys that may be tried on one connection.
     pub sign_in_attempts: usize,
@@ -157,30 +157,30 @@ impl Default for Limits {
     }
 }
 
-/// Someone who delivers or fetches.
+/// A supplier or a municipality.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Account {
-    /// What they sign in as.
+    /// The user name.
     pub name: String,
-    /// What they are here for.
+    /// Whether the account delivers or fetches.
     pub role: Role,
-    /// Their public keys, as lines of OpenSSH's `authorized_keys`, without options.
+    /// The account's public keys, as lines of OpenSSH's `authorized_keys`, without options.
     #[serde(default)]
     pub keys: Vec<String>,
     /// A municipality's CVR numbers, whose rows it gets.
     #[serde(default)]
     pub cvr: Vec<String>,
-    /// Their folder; by default `accounts/<name>` in the exchange's.
+    /// The account's folder; by default `accounts/<name>` in the exchange's.
     #[serde(default)]
     pub home: Option<PathBuf>,
     /// How often a supplier is expected to deliver.
     #[serde(default)]
     pub rhythm: Rhythm,
-    /// How a supplier's files are encoded, where that is not UTF-8.
+    /// The encoding of a supplier's files, if it is not UTF-8.
     #[serde(default)]
     pub encoding: Option<Encoding>,
-    /// What stands between a supplier's columns, where that is no comma.
+    /// The separator of a supplier's columns, if it is not a comma.
     #[serde(default)]
     pub separator: Option<char>,
     /// Whether a municipality may delete what it has fetched.
@@ -200,13 +200,13 @@ pub struct Account {
     pub bytes_per_second: Option<u32>,
 }
 
-/// What an account is there for.
+/// The role of an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// It delivers an IT system's revision log.
+    /// Delivers an IT system's revision log.
     Supplier,
-    /// It fetches its rows.
+    /// Fetches its rows.
     Municipality,
 }
 
@@ -235,7 +235,7 @@ impl Rhythm {
 }
 
 impl Account {
-    /// Whether it delivers.
+    /// Whether the account delivers.
     pub fn is_supplier(&self) -> bool {
         self.role == Role::Supplier
     }
@@ -249,7 +249,7 @@ impl Account {
         rules
     }
 
-    /// The general limits, with what this account has of its own.
+    /// The general limits, with those that this account has of its own.
     pub fn limits(&self, general: &Limits) -> Limits {
         Limits {
             file_bytes: self.file_bytes.unwrap_or(general.file_bytes),
@@ -270,7 +270,7 @@ impl Settings {
         }
     }
 
-    /// Whether they make sense together.
+    /// Checks that the settings are consistent.
     pub fn check(&self) -> Result<()> {
         let fail = |text: String| Err(Error::Settings(format!("sftp.{text}")));
         if !is_log_name(&self.log) {
@@ -320,7 +320,7 @@ impl Settings {
         Home::new(account.home.clone().unwrap_or_else(|| root.join("accounts").join(&account.name)))
     }
 
-    /// How long after its last byte a file is taken: one that our server has seen `closed`, or another.
+    /// How long a file has to rest until it is complete: one that our server has `closed`, or another.
     pub fn settle(&self, closed: bool) -> Duration {
         let set = self.settle_seconds.map(|seconds| Duration::from_secs(seconds.into()));
         set.unwrap_or(if closed { SETTLE_CLOSED } else { SETTLE_WATCHED })

@@ -1,13 +1,13 @@
-//! An account's folders, as they lie on the disk.
+//! The folders of an account on disk.
 //!
 //! ```text
 //! <home>/ind/            a supplier puts its files here
 //! <home>/kvittering/     and finds the receipts here
 //! <home>/ud/<yyyy-mm>/   a municipality finds its files here
-//! <home>/.sporlog/       ours: what is being uploaded, taken, written, and what was refused
+//! <home>/.sporlog/       not served: incomplete uploads, claims, files being written, refused files
 //! ```
 //!
-//! All of it lies on one file system, so that files move from one folder to another by a rename.
+//! All of them have to be on one file system, because files are moved by renames.
 
 use std::fs::DirBuilder;
 use std::io;
@@ -16,21 +16,21 @@ use std::path::{Path, PathBuf};
 
 use super::settings::Role;
 
-/// The name of a supplier's inbox, on the disk and over SFTP.
+/// The name of a supplier's inbox, on disk and over SFTP.
 pub const INBOX: &str = "ind";
 /// The name of the folder of a supplier's receipts.
 pub const RECEIPTS: &str = "kvittering";
 /// The name of the folder of a municipality's files.
 pub const OUTBOX: &str = "ud";
-/// The folder that is ours.
+/// The folder that is not served.
 const OURS: &str = ".sporlog";
 
-/// An account's folders.
+/// The folders of an account.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Home(PathBuf);
 
 impl Home {
-    /// Those under `path`.
+    /// The folders under `path`.
     pub fn new(path: PathBuf) -> Self {
         Home(path)
     }
@@ -40,12 +40,12 @@ impl Home {
         &self.0
     }
 
-    /// Where a supplier's files lie until they are taken.
+    /// Where a supplier's files lie until they are claimed.
     pub fn inbox(&self) -> PathBuf {
         self.0.join(INBOX)
     }
 
-    /// Where receipts lie.
+    /// Where a supplier's receipts lie.
     pub fn receipts(&self) -> PathBuf {
         self.0.join(RECEIPTS)
     }
@@ -55,17 +55,17 @@ impl Home {
         self.0.join(OUTBOX)
     }
 
-    /// Where files lie while they are uploaded to our server, under the names that they will have.
+    /// Where files lie while they are uploaded to our server.
     pub fn uploads(&self) -> PathBuf {
         self.0.join(OURS).join("uploads")
     }
 
-    /// Where a delivery lies while it is taken: a folder for each, by its id.
+    /// Where claims lie: a folder for each, named by the delivery's id.
     pub fn taken(&self) -> PathBuf {
         self.0.join(OURS).join("taken")
     }
 
-    /// Where a refused file is kept, whole: a folder for each delivery, by its id.
+    /// Where refused files are kept: a folder for each, named by the delivery's id.
     pub fn refused(&self) -> PathBuf {
         self.0.join(OURS).join("refused")
     }
@@ -75,7 +75,8 @@ impl Home {
         self.0.join(OURS).join("scratch")
     }
 
-    /// Makes the folders that are not there. What others serve is theirs and the group's; ours is ours.
+    /// Makes the folders that are missing. Served folders are open to the group, because another SFTP server may
+    /// serve them; the others are not.
     pub fn create(&self, role: Role) -> io::Result<()> {
         let (shared, ours): (&[_], &[_]) = match role {
             Role::Supplier => (

@@ -107,14 +107,14 @@ async fn rows_that_are_left_out_are_not_counted_and_refused_ones_are_shown() {
 async fn what_is_given_up_leaves_nothing_and_holds_nothing() {
     let place = Place::new().await;
     let bytes = csv(0..10, |row| if row == 1 { "" } else { "64942212" }, "");
-    place.ready(bytes.as_bytes(), Arc::new(AsTheyAre)).await.abort().await;
-    drop(place.ready(bytes.as_bytes(), Arc::new(AsTheyAre)).await);
-    match place.prepare(b"nothing,of,that\n", Arc::new(AsTheyAre)).await {
+    place.ready(bytes.as_bytes(), Arc::new(PassThrough)).await.abort().await;
+    drop(place.ready(bytes.as_bytes(), Arc::new(PassThrough)).await);
+    match place.prepare(b"nothing,of,that\n", Arc::new(PassThrough)).await {
         Preparation::Refused(receipt) => assert!(!receipt.refused.is_empty()),
         Preparation::Ready(_) => panic!("it was to be refused"),
     }
     assert_eq!((place.head(), place.quarantine.list().await.expect("a list").len()), (0, 0));
-    let prepared = place.ready(bytes.as_bytes(), Arc::new(AsTheyAre)).await;
+    let prepared = place.ready(bytes.as_bytes(), Arc::new(PassThrough)).await;
     assert_eq!(prepared.commit(Vec::new()).await.expect("committed").accepted, 9);
     assert_eq!((place.head(), place.quarantine.list().await.expect("a list").len()), (9, 1));
 }

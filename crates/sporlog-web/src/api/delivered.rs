@@ -58,11 +58,11 @@ pub async fn list(
     Ok(Json(found.await?.ok_or_else(no_such)?.into_iter().map(masked).collect()))
 }
 
-/// The suppliers: who is on time, since when a delivery is missing, what came day by day, and whether it
-/// is as much as usual.
+/// The suppliers: who is on time, since when a delivery is missing, what came in the last 35 days, and
+/// whether the newest day brought as many rows as usual.
 ///
-/// A volume is `low` or `high` if it lies outside the range in `volume.usual`, which is made of earlier
-/// deliveries. Takes the role `audit` or `admin` for the log that the exchange delivers into.
+/// A volume is `low` with less than a third, and `high` with more than three times, the median of the last
+/// eight days of the same weekday. Takes the role `audit` or `admin` for the log that the exchange delivers into.
 #[utoipa::path(get, path = "/api/deliveries/suppliers", tag = "Deliveries",
     security(("key" = []), ("token" = [])),
     responses(

@@ -9,7 +9,7 @@ use serde_json::json;
 use sporlog_intake::Error;
 use sporlog_intake::exchange::Settings;
 use sporlog_intake::exchange::collection::check::{Checked, check};
-use sporlog_intake::exchange::collection::{self, Collected, Days, What};
+use sporlog_intake::exchange::collection::{self, Collected, CollectionRequest, Days};
 use sporlog_intake::writers::OwnWriters;
 use sporlog_ledger::{Log, Store};
 
@@ -55,11 +55,11 @@ async fn collect(
     args: &CollectArgs,
 ) -> Result<Vec<Collected>> {
     let days = args.date.map_or(Days::DueAndSoFar, Days::Of);
-    let what = What {
+    let request = CollectionRequest {
         accounts: args.account.clone(),
         dry_run: args.dry_run,
         max_bytes: args.max_bytes,
-        ..What::new(days, &performer())
+        ..CollectionRequest::new(days, &performer())
     };
     // How many there are to look through turns out later.
     let bar = OnceLock::new();
@@ -67,7 +67,7 @@ async fn collect(
         bar.get_or_init(|| Progress::records("collect", total, Results::After)).at(done);
     };
     let writers = OwnWriters::new(store.clone());
-    let collected = collection::collect(settings, root, log, &writers, &what, Arc::new(progress)).await;
+    let collected = collection::collect(settings, root, log, &writers, &request, Arc::new(progress)).await;
     let closed = writers.close().await;
     let collected = collected?;
     closed?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use chrono::{DateTime, NaiveTime, SecondsFormat, Utc};
 use sporlog_intake::exchange::receipt::{Outcome as Decision, Receipt};
-use sporlog_intake::exchange::watch::{self, Query, State, Watched, volume};
+use sporlog_intake::exchange::watch::{self, Query, State, Watched};
 use sporlog_intake::exchange::{Register, Settings};
 
 use crate::cli::DeliveriesArgs;
@@ -23,7 +23,7 @@ pub async fn run(session: &Session, args: &DeliveriesArgs) -> Result<Outcome> {
     if args.list { list(session, &root, args) } else { suppliers(session, settings, &root, args) }
 }
 
-/// The folder of the exchange. The store is asked for only if it lies in there.
+/// The folder of the exchange. The store is opened only if the folder lies in it.
 fn root(session: &Session, settings: &Settings) -> Result<PathBuf> {
     let store = match settings.root {
         Some(_) => None,
@@ -32,9 +32,9 @@ fn root(session: &Session, settings: &Settings) -> Result<PathBuf> {
     Ok(settings.root(store.as_deref())?)
 }
 
-/// The accounts that are asked for are there: a check that watches nobody would always be content.
+/// Fails if a requested account does not exist: a check of no account would always succeed.
 fn known(settings: &Settings, root: &Path, args: &DeliveriesArgs) -> Result<()> {
-    // One that was taken out of the configuration may have delivered before.
+    // An account that was removed from the configuration may have deliveries in the register.
     let delivered =
         if args.list { Register::new(root).accounts().context(unreadable(root))? } else { Vec::new() };
     for name in &args.accounts {
@@ -104,9 +104,8 @@ fn remarks(supplier: &Watched) -> String {
         (State::Never, Some(since), _) => remarks.push(format!("known since {since}")),
         _ => {}
     }
-    let verdict = &supplier.volume;
-    if let (true, Some(day), Some(rows)) = (verdict.volume.is_unusual(), verdict.day, verdict.rows) {
-        remarks.push(format!("{} volume: {rows} rows on {day}", verdict.volume.name()));
+    if let Some(text) = &supplier.volume.text {
+        remarks.push(format!("{} volume: {text}", supplier.volume.volume.name()));
     }
     match supplier.last.as_ref().map(|last| (last.outcome, moment(last.taken_at))) {
         Some((Decision::Refused, at)) => remarks.push(format!("the newest file was refused at {at}")),
@@ -142,7 +141,7 @@ fn print_deliveries(out: &mut Output, deliveries: &[Receipt]) -> io::Result<()> 
     )?;
     for delivery in deliveries {
         let Receipt { account, quarantined, skipped, bytes, seconds, delivery: id, .. } = delivery;
-        let (taken, rows, file) = (moment(delivery.taken_at), volume::rows(delivery), plain(&delivery.file));
+        let (taken, rows, file) = (moment(delivery.taken_at), delivery.rows(), plain(&delivery.file));
         let outcome = delivery.outcome.name();
         writeln!(
             out,
@@ -153,7 +152,7 @@ fn print_deliveries(out: &mut Output, deliveries: &[Receipt]) -> io::Result<()> 
     Ok(())
 }
 
-/// A name that came from outside, without what would move about on a terminal.
+/// A file name from outside, with control characters for terminals escaped.
 fn plain(name: &str) -> String {
     let moves = |c: char| {
         c.is_control()
@@ -170,7 +169,7 @@ fn moment(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
-/// Rounded, but something is never nothing.
+/// A rate in percent, rounded, but never to zero.
 fn percent(rate: f64) -> String {
     let percent = rate * 100.0;
     if percent > 0.0 && percent < 0.1 { "<0.1%".to_owned() } else { format!("{percent:.1}%") }

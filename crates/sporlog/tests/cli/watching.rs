@@ -136,12 +136,14 @@ fn volumes_that_are_out_of_the_usual() {
     assert_eq!(shown.out.lines().count(), 3);
     let day = days_ago(1).format("%Y-%m-%d");
     shown
-        .says(&format!("low volume: 20 rows on {day}"))
-        .says(&format!("high volume: 9000 rows on {day}"))
-        .says(" 571-1751 ");
+        .says(&format!("low volume: 20 rows on {day}: less than a third of 1000, the median of the last 8 "))
+        .says(&format!(
+            "high volume: 9000 rows on {day}: more than three times 1000, the median of the last 8 "
+        ))
+        .says(" 334-3000 ");
     let json = place.run("deliveries --account b --json").ok().json();
-    assert_eq!(json["volume"]["usual"]["periods"], 12);
-    assert_eq!(json["series"]["step"], "week");
+    assert_eq!(json["volume"]["usual"], json!({"days": 8, "median": 1_000, "low": 334, "high": 3_000}));
+    assert_eq!(json["volume"]["text"].as_str().map(|text| text.starts_with("20 rows on ")), Some(true));
     // It is on time all the same.
     place.run("deliveries --late --account b").ok();
 }

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::address::{Address, join};
 use super::error::{Error, Result};
-use super::handshake::{Checker, shake_hands};
+use super::handshake::{Checker, connect};
 use super::identity::Identities;
 use super::known_hosts::HostKeys;
 
@@ -85,7 +85,7 @@ impl Connection {
         let server = access.address.server();
         let late = |what: &str| Error::Lost(format!("{server}: {what} took too long"));
         let mut session =
-            timeout(access.timeout, shake_hands(access)).await.map_err(|_| late("connecting"))??;
+            timeout(access.timeout, connect(access)).await.map_err(|_| late("connecting"))??;
         timeout(access.timeout, keys.sign_in(&mut session, &access.address))
             .await
             .map_err(|_| late("signing in"))??;

@@ -60,7 +60,7 @@ impl Handler for Checker {
 
 /// Connects, until the server shows a key that we know: one with several keys shows that of the kind
 /// which we ask for first.
-pub(super) async fn shake_hands(access: &Access) -> Result<Handle<Checker>> {
+pub(super) async fn connect(access: &Access) -> Result<Handle<Checker>> {
     let address = &access.address;
     let known = access.host_keys.kinds(address)?;
     let mut refused: Vec<(String, Algorithm)> = Vec::new();

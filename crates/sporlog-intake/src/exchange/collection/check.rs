@@ -1,4 +1,4 @@
-//! The receiving side: are all files of a manifest there, and as they were?
+//! Checks received files against their manifest.
 
 use std::path::Path;
 
@@ -7,23 +7,22 @@ use sporlog_record::revision::write_csv_header;
 
 use super::manifest::{FORMAT, Manifest};
 use super::outbox::{csv_files, digest};
-use super::parts::{Facts, file_name};
+use super::split_writer::{FileInfo, file_name};
 use crate::error::Result;
 
-/// What came of checking a manifest.
+/// The result of checking a manifest.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Checked {
-    /// What the manifest says.
+    /// The manifest.
     #[serde(skip)]
     pub manifest: Manifest,
-    /// What is not as it says; empty if all is in order.
+    /// The problems found; empty if all is in order.
     pub problems: Vec<String>,
 }
 
-/// Checks the files that lie beside the manifest at `path`: their sizes, digests and rows, whose these
-/// are, and what the manifest says of itself. Blocks. Its signatures are checked apart, with
-/// [`Manifest::check_signatures`].
+/// Checks the files beside the manifest at `path`: their sizes, digests, rows and organisation, and that the
+/// manifest is consistent. Blocks. The signatures are checked by [`Manifest::check_signatures`].
 pub fn check(path: &Path) -> Result<Checked> {
     let manifest = Manifest::read(path)?;
     let folder = match path.parent() {
@@ -31,24 +30,24 @@ pub fn check(path: &Path) -> Result<Checked> {
         _ => Path::new("."),
     };
     let mut problems = contradictions(&manifest);
-    for (number, facts) in (1..).zip(&manifest.files) {
-        // Also keeps to the folder, whatever a manifest of unknown origin says.
-        if facts.name != file_name(&manifest.organisation, manifest.day, number) {
-            problems.push(format!("'{}' is no name for the file {number}", facts.name.escape_debug()));
+    for (number, info) in (1..).zip(&manifest.files) {
+        // Also keeps a manifest of unknown origin from naming a path outside the folder.
+        if info.name != file_name(&manifest.organisation, manifest.day, number) {
+            problems.push(format!("'{}' is no name for the file {number}", info.name.escape_debug()));
             continue;
         }
-        let found = check_file(folder, facts, &manifest.organisation);
-        problems.extend(found.into_iter().map(|problem| format!("{}: {problem}", facts.name)));
+        let found = check_file(folder, info, &manifest.organisation);
+        problems.extend(found.into_iter().map(|problem| format!("{}: {problem}", info.name)));
     }
     for (name, _) in csv_files(folder, &manifest.organisation, manifest.day)? {
-        if !manifest.files.iter().any(|facts| facts.name == name) {
-            problems.push(format!("{name}: it is there, and not in the manifest"));
+        if !manifest.files.iter().any(|info| info.name == name) {
+            problems.push(format!("{name}: the file is not in the manifest"));
         }
     }
     Ok(Checked { manifest, problems })
 }
 
-/// What in the manifest does not fit together.
+/// The inconsistencies within the manifest.
 fn contradictions(manifest: &Manifest) -> Vec<String> {
     let Manifest { files, scanned, .. } = manifest;
     let mut problems = Vec::new();
@@ -58,13 +57,13 @@ fn contradictions(manifest: &Manifest) -> Vec<String> {
         }
     };
     expect(manifest.format == FORMAT, "its format is not one that is known here");
-    let rows = files.iter().try_fold(0u64, |sum, facts| sum.checked_add(facts.rows));
+    let rows = files.iter().try_fold(0u64, |sum, info| sum.checked_add(info.rows));
     expect(rows == Some(manifest.rows), "the files' rows are not as many as it says in all");
     let ends = (files.first().map(|f| f.first_id), files.last().map(|f| f.last_id));
     expect(ends == (manifest.first_id, manifest.last_id), "its first and last id are not those of its files");
-    let fits = |facts: &Facts| {
-        let ids = facts.last_id.checked_sub(facts.first_id).and_then(|ids| ids.checked_add(1));
-        facts.rows > 0 && ids.is_some_and(|ids| facts.rows <= ids)
+    let fits = |info: &FileInfo| {
+        let ids = info.last_id.checked_sub(info.first_id).and_then(|ids| ids.checked_add(1));
+        info.rows > 0 && ids.is_some_and(|ids| info.rows <= ids)
     };
     expect(files.iter().all(fits), "a file has more rows than ids");
     let ascending = files.windows(2).all(|pair| matches!(pair, [a, b] if a.last_id < b.first_id));
@@ -83,10 +82,10 @@ fn contradictions(manifest: &Manifest) -> Vec<String> {
     problems
 }
 
-/// What is wrong with a file.
-fn check_file(folder: &Path, facts: &Facts, organisation: &str) -> Vec<String> {
+/// The problems with a file.
+fn check_file(folder: &Path, info: &FileInfo, organisation: &str) -> Vec<String> {
     let mut seen = Seen::new(organisation);
-    let digest = match digest(&folder.join(&facts.name), |bytes| seen.see(bytes)) {
+    let digest = match digest(&folder.join(&info.name), |bytes| seen.see(bytes)) {
         Ok(digest) => digest,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return vec!["it is missing".to_owned()];
@@ -94,18 +93,18 @@ fn check_file(folder: &Path, facts: &Facts, organisation: &str) -> Vec<String> {
         Err(error) => return vec![format!("it cannot be read: {error}")],
     };
     let mut problems = Vec::new();
-    if seen.bytes != facts.bytes {
-        problems.push(format!("it has {} bytes, not {}", seen.bytes, facts.bytes));
+    if seen.bytes != info.bytes {
+        problems.push(format!("it has {} bytes, not {}", seen.bytes, info.bytes));
     }
-    if digest != facts.sha256 {
-        problems.push(format!("its SHA-256 is {digest}, not {}", facts.sha256));
+    if digest != info.sha256 {
+        problems.push(format!("its SHA-256 is {digest}, not {}", info.sha256));
     }
     if !seen.header_fits || !seen.at_end {
         problems.push("it does not begin with the header, or does not end with a row's end".to_owned());
     }
     let rows = seen.lines.saturating_sub(1);
-    if rows != facts.rows {
-        problems.push(format!("it has {rows} rows, not {}", facts.rows));
+    if rows != info.rows {
+        problems.push(format!("it has {rows} rows, not {}", info.rows));
     }
     if seen.strangers > 0 {
         problems.push(format!("{} of its rows are not of {organisation}", seen.strangers));
@@ -116,20 +115,20 @@ fn check_file(folder: &Path, facts: &Facts, organisation: &str) -> Vec<String> {
 /// The column `KalderOrganisation`, from 0.
 const ORGANISATION: usize = 3;
 
-/// What has been seen of a file, byte by byte.
+/// What was counted in a file, byte by byte.
 struct Seen<'a> {
     organisation: &'a [u8],
     header: Vec<u8>,
     header_fits: bool,
     bytes: u64,
     lines: u64,
-    /// Rows of others.
+    /// Rows of other organisations.
     strangers: u64,
     /// The last byte ended a row.
     at_end: bool,
     quoted: bool,
     column: usize,
-    /// What the current row has as its organisation, quotes left out.
+    /// The organisation of the current row, without quotes.
     text: Vec<u8>,
 }
 
@@ -162,7 +161,7 @@ impl<'a> Seen<'a> {
                 b'"' => self.quoted = !self.quoted,
                 b',' if !self.quoted => self.column += 1,
                 b'\n' if !self.quoted => self.end_row(),
-                // A row of ours has 8 bytes here; of others, it need not be known how many.
+                // A CVR number has 8 bytes; a longer value is not kept, because it is another organisation's.
                 byte if self.column == ORGANISATION && self.text.len() <= self.organisation.len() => {
                     self.text.push(*byte);
                 }

@@ -6,7 +6,7 @@ use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 use sporlog_ledger::{Log, open_checkpoint, open_note};
 
-use super::parts::Facts;
+use super::split_writer::FileInfo;
 use crate::error::{Error, Result};
 
 /// The format's name and version.
@@ -36,7 +36,7 @@ pub struct Manifest {
     /// Rows of other days are among them only where a clock was wrong.
     pub scanned: Option<Scanned>,
     /// The files, in order.
-    pub files: Vec<Facts>,
+    pub files: Vec<FileInfo>,
     /// How many rows the log had with the last one of the day, or before it.
     pub tree_size: u64,
     /// The signed checkpoint of the log's tree of that size (C2SP tlog-checkpoint).
@@ -114,7 +114,7 @@ impl Manifest {
             "log {}\norganisation {}\nday {} {state}\nrows {} {first} {last}\nscanned {from} {to}\ntree {}\n",
             self.log, self.organisation, self.day, self.rows, self.tree_size
         );
-        for Facts { name, rows, first_id, last_id, bytes, sha256 } in &self.files {
+        for FileInfo { name, rows, first_id, last_id, bytes, sha256 } in &self.files {
             lines.push_str(&format!("file {name} {rows} {first_id} {last_id} {bytes} {sha256}\n"));
         }
         lines

@@ -31,9 +31,9 @@
 //!
 //! | module | idea |
 //! |---|---|
-//! | [`parts`] | CSV into files that stay below a size |
+//! | [`split_writer`] | CSV into files that stay below a size |
 //! | [`days`] | days of receipt, and which ids they have |
-//! | `gather` | the rows of many organisations in one pass |
+//! | `scan_rows` | the rows of many organisations in one pass |
 //! | [`manifest`] | what the files of a day hold, signed |
 //! | `outbox` | a day's files become visible together |
 //! | `plan` | whose files of which days are to be written |
@@ -57,67 +57,67 @@ use crate::durable::private_file;
 use crate::error::{Error, Result};
 use crate::exchange::settings::{Role, Settings};
 use crate::writers::Writers;
-use gather::stopped;
 use outbox::failed;
-use parts::{Facts, MAX_BYTES};
 use plan::{Plan, Target};
+use scan_rows::stopped;
+use split_writer::{FileInfo, MAX_BYTES};
 use work::Collection;
 
 pub mod check;
 pub mod days;
-mod gather;
 pub mod manifest;
 pub mod nightly;
 mod outbox;
-pub mod parts;
 mod plan;
+mod scan_rows;
+pub mod split_writer;
 #[cfg(test)]
 mod tests;
 mod work;
 
 pub use nightly::Nightly;
 
-/// Files that are open at once, at most; where more accounts are due, the day is read again.
+/// The most files that are open at once; if more are due, the day is scanned again for the others.
 const OPEN_FILES: usize = 256;
-/// How often it is looked whether another collection has ended.
+/// How often to check whether another collection has ended.
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
-/// What is told of ids that have been looked through, and of how many.
+/// Called with the number of ids scanned so far, and the number of all.
 pub type Progress = Arc<dyn Fn(u64, u64) + Send + Sync>;
 
-/// Which days.
+/// Selects days.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Days {
-    /// Those that are over and have not been collected: of the last 35 days, those with rows in the
-    /// log, and all since the account's first collection.
+    /// All days that are over and not collected yet: of the last 35 days, those with rows in the log, and all
+    /// since the account's first collection.
     Due,
-    /// These, and what there is of the current one so far.
+    /// The days that are due, and the current day as far as it has come.
     DueAndSoFar,
-    /// This one, whether or not it has been collected.
+    /// This day, whether or not it has been collected.
     Of(NaiveDate),
 }
 
-/// What is to be collected.
+/// What a collection is to write.
 #[derive(Debug, Clone)]
-pub struct What {
-    /// Which days.
+pub struct CollectionRequest {
+    /// Selects days.
     pub days: Days,
-    /// Only these accounts, if there are any here.
+    /// Only these accounts; all municipalities if the list is empty.
     pub accounts: Vec<String>,
-    /// Only count the rows.
+    /// Whether rows are only counted, and nothing is written.
     pub dry_run: bool,
-    /// Who has it done, as the access log is told.
+    /// Who runs the collection, for the access log.
     pub performer: String,
     /// A file stays below so many bytes.
     pub max_bytes: u64,
-    /// Asks for an end: what is not shown by then is not shown.
+    /// Set to end the collection: files that are not published by then are not published.
     pub stop: Arc<AtomicBool>,
 }
 
-impl What {
-    /// These days, for all municipalities.
+impl CollectionRequest {
+    /// A collection of these days for all municipalities.
     pub fn new(days: Days, performer: &str) -> Self {
-        What {
+        CollectionRequest {
             days,
             accounts: Vec::new(),
             dry_run: false,
@@ -147,24 +147,24 @@ pub struct Collected {
     /// The folder that the files are in.
     pub folder: PathBuf,
     /// The files.
-    pub files: Vec<Facts>,
-    /// Whether anything had to be written; false if all was there already.
+    pub files: Vec<FileInfo>,
+    /// Whether anything was written; false if all files were there already.
     pub changed: bool,
 }
 
 /// Writes the files of the municipalities in `settings`, in order of days and accounts.
 ///
-/// `root` is the exchange's folder. Each municipality's collection is recorded in the access log before
-/// its files are shown. One collection at a time: another one, in whichever process, is waited for.
+/// `root` is the exchange's folder. Each municipality's collection is recorded in the access log before its
+/// files are published. One collection runs at a time: this waits for another one, in whichever process.
 pub async fn collect(
     settings: &Settings,
     root: &Path,
     log: &Log,
     writers: &dyn Writers,
-    what: &What,
+    request: &CollectionRequest,
     progress: Progress,
 ) -> Result<Vec<Collected>> {
-    collect_as_of(settings, root, log, writers, what, progress, Utc::now).await
+    collect_as_of(settings, root, log, writers, request, progress, Utc::now).await
 }
 
 async fn collect_as_of(
@@ -172,7 +172,7 @@ async fn collect_as_of(
     root: &Path,
     log: &Log,
     writers: &dyn Writers,
-    what: &What,
+    request: &CollectionRequest,
     progress: Progress,
     now: impl Fn() -> DateTime<Utc>,
 ) -> Result<Vec<Collected>> {
@@ -180,22 +180,22 @@ async fn collect_as_of(
         let text = format!("sftp.log: the log '{}' holds {} records, not revision", log.name(), log.kind());
         return Err(Error::Settings(text));
     }
-    let targets = targets(settings, root, &what.accounts)?;
-    let _lock = if what.dry_run { None } else { Some(lock(root, &what.stop).await?) };
-    // Before the log is looked at: what is received later may be of a later day.
+    let targets = targets(settings, root, &request.accounts)?;
+    let _lock = if request.dry_run { None } else { Some(lock(root, &request.stop).await?) };
+    // Before the log is read: rows received later may be of a later day.
     let now = now();
     log.refresh().await?;
-    let plans = plan::due(log, root, targets, what.days, now).await?;
+    let plans = plan::due(log, root, targets, request.days, now).await?;
     let collection = Collection {
         root,
         log,
         writers,
-        what,
+        request,
         progress,
         total: plans.iter().map(Plan::ids).sum(),
         done: Arc::new(AtomicU64::new(0)),
     };
-    if !what.dry_run {
+    if !request.dry_run {
         collection.make_room(&plans).await?;
     }
     let mut collected = Vec::new();
@@ -205,7 +205,7 @@ async fn collect_as_of(
     Ok(collected)
 }
 
-/// Whose files may be written.
+/// The municipalities and CVR numbers that files may be written for.
 fn targets(settings: &Settings, root: &Path, only: &[String]) -> Result<Vec<Target>> {
     for name in only {
         if settings.account(name).is_none_or(|account| account.role != Role::Municipality) {
@@ -230,7 +230,7 @@ fn targets(settings: &Settings, root: &Path, only: &[String]) -> Result<Vec<Targ
     Ok(targets)
 }
 
-/// Waits for its turn; others wait until the file is dropped.
+/// Waits for other collections. Dropping the file releases the lock.
 async fn lock(root: &Path, stop: &AtomicBool) -> Result<File> {
     let folder = root.join(outbox::COLLECTED);
     DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(failed(&folder))?;
@@ -246,7 +246,7 @@ async fn lock(root: &Path, stop: &AtomicBool) -> Result<File> {
             Err(TryLockError::WouldBlock) => {}
         }
         if !std::mem::replace(&mut told, true) {
-            tracing::info!("another collection is under way: waiting for it");
+            tracing::info!("waiting for another collection to end");
         }
         tokio::time::sleep(LOCK_PAUSE).await;
     }

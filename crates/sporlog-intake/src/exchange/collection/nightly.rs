@@ -1,8 +1,8 @@
-//! Each night, by itself: the days that are over and have not been collected.
+//! The nightly collection: all days that are over and not collected yet.
 //!
-//! The clock is looked at again and again instead of slept by: it may be set, and summer time may skip
-//! the hour in question. After a start, what was missed meanwhile is made up for at once; after a
-//! failure, it is tried again.
+//! The task reads the clock at short intervals instead of sleeping until the hour, because the clock may be
+//! set, and summer time may skip the hour. After a start, missed days are collected at once. After a failure,
+//! the collection is tried again.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,19 +15,19 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::days::GRACE;
-use super::{Collected, Days, What, collect_as_of};
+use super::{Collected, CollectionRequest, Days, collect_as_of};
 use crate::error::{Error, Result};
 use crate::exchange::Settings;
 use crate::writers::Writers;
 
-/// How often the clock is looked at.
+/// How often the clock is read.
 const TICK: Duration = Duration::from_secs(20);
-/// How long after a failure it is tried again.
+/// How long after a failure the collection is tried again.
 const RETRY: TimeDelta = TimeDelta::minutes(10);
-/// Who collects, as the access log is told.
+/// Who collects, for the access log.
 const PERFORMER: &str = "sporlog";
 
-/// The nightly collection. Dropping it asks it to stop, and does not wait for that.
+/// The task of the nightly collection. Dropping this asks the task to stop, without waiting.
 pub struct Nightly {
     stop: Arc<AtomicBool>,
     wake: Arc<Notify>,
@@ -35,8 +35,7 @@ pub struct Nightly {
 }
 
 impl Nightly {
-    /// Starts it, in a task of its own; it does nothing if `collect_at` is `"never"`. `root` is the
-    /// exchange's folder.
+    /// Starts the task; there is none if `collect_at` is `"never"`. `root` is the exchange's folder.
     pub fn start(settings: Settings, root: PathBuf, store: Store, writers: Arc<dyn Writers>) -> Self {
         Nightly::start_at(settings, root, store, writers, Utc::now)
     }
@@ -56,7 +55,7 @@ impl Nightly {
         Nightly { stop, wake, task }
     }
 
-    /// Ends it; a collection that is under way is given up, and what it has not shown is not shown.
+    /// Ends the task. A collection under way is aborted; files that it has not published are not published.
     pub async fn stop(mut self) {
         self.ask();
         if let Some(task) = self.task.take()
@@ -112,14 +111,15 @@ impl Job {
     async fn collect(&self) -> Result<Vec<Collected>> {
         let log = match self.store.log(&self.settings.log).await {
             Err(sporlog_ledger::Error::NoSuchLog(log)) => {
-                tracing::debug!(log, "there is no such log yet, so nothing to collect");
+                tracing::debug!(log, "the log does not exist yet: there is nothing to collect");
                 return Ok(Vec::new());
             }
             log => log?,
         };
-        let what = What { stop: self.stop.clone(), ..What::new(Days::Due, PERFORMER) };
+        let request =
+            CollectionRequest { stop: self.stop.clone(), ..CollectionRequest::new(Days::Due, PERFORMER) };
         let quiet = Arc::new(|_, _| {});
-        collect_as_of(&self.settings, &self.root, &log, &*self.writers, &what, quiet, self.now).await
+        collect_as_of(&self.settings, &self.root, &log, &*self.writers, &request, quiet, self.now).await
     }
 }
 
@@ -149,17 +149,17 @@ fn report(collected: &Result<Vec<Collected>, Error>, took: Duration) {
         }
         Err(error) => {
             metrics::counter!("sporlog_collect_failures_total").increment(1);
-            tracing::error!(%error, "the municipalities' files could not be collected; tried again soon");
+            tracing::error!(%error, "the municipalities' files could not be collected; tried again in ten minutes");
         }
     }
 }
 
-/// When it is time.
+/// Decides when the collection runs.
 struct Clock {
     at: NaiveTime,
-    /// The last day, local, whose hour has been attended to; none before the first run.
+    /// The last local day on which the collection ran at its hour; none before the first run.
     ran: Option<NaiveDate>,
-    /// When it is to be done besides.
+    /// When the collection runs besides.
     again: Option<DateTime<Utc>>,
 }
 
@@ -170,7 +170,7 @@ impl Clock {
 
     fn is_time(&mut self, local: NaiveDateTime, utc: DateTime<Utc>) -> bool {
         let today = local.date();
-        // A clock that was ahead and has been set right must not keep us waiting for that day.
+        // If the clock was ahead and has been set back, the collection must not wait for that future day.
         self.ran = self.ran.map(|ran| if ran > today { self.last_hour(local) } else { ran });
         let longest = RETRY + TimeDelta::from_std(GRACE).unwrap_or_default();
         if self.again.is_some_and(|again| again > utc + longest) {
@@ -183,7 +183,7 @@ impl Clock {
     fn ran(&mut self, local: NaiveDateTime, utc: DateTime<Utc>, succeeded: bool) {
         self.ran = Some(self.last_hour(local));
         let since_midnight = utc.time().signed_duration_since(NaiveTime::MIN);
-        // The day before may not have been over for good.
+        // The rows of the day before may not all have been visible yet.
         let waiting = TimeDelta::from_std(GRACE).unwrap_or_default() - since_midnight;
         self.again = match succeeded {
             false => Some(utc + RETRY),
@@ -192,7 +192,7 @@ impl Clock {
         };
     }
 
-    /// The last day whose hour has come.
+    /// The last local day on which the hour of the collection has come.
     fn last_hour(&self, local: NaiveDateTime) -> NaiveDate {
         let before = local.date().checked_sub_days(Span::new(1));
         if local.time() >= self.at { local.date() } else { before.unwrap_or_default() }

@@ -1,9 +1,9 @@
-//! A municipality's files become visible: all of a day's together, and the manifest last.
+//! Publishes a municipality's files: all files of a day, and the manifest last.
 //!
-//! A manifest that is there means that its files are there, whole. So it goes before any of them is
-//! replaced, and a kill at any moment leaves either the old files with their manifest, or files without
-//! one, which the next collection replaces. The record of what has been collected goes first and comes
-//! back last, so that the next collection knows.
+//! If a manifest is in the outbox, so are all its files, complete. So the manifest is removed before a file is
+//! replaced. A crash leaves either the old files with their manifest, or files without a manifest, which the
+//! next collection replaces. The record of the collected day is removed first and written last, so the next
+//! collection knows that the day is not done.
 
 use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -15,18 +15,18 @@ use chrono::NaiveDate;
 use sha2::{Digest, Sha256};
 
 use super::manifest::Manifest;
-use super::parts::{Facts, Shelf, file_name};
+use super::split_writer::{FileInfo, FileSink, file_name};
 use crate::durable::{put, sync_folder};
 use crate::error::{Error, Result};
 use crate::exchange::tree::Home;
 use sporlog_record::hex;
 
-/// Bytes that wait for a file: hundreds are open at once.
+/// The buffer of a file. It is small because hundreds are open at once.
 const BUFFER: usize = 64 << 10;
-/// The folder of what has been collected, in the exchange's.
+/// The folder of the records of collected days, in the exchange's folder.
 pub(super) const COLLECTED: &str = "collected";
 
-/// Where an account's files of a day are written until they are complete.
+/// The folder in which an account's files of a day are written until they are complete.
 pub(super) struct Scratch {
     folder: PathBuf,
     organisation: String,
@@ -34,13 +34,12 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    /// In the account's scratch folder. What an earlier collection left there is removed with
-    /// [`clear`](Self::clear).
+    /// A folder in the account's scratch folder. [`clear`](Self::clear) removes what an earlier collection left.
     pub(super) fn new(home: &Home, organisation: &str, day: NaiveDate) -> Self {
         Scratch { folder: scratch(home), organisation: organisation.to_owned(), day }
     }
 
-    /// Makes the folder, and empties it.
+    /// Makes the folder, and removes all files in it.
     pub(super) fn clear(home: &Home) -> Result<()> {
         let folder = scratch(home);
         match fs::remove_dir_all(&folder) {
@@ -55,7 +54,7 @@ fn scratch(home: &Home) -> PathBuf {
     home.scratch().join("collection")
 }
 
-impl Shelf for Scratch {
+impl FileSink for Scratch {
     type Open = (PathBuf, BufWriter<File>);
     type Closed = PathBuf;
     type Error = Error;
@@ -71,18 +70,18 @@ impl Shelf for Scratch {
     }
 
     fn close(&mut self, (path, mut file): Self::Open) -> Result<PathBuf> {
-        // Synced later, side by side with the others.
+        // Synced later, in parallel with the others.
         file.flush().map_err(failed(&path))?;
         Ok(path)
     }
 }
 
-/// The group may read it: another server's users are in it.
+/// The group may read the file, because the users of another SFTP server are in the group.
 fn create(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(path)
 }
 
-/// An outbox, and the records of what has been put into it.
+/// An account's outbox, and the records of its collected days.
 pub(super) struct Outbox<'a> {
     pub home: &'a Home,
     /// The exchange's folder.
@@ -97,7 +96,7 @@ impl Outbox<'_> {
         self.home.outbox().join(day.format("%Y-%m").to_string())
     }
 
-    /// What has been collected of a day, if anything.
+    /// The record of a collected day, if there is one.
     pub(super) fn collected(&self, organisation: &str, day: NaiveDate) -> Result<Option<Manifest>> {
         match Manifest::read(&self.record(organisation, day)) {
             Ok(manifest) => Ok(Some(manifest)),
@@ -106,7 +105,7 @@ impl Outbox<'_> {
         }
     }
 
-    /// The first day that anything was collected of.
+    /// The first day that was collected.
     pub(super) fn first_day(&self) -> Result<Option<NaiveDate>> {
         let folder = self.records();
         let entries = match fs::read_dir(&folder) {
@@ -123,7 +122,7 @@ impl Outbox<'_> {
         Ok(first)
     }
 
-    /// Shows a day's files, which are complete and synced. False if all of it was there already.
+    /// Publishes a day's files, which are complete and synced. Returns false if all were there already.
     pub(super) fn show(&self, manifest: &Manifest, written: &[PathBuf]) -> Result<bool> {
         let folder = self.folder(manifest.day);
         make_folder(&folder).map_err(failed(&folder))?;
@@ -133,7 +132,7 @@ impl Outbox<'_> {
                 .files
                 .iter()
                 .zip(written)
-                .map(|(facts, path)| (path.as_path(), folder.join(&facts.name), is_there(&folder, facts)))
+                .map(|(info, path)| (path.as_path(), folder.join(&info.name), is_there(&folder, info)))
                 .collect(),
             stale: self.stale(&folder, manifest)?,
             bytes: manifest.to_bytes()?,
@@ -147,7 +146,7 @@ impl Outbox<'_> {
 
     /// Files of an earlier collection of the day that this one does not have.
     fn stale(&self, folder: &Path, manifest: &Manifest) -> Result<Vec<PathBuf>> {
-        let wanted: HashSet<&str> = manifest.files.iter().map(|facts| facts.name.as_str()).collect();
+        let wanted: HashSet<&str> = manifest.files.iter().map(|info| info.name.as_str()).collect();
         let mut stale = Vec::new();
         for (name, path) in csv_files(folder, &manifest.organisation, manifest.day)? {
             if !wanted.contains(name.as_str()) {
@@ -166,16 +165,16 @@ impl Outbox<'_> {
     }
 }
 
-/// A day's files on their way into the outbox.
+/// A day's files that are to be published.
 struct Showing<'a> {
     folder: &'a Path,
-    /// Where each is, where it is to be, and whether it is there already.
+    /// The path of each file, its path in the outbox, and whether it is there already.
     written: Vec<(&'a Path, PathBuf, bool)>,
-    /// What has to go.
+    /// Files that have to be removed.
     stale: Vec<PathBuf>,
     /// The manifest.
     bytes: Vec<u8>,
-    /// Where that is written until it is whole.
+    /// Where the manifest is written until it is complete.
     beside: PathBuf,
     manifest: PathBuf,
     record: PathBuf,
@@ -223,15 +222,15 @@ pub(super) fn csv_files(folder: &Path, organisation: &str, day: NaiveDate) -> Re
     Ok(found)
 }
 
-/// Whether the file is there with the same bytes.
-fn is_there(folder: &Path, facts: &Facts) -> bool {
-    let path = folder.join(&facts.name);
+/// Whether the file exists with the same bytes.
+fn is_there(folder: &Path, info: &FileInfo) -> bool {
+    let path = folder.join(&info.name);
     let same_size =
-        fs::symlink_metadata(&path).is_ok_and(|there| there.is_file() && there.len() == facts.bytes);
-    same_size && digest(&path, |_| {}).is_ok_and(|sha256| sha256 == facts.sha256)
+        fs::symlink_metadata(&path).is_ok_and(|there| there.is_file() && there.len() == info.bytes);
+    same_size && digest(&path, |_| {}).is_ok_and(|sha256| sha256 == info.sha256)
 }
 
-/// A file's SHA-256; `see` is shown its bytes.
+/// A file's SHA-256; `see` is called with its bytes.
 pub(super) fn digest(path: &Path, mut see: impl FnMut(&[u8])) -> io::Result<String> {
     let mut file = File::open(path)?;
     let mut digest = Sha256::new();
@@ -259,7 +258,7 @@ fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
-        // It must not come back once its files have changed.
+        // Synced, because after a crash the manifest must not be there when its files have changed.
         Ok(()) => path.parent().map_or(Ok(()), sync_folder),
     }
 }

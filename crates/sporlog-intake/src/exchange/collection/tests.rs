@@ -99,24 +99,24 @@ impl Place {
         DateTime::from_timestamp_micros(received).unwrap().date_naive()
     }
 
-    async fn try_collect(&self, what: &What, now: DateTime<Utc>) -> Result<Vec<Collected>> {
+    async fn try_collect(&self, request: &CollectionRequest, now: DateTime<Utc>) -> Result<Vec<Collected>> {
         let (log, root) = (self.log().await, self.root());
         let writers = OwnWriters::new(self.store.clone());
         let quiet: Progress = Arc::new(|_, _| {});
-        let collected = collect_as_of(&self.settings, &root, &log, &writers, what, quiet, || now).await;
+        let collected = collect_as_of(&self.settings, &root, &log, &writers, request, quiet, || now).await;
         writers.close().await.unwrap();
         collected
     }
 
     /// With the day of the rows not over, or over.
     async fn collect_at(&self, days: Days, over: bool) -> Vec<Collected> {
-        self.collect(&What::new(days, "test"), over).await
+        self.collect(&CollectionRequest::new(days, "test"), over).await
     }
 
-    async fn collect(&self, what: &What, over: bool) -> Vec<Collected> {
+    async fn collect(&self, request: &CollectionRequest, over: bool) -> Vec<Collected> {
         let midnight = DateTime::from_timestamp_micros(days::midnight(self.day().await)).unwrap();
         let hours = if over { 25 } else { 23 };
-        self.try_collect(what, midnight + TimeDelta::hours(hours)).await.unwrap()
+        self.try_collect(request, midnight + TimeDelta::hours(hours)).await.unwrap()
     }
 
     /// Everything that is visible in an account's outbox.
@@ -244,13 +244,13 @@ async fn files_are_split_and_stale_ones_go() {
     rows.push(row(301, A, "the last"));
     place.append(&rows).await;
     let day = place.day().await;
-    let what = What { max_bytes: 2_500, ..What::new(Days::Due, "test") };
-    let collected = place.collect(&what, true).await;
+    let request = CollectionRequest { max_bytes: 2_500, ..CollectionRequest::new(Days::Due, "test") };
+    let collected = place.collect(&request, true).await;
     let files = &collected[0].files;
     assert!(files.len() > 4, "{files:?}");
     // But for the row that fits into none.
     assert_eq!(
-        files.iter().filter(|facts| facts.bytes >= 2_500).map(|facts| facts.rows).collect::<Vec<_>>(),
+        files.iter().filter(|info| info.bytes >= 2_500).map(|info| info.rows).collect::<Vec<_>>(),
         [1]
     );
     assert_eq!(place.csv("a"), of(&rows, A));
@@ -304,7 +304,7 @@ async fn absence_is_stated_for_days_that_are_over() {
     let (manifest, problems) = place.check(&collected[0]).await;
     assert_eq!(problems, [""; 0]);
     assert_eq!((manifest.rows, manifest.scanned, manifest.tree_size), (0, None, 0));
-    let future = What::new(Days::Of(day + chrono::Days::new(400)), "test");
+    let future = CollectionRequest::new(Days::Of(day + chrono::Days::new(400)), "test");
     assert!(place.try_collect(&future, Utc::now()).await.is_err());
 }
 
@@ -338,10 +338,11 @@ async fn accounts_may_share_a_number_and_have_several() {
     let place = Place::new(&[("a", &[A, B]), ("b", &[B]), ("c", &[C])]);
     let rows = mixed(90);
     place.append(&rows).await;
-    let only_b = What { accounts: vec!["b".into()], ..What::new(Days::Due, "test") };
+    let only_b =
+        CollectionRequest { accounts: vec!["b".into()], ..CollectionRequest::new(Days::Due, "test") };
     assert_eq!(place.collect(&only_b, true).await.len(), 1);
     assert_eq!(place.outbox("a").len(), 0);
-    let dry = What { dry_run: true, ..What::new(Days::Due, "test") };
+    let dry = CollectionRequest { dry_run: true, ..CollectionRequest::new(Days::Due, "test") };
     let counted = place.collect(&dry, true).await;
     assert_eq!(counted.iter().map(|set| set.rows).collect::<Vec<_>>(), [30, 30, 30]);
     assert_eq!(place.outbox("a").len(), 0);
@@ -349,7 +350,8 @@ async fn accounts_may_share_a_number_and_have_several() {
     assert_eq!(place.outbox("a").len(), 4);
     assert_eq!(place.csv("a"), of(&rows, A) + &of(&rows, B));
     assert_eq!(place.csv("b"), of(&rows, B));
-    let unknown = What { accounts: vec!["x".into()], ..What::new(Days::Due, "test") };
+    let unknown =
+        CollectionRequest { accounts: vec!["x".into()], ..CollectionRequest::new(Days::Due, "test") };
     assert!(place.try_collect(&unknown, Utc::now()).await.is_err());
 }
 
@@ -357,8 +359,8 @@ async fn accounts_may_share_a_number_and_have_several() {
 async fn a_check_finds_what_is_not_as_it_was() {
     let place = Place::of_two();
     place.append(&mixed(90)).await;
-    let what = What { max_bytes: 1_500, ..What::new(Days::Due, "test") };
-    let collected = place.collect(&what, true).await;
+    let request = CollectionRequest { max_bytes: 1_500, ..CollectionRequest::new(Days::Due, "test") };
+    let collected = place.collect(&request, true).await;
     let set = &collected[0];
     let path = |name: &str| set.folder.join(name);
     let csv = path(&set.files[1].name);
@@ -378,9 +380,9 @@ async fn a_check_finds_what_is_not_as_it_was() {
     fs::remove_file(&csv).unwrap();
     assert!(problems().await.contains("it is missing"));
     fs::write(&csv, &whole).unwrap();
-    let stranger = path(&parts::file_name(A, set.day, 77));
+    let stranger = path(&split_writer::file_name(A, set.day, 77));
     fs::write(&stranger, &whole).unwrap();
-    assert!(problems().await.contains("_77.csv: it is there, and not in the manifest"));
+    assert!(problems().await.contains("_77.csv: the file is not in the manifest"));
     fs::remove_file(stranger).unwrap();
 
     // What is signed cannot be edited to fit.
@@ -389,7 +391,7 @@ async fn a_check_finds_what_is_not_as_it_was() {
     let mut edited: Manifest = serde_json::from_str(&text).unwrap();
     let last = edited.files.pop().unwrap();
     edited.rows -= last.rows;
-    edited.last_id = edited.files.last().map(|facts| facts.last_id);
+    edited.last_id = edited.files.last().map(|info| info.last_id);
     fs::remove_file(path(&last.name)).unwrap();
     fs::write(&manifest, edited.to_bytes().unwrap()).unwrap();
     assert_eq!(problems().await, "the statement says something else than the manifest");
@@ -404,9 +406,9 @@ async fn a_check_finds_what_is_not_as_it_was() {
 async fn a_stop_leaves_nothing_visible() {
     let place = Place::of_two();
     place.append(&mixed(300)).await;
-    let what = What::new(Days::DueAndSoFar, "test");
-    what.stop.store(true, Ordering::Release);
-    assert!(matches!(place.try_collect(&what, Utc::now()).await, Err(Error::Unfinished(_))));
+    let request = CollectionRequest::new(Days::DueAndSoFar, "test");
+    request.stop.store(true, Ordering::Release);
+    assert!(matches!(place.try_collect(&request, Utc::now()).await, Err(Error::Unfinished(_))));
     assert_eq!(place.outbox("a").len(), 0);
 }
 
@@ -475,10 +477,13 @@ async fn nothing_is_stated_of_what_may_have_expired() {
     writers.writer("revision", Kind::Revision).await.unwrap().expire("2999-01", false).await.unwrap();
     writers.close().await.unwrap();
     let tomorrow = Utc::now() + TimeDelta::hours(26);
-    assert!(place.try_collect(&What::new(Days::Of(day), "test"), tomorrow).await.is_err());
-    assert_eq!(place.try_collect(&What::new(Days::Due, "test"), tomorrow).await.unwrap().len(), 0);
+    assert!(place.try_collect(&CollectionRequest::new(Days::Of(day), "test"), tomorrow).await.is_err());
+    assert_eq!(
+        place.try_collect(&CollectionRequest::new(Days::Due, "test"), tomorrow).await.unwrap().len(),
+        0
+    );
     place.append(&mixed(3)).await;
-    assert!(place.try_collect(&What::new(Days::Of(day), "test"), tomorrow).await.is_err());
+    assert!(place.try_collect(&CollectionRequest::new(Days::Of(day), "test"), tomorrow).await.is_err());
     assert_eq!(place.outbox("a").len(), 0);
 }
 

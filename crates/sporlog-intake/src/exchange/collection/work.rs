@@ -13,12 +13,12 @@ use sporlog_ledger::Log;
 use tokio::runtime::Handle;
 
 use super::days::Day;
-use super::gather::{Organisations, Source, count, gather, stopped};
 use super::manifest::{FORMAT, Manifest};
 use super::outbox::{Outbox, Scratch, failed};
-use super::parts::{Facts, Parts};
 use super::plan::{Plan, Target};
-use super::{Collected, OPEN_FILES, Progress, What};
+use super::scan_rows::{Organisations, Source, count, scan_rows, stopped};
+use super::split_writer::{FileInfo, SplitWriter};
+use super::{Collected, CollectionRequest, OPEN_FILES, Progress};
 use crate::blocking::blocking;
 use crate::error::{Error, Result};
 use crate::exchange::settings::Role;
@@ -39,7 +39,7 @@ pub(super) struct Collection<'a> {
     pub root: &'a Path,
     pub log: &'a Log,
     pub writers: &'a dyn Writers,
-    pub what: &'a What,
+    pub request: &'a CollectionRequest,
     pub progress: Progress,
     /// Ids that will be looked through …
     pub total: u64,
@@ -48,7 +48,7 @@ pub(super) struct Collection<'a> {
 }
 
 /// The files of one target, complete and not shown.
-type Written = Vec<(PathBuf, Facts)>;
+type Written = Vec<(PathBuf, FileInfo)>;
 
 impl Collection<'_> {
     /// Makes the folders that are not there, and removes what an earlier collection left half-written.
@@ -67,10 +67,10 @@ impl Collection<'_> {
     pub(super) async fn run(&self, plan: &Plan) -> Result<Vec<Collected>> {
         let mut collected = Vec::new();
         for targets in plan.targets.chunks(OPEN_FILES) {
-            if self.what.dry_run {
+            if self.request.dry_run {
                 collected.extend(self.count(&plan.day, targets).await?);
             } else {
-                let written = self.gather(&plan.day, targets).await?;
+                let written = self.write(&plan.day, targets).await?;
                 collected.extend(self.show(&plan.day, targets, written).await?);
             }
             self.done.fetch_add(plan.day.rows(), Ordering::Relaxed);
@@ -79,15 +79,15 @@ impl Collection<'_> {
     }
 
     /// The rows of each target, in one pass.
-    async fn gather(&self, day: &Day, targets: &[Target]) -> Result<Vec<Written>> {
+    async fn write(&self, day: &Day, targets: &[Target]) -> Result<Vec<Written>> {
         let (organisations, indexes) = organisations(targets);
         let parts = |(target, at): (&Target, usize)| {
-            let shelf = Scratch::new(&target.home, &target.organisation, day.day);
-            (at, Parts::new(shelf, &target.organisation, day.day, self.what.max_bytes))
+            let sink = Scratch::new(&target.home, &target.organisation, day.day);
+            (at, SplitWriter::new(sink, &target.organisation, day.day, self.request.max_bytes))
         };
         let parts: Vec<_> = targets.iter().zip(indexes).map(parts).collect();
         let (log, ids, stop, progress) =
-            (self.log.clone(), day.ids.clone(), self.what.stop.clone(), self.progress());
+            (self.log.clone(), day.ids.clone(), self.request.stop.clone(), self.progress());
         let runtime = Handle::current();
         blocking(move || {
             let source = Source {
@@ -97,8 +97,8 @@ impl Collection<'_> {
                 stop: &stop,
                 progress: &progress,
             };
-            let written = gather(&source, parts, &runtime)?;
-            let written = written.into_iter().map(Parts::finish).collect::<Result<Vec<Written>>>()?;
+            let written = scan_rows(&source, parts, &runtime)?;
+            let written = written.into_iter().map(SplitWriter::finish).collect::<Result<Vec<Written>>>()?;
             sync(&written)?;
             Ok(written)
         })
@@ -108,7 +108,7 @@ impl Collection<'_> {
     async fn count(&self, day: &Day, targets: &[Target]) -> Result<Vec<Collected>> {
         let (organisations, indexes) = organisations(targets);
         let (log, ids, stop, progress) =
-            (self.log.clone(), day.ids.clone(), self.what.stop.clone(), self.progress());
+            (self.log.clone(), day.ids.clone(), self.request.stop.clone(), self.progress());
         let runtime = Handle::current();
         let counts = blocking(move || {
             let source = Source {
@@ -143,18 +143,18 @@ impl Collection<'_> {
         futures::stream::iter(looks).buffer_unordered(RECORDING).try_collect::<()>().await?;
         let mut collected = Vec::with_capacity(ready.len());
         for (target, manifest, written) in ready {
-            if self.what.stop.load(Ordering::Acquire) {
+            if self.request.stop.load(Ordering::Acquire) {
                 return Err(stopped());
             }
-            let facts = manifest.files.clone();
+            let info = manifest.files.clone();
             let (rows, changed) = (manifest.rows, shown(&manifest));
             let changed = changed && self.show_one(target, manifest, written).await?;
             if changed {
                 metrics::counter!("sporlog_collect_rows_total").increment(rows);
-                let bytes = facts.iter().map(|facts| facts.bytes).sum();
+                let bytes = info.iter().map(|info| info.bytes).sum();
                 metrics::counter!("sporlog_collect_bytes_total").increment(bytes);
             }
-            collected.push(self.collected(day, target, rows, facts, changed));
+            collected.push(self.collected(day, target, rows, info, changed));
         }
         Ok(collected)
     }
@@ -166,16 +166,16 @@ impl Collection<'_> {
     }
 
     fn manifest(&self, day: &Day, target: &Target, written: &Written, checkpoint: &str) -> Result<Manifest> {
-        let files: Vec<_> = written.iter().map(|(_, facts)| facts.clone()).collect();
+        let files: Vec<_> = written.iter().map(|(_, info)| info.clone()).collect();
         let mut manifest = Manifest {
             format: FORMAT.to_owned(),
             organisation: target.organisation.clone(),
             day: day.day,
             log: self.log.name().to_owned(),
             complete: day.complete,
-            rows: files.iter().map(|facts| facts.rows).sum(),
-            first_id: files.first().map(|facts| facts.first_id),
-            last_id: files.last().map(|facts| facts.last_id),
+            rows: files.iter().map(|info| info.rows).sum(),
+            first_id: files.first().map(|info| info.first_id),
+            last_id: files.last().map(|info| info.last_id),
             scanned: day.scanned(),
             files,
             tree_size: day.size,
@@ -189,7 +189,7 @@ impl Collection<'_> {
     async fn record(&self, target: &Target, manifest: &Manifest) -> Result<()> {
         let Manifest { organisation, day, rows, .. } = manifest;
         let look = Look {
-            performer: &self.what.performer,
+            performer: &self.request.performer,
             action: "COLLECT",
             subject: None,
             address: None,
@@ -225,7 +225,7 @@ impl Collection<'_> {
         day: &Day,
         target: &Target,
         rows: u64,
-        files: Vec<Facts>,
+        files: Vec<FileInfo>,
         changed: bool,
     ) -> Collected {
         Collected {
@@ -234,7 +234,7 @@ impl Collection<'_> {
             organisation: target.organisation.clone(),
             complete: day.complete,
             rows,
-            bytes: files.iter().map(|facts| facts.bytes).sum(),
+            bytes: files.iter().map(|info| info.bytes).sum(),
             folder: target.outbox(self.root).folder(day.day),
             files,
             changed,

@@ -1,4 +1,4 @@
-//! A delivery's keys against the runs: slice by slice, on all cores.
+//! Compares a delivery's keys with the runs: slice by slice, in parallel.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -17,10 +17,10 @@ use super::spill::Spilled;
 use crate::error::{Error, Result};
 use crate::import::Rows;
 
-/// Threads at most: each has some megabytes of keys.
+/// The most threads; each has some megabytes of keys.
 const MAX_THREADS: usize = 4;
 
-/// The rows of a delivery that came before, and where.
+/// The overlapping rows of a delivery, and the runs that have them.
 #[derive(Debug, Clone, Default)]
 pub struct Found {
     parts: Arc<BTreeMap<u64, Part>>,
@@ -28,7 +28,7 @@ pub struct Found {
     rows: u64,
 }
 
-/// Rows of the log, received together or nearly so, some of which a delivery has again.
+/// A range of the log that has rows of the delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hit {
     /// The first one's id.
@@ -41,36 +41,36 @@ pub struct Hit {
     pub rows: u64,
 }
 
-/// A part of a delivery: its rows, and a bit for each that came before.
+/// A part of a delivery: the number of its rows, and a bit for each overlapping row.
 #[derive(Debug, Clone)]
 struct Part {
     rows: usize,
     bits: Vec<u64>,
 }
 
-/// Leaves out the rows that were found.
+/// Passes on the rows that do not overlap.
 pub struct Filter {
     parts: Arc<BTreeMap<u64, Part>>,
     rest: Arc<dyn Rows>,
 }
 
 impl Found {
-    /// Whether there are none, as it is most of the time.
+    /// Whether no row overlaps.
     pub fn is_empty(&self) -> bool {
         self.rows == 0
     }
 
-    /// How many rows of the delivery came before.
+    /// How many rows of the delivery overlap.
     pub fn rows(&self) -> u64 {
         self.rows
     }
 
-    /// Where they came before, oldest first. A row that came more than once is counted with each.
+    /// The ranges that have them, oldest first. A row that is in several ranges counts in each.
     pub fn runs(&self) -> &[Hit] {
         &self.runs
     }
 
-    /// Leaves the rows found out of the same delivery, and shows `rest` the others.
+    /// Leaves the overlapping rows out of the same delivery, and passes the others to `rest`.
     pub fn filter(&self, rest: Arc<dyn Rows>) -> Filter {
         Filter { parts: self.parts.clone(), rest }
     }
@@ -94,7 +94,7 @@ impl Rows for Filter {
     }
 }
 
-/// What a comparison has found so far.
+/// The overlapping rows found so far.
 pub(super) struct Finding {
     parts: BTreeMap<u64, Part>,
     rows: u64,
@@ -123,8 +123,8 @@ impl Finding {
     }
 }
 
-/// Compares all keys with some runs, and writes `draft`, if there is one. Gives for each run how many
-/// rows it has.
+/// Compares all keys with some runs, and writes `draft`, if there is one. Returns for each run how many rows it
+/// has.
 pub(super) fn pass(
     keys: &Spilled,
     runs: &[Open],

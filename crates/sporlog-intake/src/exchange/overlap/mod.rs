@@ -1,31 +1,31 @@
-//! Rows that came before: which rows of a delivery the log has already, from the last so many days.
+//! Overlapping rows: which rows of a delivery the log has already received within the last days.
 //!
 //! ```text
-//! prepare ─► Gatherer: keys of the rows, on disk ─► compare: with the runs ─► Found
+//! prepare ─► KeyCollector: keys of the rows, on disk ─► compare: with the runs ─► Found
 //!                                                                              │
 //! commit  ─► keep: the keys become a run            prepare again, filtered ◄──┘ if rows are skipped
 //! ```
 //!
-//! A row came before if the log has one of the same system with the same `LogId`, or with the same
-//! `TransaktionsId` where neither has a `LogId`, whichever way it came in. Rows of one delivery are not
+//! A row overlaps if the log has a row of the same system with the same `LogId`, or with the same
+//! `TransaktionsId` where neither has a `LogId`, whichever way that row came in. Rows of one delivery are not
 //! compared with each other.
 //!
-//! The index is derived from the log, and from nothing else: it consists of [runs](run), each of a
-//! contiguous range of ids, and [`Index::catch_up`] makes those that are missing. Deleting the folder loses
-//! nothing. What is in memory is a few megabytes for each thread and a bit for each row, whatever the size
-//! of the delivery and of the log. One process at a time uses a folder.
+//! The index is derived from the log alone. It consists of [runs](run), each for a contiguous range of ids;
+//! [`Index::catch_up`] makes missing runs. Deleting the folder loses nothing. Memory is a few megabytes for each
+//! thread and a bit for each row, whatever the size of the delivery and of the log. Only one process at a time
+//! may use a folder.
 //!
 //! | module | idea |
 //! |---|---|
-//! | `key` | what a row is known by |
-//! | `gather`, `spill` | a delivery's keys while it is read |
+//! | `key` | the key of a row: hashes of its system and id |
+//! | `collect_keys`, `spill` | the keys of a delivery, collected on disk while it is read |
 //! | `run` | the keys of a range of ids, as a file |
-//! | `compare`, `search` | which keys the runs have |
-//! | `catch_up` | runs for what came by other ways |
+//! | `compare`, `search` | which keys of a delivery the runs have |
+//! | `catch_up` | runs for ids that have none, from the log |
 
 mod catch_up;
+mod collect_keys;
 mod compare;
-mod gather;
 mod key;
 mod run;
 mod search;
@@ -40,8 +40,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+pub use collect_keys::{KeyCollector, Keys};
 pub use compare::{Filter, Found, Hit};
-pub use gather::{Gatherer, Keys};
 
 use crate::durable::make_folder;
 use crate::error::{Error, Result};
@@ -49,11 +49,11 @@ use compare::{Finding, pass};
 use key::Seeds;
 use run::{Covers, Draft, FINISHED, Run, UNFINISHED};
 
-/// Runs are compared with together as long as so many files are open, and so much is in memory.
+/// Limits on the runs that are compared at once: open files, and bytes in memory.
 const OPEN_FILES: usize = 128;
 const OPEN_BYTES: u64 = if cfg!(test) { 8 << 10 } else { 16 << 20 };
 
-/// What the log has received within some days, by system and id.
+/// The index of one log: the keys of all rows received within some days.
 pub struct Index {
     folder: PathBuf,
     window: TimeDelta,
@@ -64,22 +64,22 @@ pub struct Index {
 
 #[derive(Default)]
 struct State {
-    /// By their first ids; they do not overlap.
+    /// The runs by their first ids; their ranges do not overlap.
     runs: BTreeMap<u64, Arc<Run>>,
     /// A number for the log, once it is known.
     log: Option<u64>,
 }
 
 impl State {
-    /// Whether a run has some of these ids.
+    /// Whether a run covers any of these ids.
     fn covers(&self, first: u64, last: u64) -> bool {
         self.runs.range(..=last).next_back().is_some_and(|(_, run)| run.covers.last >= first)
     }
 }
 
 impl Index {
-    /// That of one log, in `folder`, which is made if it is not there; rows count for `days` after they
-    /// were received. What is damaged in it is dropped. Blocks.
+    /// Opens the index in `folder`, which is made if it is missing. Rows count for `days` after they were
+    /// received. Damaged runs are removed, and made again by [`catch_up`](Index::catch_up). Blocks.
     pub fn open(folder: &Path, days: u32) -> Result<Self> {
         let failed = |source| Error::Read { name: folder.display().to_string(), source };
         make_folder(folder).map_err(failed)?;
@@ -94,7 +94,7 @@ impl Index {
                         state.runs.insert(run.covers.first, Arc::new(run));
                     }
                     _ => {
-                        tracing::info!(run = %name.escape_debug(), "a run of the index is damaged, and made anew");
+                        tracing::info!(run = %name.escape_debug(), "a file of the index of overlapping rows is damaged; it is made again from the log");
                         remove(&path)?;
                     }
                 }
@@ -111,14 +111,14 @@ impl Index {
         })
     }
 
-    /// Gathers a delivery's keys; to be handed to [`prepare`](crate::import::prepare).
-    pub fn gather(&self) -> Arc<Gatherer> {
-        Arc::new(Gatherer::new(self.folder.clone(), self.seeds))
+    /// A collector of a delivery's keys, to be passed to [`prepare`](crate::import::prepare).
+    pub fn collect_keys(&self) -> Arc<KeyCollector> {
+        Arc::new(KeyCollector::new(self.folder.clone(), self.seeds))
     }
 
-    /// Which of the rows came before, received within the window before `now`. The index has to have
-    /// [caught up](Index::catch_up). A row counts up to an hour longer than the window if it came in alone
-    /// or with few others. Blocks.
+    /// Which of the rows the log has, received within the window before `now`. The index has to have
+    /// [caught up](Index::catch_up). A row that came in alone or with few others may count up to an hour longer
+    /// than the window. Blocks.
     pub fn compare(&self, keys: &Keys, now: DateTime<Utc>) -> Result<Found> {
         let began = std::time::Instant::now();
         let compared = self.try_compare(keys, now);
@@ -128,7 +128,7 @@ impl Index {
             "compared with the index"
         );
         if compared.is_err() {
-            // What is damaged is made anew by the time that this is tried again.
+            // A damaged run is removed, so that the next catch-up makes it again.
             self.drop_damaged();
         }
         compared
@@ -148,7 +148,7 @@ impl Index {
             rest = others;
             let open = |run: &Arc<Run>| run.reader(&self.seeds).map_err(|e| failed(&run.path, e));
             let opened = runs.iter().map(open).collect::<Result<Vec<_>>>()?;
-            // The keys are sorted now: it costs little to write them as they will be kept.
+            // In the first pass the keys are sorted, so their own run is written along the way.
             let draft = if first { Some(self.draft()?) } else { None };
             first = false;
             let counts = pass(spilled, &opened, draft.as_ref(), Some(&finding), &self.folder)?;
@@ -165,13 +165,14 @@ impl Index {
         Ok(finding.into_inner().unwrap_or_else(PoisonError::into_inner).end(hits))
     }
 
-    /// Remembers the keys of a delivery that was stored under these ids, so that they need not be read from
-    /// the log. If this fails, or is not called, the next [`catch_up`](Index::catch_up) does it. Blocks, and
-    /// waits for the disk.
+    /// Adds the keys of a delivery that was stored with these ids, so that they need not be read from the log.
+    /// If this fails, or is not called, the next [`catch_up`](Index::catch_up) does it. Blocks, and syncs files.
     pub fn keep(&self, keys: Keys, first_id: u64, last_id: u64, received_at: DateTime<Utc>) -> Result<()> {
         let Some(log) = self.state().log.filter(|_| keys.rows() > 0) else { return Ok(()) };
         if last_id.checked_sub(first_id).map(|rows| rows + 1) != Some(keys.rows()) {
-            tracing::warn!("a delivery's rows are not those that were compared; they are read from the log");
+            tracing::warn!(
+                "the number of rows stored is not the number of keys collected; the keys are read from the log"
+            );
             return Ok(());
         }
         let received_at = received_at.timestamp_micros();
@@ -196,7 +197,7 @@ impl Index {
         Draft::begin(&self.folder).map_err(|e| failed(&self.folder, e))
     }
 
-    /// Completes a run and makes it part of the index, unless its ids are there already.
+    /// Completes a run and adds it to the index, unless its ids are covered already.
     fn add(&self, draft: Draft, covers: Covers) -> Result<()> {
         let finished = draft.finish(&self.folder, covers, &self.seeds);
         let (file, run) = finished.map_err(|e| failed(&self.folder, e))?;
@@ -220,7 +221,7 @@ impl Index {
         let intact = |run: &Run| matches!(Run::open(&run.path, &self.seeds), Ok(Some(same)) if same == *run);
         for run in self.runs().iter().filter(|run| !intact(run)) {
             if let Err(error) = self.forget(run) {
-                tracing::warn!(%error, "a damaged run of the index cannot be removed");
+                tracing::warn!(%error, "a damaged file of the index of overlapping rows cannot be removed");
             }
         }
     }
@@ -231,7 +232,7 @@ impl Index {
     }
 }
 
-/// How many of these runs may be open together; at least one.
+/// How many of these runs may be open at once; at least one.
 fn open_together(runs: &[Arc<Run>]) -> usize {
     let (mut bytes, mut files) = (0, 0);
     let fits = |run: &&Arc<Run>| {
@@ -246,7 +247,7 @@ fn failed(path: &Path, source: std::io::Error) -> Error {
     Error::Read { name: path.display().to_string(), source }
 }
 
-/// Removes a file, if it is there.
+/// Removes a file, if it exists.
 fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(failed(path, error)),

@@ -73,9 +73,9 @@ fn gather(rows: &dyn Rows, parts: &[Vec<Row>]) -> Vec<Vec<Row>> {
 }
 
 fn keys(index: &Index, parts: &[Vec<Row>]) -> Keys {
-    let gatherer = index.gather();
-    gather(&*gatherer, parts);
-    gatherer.finish().expect("keys")
+    let collector = index.collect_keys();
+    gather(&*collector, parts);
+    collector.finish().expect("keys")
 }
 
 fn keep(index: &Index, rows: &[Row], first: u64, day: i64) {
@@ -125,10 +125,10 @@ proptest! {
             let runs: Vec<_> = found.runs().iter().map(|run| (run.first_id, run.received_at, run.rows)).collect();
             prop_assert_eq!(runs, kept.iter().filter_map(count).collect::<Vec<_>>());
 
-            let gatherer = index.gather();
-            let rest = gather(&found.filter(gatherer.clone()), &parts);
+            let collector = index.collect_keys();
+            let rest = gather(&found.filter(collector.clone()), &parts);
             prop_assert_eq!(&rest, &fresh);
-            let (keys, stored) = if skip { (gatherer.finish().expect("keys"), fresh) } else { (keys, parts) };
+            let (keys, stored) = if skip { (collector.finish().expect("keys"), fresh) } else { (keys, parts) };
             let stored: Vec<Row> = stored.into_iter().flatten().collect();
             if !stored.is_empty() {
                 let last = next + stored.len() as u64 - 1;

@@ -1,5 +1,5 @@
-//! A connection from the moment that it is taken in to its end: within what time it has to sign in, for how
-//! long it may be idle, and how it ends when the server does.
+//! The life of one connection: the time limit for signing in, the limit for being idle, and the end when the
+//! server is stopped.
 
 use std::io;
 use std::pin::Pin;
@@ -16,109 +16,109 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::context::Visit;
-use super::guard::Place;
+use super::context::Session;
 use super::handler::Connection;
+use super::login_throttle::ConnectionPermit;
 use super::metrics;
 
-/// How often it is looked at.
+/// How often a connection is checked against its time limits.
 const LOOK: Duration = Duration::from_secs(1);
-/// What a transfer gets to end when the server is stopped.
+/// How long transfers under way may go on when the server is stopped.
 const GRACE: Duration = Duration::from_secs(5);
-/// What a client gets to take in that it is disconnected.
+/// How long a client may take to receive the message that it is disconnected.
 const FAREWELL: Duration = Duration::from_millis(500);
-/// What is read from the network at once: several packets of SSH.
+/// Bytes read from the network at once: several SSH packets.
 const READ_AT_ONCE: usize = 128 * 1024;
 
 /// Serves a connection to its end.
 pub(super) async fn serve(
     config: Arc<Config>,
     stream: TcpStream,
-    visit: Arc<Visit>,
-    place: Place,
+    session: Arc<Session>,
+    permit: ConnectionPermit,
     wait: Duration,
 ) {
-    let limits = &visit.context.limits;
+    let limits = &session.context.limits;
     let deadline = Instant::now() + wait + Duration::from_secs(limits.sign_in_seconds.into());
     if !wait.is_zero() {
         tokio::select! {
             () = sleep(wait) => {}
-            () = visit.context.stopping.cancelled() => return,
+            () = session.context.stopping.cancelled() => return,
         }
     }
-    let guarded = BufReader::with_capacity(READ_AT_ONCE, Ended::new(stream, &visit.ended));
-    let connection = Connection::new(Arc::clone(&visit), place);
+    let guarded = BufReader::with_capacity(READ_AT_ONCE, Ended::new(stream, &session.ended));
+    let connection = Connection::new(Arc::clone(&session), permit);
     let greeted = tokio::select! {
         greeted = russh::server::run_stream(config, guarded, connection) => greeted,
         () = sleep_until(deadline) => return counter!(metrics::SIGN_INS, "result" => "slow").increment(1),
-        () = visit.context.stopping.cancelled() => return,
+        () = session.context.stopping.cancelled() => return,
     };
     match greeted {
-        Ok(session) => watch(session, &visit, deadline).await,
-        Err(error) => tracing::debug!(%error, address = %visit.address, "SFTP: no client of SSH"),
+        Ok(ssh) => watch(ssh, &session, deadline).await,
+        Err(error) => tracing::debug!(%error, address = %session.address, "SFTP: the SSH handshake failed"),
     }
 }
 
-/// Waits for a session's end, or ends it.
-async fn watch(mut session: RunningSession<Connection>, visit: &Visit, deadline: Instant) {
-    let idle = Duration::from_secs(visit.context.limits.idle_seconds.into());
-    let handle = session.handle();
+/// Waits until the connection ends, or ends it when a time limit is exceeded or the server is stopped.
+async fn watch(mut ssh: RunningSession<Connection>, session: &Session, deadline: Instant) {
+    let idle = Duration::from_secs(session.context.limits.idle_seconds.into());
+    let handle = ssh.handle();
     let why = loop {
         tokio::select! {
-            ended = &mut session => {
+            ended = &mut ssh => {
                 if let Err(error) = ended {
-                    tracing::debug!(%error, session = visit.id, "SFTP: the connection broke off");
+                    tracing::debug!(%error, session = session.id, "SFTP: the connection was lost");
                 }
                 return;
             }
             () = sleep(LOOK) => {
-                if !visit.is_signed_in.load(Ordering::Acquire) {
+                if !session.is_signed_in.load(Ordering::Acquire) {
                     if Instant::now() >= deadline {
                         counter!(metrics::SIGN_INS, "result" => "slow").increment(1);
                         break "nobody signed in in time";
                     }
-                } else if visit.silent() >= idle {
+                } else if session.silent() >= idle {
                     break "the connection was idle for too long";
                 }
             }
-            () = visit.context.stopping.cancelled() => {
-                let_end(&mut session, visit).await;
+            () = session.context.stopping.cancelled() => {
+                let_end(&mut ssh, session).await;
                 break "the server is being stopped";
             }
         }
     };
-    dismiss(&mut session, &handle, visit, why).await;
+    dismiss(&mut ssh, &handle, session, why).await;
 }
 
-/// Lets transfers under way come to their end, for a while.
-async fn let_end(session: &mut RunningSession<Connection>, visit: &Visit) {
+/// Waits until nothing is open on the connection any more, for [`GRACE`] at most.
+async fn let_end(ssh: &mut RunningSession<Connection>, session: &Session) {
     let quiet = async {
-        while visit.is_busy() {
+        while session.is_busy() {
             sleep(Duration::from_millis(50)).await;
         }
     };
     let ended = async {
         tokio::select! {
             () = quiet => {}
-            _ = session => {}
+            _ = ssh => {}
         }
     };
     drop(timeout(GRACE, ended).await);
 }
 
-/// Says good-bye, and then ends the connection whether that was heard or not.
-async fn dismiss(session: &mut RunningSession<Connection>, handle: &Handle, visit: &Visit, why: &str) {
+/// Sends a disconnect message, and then ends the connection whether the client has read it or not.
+async fn dismiss(ssh: &mut RunningSession<Connection>, handle: &Handle, session: &Session, why: &str) {
     let farewell = async {
         drop(handle.disconnect(Disconnect::ByApplication, why.to_owned(), "en".to_owned()).await);
-        drop((&mut *session).await);
+        drop((&mut *ssh).await);
     };
     if timeout(FAREWELL, farewell).await.is_err() {
-        visit.ended.cancel();
-        drop(timeout(GRACE, session).await);
+        session.ended.cancel();
+        drop(timeout(GRACE, ssh).await);
     }
 }
 
-/// A stream that ends when it is told to, whoever is waiting for what on it.
+/// A stream on which every pending read and write fails once the token is cancelled.
 struct Ended {
     stream: TcpStream,
     is_ended: CancellationToken,
@@ -130,7 +130,7 @@ impl Ended {
         Ended { stream, is_ended: ended.clone(), ended: Box::pin(ended.clone().cancelled_owned()) }
     }
 
-    /// What waits would wait for ever, if it were not woken up for this.
+    /// Also registers the task with the token, because a client that sends nothing would never wake it.
     fn or_ended<T>(&mut self, polled: Poll<io::Result<T>>, wakers: &mut Wakers<'_>) -> Poll<io::Result<T>> {
         match polled {
             Poll::Pending if self.is_ended.is_cancelled() => {

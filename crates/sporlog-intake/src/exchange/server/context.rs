@@ -1,4 +1,4 @@
-//! What all connections share, and what the parts of one connection share.
+//! State that all connections share ([`Context`]), and that the parts of one connection share ([`Session`]).
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -8,44 +8,45 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use crate::exchange::inbox::InboxEvents;
 use crate::exchange::settings::Limits;
 
-use super::guard::Guard;
+use super::Accounts;
+use super::login_throttle::LoginThrottle;
 use super::metrics::Meters;
 use super::record::{Recorder, Row};
-use super::{Announcer, Members};
 
-/// What all connections share.
+/// State that all connections share.
 pub(super) struct Context {
-    pub members: Members,
+    pub accounts: Accounts,
     pub limits: Limits,
-    pub guard: Guard,
+    pub throttle: LoginThrottle,
     pub recorder: Recorder,
-    pub announcer: Arc<dyn Announcer>,
+    pub events: Arc<InboxEvents>,
     pub meters: Meters,
-    /// Cancelled when the server is to stop: no new work.
+    /// Cancelled when the server is to stop: nothing new is begun then.
     pub stopping: CancellationToken,
 }
 
-/// A connection, as its parts see it.
-pub(super) struct Visit {
+/// The state of one connection.
+pub(super) struct Session {
     pub context: Arc<Context>,
-    /// By what its rows in the access log are told from others'.
+    /// Identifies the connection in its rows in the access log.
     pub id: String,
     pub address: IpAddr,
-    /// Cancelled to end it, whatever it is doing.
+    /// Cancelled to end the connection, whatever it is doing.
     pub ended: CancellationToken,
     pub is_signed_in: AtomicBool,
-    /// Files and folders that it has open.
+    /// Files and folders that the client has open.
     handles: AtomicUsize,
     began: Instant,
-    /// When it last asked for something or took an answer, in milliseconds since it began.
+    /// When the client last sent a request or took an answer, in milliseconds since `began`.
     seen: AtomicU64,
 }
 
-impl Visit {
+impl Session {
     pub(super) fn new(context: Arc<Context>, address: IpAddr) -> Self {
-        Visit {
+        Session {
             context,
             id: uuid::Uuid::new_v4().to_string(),
             address,
@@ -57,30 +58,30 @@ impl Visit {
         }
     }
 
-    /// It has asked for something, or taken an answer.
+    /// Notes that the client has sent a request or taken an answer.
     pub(super) fn touch(&self) {
         let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.seen.store(now, Ordering::Relaxed);
     }
 
-    /// For how long it has been silent.
+    /// How long ago the client last sent a request or took an answer.
     pub(super) fn silent(&self) -> Duration {
         self.began.elapsed().saturating_sub(Duration::from_millis(self.seen.load(Ordering::Relaxed)))
     }
 
-    /// Whether anything is open.
+    /// Whether the client has a file or folder open.
     pub(super) fn is_busy(&self) -> bool {
         self.handles.load(Ordering::Relaxed) > 0
     }
 
-    /// A place for something that is opened, if there is one.
-    pub(super) fn hold(self: &Arc<Self>) -> Option<Held> {
+    /// A permit for another open file or folder; `None` if there are as many as there may be.
+    pub(super) fn acquire_handle(self: &Arc<Self>) -> Option<HandlePermit> {
         let one_more = |now| (now < self.context.limits.handles).then_some(now + 1);
-        let held = self.handles.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
-        held.ok().map(|_| Held(Arc::clone(self)))
+        let acquired = self.handles.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        acquired.ok().map(|_| HandlePermit(Arc::clone(self)))
     }
 
-    /// A row about it, to be filled in.
+    /// A row for the access log about this connection, to be filled in.
     pub(super) fn row(&self, performer: &str) -> Row {
         Row {
             performer: performer.to_owned(),
@@ -93,10 +94,10 @@ impl Visit {
     }
 }
 
-/// A place for something that is open, given back when it is dropped.
-pub(super) struct Held(Arc<Visit>);
+/// One of the files and folders that a connection may have open at once. Dropping the permit frees it.
+pub(super) struct HandlePermit(Arc<Session>);
 
-impl Drop for Held {
+impl Drop for HandlePermit {
     fn drop(&mut self) {
         self.0.handles.fetch_sub(1, Ordering::Relaxed);
     }

@@ -1,5 +1,5 @@
-//! Files on the disk: only regular files, opened by their name in a folder that is open, and never through
-//! a link that somebody has planted there.
+//! Files on disk: only regular files, opened by name relative to an open folder, and never through a symbolic
+//! link.
 
 use std::fs::File;
 use std::io;
@@ -10,16 +10,16 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-use super::wire::Attributes;
+use super::packets::Attributes;
 
-/// What a new file may be used for by whom.
+/// The mode of a new file.
 const FILE_MODE: u32 = 0o640;
 
-/// A folder that is open.
+/// An open folder.
 #[derive(Debug)]
 pub(super) struct Folder(OwnedFd);
 
-/// Runs what may wait for the disk, without holding up what else this thread has to do.
+/// Runs disk work on this thread, after the runtime has moved other tasks to another thread.
 pub(super) fn blocking<T>(work: impl FnOnce() -> T) -> T {
     match Handle::try_current().map(|handle| handle.runtime_flavor()) {
         Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
@@ -33,11 +33,11 @@ impl Folder {
         Ok(Folder(rustix::fs::open(path, flags, Mode::empty())?))
     }
 
-    /// A folder in this one.
+    /// Opens a folder in this one.
     pub(super) fn folder(&self, name: &str) -> io::Result<Self> {
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY | OFlags::NOFOLLOW;
         match rustix::fs::openat(&self.0, name, flags, Mode::empty()) {
-            // A file, or a link to wherever.
+            // A file, or a symbolic link.
             Err(Errno::NOTDIR | Errno::LOOP) => Err(Errno::NOENT.into()),
             folder => Ok(Folder(folder?)),
         }
@@ -48,7 +48,7 @@ impl Folder {
         self.file(name, OFlags::RDONLY)
     }
 
-    /// Opens a file for writing, from its beginning or as it is.
+    /// Opens a file for writing, truncated or as it is.
     pub(super) fn write(&self, name: &str, create: bool, truncate: bool) -> io::Result<File> {
         let mut flags = OFlags::WRONLY;
         flags.set(OFlags::CREATE, create);
@@ -57,7 +57,7 @@ impl Folder {
     }
 
     fn file(&self, name: &str, flags: OFlags) -> io::Result<File> {
-        // Without O_NONBLOCK, a named pipe would wait here for somebody at its other end.
+        // Without O_NONBLOCK, opening a named pipe would wait for a process at its other end.
         let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
         let file = match rustix::fs::openat(&self.0, name, flags, Mode::from_raw_mode(FILE_MODE)) {
             Err(Errno::LOOP | Errno::NXIO | Errno::ISDIR) => return Err(Errno::NOENT.into()),
@@ -69,7 +69,7 @@ impl Folder {
         Ok(File::from(file))
     }
 
-    /// What is known of a file in this folder.
+    /// The attributes of a file in this folder.
     pub(super) fn stat(&self, name: &str) -> io::Result<Attributes> {
         let stat = rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW)?;
         if is_regular(&stat) { Ok(attributes(&stat)) } else { Err(Errno::NOENT.into()) }
@@ -84,18 +84,18 @@ impl Folder {
         }
     }
 
-    /// What is known of the folder itself.
+    /// The attributes of the folder itself.
     pub(super) fn own(&self) -> io::Result<Attributes> {
         Ok(attributes(&rustix::fs::fstat(&self.0)?))
     }
 
-    /// Gives a file another name. One that is there already is replaced, or an error.
+    /// Renames a file. An existing file of the new name is replaced, or an error, as `replace` says.
     pub(super) fn rename(&self, name: &str, to: &Folder, new: &str, replace: bool) -> io::Result<()> {
         if replace {
             return Ok(rustix::fs::renameat(&self.0, name, &to.0, new)?);
         }
         match rustix::fs::renameat_with(&self.0, name, &to.0, new, RenameFlags::NOREPLACE) {
-            // Not every file system can; then there is a moment in which somebody may be faster.
+            // Not every file system has this in one step; between the two steps another writer may come in.
             Err(Errno::INVAL | Errno::NOSYS) if to.has(new)? => Err(Errno::EXIST.into()),
             Err(Errno::INVAL | Errno::NOSYS) => Ok(rustix::fs::renameat(&self.0, name, &to.0, new)?),
             done => Ok(done?),
@@ -106,17 +106,17 @@ impl Folder {
         Ok(rustix::fs::unlinkat(&self.0, name, AtFlags::empty())?)
     }
 
-    /// Makes what was created, renamed or removed here durable.
+    /// Makes files created, renamed or removed in this folder durable.
     pub(super) fn sync(&self) -> io::Result<()> {
         Ok(rustix::fs::fsync(&self.0)?)
     }
 
-    /// How full its file system is.
+    /// The size and free space of the file system.
     pub(super) fn space(&self) -> io::Result<rustix::fs::StatVfs> {
         Ok(rustix::fs::fstatvfs(&self.0)?)
     }
 
-    /// How many entries it has that `other` does not have, counted up to `limit`.
+    /// How many entries of this folder `other` does not have, counted up to `limit`.
     pub(super) fn count(&self, other: Option<&Folder>, limit: usize) -> io::Result<usize> {
         let mut names = self.names()?;
         let mut count = 0;
@@ -127,18 +127,18 @@ impl Folder {
         Ok(count)
     }
 
-    /// The names of what lies in it, one after another.
+    /// The names of the entries, one after another.
     pub(super) fn names(&self) -> io::Result<Names> {
         Ok(Names(rustix::fs::Dir::read_from(&self.0)?))
     }
 }
 
-/// Names in a folder, read as they are wanted.
+/// The names in a folder, read one after another.
 #[derive(Debug)]
 pub(super) struct Names(rustix::fs::Dir);
 
 impl Names {
-    /// The next name that a client could use; others are passed over.
+    /// The next name that a client could use; names that are not UTF-8 are passed over.
     pub(super) fn next_name(&mut self) -> io::Result<Option<String>> {
         loop {
             let Some(entry) = self.0.read() else { return Ok(None) };
@@ -154,7 +154,7 @@ fn is_regular(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
 }
 
-/// What is known of an open file.
+/// The attributes of an open file.
 pub(super) fn of_file(file: &File) -> io::Result<Attributes> {
     Ok(attributes(&rustix::fs::fstat(file)?))
 }

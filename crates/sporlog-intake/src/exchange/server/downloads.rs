@@ -1,7 +1,7 @@
-//! Downloads: what clients ask for is read and sent by a task of its own for each channel.
+//! Downloads: read requests are answered by a task of their own for each channel.
 //!
-//! Requests are taken from the network as they come, and answered as fast as the client takes the answers;
-//! so a slow one holds few buffers, and a fast one never waits for the disk and the cipher in turn.
+//! Requests are queued as they come, and answered as fast as the client takes the answers. So a slow client
+//! holds few buffers, and for a fast client reading from disk and encrypting overlap.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -15,30 +15,30 @@ use russh::server::Handle;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::task::AbortHandle;
 
-use super::context::Visit;
+use super::account::AccountState;
+use super::context::Session;
 use super::disk::blocking;
-use super::member::Member;
+use super::packets::{self, Attributes, Code, DATA_HEAD, MAX_DATA};
 use super::record::Row;
 use super::refusal::Refusal;
-use super::wire::{self, Attributes, Code, DATA_HEAD, MAX_DATA};
 use super::{fetched, metrics};
 
-/// Requests of one channel that may wait for their answers.
+/// Read requests of one channel that may be queued.
 const WAITING: usize = 4096;
-/// Buffers that are used again.
+/// Buffers that are kept for reuse.
 const BUFFERS: usize = 8;
 
-/// A file that is open for reading. Its end is recorded when the last request for it is done.
+/// A file that is open for reading. The end of the download is recorded when the last request is answered.
 pub(super) struct Download {
     file: File,
-    visit: Arc<Visit>,
-    member: Arc<Member>,
+    session: Arc<Session>,
+    account: Arc<AccountState>,
     pub path: String,
     pub attributes: Attributes,
-    /// By what it is remembered that it was fetched, if that matters.
+    /// The key in [`AccountState::fetched`], where the account may delete fetched files.
     key: Option<String>,
     sent: AtomicU64,
-    /// How far it was read without a hole.
+    /// Bytes from the beginning of the file that were sent without a gap.
     reached: AtomicU64,
 }
 
@@ -47,15 +47,15 @@ impl Download {
         file: File,
         attributes: Attributes,
         path: String,
-        visit: &Arc<Visit>,
-        member: &Arc<Member>,
+        session: &Arc<Session>,
+        account: &Arc<AccountState>,
     ) -> Self {
-        let key = member.delete_fetched.then(|| fetched::key(&path, &attributes));
+        let key = account.delete_fetched.then(|| fetched::key(&path, &attributes));
         let (sent, reached) = Default::default();
         Download {
             file,
-            visit: Arc::clone(visit),
-            member: Arc::clone(member),
+            session: Arc::clone(session),
+            account: Arc::clone(account),
             path,
             attributes,
             key,
@@ -70,10 +70,10 @@ impl Download {
             self.reached.fetch_max(to, Ordering::Relaxed);
         }
         let Some(key) = &self.key else { return };
-        if self.member.fetched.handed_out(key, self.attributes.size, from, to)
-            && let Err(error) = blocking(|| self.member.fetched.remember(key))
+        if self.account.fetched.handed_out(key, self.attributes.size, from, to)
+            && let Err(error) = blocking(|| self.account.fetched.remember(key))
         {
-            tracing::warn!(%error, "SFTP: a restart will have forgotten that a file was fetched");
+            tracing::warn!(%error, "SFTP: that a file was fetched could not be written down; after a restart it has to be fetched again to be deleted");
         }
     }
 }
@@ -89,13 +89,13 @@ impl Drop for Download {
             parameters: serde_json::json!({
                 "file": self.path, "bytes": sent, "size": self.attributes.size, "complete": is_complete,
             }),
-            ..self.visit.row(&self.member.name)
+            ..self.session.row(&self.account.name)
         };
-        self.visit.context.recorder.note(row);
+        self.session.context.recorder.note(row);
     }
 }
 
-/// A request to read.
+/// A read request.
 pub(super) struct Read {
     pub id: u32,
     pub download: Arc<Download>,
@@ -103,16 +103,21 @@ pub(super) struct Read {
     pub len: u32,
 }
 
-/// The task that reads and sends. It ends when this is dropped.
+/// The task that answers read requests. Dropping this ends the task.
 pub(super) struct Pump {
     reads: Sender<Read>,
     task: AbortHandle,
 }
 
 impl Pump {
-    pub(super) fn start(handle: Handle, channel: ChannelId, visit: Arc<Visit>, member: Arc<Member>) -> Self {
+    pub(super) fn start(
+        handle: Handle,
+        channel: ChannelId,
+        session: Arc<Session>,
+        account: Arc<AccountState>,
+    ) -> Self {
         let (reads, waiting) = mpsc::channel(WAITING);
-        let task = tokio::spawn(pump(waiting, handle, channel, visit, member));
+        let task = tokio::spawn(pump(waiting, handle, channel, session, account));
         Pump { reads, task: task.abort_handle() }
     }
 
@@ -131,29 +136,29 @@ async fn pump(
     mut waiting: Receiver<Read>,
     handle: Handle,
     channel: ChannelId,
-    visit: Arc<Visit>,
-    member: Arc<Member>,
+    session: Arc<Session>,
+    account: Arc<AccountState>,
 ) {
     let mut buffers = Buffers::default();
     while let Some(read) = waiting.recv().await {
         let reply = match data(&read, &mut buffers) {
             Ok(reply) => reply,
-            Err(refusal) => wire::status(read.id, refusal.code, &refusal.text),
+            Err(refusal) => packets::status(read.id, refusal.code, &refusal.text),
         };
         let len = reply.len().saturating_sub(DATA_HEAD);
-        if let Some(rate) = &member.rate {
+        if let Some(rate) = &account.rate {
             rate.take(len).await;
         }
         if handle.data(channel, reply.clone()).await.is_err() {
             return;
         }
-        visit.touch();
-        visit.context.meters.down.increment(len as u64);
+        session.touch();
+        session.context.meters.down.increment(len as u64);
         buffers.give_back(reply);
     }
 }
 
-/// The answer to a request to read.
+/// The answer to a read request.
 fn data(read: &Read, buffers: &mut Buffers) -> Result<Bytes, Refusal> {
     let size = read.download.attributes.size;
     let left = usize::try_from(size.saturating_sub(read.offset)).unwrap_or(MAX_DATA);
@@ -162,15 +167,15 @@ fn data(read: &Read, buffers: &mut Buffers) -> Result<Bytes, Refusal> {
         if size == 0 {
             read.download.handed_out(0, 0);
         }
-        return Err(Refusal::new(Code::Eof, "this is the end of the file"));
+        return Err(Refusal::new(Code::Eof, "end of file"));
     }
     let mut buffer = buffers.take(DATA_HEAD + wanted);
     let (head, body) = buffer.split_at_mut(DATA_HEAD);
     let count = blocking(|| read_full(&read.download.file, body, read.offset))?;
     if count == 0 && wanted > 0 {
-        return Err(Refusal::new(Code::Eof, "this is the end of the file"));
+        return Err(Refusal::new(Code::Eof, "end of file"));
     }
-    head.copy_from_slice(&wire::data_head(read.id, u32::try_from(count).unwrap_or_default()));
+    head.copy_from_slice(&packets::data_head(read.id, u32::try_from(count).unwrap_or_default()));
     read.download.handed_out(read.offset, read.offset + count as u64);
     buffer.truncate(DATA_HEAD + count);
     Ok(buffer.freeze())
@@ -189,7 +194,7 @@ fn read_full(file: &File, buffer: &mut [u8], offset: u64) -> std::io::Result<usi
     Ok(count)
 }
 
-/// Buffers that have been sent. Getting fresh ones from the system for each answer costs more than reading.
+/// Buffers for reuse. Allocating one for each answer would cost more than reading the file.
 #[derive(Default)]
 struct Buffers(VecDeque<Bytes>);
 

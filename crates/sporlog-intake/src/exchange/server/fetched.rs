@@ -1,7 +1,7 @@
-//! What a municipality has fetched to the end: only that may be deleted, where deleting is allowed at all.
+//! Which files a municipality has fetched completely: only these may be deleted, where deleting is allowed.
 //!
-//! It is remembered in `<home>/.sporlog/fetched`, a line for each file, so that a restart does not forget it.
-//! A line that a crash has cut off names no file, and the file has to be fetched again.
+//! `<home>/.sporlog/fetched` has a line for each such file. A crash can leave an incomplete last line: it names
+//! no file, and the file has to be fetched again before it can be deleted.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, OpenOptions};
@@ -12,12 +12,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::exchange::tree::Home;
 
-use super::wire::Attributes;
+use super::packets::Attributes;
 
-/// Downloads under way that are remembered, so that one that was cut off can be resumed.
+/// Incomplete downloads that are remembered, so that an interrupted one can be resumed.
 const UNDER_WAY: usize = 10_000;
 
-/// What has been fetched.
+/// The files that an account has fetched, completely or in part.
 #[derive(Debug)]
 pub(super) struct Fetched {
     path: PathBuf,
@@ -27,17 +27,17 @@ pub(super) struct Fetched {
 #[derive(Debug, Default)]
 struct Inner {
     whole: HashSet<String>,
-    /// How many bytes from its beginning have been handed out.
+    /// Bytes from the beginning of the file that were sent without a gap.
     under_way: HashMap<String, u64>,
 }
 
-/// A file as it was: one that is written anew is another.
+/// Identifies a version of a file: a file that is written anew has another key.
 pub(super) fn key(path: &str, attributes: &Attributes) -> String {
     format!("{}\t{}\t{path}", attributes.size, attributes.changed)
 }
 
 impl Fetched {
-    /// That of an account, as far as it can be read.
+    /// Reads what an account has fetched; a file that cannot be read counts as empty.
     pub(super) fn of(home: &Home) -> Self {
         let path = home.uploads().with_file_name("fetched");
         let text = fs::read_to_string(&path).unwrap_or_default();
@@ -45,7 +45,7 @@ impl Fetched {
         Fetched { inner: Mutex::new(Inner { whole: whole.collect(), ..Inner::default() }), path }
     }
 
-    /// Bytes of a file have been handed out. Returns whether that makes it whole, for the first time.
+    /// Notes that bytes of a file were sent. Returns whether the file is complete now and was not before.
     pub(super) fn handed_out(&self, key: &str, size: u64, from: u64, to: u64) -> bool {
         let mut inner = self.lock();
         if inner.whole.contains(key) {
@@ -72,16 +72,16 @@ impl Fetched {
         false
     }
 
-    /// Makes it durable that a file is whole.
+    /// Writes down that a file is complete; durable when this returns.
     pub(super) fn remember(&self, key: &str) -> io::Result<()> {
-        // One writer at a time, and never a line in another.
+        // The lock keeps one line from being written into another.
         let _inner = self.lock();
         let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path)?;
         file.write_all(format!("{key}\n").as_bytes())?;
         file.sync_data()
     }
 
-    /// Whether a file has been fetched to its end.
+    /// Whether a file has been fetched completely.
     pub(super) fn has(&self, key: &str) -> bool {
         self.lock().whole.contains(key)
     }

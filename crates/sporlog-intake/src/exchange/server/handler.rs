@@ -1,4 +1,4 @@
-//! What a connection may do besides SFTP: sign in with a key, and nothing else.
+//! What a client may do over SSH: sign in with a key and start SFTP. Everything else is refused.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,75 +7,87 @@ use std::sync::atomic::Ordering;
 use ::metrics::counter;
 use russh::keys::ssh_key::public::KeyData;
 use russh::server::{
-    Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey,
+    Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session as SshSession, VerifiedPublicKey,
 };
 use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, Pty};
 use serde_json::json;
 
-use super::context::Visit;
-use super::guard::Place;
+use super::account::{AccountState, SessionPermit};
+use super::context::Session;
 use super::keys::{fingerprint, is_safe};
-use super::member::{Member, Seat};
+use super::login_throttle::ConnectionPermit;
 use super::metrics;
 use super::record::Row;
 use super::requests::{Broken, Requests};
 
-/// Channels that one connection may have open.
+/// Channels that one connection may have open at once.
 const CHANNELS: usize = 4;
 
-/// A connection, as the library for SSH calls on it.
+/// A connection: the handler that the SSH library calls.
 pub(super) struct Connection {
-    visit: Arc<Visit>,
-    place: Place,
-    member: Option<Arc<Member>>,
-    /// The key that the account has signed in with, for the record.
+    session: Arc<Session>,
+    connection_permit: ConnectionPermit,
+    account: Option<Arc<AccountState>>,
+    /// The fingerprint of the key that the account has signed in with, for the access log.
     key: String,
-    seat: Option<(Seat, metrics::Session)>,
+    session_permit: Option<(SessionPermit, metrics::SessionGauge)>,
     channels: HashMap<ChannelId, Option<Requests>>,
 }
 
 impl Connection {
-    pub(super) fn new(visit: Arc<Visit>, place: Place) -> Self {
-        Connection { visit, place, member: None, key: String::new(), seat: None, channels: HashMap::new() }
+    pub(super) fn new(session: Arc<Session>, connection_permit: ConnectionPermit) -> Self {
+        Connection {
+            session,
+            connection_permit,
+            account: None,
+            key: String::new(),
+            session_permit: None,
+            channels: HashMap::new(),
+        }
     }
 
-    /// The account, if it may sign in with this key.
-    fn member(&self, user: &str, key: &KeyData, algorithm: &russh::keys::Algorithm) -> Option<&Arc<Member>> {
-        let member = self.visit.context.members.get(user)?;
-        (is_safe(algorithm) && member.keys.contains(key)).then_some(member)
+    /// The account `user`, if it may sign in with this key.
+    fn account(
+        &self,
+        user: &str,
+        key: &KeyData,
+        algorithm: &russh::keys::Algorithm,
+    ) -> Option<&Arc<AccountState>> {
+        let account = self.session.context.accounts.get(user)?;
+        (is_safe(algorithm) && account.keys.contains(key)).then_some(account)
     }
 
-    /// Somebody may not sign in. It looks the same, and takes as long, whatever the reason.
+    /// Refuses a sign-in. The answer and its delay are the same whatever the reason.
     fn refuse(&mut self, user: &str, with: &str) -> Result<Auth, russh::Error> {
         counter!(metrics::SIGN_INS, "result" => "refused").increment(1);
-        let is_known = self.visit.context.members.contains_key(user);
+        let is_known = self.session.context.accounts.contains_key(user);
         let name: String = user.escape_debug().take(64).collect();
-        // A name that is no account's may be anything, also something that belongs into no log.
+        // A name that is no account's may be anything, also a password: it is not recorded as the performer.
         let row = Row {
             action: "SFTP_LOGIN_REFUSED",
             message: format!("sign-in as {name} was refused"),
             parameters: json!({ "with": with, "known": is_known }),
-            ..self.visit.row(if is_known { user } else { "unknown" })
+            ..self.session.row(if is_known { user } else { "unknown" })
         };
-        self.visit.context.recorder.refused(row);
-        if self.place.refused() {
-            tracing::debug!(address = %self.visit.address, "SFTP: too many keys were refused");
+        self.session.context.recorder.refused(row);
+        if self.connection_permit.refused() {
+            tracing::debug!(address = %self.session.address, "SFTP: too many keys were refused");
             return Err(russh::Error::Disconnect);
         }
         Ok(Auth::reject())
     }
 
-    /// Has nothing but SFTP on a channel.
-    fn refuse_request(channel: ChannelId, session: &mut Session) -> Result<(), russh::Error> {
-        session.channel_failure(channel)
+    /// Refuses a request on a channel that is not SFTP.
+    fn refuse_request(channel: ChannelId, ssh: &mut SshSession) -> Result<(), russh::Error> {
+        ssh.channel_failure(channel)
     }
 
-    /// Ends a channel from our side.
-    fn end(&mut self, channel: ChannelId, session: &mut Session) -> Result<(), russh::Error> {
+    /// Closes a channel from our side.
+    fn end(&mut self, channel: ChannelId, ssh: &mut SshSession) -> Result<(), russh::Error> {
         if self.channels.remove(&channel).is_some() {
-            session.exit_status_request(channel, 0)?;
-            session.eof(channel)?;
-            session.close(channel)?;
+            ssh.exit_status_request(channel, 0)?;
+            ssh.eof(channel)?;
+            ssh.close(channel)?;
         }
         Ok(())
     }
@@ -102,40 +114,40 @@ impl Handler for Connection {
         user: &str,
         offer: PublicKeyOffer<'_>,
     ) -> Result<Auth, Self::Error> {
-        match self.member(user, offer.public_key.key_data(), offer.algorithm) {
+        match self.account(user, offer.public_key.key_data(), offer.algorithm) {
             Some(_) => Ok(Auth::Accept),
             None => self.refuse(user, &fingerprint(offer.public_key)),
         }
     }
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
-        let member = self.member(user, key.public_key.key_data(), key.algorithm).map(Arc::clone);
-        let Some(member) = member else { return self.refuse(user, &fingerprint(key.public_key)) };
-        self.member = Some(member);
+        let account = self.account(user, key.public_key.key_data(), key.algorithm).map(Arc::clone);
+        let Some(account) = account else { return self.refuse(user, &fingerprint(key.public_key)) };
+        self.account = Some(account);
         self.key = fingerprint(key.public_key);
         Ok(Auth::Accept)
     }
 
-    async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), Self::Error> {
-        let Some(member) = &self.member else { return Err(russh::Error::Inconsistent) };
-        self.place.signed_in();
-        self.visit.touch();
-        self.visit.is_signed_in.store(true, Ordering::Release);
-        let row = self.visit.row(&member.name);
-        let Some(seat) = member.sit() else {
+    async fn auth_succeeded(&mut self, ssh: &mut SshSession) -> Result<(), Self::Error> {
+        let Some(account) = &self.account else { return Err(russh::Error::Inconsistent) };
+        self.connection_permit.signed_in();
+        self.session.touch();
+        self.session.is_signed_in.store(true, Ordering::Release);
+        let row = self.session.row(&account.name);
+        let Some(session_permit) = account.acquire_session() else {
             counter!(metrics::SIGN_INS, "result" => "crowd").increment(1);
             let message = "this account has too many connections already";
             let parameters = json!({ "with": self.key, "known": true });
             let message_row = format!("sign-in was refused: {message}");
             let row = Row { action: "SFTP_LOGIN_REFUSED", message: message_row, parameters, ..row };
-            self.visit.context.recorder.refused(row);
-            return session.disconnect(Disconnect::TooManyConnections, message, "en");
+            self.session.context.recorder.refused(row);
+            return ssh.disconnect(Disconnect::TooManyConnections, message, "en");
         };
         let parameters = json!({ "key": self.key });
         let row = Row { action: "SFTP_LOGIN", message: "signed in".into(), parameters, ..row };
-        self.visit.context.recorder.note(row);
-        tracing::info!(account = member.name, address = %self.visit.address, session = self.visit.id, "SFTP: signed in");
-        self.seat = Some((seat, metrics::Session::new()));
+        self.session.context.recorder.note(row);
+        tracing::info!(account = account.name, address = %self.session.address, session = self.session.id, "SFTP: signed in");
+        self.session_permit = Some((session_permit, metrics::SessionGauge::new()));
         Ok(())
     }
 
@@ -143,9 +155,9 @@ impl Handler for Connection {
         &mut self,
         channel: Channel<Msg>,
         reply: ChannelOpenHandle,
-        _session: &mut Session,
+        _ssh: &mut SshSession,
     ) -> Result<(), Self::Error> {
-        if self.channels.len() >= CHANNELS || self.visit.context.stopping.is_cancelled() {
+        if self.channels.len() >= CHANNELS || self.session.context.stopping.is_cancelled() {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         }
@@ -158,17 +170,17 @@ impl Handler for Connection {
         &mut self,
         channel: ChannelId,
         name: &str,
-        session: &mut Session,
+        ssh: &mut SshSession,
     ) -> Result<(), Self::Error> {
-        let Some(member) = self.member.as_ref().filter(|_| self.seat.is_some()) else {
+        let Some(account) = self.account.as_ref().filter(|_| self.session_permit.is_some()) else {
             return Err(russh::Error::Inconsistent);
         };
         match self.channels.get_mut(&channel) {
             Some(requests @ None) if name == "sftp" => {
-                *requests = Some(Requests::new(channel, session, &self.visit, member));
-                session.channel_success(channel)
+                *requests = Some(Requests::new(channel, ssh, &self.session, account));
+                ssh.channel_success(channel)
             }
-            _ => Self::refuse_request(channel, session),
+            _ => Self::refuse_request(channel, ssh),
         }
     }
 
@@ -176,42 +188,42 @@ impl Handler for Connection {
         &mut self,
         channel: ChannelId,
         data: &[u8],
-        session: &mut Session,
+        ssh: &mut SshSession,
     ) -> Result<(), Self::Error> {
-        self.visit.touch();
+        self.session.touch();
         let Some(Some(requests)) = self.channels.get_mut(&channel) else { return Ok(()) };
-        if let Err(Broken(why)) = requests.receive(data, session).await {
-            tracing::debug!(session = self.visit.id, why, "SFTP: the connection is ended");
+        if let Err(Broken(why)) = requests.receive(data, ssh).await {
+            tracing::debug!(session = self.session.id, why, "SFTP: the connection is ended");
             return Err(russh::Error::Disconnect);
         }
         Ok(())
     }
 
-    async fn window_adjusted(&mut self, _: ChannelId, _: u32, _: &mut Session) -> Result<(), Self::Error> {
-        self.visit.touch();
+    async fn window_adjusted(&mut self, _: ChannelId, _: u32, _: &mut SshSession) -> Result<(), Self::Error> {
+        self.session.touch();
         Ok(())
     }
 
-    async fn channel_eof(&mut self, channel: ChannelId, session: &mut Session) -> Result<(), Self::Error> {
-        self.end(channel, session)
+    async fn channel_eof(&mut self, channel: ChannelId, ssh: &mut SshSession) -> Result<(), Self::Error> {
+        self.end(channel, ssh)
     }
 
-    async fn channel_close(&mut self, channel: ChannelId, _session: &mut Session) -> Result<(), Self::Error> {
+    async fn channel_close(&mut self, channel: ChannelId, _ssh: &mut SshSession) -> Result<(), Self::Error> {
         self.channels.remove(&channel);
         Ok(())
     }
 
-    async fn shell_request(&mut self, channel: ChannelId, session: &mut Session) -> Result<(), Self::Error> {
-        Self::refuse_request(channel, session)
+    async fn shell_request(&mut self, channel: ChannelId, ssh: &mut SshSession) -> Result<(), Self::Error> {
+        Self::refuse_request(channel, ssh)
     }
 
     async fn exec_request(
         &mut self,
         channel: ChannelId,
         _command: &[u8],
-        session: &mut Session,
+        ssh: &mut SshSession,
     ) -> Result<(), Self::Error> {
-        Self::refuse_request(channel, session)
+        Self::refuse_request(channel, ssh)
     }
 
     async fn env_request(
@@ -219,9 +231,9 @@ impl Handler for Connection {
         channel: ChannelId,
         _name: &str,
         _value: &str,
-        session: &mut Session,
+        ssh: &mut SshSession,
     ) -> Result<(), Self::Error> {
-        Self::refuse_request(channel, session)
+        Self::refuse_request(channel, ssh)
     }
 
     async fn pty_request(
@@ -233,9 +245,9 @@ impl Handler for Connection {
         _width: u32,
         _height: u32,
         _modes: &[(Pty, u32)],
-        session: &mut Session,
+        ssh: &mut SshSession,
     ) -> Result<(), Self::Error> {
-        Self::refuse_request(channel, session)
+        Self::refuse_request(channel, ssh)
     }
 
     async fn x11_request(
@@ -245,33 +257,29 @@ impl Handler for Connection {
         _protocol: &str,
         _cookie: &str,
         _screen: u32,
-        session: &mut Session,
+        ssh: &mut SshSession,
     ) -> Result<(), Self::Error> {
-        Self::refuse_request(channel, session)
+        Self::refuse_request(channel, ssh)
     }
 
-    async fn agent_request(
-        &mut self,
-        channel: ChannelId,
-        session: &mut Session,
-    ) -> Result<bool, Self::Error> {
-        Self::refuse_request(channel, session)?;
+    async fn agent_request(&mut self, channel: ChannelId, ssh: &mut SshSession) -> Result<bool, Self::Error> {
+        Self::refuse_request(channel, ssh)?;
         Ok(false)
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        // What is open is noted before the end of the session.
+        // Dropping the channels records interrupted transfers, before the end of the session is recorded.
         self.channels.clear();
-        let (Some(_), Some(member)) = (self.seat.take(), &self.member) else { return };
+        let (Some(_), Some(account)) = (self.session_permit.take(), &self.account) else { return };
         let row = Row {
             action: "SFTP_LOGOUT",
             message: "the session ended".into(),
             parameters: json!({}),
-            ..self.visit.row(&member.name)
+            ..self.session.row(&account.name)
         };
-        self.visit.context.recorder.note(row);
-        tracing::info!(account = member.name, session = self.visit.id, "SFTP: the session ended");
+        self.session.context.recorder.note(row);
+        tracing::info!(account = account.name, session = self.session.id, "SFTP: the session ended");
     }
 }

@@ -1,4 +1,4 @@
-//! Keys: the server's own, by which clients know it, and those by which accounts sign in.
+//! The server's host keys, and the public keys that accounts sign in with.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -14,14 +14,14 @@ use crate::durable::{make_folder, sync_folder};
 use crate::error::{Error, Result};
 use crate::exchange::settings::{Account, Settings};
 
-/// The host key that is made where none is set.
+/// The file name of the host key that is made if none is configured.
 const HOST_KEY: &str = "ssh_host_ed25519_key";
-/// What nobody else may do with a private key.
+/// The mode bits that a private key's file must not have.
 const OTHERS: u32 = 0o077;
-/// Bits of an RSA key, at least.
+/// The least bits of an RSA key.
 const RSA_BITS: usize = 2048;
 
-/// The server's keys: those that are set, or one that is made at the first start.
+/// The server's keys: the configured ones, or one that is made at the first start.
 pub(super) fn host_keys(settings: &Settings, root: &Path) -> Result<Vec<PrivateKey>> {
     if settings.host_keys.is_empty() {
         let path = root.join(HOST_KEY);
@@ -49,7 +49,7 @@ fn load(path: &Path) -> Result<PrivateKey> {
     key.map_err(|error| Error::Settings(format!("sftp.host_keys: {}: {error}", path.display())))
 }
 
-/// Makes a key, written beside and renamed, so that half of one is never taken for one.
+/// Makes a key. Its file is written under another name and renamed, so that a crash leaves no partial key.
 fn make(root: &Path, path: &Path) -> io::Result<()> {
     let failed = |error: russh::keys::ssh_key::Error| io::Error::other(error.to_string());
     make_folder(root)?;
@@ -72,12 +72,12 @@ fn write_beside(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     write().inspect_err(|_| drop(fs::remove_file(&beside)))
 }
 
-/// How a key is written for people to compare, as `SHA256:…`.
+/// The fingerprint of a key, as `SHA256:…`.
 pub(super) fn fingerprint(key: &PublicKey) -> String {
     key.fingerprint(HashAlg::Sha256).to_string()
 }
 
-/// The keys of an account.
+/// The public keys of an account.
 pub(super) fn account_keys(account: &Account) -> Result<Vec<KeyData>> {
     account.keys.iter().enumerate().map(|(at, line)| account_key(account, at, line)).collect()
 }
@@ -98,7 +98,7 @@ fn account_key(account: &Account, at: usize, line: &str) -> Result<KeyData> {
     Ok(key.key_data().clone())
 }
 
-/// Whether a signature of this kind is accepted: all that keys may make, but those with SHA-1.
+/// Whether a signature algorithm is accepted: all but those with SHA-1.
 pub(super) fn is_safe(algorithm: &Algorithm) -> bool {
     match algorithm {
         Algorithm::Rsa { hash } => hash.is_some(),

@@ -1,4 +1,4 @@
-//! Lists of folders, read from the disk as the client asks for more.
+//! Directory listings, read from disk portion by portion as the client asks for more.
 
 use std::collections::VecDeque;
 use std::io;
@@ -7,21 +7,21 @@ use chrono::{DateTime, Local, TimeDelta, Utc};
 
 use crate::exchange::settings::Role;
 
+use super::account::AccountState;
 use super::disk;
-use super::member::Member;
-use super::path::{self, Folder, Place};
+use super::packets::{Attributes, Entry};
+use super::path::{self, Folder, VirtualPath};
 use super::refusal::Refusal;
-use super::wire::{Attributes, Entry};
 
-/// Entries that are told at once.
+/// Entries in one answer.
 const AT_ONCE: usize = 100;
-/// The bits of a mode that say that it is a folder's.
+/// The mode bits of a folder.
 const IS_FOLDER: u32 = 0o040_000;
 
-/// A list that is being read.
+/// A listing that a client is reading.
 pub(super) struct Listing {
     owner: String,
-    /// What is listed without reading: folders.
+    /// Folders that are listed without reading the disk.
     folders: VecDeque<Folder>,
     sources: VecDeque<Source>,
 }
@@ -30,9 +30,9 @@ pub(super) struct Listing {
 struct Source {
     folder: disk::Folder,
     names: disk::Names,
-    /// Its folders are listed instead of its files, if they are months.
+    /// Whether the folders named like a month are listed instead of the files.
     months: bool,
-    /// What lies in here as well has been listed already.
+    /// A folder whose names were listed before and are left out here.
     except: Option<disk::Folder>,
 }
 
@@ -49,7 +49,7 @@ impl Source {
                 false => self.folder.stat(&name),
             };
             match attributes {
-                // No file, or gone in the meantime.
+                // Not a regular file, or removed in the meantime.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
                 Ok(_) if self.has_been_listed(&name)? => {}
@@ -65,40 +65,40 @@ impl Source {
 }
 
 impl Listing {
-    /// Begins to list what a path names.
-    pub(super) fn open(member: &Member, place: &Place) -> Result<Self, Refusal> {
+    /// Begins the listing of a folder.
+    pub(super) fn open(account: &AccountState, path: &VirtualPath) -> Result<Self, Refusal> {
         let mut listing =
-            Listing { owner: member.name.clone(), folders: VecDeque::new(), sources: VecDeque::new() };
-        match place {
-            Place::Root => {
-                listing.folders.extend(match member.role {
+            Listing { owner: account.name.clone(), folders: VecDeque::new(), sources: VecDeque::new() };
+        match path {
+            VirtualPath::Root => {
+                listing.folders.extend(match account.role {
                     Role::Supplier => vec![Folder::Inbox, Folder::Receipts],
                     Role::Municipality => vec![Folder::Outbox],
                 });
             }
-            Place::Folder(Folder::Inbox) => {
-                // What is being uploaded and what waits: for the client, it is one folder.
-                listing.sources.push_back(Source::new(member.uploading()?, false, None)?);
-                let inbox = member.folder(&Folder::Inbox)?;
-                listing.sources.push_back(Source::new(inbox, false, Some(member.uploading()?))?);
+            VirtualPath::Folder(Folder::Inbox) => {
+                // Incomplete uploads and complete files lie in two folders; the client sees one.
+                listing.sources.push_back(Source::new(account.uploading()?, false, None)?);
+                let inbox = account.folder(&Folder::Inbox)?;
+                listing.sources.push_back(Source::new(inbox, false, Some(account.uploading()?))?);
             }
-            Place::Folder(folder) => {
+            VirtualPath::Folder(folder) => {
                 let months = *folder == Folder::Outbox;
-                listing.sources.push_back(Source::new(member.folder(folder)?, months, None)?);
+                listing.sources.push_back(Source::new(account.folder(folder)?, months, None)?);
             }
-            Place::File(folder, name) => {
-                let found = stat_file(member, folder, name);
-                return Err(found.map_or_else(|missing| missing, |_| Refusal::failure("this is no folder")));
+            VirtualPath::File(folder, name) => {
+                let found = stat_file(account, folder, name);
+                return Err(found.map_or_else(|missing| missing, |_| Refusal::failure("not a folder")));
             }
         }
         Ok(listing)
     }
 
-    /// Some more entries; none at the end.
-    pub(super) fn more(&mut self, member: &Member) -> Result<Vec<Entry>, Refusal> {
+    /// The next entries; none at the end.
+    pub(super) fn more(&mut self, account: &AccountState) -> Result<Vec<Entry>, Refusal> {
         let mut entries = Vec::new();
         while let Some(folder) = self.folders.pop_front() {
-            let attributes = member.folder(&folder)?.own()?;
+            let attributes = account.folder(&folder)?.own()?;
             entries.push(self.entry(folder.name().to_owned(), attributes));
         }
         while entries.len() < AT_ONCE {
@@ -116,19 +116,19 @@ impl Listing {
     }
 }
 
-/// What is known of something.
-pub(super) fn stat(member: &Member, place: &Place) -> Result<Attributes, Refusal> {
-    match place {
-        Place::Root => Ok(disk::Folder::open(member.home.path())?.own()?),
-        Place::Folder(folder) => Ok(member.folder(folder)?.own()?),
-        Place::File(folder, name) => stat_file(member, folder, name),
+/// The attributes of a file or folder.
+pub(super) fn stat(account: &AccountState, path: &VirtualPath) -> Result<Attributes, Refusal> {
+    match path {
+        VirtualPath::Root => Ok(disk::Folder::open(account.home.path())?.own()?),
+        VirtualPath::Folder(folder) => Ok(account.folder(folder)?.own()?),
+        VirtualPath::File(folder, name) => stat_file(account, folder, name),
     }
 }
 
-fn stat_file(member: &Member, folder: &Folder, name: &str) -> Result<Attributes, Refusal> {
+fn stat_file(account: &AccountState, folder: &Folder, name: &str) -> Result<Attributes, Refusal> {
     match folder {
-        Folder::Inbox => super::uploads::stat(member, name),
-        folder => Ok(member.folder(folder)?.stat(name)?),
+        Folder::Inbox => super::uploads::stat(account, name),
+        folder => Ok(account.folder(folder)?.stat(name)?),
     }
 }
 

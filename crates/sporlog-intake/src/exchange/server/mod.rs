@@ -1,54 +1,54 @@
-//! The embedded SFTP server: the accounts' folders, and nothing else, for those who have a key.
+//! The embedded SFTP server: an account that signs in with its key sees its own folders, and nothing else.
 //!
 //! ```text
-//! accept ─► guard ─► connection ─► handler: who signs in with which key
-//!                                     └─► requests: SFTP on a channel
-//!                                            ├─► path ─► disk, listing
-//!                                            ├─► uploads ─► ind/ ─► told to the inbox
-//!                                            └─► downloads: a task that reads and sends
+//! accept ─► login_throttle ─► connection ─► handler: signing in with a key
+//!                                           └─► requests: SFTP on a channel
+//!                                                  ├─► path ─► disk, listing
+//!                                                  ├─► uploads ─► ind/ ─► InboxEvents
+//!                                                  └─► downloads: a task that reads and sends
 //! ```
 //!
 //! | module | idea |
 //! |---|---|
-//! | `keys` | the server's keys and the accounts' |
-//! | `guard` | who may connect at all |
-//! | `connection` | a connection's time: to sign in, to be idle, to end |
+//! | `keys` | host keys, and the accounts' public keys |
+//! | `login_throttle` | limits on connections and on wrong keys |
+//! | `connection` | the time limits of a connection |
 //! | `handler` | what SSH may be used for: signing in, and SFTP |
-//! | `member` | an account, with what its connections share |
-//! | `context` | what all connections share, and what the parts of one do |
-//! | `wire` | the packets of SFTP |
-//! | `path` | what a path names |
-//! | `refusal` | why not |
-//! | `requests` | requests on a channel, done one after another |
-//! | `acts` | what is done, and goes on record |
-//! | `listing` | lists of folders |
-//! | `uploads` | files that come |
-//! | `downloads` | files that go |
-//! | `fetched` | what a municipality has fetched to its end |
+//! | `account` | the state of an account that its connections share |
+//! | `context` | the state that all connections share, and that of one connection |
+//! | `packets` | the packets of SFTP: parsing and writing |
+//! | `path` | what a client's path names, without asking the disk |
+//! | `refusal` | the error that a client gets |
+//! | `requests` | the requests of a channel, one after another |
+//! | `operations` | operations that are recorded in the `access` log before they happen |
+//! | `listing` | directory listings |
+//! | `uploads` | files being written |
+//! | `downloads` | files being read |
+//! | `fetched` | which files a municipality has fetched completely |
 //! | `disk` | regular files, and no links |
-//! | `rate` | how fast |
+//! | `rate` | the bandwidth limit of an account |
 //! | `record` | rows of the `access` log |
-//! | [`metrics`] | what is counted |
+//! | [`metrics`] | the server's metrics |
 
-mod acts;
+mod account;
 mod connection;
 mod context;
 mod disk;
 mod downloads;
 mod fetched;
-mod guard;
 mod handler;
 mod keys;
 mod listing;
-mod member;
+mod login_throttle;
 pub mod metrics;
+mod operations;
+mod packets;
 mod path;
 mod rate;
 mod record;
 mod refusal;
 mod requests;
 mod uploads;
-mod wire;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -66,40 +66,30 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::context::{Context, Visit};
-use self::guard::{Guard, Turned};
-use self::member::Member;
+use self::account::AccountState;
+use self::context::{Context, Session};
+use self::login_throttle::{LoginThrottle, Rejection};
 use self::record::Recorder;
 use super::settings::{Limits, Settings};
 use crate::error::{Error, Result};
-use crate::exchange::growth::Growth;
+use crate::exchange::inbox::InboxEvents;
 use crate::writers::Writers;
 
-/// Whoever takes what has been delivered.
-pub trait Announcer: Send + Sync + 'static {
-    /// A file of this name lies in the account's inbox, closed; `settled` if nothing more will come (it was
-    /// renamed from a temporary name).
-    fn closed(&self, account: &str, name: &str, settled: bool);
-
-    /// The upload of a new file has begun.
-    fn growing(&self, growth: Arc<Growth>);
-}
-
-/// How long it takes to refuse a key, whatever is wrong with it.
+/// The delay of a refused key, whatever the reason.
 const REFUSAL: Duration = Duration::from_millis(400);
-/// What a client may send before we have to have read it.
+/// The SSH window: bytes that a client may send before the server has read them.
 const WINDOW: u32 = 4 << 20;
-/// The largest piece of that. OpenSSH takes packets of 256 KiB, all in all.
+/// The largest SSH packet. OpenSSH accepts packets of up to 256 KiB.
 const PIECE: u32 = 128 << 10;
-/// Answers to requests to read that may wait in a connection, of 255 KiB each at most.
+/// Answers to read requests, of up to 255 KiB each, that may be queued on a connection.
 const ANSWERS: usize = 4;
-/// How often a silent client is asked whether it is still there, and how often in vain.
+/// How often a silent client is sent a keepalive, and how many may stay unanswered.
 const ALIVE: Duration = Duration::from_secs(15);
 const ALIVE_TIMES: usize = 3;
-/// What all connections get to end when the server is stopped, and the access log to be written.
+/// How long ending all connections and writing the access log may take when the server is stopped.
 const STOP: Duration = Duration::from_secs(12);
 
-/// A server that runs.
+/// A running SFTP server.
 pub struct SftpServer {
     address: SocketAddr,
     fingerprints: Vec<String>,
@@ -110,15 +100,15 @@ pub struct SftpServer {
 }
 
 impl SftpServer {
-    /// Makes the accounts' folders and, the first time, a host key, and begins to listen. `root` is the
-    /// exchange's folder.
+    /// Makes the accounts' folders and, at the first start, a host key, and begins to listen. `root` is the
+    /// exchange's folder. Closed uploads are reported to `events`.
     pub async fn start(
         settings: &Settings,
         root: &Path,
         writers: Arc<dyn Writers>,
-        announcer: Arc<dyn Announcer>,
+        events: Arc<InboxEvents>,
     ) -> Result<SftpServer> {
-        let (keys, members) = disk::blocking(|| prepare(settings, root))?;
+        let (keys, accounts) = disk::blocking(|| prepare(settings, root))?;
         let fingerprints = keys.iter().map(|key| keys::fingerprint(key.public_key())).collect();
         let bind_error = |source| Error::Read { name: format!("sftp.listen: {}", settings.listen), source };
         let listener = TcpListener::bind(settings.listen).await.map_err(bind_error)?;
@@ -126,11 +116,11 @@ impl SftpServer {
         let (recorder, recording) = Recorder::start(writers);
         let stopping = CancellationToken::new();
         let context = Arc::new(Context {
-            members,
-            guard: Guard::new(settings.limits.connections),
+            accounts,
+            throttle: LoginThrottle::new(settings.limits.connections),
             limits: settings.limits.clone(),
             recorder,
-            announcer,
+            events,
             meters: metrics::Meters::new(),
             stopping: stopping.clone(),
         });
@@ -140,18 +130,18 @@ impl SftpServer {
         Ok(SftpServer { address, fingerprints, stopping, accept, connections, recorder: recording })
     }
 
-    /// Where it listens.
+    /// The address that the server listens on.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
     }
 
-    /// The host keys' fingerprints, as `SHA256:…`, by which clients know the server.
+    /// The fingerprints of the host keys, as `SHA256:…`.
     pub fn fingerprints(&self) -> Vec<String> {
         self.fingerprints.clone()
     }
 
-    /// Takes no new connections, gives transfers under way a few seconds, and ends all. When this returns,
-    /// what was to be recorded is in the access log.
+    /// Accepts no new connections, lets transfers go on for a few seconds, and ends all connections. When this
+    /// returns, all rows are in the access log.
     pub async fn stop(self) {
         self.stopping.cancel();
         drop(self.accept.await);
@@ -166,19 +156,19 @@ impl SftpServer {
     }
 }
 
-/// The accounts, by their names.
-type Members = HashMap<String, Arc<Member>>;
+/// The accounts by name.
+type Accounts = HashMap<String, Arc<AccountState>>;
 
-fn prepare(settings: &Settings, root: &Path) -> Result<(Vec<PrivateKey>, Members)> {
+fn prepare(settings: &Settings, root: &Path) -> Result<(Vec<PrivateKey>, Accounts)> {
     let keys = keys::host_keys(settings, root)?;
-    let members = settings.accounts.iter().map(|account| {
-        let member = Member::new(account, settings.home(root, account), &settings.limits)?;
-        Ok((account.name.clone(), Arc::new(member)))
+    let accounts = settings.accounts.iter().map(|account| {
+        let state = AccountState::new(account, settings.home(root, account), &settings.limits)?;
+        Ok((account.name.clone(), Arc::new(state)))
     });
-    Ok((keys, members.collect::<Result<_>>()?))
+    Ok((keys, accounts.collect::<Result<_>>()?))
 }
 
-/// How SSH is spoken: what is known to be safe, in the order in which modern servers have it.
+/// The SSH configuration: only algorithms that are considered safe, in the order of OpenSSH.
 fn config(keys: Vec<PrivateKey>, limits: &Limits) -> Config {
     let safe = Preferred::DEFAULT;
     let key = safe.key.iter().filter(|algorithm| **algorithm != Algorithm::Rsa { hash: None });
@@ -200,7 +190,7 @@ fn config(keys: Vec<PrivateKey>, limits: &Limits) -> Config {
         methods: MethodSet::from(&[MethodKind::PublicKey][..]),
         auth_rejection_time: REFUSAL,
         auth_rejection_time_initial: Some(Duration::ZERO),
-        // Clients ask first what there is, without a key.
+        // A client's first attempt is without a key, to ask for the methods.
         max_auth_attempts: limits.sign_in_attempts.saturating_add(1),
         keys,
         preferred,
@@ -208,7 +198,7 @@ fn config(keys: Vec<PrivateKey>, limits: &Limits) -> Config {
         maximum_packet_size: PIECE,
         channel_buffer_size: 1,
         event_buffer_size: ANSWERS,
-        // Idleness is watched by ourselves: it is about requests. This is for a client that takes no bytes.
+        // `connection` ends clients without requests. This one ends a client that takes no bytes.
         inactivity_timeout: Some(Duration::from_secs(limits.idle_seconds.max(1).into())),
         keepalive_interval: Some(ALIVE),
         keepalive_max: ALIVE_TIMES,
@@ -226,7 +216,7 @@ async fn accept(listener: TcpListener, config: Arc<Config>, context: Arc<Context
         match accepted {
             Ok((stream, from)) => enter(stream, from, &config, &context, &connections),
             Err(error) => {
-                tracing::warn!(%error, "SFTP: a connection could not be taken in");
+                tracing::warn!(%error, "SFTP: a connection could not be accepted");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
@@ -241,17 +231,17 @@ fn enter(
     connections: &TaskTracker,
 ) {
     let address = from.ip().to_canonical();
-    match context.guard.enter(address) {
-        Ok((place, wait)) => {
-            // Without it, the last bytes of a request wait for an answer to the first.
+    match context.throttle.enter(address) {
+        Ok((permit, wait)) => {
+            // With Nagle's algorithm, the last bytes of an answer would wait for an acknowledgement of the first.
             drop(stream.set_nodelay(true));
-            let visit = Arc::new(Visit::new(Arc::clone(context), address));
-            connections.spawn(connection::serve(Arc::clone(config), stream, visit, place, wait));
+            let session = Arc::new(Session::new(Arc::clone(context), address));
+            connections.spawn(connection::serve(Arc::clone(config), stream, session, permit, wait));
         }
         Err(turned) => {
             let reason = match turned {
-                Turned::Crowd => "crowd",
-                Turned::Keys => "keys",
+                Rejection::TooManyConnections => "crowd",
+                Rejection::TooManyRefusedKeys => "keys",
             };
             counter!(metrics::TURNED_AWAY, "reason" => reason).increment(1);
         }

@@ -1,20 +1,20 @@
-//! What a path names. There are few things that it can name, and the file system is not asked: '.', '..'
-//! and '//' are resolved here, and nothing but a folder's name and a file's ever reaches the disk.
+//! What a client's path names. '.', '..' and '//' are resolved here without asking the file system. A path can
+//! only name one of a few folders or a file in one of these; no other text of a client reaches the disk.
 
 use crate::exchange::settings::Role;
 use crate::exchange::tree::{INBOX, OUTBOX, RECEIPTS};
 
+use super::packets::Code;
 use super::refusal::Refusal;
-use super::wire::Code;
 
-/// What a file system takes for a name, at most.
+/// The longest file name, as in common file systems.
 const MAX_NAME: usize = 255;
-/// Nobody's path is longer; what is longer is not looked at.
+/// The longest path that is parsed.
 const MAX_PATH: usize = 4096;
 
-/// Something in an account's tree.
+/// What a path names in an account's tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum VirtualPath {
     Root,
     Folder(Folder),
     File(Folder, String),
@@ -31,7 +31,7 @@ pub(super) enum Folder {
 }
 
 impl Folder {
-    /// Its name in the folder that it lies in.
+    /// The folder's name in its parent folder.
     pub(super) fn name(&self) -> &str {
         match self {
             Folder::Inbox => INBOX,
@@ -41,7 +41,7 @@ impl Folder {
         }
     }
 
-    /// Its path, as clients see it.
+    /// The folder's path, as clients see it.
     pub(super) fn path(&self) -> String {
         match self {
             Folder::Month(month) => format!("/{OUTBOX}/{month}"),
@@ -50,7 +50,7 @@ impl Folder {
     }
 }
 
-/// The parts of a path from the root on, or why it is none.
+/// The components of a path from the root on.
 fn parts(path: &[u8]) -> Result<Vec<&str>, Refusal> {
     if path.len() > MAX_PATH {
         return Err(Refusal::new(Code::Failure, "the path is too long"));
@@ -77,24 +77,24 @@ fn checked(name: &str) -> Result<&str, Refusal> {
     Ok(name)
 }
 
-/// A path in its shortest form. Whether there is anything of that name is another question.
+/// A path in its shortest form. Nothing of that name has to exist.
 pub(super) fn shortest(path: &[u8]) -> Result<String, Refusal> {
     Ok(format!("/{}", parts(path)?.join("/")))
 }
 
 /// What `path` names in the tree of an account of this role.
-pub(super) fn resolve(role: Role, path: &[u8]) -> Result<Place, Refusal> {
+pub(super) fn resolve(role: Role, path: &[u8]) -> Result<VirtualPath, Refusal> {
     let parts = parts(path)?;
-    let file = |folder, name: &str| Place::File(folder, name.to_owned());
+    let file = |folder, name: &str| VirtualPath::File(folder, name.to_owned());
     Ok(match (role, parts.as_slice()) {
-        (_, []) => Place::Root,
-        (Role::Supplier, [INBOX]) => Place::Folder(Folder::Inbox),
+        (_, []) => VirtualPath::Root,
+        (Role::Supplier, [INBOX]) => VirtualPath::Folder(Folder::Inbox),
         (Role::Supplier, [INBOX, name]) => file(Folder::Inbox, name),
-        (Role::Supplier, [RECEIPTS]) => Place::Folder(Folder::Receipts),
+        (Role::Supplier, [RECEIPTS]) => VirtualPath::Folder(Folder::Receipts),
         (Role::Supplier, [RECEIPTS, name]) => file(Folder::Receipts, name),
-        (Role::Municipality, [OUTBOX]) => Place::Folder(Folder::Outbox),
+        (Role::Municipality, [OUTBOX]) => VirtualPath::Folder(Folder::Outbox),
         (Role::Municipality, [OUTBOX, month]) if is_month(month) => {
-            Place::Folder(Folder::Month((*month).to_owned()))
+            VirtualPath::Folder(Folder::Month((*month).to_owned()))
         }
         (Role::Municipality, [OUTBOX, month, name]) if is_month(month) => {
             file(Folder::Month((*month).to_owned()), name)
@@ -114,17 +114,17 @@ pub(super) fn is_month(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn supplier(path: &str) -> Result<Place, Code> {
+    fn supplier(path: &str) -> Result<VirtualPath, Code> {
         resolve(Role::Supplier, path.as_bytes()).map_err(|refusal| refusal.code)
     }
 
-    fn municipality(path: &str) -> Result<Place, Code> {
+    fn municipality(path: &str) -> Result<VirtualPath, Code> {
         resolve(Role::Municipality, path.as_bytes()).map_err(|refusal| refusal.code)
     }
 
     #[test]
     fn a_file_is_found_however_its_path_is_written() {
-        let file = Ok(Place::File(Folder::Inbox, "a.csv".into()));
+        let file = Ok(VirtualPath::File(Folder::Inbox, "a.csv".into()));
         for path in
             ["/ind/a.csv", "ind/a.csv", "//ind/./a.csv/", "/kvittering/../ind/a.csv", "/../../ind/b/../a.csv"]
         {
@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn nobody_gets_out_of_the_tree() {
         for path in ["", "/", ".", "..", "/../..", "ind/..", "../../.."] {
-            assert_eq!(supplier(path), Ok(Place::Root), "{path}");
+            assert_eq!(supplier(path), Ok(VirtualPath::Root), "{path}");
         }
         for path in ["/../etc/passwd", "/.sporlog", "/.sporlog/uploads", "/ind/a/b", "/ud", "/IND", "/x"] {
             assert_eq!(supplier(path), Err(Code::NoSuchFile), "{path}");
@@ -145,8 +145,8 @@ mod tests {
     #[test]
     fn a_municipality_has_months() {
         let month = Folder::Month("2026-11".into());
-        assert_eq!(municipality("/ud/2026-11"), Ok(Place::Folder(month.clone())));
-        assert_eq!(municipality("/ud/2026-11/a.csv"), Ok(Place::File(month, "a.csv".into())));
+        assert_eq!(municipality("/ud/2026-11"), Ok(VirtualPath::Folder(month.clone())));
+        assert_eq!(municipality("/ud/2026-11/a.csv"), Ok(VirtualPath::File(month, "a.csv".into())));
         for path in ["/ind", "/ud/a.csv", "/ud/2026-13", "/ud/2026-1", "/ud/..2026-11", "/ud/2026-11/a/b"] {
             assert_eq!(municipality(path), Err(Code::NoSuchFile), "{path}");
         }
@@ -194,7 +194,7 @@ mod tests {
         for _ in 0..50_000 {
             let path: Vec<u8> = (0..next(10)).flat_map(|_| PARTS[next(PARTS.len())]).copied().collect();
             for role in [Role::Supplier, Role::Municipality] {
-                let Ok(Place::File(_, name)) = resolve(role, &path) else { continue };
+                let Ok(VirtualPath::File(_, name)) = resolve(role, &path) else { continue };
                 assert!(!name.is_empty() && name != "." && name != "..", "{path:?}");
                 assert!(!name.contains(['/', '\0']), "{path:?}");
             }

@@ -1,12 +1,12 @@
-//! How fast an account may send and fetch, over all its connections.
+//! The bandwidth limit of an account, over all its connections.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What may be sent at once after a pause.
+/// After a pause, so many seconds' bytes may be sent at once.
 const BURST: Duration = Duration::from_secs(1);
 
-/// A rate that is shared. It keeps nothing but the moment until which it is used up.
+/// A shared rate. Its only state is the moment until which the rate is used up.
 #[derive(Debug)]
 pub(super) struct Rate {
     bytes_per_second: f64,
@@ -18,7 +18,7 @@ impl Rate {
         Rate { bytes_per_second: f64::from(bytes_per_second.max(1)), used_until: Mutex::new(Instant::now()) }
     }
 
-    /// Takes `bytes` out of it, and waits until they are due.
+    /// Uses up `bytes` of the rate, and waits until they are due.
     pub(super) async fn take(&self, bytes: usize) {
         let wait = self.wait(bytes, Instant::now());
         if !wait.is_zero() {

@@ -1,8 +1,8 @@
-//! What is recorded in the `access` log: who signed in, what came and what went.
+//! Rows of the `access` log about SFTP: sign-ins and transfers.
 //!
-//! What has to be durable before it happens is waited for; the rest is written in the background, in order.
-//! Refused sign-ins are recorded one by one only up to a number a minute, and beyond that as one row that
-//! says how many there were: whoever tries keys must not be able to fill the log with it.
+//! [`Recorder::record`] returns when a row is durable; other rows are written in the background, in order. Of
+//! refused sign-ins, only some each minute get a row of their own, and the others one row with their count, so
+//! that an attacker cannot fill the log.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -21,13 +21,13 @@ use crate::writers::{Writers, record_look};
 
 use super::metrics;
 
-/// Rows that may wait to be written.
+/// Rows that may be queued.
 const WAITING: usize = 1024;
-/// Refused sign-ins that are recorded one by one, in [`MINUTE`].
+/// Refused sign-ins that get a row of their own in each [`MINUTE`].
 const REFUSED: u32 = 20;
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A row to be.
+/// A row that is to be written.
 #[derive(Debug, Clone)]
 pub(super) struct Row {
     pub performer: String,
@@ -38,7 +38,7 @@ pub(super) struct Row {
     pub parameters: Value,
 }
 
-/// Who writes rows. Cheap to clone.
+/// Writes rows. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Recorder {
     writers: Arc<dyn Writers>,
@@ -51,26 +51,26 @@ enum Event {
 }
 
 impl Recorder {
-    /// Begins to write. The task ends when the last recorder is gone and all is written.
+    /// Starts the task that writes rows. It ends when the last recorder is dropped and all rows are written.
     pub(super) fn start(writers: Arc<dyn Writers>) -> (Self, JoinHandle<()>) {
         let (waiting, events) = mpsc::channel(WAITING);
         let task = tokio::spawn(write(Arc::clone(&writers), events));
         (Recorder { writers, waiting }, task)
     }
 
-    /// Writes a row; it is durable when this returns.
+    /// Writes a row; durable when this returns.
     pub(super) async fn record(&self, row: Row) -> Result<()> {
         record(self.writers.as_ref(), &row).await
     }
 
-    /// Has a row written soon.
+    /// Queues a row.
     pub(super) fn note(&self, row: Row) {
         self.send(Event::Row(row));
     }
 
-    /// Notes a refused sign-in, or counts it.
+    /// Queues a row about a refused sign-in.
     pub(super) fn refused(&self, row: Row) {
-        // The task counts as well; a full queue is no reason to wait with somebody who tries keys.
+        // With a full queue the row is dropped: an attacker must not make the server wait.
         drop(self.waiting.try_send(Event::Refused(row)));
     }
 
@@ -98,12 +98,12 @@ async fn record(writers: &dyn Writers, row: &Row) -> Result<()> {
     let recorded = record_look(writers, &look).await;
     if let Err(error) = &recorded {
         counter!(metrics::UNRECORDED).increment(1);
-        tracing::error!(%error, action = row.action, session = row.session, "SFTP: the access log took no row");
+        tracing::error!(%error, action = row.action, session = row.session, "SFTP: a row could not be written to the log access");
     }
     recorded
 }
 
-/// What was refused since the last summary.
+/// Refused sign-ins since the last summary.
 struct Refused {
     since: Instant,
     count: u32,

@@ -1,13 +1,13 @@
-//! Why a client does not get what it asked for: a code for its program, a text for its people.
+//! The error that a client gets: a code for its program, and a text for people.
 
 use std::borrow::Cow;
 use std::io;
 
 use rustix::io::Errno;
 
-use super::wire::Code;
+use super::packets::Code;
 
-/// Why not.
+/// An error of a request.
 #[derive(Debug)]
 pub(super) struct Refusal {
     pub code: Code,
@@ -38,14 +38,14 @@ impl From<io::Error> for Refusal {
         match errno {
             Some(Errno::NOENT) => Refusal::missing(),
             Some(Errno::NOSPC | Errno::DQUOT) => {
-                tracing::error!(%error, "SFTP: an upload was refused");
+                tracing::error!(%error, "SFTP: no space is left for an upload");
                 Refusal::failure("no space is left on the server")
             }
             Some(Errno::EXIST) => Refusal::failure("a file of this name is there already"),
             Some(Errno::NAMETOOLONG) => Refusal::failure("the name is too long"),
-            // What the system says may name folders that are no client's business.
+            // The system's message may name folders that a client must not see.
             _ => {
-                tracing::warn!(%error, "SFTP: a file could not be worked with");
+                tracing::warn!(%error, "SFTP: a file operation failed");
                 Refusal::failure("the server failed; its log says why")
             }
         }

@@ -1,55 +1,55 @@
-//! A channel on which SFTP is spoken: bytes come in, requests are done one after another, answers go out.
+//! An SFTP channel: bytes come in, requests are done one after another, answers go out.
 //!
-//! It runs in the connection's own task, so that an upload's bytes go from the cipher to the file without
-//! another hop. Only what reads files is left to a task of its own ([`super::downloads`]). What is no packet
-//! ends the connection.
+//! This runs in the connection's own task, so that an upload's bytes go from the cipher to the file without
+//! being handed to another task. Only read requests have a task of their own ([`super::downloads`]). Bytes that
+//! are not a packet end the connection.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 use russh::ChannelId;
-use russh::server::Session;
+use russh::server::Session as SshSession;
 
-use super::acts::Acts;
-use super::context::{Held, Visit};
+use super::account::AccountState;
+use super::context::{HandlePermit, Session};
 use super::disk::{self, blocking};
 use super::downloads::{Download, Pump, Read};
 use super::listing::{self, Listing};
-use super::member::Member;
-use super::path::{self, Folder, Place};
+use super::operations::Operations;
+use super::packets::{self, Code, MAX_DATA, MAX_PACKET, Malformed, Request, flags};
+use super::path::{self, Folder, VirtualPath};
 use super::refusal::Refusal;
 use super::uploads::Upload;
-use super::wire::{self, Code, MAX_DATA, MAX_PACKET, Malformed, Request, flags};
 
-/// Bytes of answers that a client may leave waiting.
+/// Bytes of answers that a client may leave unread.
 const UNREAD: usize = 4 << 20;
 
-/// A channel on which SFTP is spoken.
+/// An SFTP channel.
 pub(super) struct Requests {
     channel: ChannelId,
-    acts: Acts,
+    operations: Operations,
     pump: Pump,
-    handles: HashMap<u32, (Open, Held)>,
+    handles: HashMap<u32, (Open, HandlePermit)>,
     next_handle: u32,
     has_begun: bool,
-    /// A packet that has not come in full.
+    /// The beginning of a packet whose end has not come.
     partial: BytesMut,
-    /// Bytes of answers since the client had last read all of them.
+    /// Bytes of answers since the client last had read all of them.
     unread: usize,
 }
 
-/// Something that a client has open.
+/// A file or folder that a client has open.
 enum Open {
     Upload(Box<Upload>),
     Download(Arc<Download>),
     Listing(Box<Listing>),
 }
 
-/// What a request comes to.
+/// The answer to a request, or the error.
 type Answer = Result<Bytes, Refusal>;
 
-/// The client does not keep to the protocol.
+/// The client violates the protocol, and the connection has to be ended.
 #[derive(Debug)]
 pub(super) struct Broken(pub &'static str);
 
@@ -62,14 +62,14 @@ impl From<Malformed> for Broken {
 impl Requests {
     pub(super) fn new(
         channel: ChannelId,
-        session: &Session,
-        visit: &Arc<Visit>,
-        member: &Arc<Member>,
+        ssh: &SshSession,
+        session: &Arc<Session>,
+        account: &Arc<AccountState>,
     ) -> Self {
         Requests {
             channel,
-            acts: Acts { visit: Arc::clone(visit), member: Arc::clone(member) },
-            pump: Pump::start(session.handle(), channel, Arc::clone(visit), Arc::clone(member)),
+            operations: Operations { session: Arc::clone(session), account: Arc::clone(account) },
+            pump: Pump::start(ssh.handle(), channel, Arc::clone(session), Arc::clone(account)),
             handles: HashMap::new(),
             next_handle: 1,
             has_begun: false,
@@ -78,15 +78,15 @@ impl Requests {
         }
     }
 
-    /// Does what has come in full, and keeps the rest.
-    pub(super) async fn receive(&mut self, data: &[u8], session: &mut Session) -> Result<(), Broken> {
-        if !session.has_pending_data(self.channel) {
+    /// Executes the requests that have come completely, and keeps the rest.
+    pub(super) async fn receive(&mut self, data: &[u8], ssh: &mut SshSession) -> Result<(), Broken> {
+        if !ssh.has_pending_data(self.channel) {
             self.unread = 0;
         }
         if self.partial.is_empty() {
             let mut rest = data;
-            while let Some((packet, after)) = wire::split(rest)? {
-                self.packet(packet, session).await?;
+            while let Some((packet, after)) = packets::split(rest)? {
+                self.packet(packet, ssh).await?;
                 rest = after;
             }
             self.partial.extend_from_slice(rest);
@@ -94,28 +94,28 @@ impl Requests {
         }
         self.partial.extend_from_slice(data);
         let mut partial = std::mem::take(&mut self.partial);
-        while let Some((packet, after)) = wire::split(&partial)? {
+        while let Some((packet, after)) = packets::split(&partial)? {
             let done = partial.len() - after.len();
-            self.packet(packet, session).await?;
+            self.packet(packet, ssh).await?;
             partial.advance(done);
         }
         self.partial = partial;
         Ok(())
     }
 
-    async fn packet(&mut self, packet: &[u8], session: &mut Session) -> Result<(), Broken> {
+    async fn packet(&mut self, packet: &[u8], ssh: &mut SshSession) -> Result<(), Broken> {
         if !self.has_begun {
-            if !wire::is_init(packet) {
+            if !packets::is_init(packet) {
                 return Err(Broken("SFTP begins with INIT"));
             }
             self.has_begun = true;
-            return self.reply(wire::version(), session);
+            return self.reply(packets::version(), ssh);
         }
-        let id = wire::id(packet);
-        let ended = self.acts.visit.ended.clone();
-        let answer = match wire::parse(packet) {
+        let id = packets::id(packet);
+        let ended = self.operations.session.ended.clone();
+        let answer = match packets::parse(packet) {
             Ok(Request::Read { handle, offset, len }) => match self.read(id, handle, offset, len) {
-                // It is answered when it has been read.
+                // The task that reads will answer.
                 Ok(()) => return Ok(()),
                 Err(refusal) => Err(refusal),
             },
@@ -126,46 +126,46 @@ impl Requests {
             },
             Err(Malformed) => Err(Refusal::new(Code::BadMessage, "the packet is malformed")),
         };
-        let reply = answer.unwrap_or_else(|refusal| wire::status(id, refusal.code, &refusal.text));
-        self.reply(reply, session)
+        let reply = answer.unwrap_or_else(|refusal| packets::status(id, refusal.code, &refusal.text));
+        self.reply(reply, ssh)
     }
 
-    fn reply(&mut self, reply: Bytes, session: &mut Session) -> Result<(), Broken> {
+    fn reply(&mut self, reply: Bytes, ssh: &mut SshSession) -> Result<(), Broken> {
         self.unread += reply.len();
         if self.unread > UNREAD {
             return Err(Broken("the client asks, and does not read the answers"));
         }
-        session.data(self.channel, reply).map_err(|_| Broken("an answer could not be sent"))
+        ssh.data(self.channel, reply).map_err(|_| Broken("an answer could not be sent"))
     }
 
     async fn answer(&mut self, id: u32, request: Request<'_>) -> Answer {
-        let done = |()| wire::status(id, Code::Ok, "");
+        let done = |()| packets::status(id, Code::Ok, "");
         match request {
             Request::Open { path, flags } => self.open(id, path, flags).await,
             Request::Close { handle } => self.close(handle).await.map(done),
             Request::Write { handle, offset, data } => self.write(handle, offset, data).await.map(done),
             Request::Stat { path } => {
-                let place = self.place(path)?;
-                let attributes = blocking(|| listing::stat(&self.acts.member, &place))?;
-                Ok(wire::attributes(id, &attributes))
+                let target = self.resolve(path)?;
+                let attributes = blocking(|| listing::stat(&self.operations.account, &target))?;
+                Ok(packets::attributes(id, &attributes))
             }
             Request::Fstat { handle } => self.fstat(id, handle),
             Request::SetStat { path, size } => self.set_stat(path, size).map(done),
             Request::FsetStat { handle, size } => self.fset_stat(handle, size).map(done),
             Request::OpenDir { path } => {
-                let place = self.place(path)?;
-                let held = self.hold()?;
-                let listing = blocking(|| Listing::open(&self.acts.member, &place))?;
-                Ok(self.keep(id, Open::Listing(Box::new(listing)), held))
+                let target = self.resolve(path)?;
+                let permit = self.acquire_handle()?;
+                let listing = blocking(|| Listing::open(&self.operations.account, &target))?;
+                Ok(self.keep(id, Open::Listing(Box::new(listing)), permit))
             }
             Request::ReadDir { handle } => self.read_dir(id, handle),
-            Request::Remove { path } => self.acts.remove(self.place(path)?).await.map(done),
+            Request::Remove { path } => self.operations.remove(self.resolve(path)?).await.map(done),
             Request::MakeDir | Request::RemoveDir => {
                 Err(Refusal::denied("the folders here are fixed: none can be made or removed"))
             }
-            Request::RealPath { path } => Ok(wire::path(id, &path::shortest(path)?)),
+            Request::RealPath { path } => Ok(packets::path(id, &path::shortest(path)?)),
             Request::Rename { from, to, replace } => {
-                self.acts.rename(self.place(from)?, self.place(to)?, replace).await.map(done)
+                self.operations.rename(self.resolve(from)?, self.resolve(to)?, replace).await.map(done)
             }
             Request::Link => Err(Refusal::new(Code::Unsupported, "there are no links here")),
             Request::StatVfs { path } => self.stat_vfs(id, path),
@@ -175,9 +175,9 @@ impl Requests {
             },
             Request::Limits => {
                 let data = MAX_DATA as u64;
-                Ok(wire::numbers(
+                Ok(packets::numbers(
                     id,
-                    &[MAX_PACKET as u64, data, data, self.acts.visit.context.limits.handles as u64],
+                    &[MAX_PACKET as u64, data, data, self.operations.session.context.limits.handles as u64],
                 ))
             }
             Request::Read { .. } | Request::Unknown => {
@@ -186,70 +186,70 @@ impl Requests {
         }
     }
 
-    fn place(&self, path: &[u8]) -> Result<Place, Refusal> {
-        path::resolve(self.acts.member.role, path)
+    fn resolve(&self, path: &[u8]) -> Result<VirtualPath, Refusal> {
+        path::resolve(self.operations.account.role, path)
     }
 
-    fn get(&mut self, handle: wire::Handle) -> Result<&mut Open, Refusal> {
+    fn get(&mut self, handle: packets::Handle) -> Result<&mut Open, Refusal> {
         let open = handle.and_then(|handle| self.handles.get_mut(&handle));
         open.map(|(open, _)| open).ok_or_else(|| Refusal::failure("there is no such handle"))
     }
 
-    fn hold(&self) -> Result<Held, Refusal> {
-        if self.acts.visit.context.stopping.is_cancelled() {
+    fn acquire_handle(&self) -> Result<HandlePermit, Refusal> {
+        if self.operations.session.context.stopping.is_cancelled() {
             return Err(Refusal::failure("the server is being stopped; try again soon"));
         }
-        self.acts.visit.hold().ok_or_else(|| Refusal::failure("too many files are open on this connection"))
+        self.operations
+            .session
+            .acquire_handle()
+            .ok_or_else(|| Refusal::failure("too many files are open on this connection"))
     }
 
-    fn keep(&mut self, id: u32, open: Open, held: Held) -> Bytes {
+    fn keep(&mut self, id: u32, open: Open, permit: HandlePermit) -> Bytes {
         while self.handles.contains_key(&self.next_handle) {
             self.next_handle = self.next_handle.wrapping_add(1);
         }
         let handle = self.next_handle;
         self.next_handle = handle.wrapping_add(1);
-        self.handles.insert(handle, (open, held));
-        wire::handle(id, handle)
+        self.handles.insert(handle, (open, permit));
+        packets::handle(id, handle)
     }
 
     async fn open(&mut self, id: u32, path: &[u8], wanted: u32) -> Answer {
-        let held = self.hold()?;
+        let permit = self.acquire_handle()?;
         let writes = wanted & flags::WRITE != 0;
-        match (self.place(path)?, writes) {
-            (Place::File(Folder::Inbox, name), true) => {
-                let mut upload = blocking(|| Upload::open(&self.acts.member, &name, wanted))?;
-                if let Some(growth) = upload.growth() {
-                    self.acts.visit.context.announcer.growing(growth);
-                }
-                Ok(self.keep(id, Open::Upload(Box::new(upload)), held))
+        match (self.resolve(path)?, writes) {
+            (VirtualPath::File(Folder::Inbox, name), true) => {
+                let upload = blocking(|| Upload::open(&self.operations.account, &name, wanted))?;
+                Ok(self.keep(id, Open::Upload(Box::new(upload)), permit))
             }
-            (Place::File(Folder::Inbox, _), false) => {
+            (VirtualPath::File(Folder::Inbox, _), false) => {
                 Err(Refusal::denied("what was delivered cannot be read back"))
             }
-            (Place::File(..), true) => Err(Refusal::denied("files can be put into /ind only")),
-            (Place::File(folder, name), false) => {
-                let download = self.acts.download(&folder, &name).await?;
-                Ok(self.keep(id, Open::Download(Arc::new(download)), held))
+            (VirtualPath::File(..), true) => Err(Refusal::denied("files can be put into /ind only")),
+            (VirtualPath::File(folder, name), false) => {
+                let download = self.operations.download(&folder, &name).await?;
+                Ok(self.keep(id, Open::Download(Arc::new(download)), permit))
             }
             _ => Err(Refusal::failure("this is a folder")),
         }
     }
 
-    async fn write(&mut self, handle: wire::Handle, offset: u64, data: &[u8]) -> Result<(), Refusal> {
-        let member = Arc::clone(&self.acts.member);
+    async fn write(&mut self, handle: packets::Handle, offset: u64, data: &[u8]) -> Result<(), Refusal> {
+        let account = Arc::clone(&self.operations.account);
         let Open::Upload(upload) = self.get(handle)? else {
             return Err(Refusal::denied("this is not open for writing"));
         };
-        if let Some(rate) = &member.rate {
+        if let Some(rate) = &account.rate {
             rate.take(data.len()).await;
         }
         upload.write(offset, data)?;
-        self.acts.visit.context.meters.up.increment(data.len() as u64);
-        self.acts.visit.touch();
+        self.operations.session.context.meters.up.increment(data.len() as u64);
+        self.operations.session.touch();
         Ok(())
     }
 
-    fn read(&mut self, id: u32, handle: wire::Handle, offset: u64, len: u32) -> Result<(), Refusal> {
+    fn read(&mut self, id: u32, handle: packets::Handle, offset: u64, len: u32) -> Result<(), Refusal> {
         let Open::Download(download) = self.get(handle)? else {
             return Err(Refusal::denied("this is not open for reading"));
         };
@@ -257,53 +257,53 @@ impl Requests {
         self.pump.read(Read { id, download, offset, len })
     }
 
-    fn read_dir(&mut self, id: u32, handle: wire::Handle) -> Answer {
-        let member = Arc::clone(&self.acts.member);
+    fn read_dir(&mut self, id: u32, handle: packets::Handle) -> Answer {
+        let account = Arc::clone(&self.operations.account);
         let Open::Listing(listing) = self.get(handle)? else {
-            return Err(Refusal::failure("this is no folder"));
+            return Err(Refusal::failure("not a folder"));
         };
-        let entries = blocking(|| listing.more(&member))?;
+        let entries = blocking(|| listing.more(&account))?;
         if entries.is_empty() {
             return Err(Refusal::new(Code::Eof, "this is all"));
         }
-        Ok(wire::names(id, &entries))
+        Ok(packets::names(id, &entries))
     }
 
-    async fn close(&mut self, handle: wire::Handle) -> Result<(), Refusal> {
+    async fn close(&mut self, handle: packets::Handle) -> Result<(), Refusal> {
         let open = handle.and_then(|handle| self.handles.remove(&handle));
         match open.ok_or_else(|| Refusal::failure("there is no such handle"))? {
-            (Open::Upload(upload), held) => {
-                let closed = self.acts.close(&upload).await;
+            (Open::Upload(upload), permit) => {
+                let closed = self.operations.close(&upload).await;
                 if closed.is_err() {
-                    self.acts.broke_off(&upload);
+                    self.operations.broke_off(&upload);
                 }
-                drop((upload, held));
+                drop((upload, permit));
                 closed
             }
             _ => Ok(()),
         }
     }
 
-    fn fstat(&mut self, id: u32, handle: wire::Handle) -> Answer {
+    fn fstat(&mut self, id: u32, handle: packets::Handle) -> Answer {
         let attributes = match self.get(handle)? {
             Open::Upload(upload) => upload.attributes()?,
             Open::Download(download) => download.attributes,
             Open::Listing(_) => return Err(Refusal::failure("this is a folder")),
         };
-        Ok(wire::attributes(id, &attributes))
+        Ok(packets::attributes(id, &attributes))
     }
 
-    /// Times and permissions are ours to set. Clients send them with each upload, and need not know; also not
-    /// that a file has been taken in the meantime.
+    /// Ignores times and permissions, which clients send with each upload; the answer is success also when the
+    /// file has been claimed in the meantime.
     fn set_stat(&self, path: &[u8], size: Option<u64>) -> Result<(), Refusal> {
-        match (self.place(path)?, size) {
+        match (self.resolve(path)?, size) {
             (_, Some(_)) => Err(Refusal::denied("a file's size cannot be set")),
-            (Place::File(Folder::Inbox, _), None) => Ok(()),
-            (place, None) => blocking(|| listing::stat(&self.acts.member, &place)).map(drop),
+            (VirtualPath::File(Folder::Inbox, _), None) => Ok(()),
+            (target, None) => blocking(|| listing::stat(&self.operations.account, &target)).map(drop),
         }
     }
 
-    fn fset_stat(&mut self, handle: wire::Handle, size: Option<u64>) -> Result<(), Refusal> {
+    fn fset_stat(&mut self, handle: packets::Handle, size: Option<u64>) -> Result<(), Refusal> {
         match (self.get(handle)?, size) {
             (_, None) => Ok(()),
             (Open::Upload(upload), Some(size)) => upload.set_size(size),
@@ -312,23 +312,23 @@ impl Requests {
     }
 
     fn stat_vfs(&self, id: u32, path: &[u8]) -> Answer {
-        /// No set-user-id on this file system, as far as clients are concerned.
+        /// The flag ST_NOSUID.
         const NO_SETUID: u64 = 2;
-        self.place(path)?;
-        let space = blocking(|| disk::Folder::open(self.acts.member.home.path())?.space())?;
+        self.resolve(path)?;
+        let space = blocking(|| disk::Folder::open(self.operations.account.home.path())?.space())?;
         let blocks = [space.f_bsize, space.f_frsize, space.f_blocks, space.f_bfree, space.f_bavail];
         let files = [space.f_files, space.f_ffree, space.f_favail, space.f_fsid, NO_SETUID, 255];
-        Ok(wire::numbers(id, &[&blocks[..], &files[..]].concat()))
+        Ok(packets::numbers(id, &[&blocks[..], &files[..]].concat()))
     }
 }
 
 impl Drop for Requests {
     fn drop(&mut self) {
-        for (open, held) in std::mem::take(&mut self.handles).into_values() {
+        for (open, permit) in std::mem::take(&mut self.handles).into_values() {
             if let Open::Upload(upload) = &open {
-                self.acts.broke_off(upload);
+                self.operations.broke_off(upload);
             }
-            drop((open, held));
+            drop((open, permit));
         }
     }
 }

@@ -1,6 +1,5 @@
 //! The server as clients see it, over a socket.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::future::BoxFuture;
@@ -15,21 +14,8 @@ use sporlog_record::Kind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
-use crate::exchange::growth::Growth;
 use crate::exchange::tree::Home;
 use crate::writers::OwnWriters;
-
-/// Whoever listens hears what was closed.
-#[derive(Default)]
-struct Heard(Mutex<Vec<(String, String, bool)>>);
-
-impl Announcer for Heard {
-    fn growing(&self, _growth: Arc<Growth>) {}
-
-    fn closed(&self, account: &str, name: &str, settled: bool) {
-        self.0.lock().unwrap().push((account.to_owned(), name.to_owned(), settled));
-    }
-}
 
 /// Writers that can be out of order.
 struct Shaky {
@@ -52,7 +38,7 @@ impl Writers for Shaky {
 
 struct Trial {
     server: SftpServer,
-    heard: Arc<Heard>,
+    events: Arc<InboxEvents>,
     writers: Arc<Shaky>,
     key: Arc<PrivateKey>,
     store: Store,
@@ -84,10 +70,10 @@ impl Trial {
         let store = Store::open(StoreOptions { address, create: true, ..StoreOptions::default() }).unwrap();
         let writers = OwnWriters::new(store.clone());
         let writers = Arc::new(Shaky { writers, is_broken: AtomicBool::new(false) });
-        let heard = Arc::<Heard>::default();
-        let (recording, listening) = (writers.clone(), heard.clone());
-        let server = SftpServer::start(&settings, root.path(), recording, listening).await.unwrap();
-        Trial { server, heard, writers, key, store, root }
+        let events = Arc::<InboxEvents>::default();
+        let server =
+            SftpServer::start(&settings, root.path(), writers.clone(), events.clone()).await.unwrap();
+        Trial { server, events, writers, key, store, root }
     }
 
     async fn connect(&self) -> Handle<Client> {
@@ -257,8 +243,10 @@ async fn a_file_goes_up_and_a_receipt_comes_down_and_both_are_on_record() {
     let names: Vec<_> = sftp.read_dir("/").await.unwrap().map(|entry| entry.file_name()).collect();
     assert_eq!(names, ["ind", "kvittering"]);
     sftp.close().await.unwrap();
-    let heard: Vec<_> = ["a.csv", "b.csv"].map(|name| ("ky".into(), name.into(), false)).into();
-    assert_eq!(*trial.heard.0.lock().unwrap(), heard);
+    let closed = trial.events.take_closed();
+    let closed: Vec<_> =
+        closed.iter().map(|file| (&*file.account, file.name.to_str(), file.is_final)).collect();
+    assert_eq!(closed, [("ky", Some("a.csv"), false), ("ky", Some("b.csv"), false)]);
     let size = content.len();
     let rows = trial.recorded().await;
     let rows: Vec<_> = rows.into_iter().map(|(action, detail)| (action, detail["bytes"].as_u64())).collect();
@@ -419,8 +407,8 @@ async fn keys_of_all_good_kinds_sign_in() {
             "account": [{ "name": "ky", "role": "supplier", "keys": [made.public_key().to_openssh().unwrap()] }],
         });
         let settings: Settings = serde_json::from_value(account).unwrap();
-        let (writers, heard) = (trial.writers.clone(), trial.heard.clone());
-        trial.server = SftpServer::start(&settings, trial.root.path(), writers, heard).await.unwrap();
+        let (writers, events) = (trial.writers.clone(), trial.events.clone());
+        trial.server = SftpServer::start(&settings, trial.root.path(), writers, events).await.unwrap();
         trial.key = made;
         assert!(trial.sftp("ky").await.read_dir("/").await.is_ok());
     }

@@ -1,5 +1,5 @@
-//! What an operator's metrics say of suppliers and their deliveries. The label `account` is a name out of
-//! the configuration, so nobody else can make the number of series grow.
+//! Metrics of suppliers and their deliveries. The label `account` is a name from the configuration, so clients
+//! cannot make the number of time series grow.
 
 use metrics::{counter, gauge, histogram};
 
@@ -15,7 +15,8 @@ pub const LAST: &str = "sporlog_delivery_last_timestamp_seconds";
 pub const DUE: &str = "sporlog_delivery_due_timestamp_seconds";
 /// Gauge: rows of the last accepted delivery, by `account`.
 pub const ROWS: &str = "sporlog_delivery_rows";
-/// Gauge: -1 if deliveries are smaller than usual, 1 if larger, by `account`.
+/// Gauge: -1 if the newest day brought less than a third of the usual rows, 1 if more than three times, by
+/// `account`.
 pub const UNUSUAL: &str = "sporlog_delivery_volume_unusual";
 /// Gauge: rows refused for each row of the last delivery, 0 to 1, by `account`.
 pub const ERRORS: &str = "sporlog_delivery_error_ratio";
@@ -28,7 +29,7 @@ pub const BYTES_TOTAL: &str = "sporlog_delivery_bytes_total";
 /// Histogram: seconds from the moment that a delivery was taken to its receipt, by `account`.
 pub const SECONDS: &str = "sporlog_delivery_seconds";
 
-/// Sets the gauges of these suppliers. What is not known of one has no value.
+/// Sets the gauges of these suppliers. A gauge without a known value is left unset.
 pub fn publish(suppliers: &[Watched]) {
     for supplier in suppliers {
         let set =
@@ -56,7 +57,7 @@ fn unusual(volume: Volume) -> f64 {
     }
 }
 
-/// Counts a delivery that has been dealt with.
+/// Counts a delivery that has its receipt.
 pub fn count(receipt: &Receipt) {
     let account = || receipt.account.clone();
     counter!(DELIVERIES, "account" => account(), "outcome" => receipt.outcome.name()).increment(1);

@@ -1,4 +1,4 @@
-//! The deliveries themselves, the newest first.
+//! A list of deliveries, the newest first.
 
 use std::cmp::Reverse;
 use std::io;
@@ -8,18 +8,18 @@ use chrono::{DateTime, Utc};
 use crate::exchange::receipt::{Outcome, Receipt};
 use crate::exchange::register::Register;
 
-/// Which deliveries are wanted.
+/// Selects deliveries.
 #[derive(Debug, Clone, Default)]
 pub struct Query {
-    /// Of these accounts; of all, if there are none.
+    /// Only of these accounts; of all accounts if the list is empty.
     pub accounts: Vec<String>,
-    /// Only such that were decided so.
+    /// Only with this outcome.
     pub outcome: Option<Outcome>,
-    /// Only such that were taken at this moment or later.
+    /// Only deliveries claimed at this time or later.
     pub since: Option<DateTime<Utc>>,
-    /// Only such that were taken before the delivery with this id.
+    /// Only deliveries claimed before the delivery with this id.
     pub before: Option<String>,
-    /// At most so many.
+    /// No more deliveries than this.
     pub limit: Option<usize>,
 }
 
@@ -27,13 +27,13 @@ impl Query {
     fn admits(&self, delivery: &Receipt, before: Option<&Receipt>) -> bool {
         self.outcome.is_none_or(|wanted| delivery.outcome == wanted)
             && self.since.is_none_or(|since| delivery.taken_at >= since)
-            && before.is_none_or(|before| place(delivery) < place(before))
+            && before.is_none_or(|before| sort_key(delivery) < sort_key(before))
     }
 }
 
-/// What is wanted, the newest first. `None` if there is no delivery to come `before`.
+/// The selected deliveries, the newest first. `None` if there is no delivery with the id `before`.
 ///
-/// No more is held in memory than one account's deliveries and the answer.
+/// In memory are only one account's deliveries and the result.
 pub fn list(register: &Register, query: &Query) -> io::Result<Option<Vec<Receipt>>> {
     let before = match &query.before {
         None => None,
@@ -43,12 +43,12 @@ pub fn list(register: &Register, query: &Query) -> io::Result<Option<Vec<Receipt
         },
     };
     let mut found = Vec::new();
-    // Only accounts that are there: whatever is asked for, it is never made a path of.
+    // Only accounts in the register: a requested name never becomes part of a path.
     for account in register.accounts()? {
         if query.accounts.is_empty() || query.accounts.contains(&account) {
             let deliveries = register.of(&account)?;
             found.extend(deliveries.into_iter().filter(|one| query.admits(one, before.as_ref())));
-            found.sort_by(|a, b| Reverse(place(a)).cmp(&Reverse(place(b))));
+            found.sort_by(|a, b| Reverse(sort_key(a)).cmp(&Reverse(sort_key(b))));
             found.truncate(query.limit.unwrap_or(usize::MAX));
         }
     }
@@ -66,8 +66,8 @@ pub fn find(register: &Register, id: &str) -> io::Result<Option<Receipt>> {
     Ok(None)
 }
 
-/// By what deliveries are in order.
-fn place(delivery: &Receipt) -> (DateTime<Utc>, &str) {
+/// The key by which deliveries are sorted.
+fn sort_key(delivery: &Receipt) -> (DateTime<Utc>, &str) {
     (delivery.taken_at, &delivery.delivery)
 }
 

@@ -1,25 +1,23 @@
-//! Who has delivered, who is late, and whose deliveries are larger or smaller than they use to be.
+//! Who has delivered, who is late, and whose deliveries are of unusual size.
 //!
-//! All of it is found out from the register and the settings, at the moment when somebody asks: nothing
-//! is kept that could be wrong. Days are UTC days, and a delivery's time is when it was taken.
+//! All of this is computed from the register and the settings whenever somebody asks: no state is kept. Days
+//! are UTC days, and a delivery's time is when it was claimed.
 //!
-//! Only an accepted delivery is one that has come. A file that was refused, or that had come before, does
-//! not fulfil what its supplier owes, and is shown as what it is.
+//! Only an accepted delivery counts. A file that was refused or repeated is shown, but its supplier still owes
+//! the delivery.
 //!
 //! | module | idea |
 //! |---|---|
 //! | [`rhythm`] | when a supplier's next delivery is due, and since when it is late |
-//! | [`volume`] | what a supplier's deliveries use to be like, and whether the newest is |
-//! | [`series`] | rows, bytes and refusals, day by day or week by week |
-//! | [`summary`] | all that is known of a supplier |
-//! | [`list`](list()) | the deliveries themselves, the newest first |
-//! | [`gauges`] | what an operator's metrics say of it |
-//! | [`task`] | a look each minute, and a line in the log when something has changed |
+//! | [`volume`] | whether the newest day brought far fewer or far more rows than the same weekday before |
+//! | [`summary`] | the state of a supplier's deliveries |
+//! | [`list`](list()) | a list of deliveries, the newest first |
+//! | [`gauges`] | metrics |
+//! | [`task`] | sets the metrics each minute, and logs changes |
 
 pub mod gauges;
 mod list;
 pub mod rhythm;
-pub mod series;
 pub mod summary;
 pub mod task;
 #[cfg(test)]
@@ -41,8 +39,8 @@ pub use summary::Watched;
 pub use task::{Nudge, Watch};
 pub use volume::Volume;
 
-/// All suppliers of `settings`, in their order there, as they stand at `now`. Reads the register under
-/// `root`, one supplier after the other.
+/// The state at `now` of all suppliers of `settings`, in the order of the configuration. Reads the register
+/// under `root`, one supplier after the other.
 pub fn suppliers(settings: &Settings, root: &Path, now: DateTime<Utc>) -> io::Result<Vec<Watched>> {
     let register = Register::new(root);
     let accounts = settings.accounts.iter().filter(|account| account.is_supplier());
@@ -61,7 +59,7 @@ fn supplier(
     Ok(Watched::new(account, deliveries, known_since, now))
 }
 
-/// Since when the exchange knows of an account: when its folder was made, where the file system tells.
+/// When the account's folder was made, where the file system tells.
 fn known_since(home: &Path) -> Option<DateTime<Utc>> {
     Some(home.metadata().ok()?.created().ok()?.into())
 }

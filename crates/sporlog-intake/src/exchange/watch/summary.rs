@@ -1,76 +1,73 @@
-//! All that is known of a supplier.
+//! The state of a supplier's deliveries: what the API and `sporlog deliveries` show.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
 use super::rhythm::{Missing, Standing, State};
-use super::series::Series;
-use super::volume::{Verdict, rows};
+use super::volume::Verdict;
 use crate::exchange::receipt::{Outcome, Receipt};
 use crate::exchange::settings::{Account, Rhythm};
 
 /// Days that count as recent.
 pub const RECENT_DAYS: i64 = 35;
 
-/// A supplier, and how it stands.
+/// A supplier and the state of its deliveries.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Watched {
-    /// Its account.
+    /// The supplier's account.
     pub account: String,
-    /// How often it is expected to deliver.
+    /// How often the supplier is expected to deliver.
     pub rhythm: Rhythm,
-    /// Whether it does.
+    /// Whether the supplier is on time.
     pub state: State,
-    /// When its next delivery has to be there; absent if none is expected.
+    /// When the next delivery has to be there; absent if none is expected.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub due: Option<DateTime<Utc>>,
-    /// Since when a delivery is missing: since the moment that it was due; of one who never delivered,
-    /// since there is a folder for it, where that is known.
+    /// Since when a delivery is missing: the moment that it was due. For a supplier who never delivered, the
+    /// time at which the account's folder was made, where the file system tells it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub late_since: Option<DateTime<Utc>>,
-    /// What is missing, of one who is late.
+    /// The deliveries that are missing, if the supplier is late.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing: Option<Missing>,
-    /// The newest file, whatever became of it.
+    /// The newest file, whatever its outcome.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<Delivered>,
-    /// The newest file that was accepted: only this one counts.
+    /// The newest accepted file. Only accepted files count as deliveries.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_accepted: Option<Delivered>,
-    /// Rows refused for each row delivered, 0 to 1, in the newest file that had not come before; 1 for one
+    /// Rows refused for each row delivered, 0 to 1, in the newest file that is not a repeated one; 1 for a file
     /// that was refused whole.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_rate: Option<f64>,
-    /// The last [`RECENT_DAYS`] days, all together.
+    /// Totals of the last [`RECENT_DAYS`] days.
     pub recent: Recent,
-    /// Whether its deliveries are as large as usual.
+    /// Whether the newest day brought as many rows as usual.
     pub volume: Verdict,
-    /// What came over time.
-    pub series: Series,
 }
 
-/// A delivery, in short.
+/// A delivery in brief.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Delivered {
-    /// Its id.
+    /// The delivery's id.
     pub delivery: String,
     /// The file's name.
     pub file: String,
-    /// What was decided.
+    /// The outcome.
     pub outcome: Outcome,
-    /// When it was taken.
+    /// When the file was claimed.
     pub taken_at: DateTime<Utc>,
-    /// Its rows, as delivered.
+    /// The rows of the file, as delivered.
     pub rows: u64,
-    /// Its size.
+    /// The size of the file.
     pub bytes: u64,
-    /// Rows of it that were refused.
+    /// Rows that were refused.
     pub quarantined: u64,
 }
 
-/// What came within some days.
+/// Totals of the deliveries within some days.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Recent {
@@ -80,23 +77,23 @@ pub struct Recent {
     pub deliveries: u64,
     /// Files that were accepted.
     pub accepted: u64,
-    /// Files that had come before.
+    /// Files whose bytes were stored before.
     pub repeated: u64,
     /// Files that were refused whole.
     pub refused: u64,
-    /// Rows of the accepted ones, as delivered.
+    /// Rows of the accepted files, as delivered.
     pub rows: u64,
-    /// Bytes of the accepted ones.
+    /// Bytes of the accepted files.
     pub bytes: u64,
-    /// Rows of the accepted ones that were refused.
+    /// Rows of the accepted files that were refused.
     pub quarantined: u64,
-    /// Rows refused for each row of the accepted ones, 0 to 1; absent if there were none.
+    /// Rows refused for each row of the accepted files, 0 to 1; absent if there are no rows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_rate: Option<f64>,
 }
 
 impl Watched {
-    /// Of a supplier with these `deliveries`, in any order, for whom there is a folder since
+    /// The state at `now` of a supplier with these `deliveries`, in any order, whose folder was made at
     /// `known_since`.
     pub fn new(
         account: &Account,
@@ -108,7 +105,7 @@ impl Watched {
         let accepted: Vec<_> = deliveries.iter().filter(|one| one.outcome == Outcome::Accepted).collect();
         let last_accepted = accepted.last().copied();
         let last_new = deliveries.iter().rfind(|one| one.outcome != Outcome::Repeated);
-        let (rhythm, today) = (account.rhythm, now.date_naive());
+        let rhythm = account.rhythm;
         let standing = Standing::of(rhythm, last_accepted.map(|last| last.taken_at), known_since, now);
         Watched {
             account: account.name.clone(),
@@ -121,12 +118,11 @@ impl Watched {
             last_accepted: last_accepted.map(Delivered::of),
             error_rate: last_new.map(Receipt::error_rate),
             recent: Recent::of(&deliveries, now),
-            volume: Verdict::of(&accepted, rhythm, today),
-            series: Series::of(&deliveries, rhythm, today),
+            volume: Verdict::of(&accepted, now.date_naive()),
         }
     }
 
-    /// Whether a delivery is missing. Of one who delivers whenever there is something, none ever is.
+    /// Whether a delivery is missing. For an irregular supplier none ever is.
     pub fn is_missed(&self) -> bool {
         match self.state {
             State::OnTime => false,
@@ -143,7 +139,7 @@ impl Delivered {
             file: receipt.file.clone(),
             outcome: receipt.outcome,
             taken_at: receipt.taken_at,
-            rows: rows(receipt),
+            rows: receipt.rows(),
             bytes: receipt.bytes,
             quarantined: receipt.quarantined,
         }
@@ -160,7 +156,7 @@ impl Recent {
             match delivery.outcome {
                 Outcome::Accepted => {
                     recent.accepted += 1;
-                    recent.rows = recent.rows.saturating_add(rows(delivery));
+                    recent.rows = recent.rows.saturating_add(delivery.rows());
                     recent.bytes = recent.bytes.saturating_add(delivery.bytes);
                     recent.quarantined = recent.quarantined.saturating_add(delivery.quarantined);
                 }
@@ -253,9 +249,7 @@ mod tests {
     fn what_machines_are_told() {
         let deliveries = vec![accepted("a", "2026-11-02T06:00:00Z", 10)];
         let late = watched("daily", deliveries, "2026-11-05T12:00:00Z");
-        let mut told = serde_json::to_value(late).expect("JSON");
-        let points = told["series"]["points"].take();
-        assert_eq!(points.as_array().map(Vec::len), Some(35));
+        let told = serde_json::to_value(late).expect("JSON");
         let delivery = serde_json::json!({
             "delivery": "20261102T060000Z-a", "file": "day.csv", "outcome": "accepted",
             "takenAt": "2026-11-02T06:00:00Z", "rows": 10, "bytes": 1000, "quarantined": 0,
@@ -268,7 +262,6 @@ mod tests {
             "recent": {"days": 35, "deliveries": 1, "accepted": 1, "repeated": 0, "refused": 0,
                        "rows": 10, "bytes": 1000, "quarantined": 0, "errorRate": 0.0},
             "volume": {"volume": "unknown", "day": "2026-11-02", "rows": 10},
-            "series": {"step": "day", "points": null},
         });
         assert_eq!(told, expected);
     }

@@ -1,4 +1,4 @@
-//! A look each minute: the gauges are set, and what has changed is said in the log, once.
+//! A task that sets the gauges each minute, and logs each change of a supplier's state once.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -15,12 +15,12 @@ use super::volume::Volume;
 use super::{publish, suppliers};
 use crate::exchange::settings::Settings;
 
-/// How often it looks, whether or not something has come.
+/// How often the suppliers' state is computed when no delivery comes.
 const EVERY: Duration = Duration::from_mins(1);
-/// Looks are so far apart at least, however many deliveries come.
+/// The shortest time from one computation to the next, however many deliveries come.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The watching of deliveries. Dropping it asks it to stop.
+/// The task that watches deliveries. Dropping this asks the task to stop.
 #[derive(Debug)]
 pub struct Watch {
     nudge: Nudge,
@@ -28,20 +28,20 @@ pub struct Watch {
     task: JoinHandle<()>,
 }
 
-/// Tells the watching that something has come. Cheap to clone.
+/// Tells the task that a delivery has come. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Nudge(Arc<Notify>);
 
 impl Nudge {
-    /// Something has come: it is looked at soon.
+    /// Makes the task compute the suppliers' state soon.
     pub fn nudge(&self) {
         self.0.notify_one();
     }
 }
 
 impl Watch {
-    /// Begins to watch the suppliers of `settings`, with the exchange's folder `root`. To be called within
-    /// a runtime.
+    /// Starts the task, for the suppliers of `settings` and the exchange's folder `root`. To be called within a
+    /// runtime.
     pub fn start(settings: Settings, root: PathBuf) -> Self {
         let (stop, stopped) = oneshot::channel();
         let nudge = Nudge::default();
@@ -49,16 +49,16 @@ impl Watch {
         Watch { nudge, stop, task }
     }
 
-    /// What to tell it by that something has come.
+    /// A handle by which to tell the task that a delivery has come.
     pub fn nudge(&self) -> Nudge {
         self.nudge.clone()
     }
 
-    /// Ends it, when the look under way is over.
+    /// Ends the task, after the computation under way.
     pub async fn stop(self) {
         drop(self.stop);
         if let Err(error) = self.task.await {
-            tracing::error!(%error, "the watching of deliveries has failed");
+            tracing::error!(%error, "the task that watches deliveries has failed");
         }
     }
 }
@@ -77,7 +77,7 @@ async fn run(settings: Arc<Settings>, root: PathBuf, nudge: Nudge, mut stopped: 
         }
         let wait = async {
             tokio::time::sleep(PAUSE).await;
-            // What came during the pause is not forgotten.
+            // A nudge during the pause ends this wait at once.
             drop(tokio::time::timeout(EVERY - PAUSE, nudge.0.notified()).await);
         };
         tokio::select! {
@@ -87,28 +87,28 @@ async fn run(settings: Arc<Settings>, root: PathBuf, nudge: Nudge, mut stopped: 
     }
 }
 
-/// What was last known of the suppliers, by account.
+/// The suppliers' last known state, by account.
 #[derive(Debug, Default)]
 struct Known {
     suppliers: HashMap<String, (bool, Volume)>,
     failing: bool,
 }
 
-/// What has changed about a supplier.
+/// A change of a supplier's state.
 #[derive(Debug, Clone, PartialEq)]
 enum Change {
     /// A delivery is missing.
     Missed { account: String, since: Option<DateTime<Utc>>, never: bool },
-    /// None is missing any more.
+    /// No delivery is missing any more.
     Back { account: String },
-    /// Its deliveries are smaller or larger than usual.
-    Unusual { account: String, volume: Volume, rows: u64, low: u64, high: u64 },
-    /// They are as usual again.
+    /// The newest day brought far fewer or far more rows than usual.
+    Unusual { account: String, text: String },
+    /// The newest day is as usual again.
     Usual { account: String },
 }
 
 impl Known {
-    /// What has changed since the last time. The first time, that is all that is not as it should be.
+    /// The changes since the last call. The first call returns everything that is not in order.
     fn learn(&mut self, suppliers: &[Watched]) -> Vec<Change> {
         self.failing = false;
         let mut changes = Vec::new();
@@ -124,32 +124,28 @@ impl Known {
                 (true, false) => changes.push(Change::Back { account: account.clone() }),
                 _ => {}
             }
-            match (before.1, now.1, supplier.volume.usual) {
-                (before, volume, Some(usual)) if volume != before && volume.is_unusual() => {
-                    let rows = supplier.volume.rows.unwrap_or_default();
-                    let (low, high) = (usual.low, usual.high);
-                    changes.push(Change::Unusual { account, volume, rows, low, high });
+            match &supplier.volume.text {
+                Some(text) if now.1 != before.1 => {
+                    changes.push(Change::Unusual { account, text: text.clone() });
                 }
-                (before, volume, _) if before.is_unusual() && !volume.is_unusual() => {
-                    changes.push(Change::Usual { account });
-                }
+                None if before.1.is_unusual() => changes.push(Change::Usual { account }),
                 _ => {}
             }
         }
         changes
     }
 
-    /// The register cannot be read; said once until it can.
+    /// Logs that the register cannot be read, once until it can be read again.
     fn failed(&mut self, error: &dyn std::error::Error) {
         if !self.failing {
-            tracing::warn!(error = %error, "the register of deliveries cannot be read: nobody is watched");
+            tracing::warn!(error = %error, "the register of deliveries cannot be read: late deliveries are not noticed until it can be");
         }
         self.failing = true;
     }
 }
 
 impl Change {
-    /// File names have no place here: they may be anything.
+    /// Logs the change. File names are left out, because they may contain anything.
     fn log(&self) {
         match self {
             Change::Missed { account, never: true, .. } => {
@@ -160,16 +156,8 @@ impl Change {
                 tracing::warn!(account, since, "the supplier's delivery is late");
             }
             Change::Back { account } => tracing::info!(account, "the supplier has delivered again"),
-            Change::Unusual { account, volume, rows, low, high } => {
-                let volume = volume.name();
-                tracing::warn!(
-                    account,
-                    volume,
-                    rows,
-                    low,
-                    high,
-                    "the supplier's delivery is of unusual size"
-                );
+            Change::Unusual { account, text } => {
+                tracing::warn!(account, "the supplier's delivery is of unusual size: {text}");
             }
             Change::Usual { account } => {
                 tracing::info!(account, "the supplier's deliveries are of usual size again");
@@ -212,21 +200,24 @@ mod tests {
     fn so_is_an_unusual_volume() {
         let mut known = Known::default();
         let mut deliveries = Vec::new();
-        let mut deliver = |known: &mut Known, day: u32, rows: u64| {
-            let moment = format!("2026-11-{day:02}T06:00:00Z");
+        let mut deliver = |known: &mut Known, week: i64, rows: u64| {
+            let moment = (at("2026-08-31T06:00:00Z") + chrono::TimeDelta::weeks(week)).to_rfc3339();
             deliveries.push(accepted("a", &moment, rows));
             let changes = learn(known, "irregular", &deliveries, &moment);
             assert_eq!(learn(known, "irregular", &deliveries, &moment), [], "it is said once");
             changes
         };
-        for day in 1..=8 {
-            assert_eq!(deliver(&mut known, day, 1_000), []);
+        for week in 0..8 {
+            assert_eq!(deliver(&mut known, week, 1_000), []);
         }
-        let unusual =
-            |volume, rows| [Change::Unusual { account: "a".into(), volume, rows, low: 571, high: 1_751 }];
-        assert_eq!(deliver(&mut known, 9, 5_000), unusual(Volume::High, 5_000));
-        assert_eq!(deliver(&mut known, 10, 5), unusual(Volume::Low, 5));
-        assert_eq!(deliver(&mut known, 11, 1_000), [Change::Usual { account: "a".into() }]);
+        let unusual = |text: &str| {
+            let text = format!("{text} 1000, the median of the last 8 Mondays");
+            [Change::Unusual { account: "a".into(), text }]
+        };
+        let high = unusual("5000 rows on 2026-10-26: more than three times");
+        assert_eq!(deliver(&mut known, 8, 5_000), high);
+        assert_eq!(deliver(&mut known, 9, 5), unusual("5 rows on 2026-11-02: less than a third of"));
+        assert_eq!(deliver(&mut known, 10, 1_000), [Change::Usual { account: "a".into() }]);
     }
 
     #[tokio::test]

@@ -1,59 +1,41 @@
-//! What a supplier's deliveries use to be like, and whether the newest is.
+//! Whether a supplier's newest day brought far fewer or far more rows than usual.
 //!
-//! Measured are rows as delivered (stored, skipped and refused ones together) of a *period*: all accepted
-//! files of a UTC day, for a large delivery may come in several; of a weekly supplier, all files within
-//! `WEEKLY_SPAN` days, for they may be spread over a night or a weekend.
+//! The rule: all accepted files of a UTC day count together, as they were delivered (stored, skipped and
+//! refused rows). A day is low with less than a third, and high with more than three times, the median of the
+//! last eight days with deliveries of the same weekday. With fewer than four such days nothing is said.
 //!
-//! The newest period is held against earlier ones that it can be compared with, at most `REFERENCE` of
-//! them: their median and quartiles, which a single odd file does not move. Its range goes from below
-//! the lower quartile to above the upper, by one and a half times what lies between them (`REACH`), on a
-//! logarithmic scale: half as much is as odd as twice as much. It is never narrower than from the
-//! median divided by `NARROWEST` to the median times it, nor than `FEW_ROWS` to either side.
-//!
-//! A daily supplier's weekends are held against weekends and its weekdays against weekdays. Where that makes
-//! a day look odd, the same day of the week decides: who delivers on Mondays what happened on Sundays has
-//! small Mondays. So a day is odd only if it is odd among all that it can be compared with. As long as there
-//! are fewer than `ENOUGH` to compare with, nobody knows.
-//!
-//! A period that may still grow is judged when it has as many files as usual, or is over; until then it
-//! can be too large, but not too small.
+//! Today may still get another file. Until it has as many files as the last day of the same weekday, today can
+//! be high but not low, and the day before it is judged instead.
 
-use chrono::{Datelike, Days, NaiveDate, Weekday};
+use chrono::{Datelike, NaiveDate};
 use serde::Serialize;
 
 use crate::exchange::receipt::Receipt;
-use crate::exchange::settings::Rhythm;
 
-/// Earlier periods that one is held against, at most …
-const REFERENCE: usize = 12;
+/// Days of the same weekday that a day is compared with, at most …
+const DAYS: usize = 8;
 /// … and at least.
-const ENOUGH: usize = 4;
-/// How far the range goes beyond the quartiles, in distances between them.
-const REACH: f64 = 1.5;
-/// The narrowest range: the median divided by this to the median times this …
-const NARROWEST: f64 = 1.75;
-/// … and so many rows below and above it.
-const FEW_ROWS: f64 = 10.0;
-/// Days from a weekly delivery's first file on that belong to it.
-const WEEKLY_SPAN: u64 = 4;
+const MIN_DAYS: usize = 4;
+/// How far from the median is unusual: less than one part in so many of it, or more than so many times it.
+const FACTOR: u64 = 3;
 
-/// How large the newest period is, by what is usual.
+/// How large a day's deliveries are, compared with the same weekday.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Volume {
-    /// Within the usual range.
+    /// As large as usual.
     Usual,
-    /// Below it.
+    /// Less than a third of the median.
     Low,
-    /// Above it.
+    /// More than three times the median.
     High,
-    /// There is too little to compare it with.
+    /// There are too few days to compare with.
     #[default]
     Unknown,
 }
 
 impl Volume {
-    /// Its name, as it is shown.
+    /// The name, as it is shown.
     pub fn name(self) -> &'static str {
         match self {
             Volume::Usual => "usual",
@@ -63,197 +45,296 @@ impl Volume {
         }
     }
 
-    /// Whether somebody should look into it.
+    /// Whether somebody should look into the deliveries.
     pub fn is_unusual(self) -> bool {
         matches!(self, Volume::Low | Volume::High)
     }
 }
 
-/// What a period was held against.
+/// What a day is compared with, in rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Comparison {
-    /// All earlier periods.
-    All,
-    /// Days from Monday to Friday.
-    Weekdays,
-    /// Saturdays and Sundays.
-    Weekends,
-    /// The same day of the week.
-    Weekday,
-}
-
-/// What is usual, in rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Range {
-    /// What it is made of.
-    pub compared_with: Comparison,
-    /// How many periods these are.
-    pub periods: usize,
-    /// The lower quartile.
-    pub lower_quartile: u64,
-    /// The median.
+pub struct Usual {
+    /// How many earlier days of the same weekday.
+    pub days: usize,
+    /// The median of their rows.
     pub median: u64,
-    /// The upper quartile.
-    pub upper_quartile: u64,
     /// Fewer rows than this are low.
     pub low: u64,
     /// More rows than this are high.
     pub high: u64,
 }
 
-/// A verdict, and the numbers that it was found by.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+/// The verdict on a supplier's newest day.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Verdict {
     /// The verdict.
     pub volume: Volume,
-    /// The first day of the period that was judged; absent if nothing has come.
+    /// The day that was judged; absent if nothing has come.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub day: Option<NaiveDate>,
-    /// The period's rows.
+    /// The rows of that day.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rows: Option<u64>,
-    /// What is usual, where enough is known.
+    /// What the day was compared with; absent if there are too few days.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub usual: Option<Range>,
+    pub usual: Option<Usual>,
+    /// What is unusual, in words; absent if nothing is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
 }
 
-/// What came together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Period {
-    first: NaiveDate,
+/// All that was accepted on one day.
+struct Day {
+    date: NaiveDate,
     files: u64,
     rows: u64,
 }
 
 impl Verdict {
-    /// On a supplier's accepted deliveries, oldest first, as of `today`.
-    pub fn of(accepted: &[&Receipt], rhythm: Rhythm, today: NaiveDate) -> Self {
-        let periods = periods(accepted, rhythm);
-        let Some((newest, earlier)) = periods.split_last() else { return Verdict::default() };
-        let verdict = judge(newest, earlier, rhythm);
-        if verdict.volume == Volume::High || !may_grow(newest, earlier, rhythm, today) {
-            return verdict;
+    /// The verdict on a supplier's accepted deliveries, oldest first, as of `today`.
+    pub fn of(accepted: &[&Receipt], today: NaiveDate) -> Self {
+        let mut days = by_day(accepted);
+        while let Some(newest) = days.pop() {
+            let verdict = judge(&newest, &days);
+            let expected_files = same_weekday(&newest, &days).next().map_or(1, |day| day.files);
+            if newest.date < today || newest.files >= expected_files || verdict.volume == Volume::High {
+                return verdict;
+            }
         }
-        match earlier.split_last() {
-            Some((newest, earlier)) => judge(newest, earlier, rhythm),
-            None => Verdict { volume: Volume::Unknown, ..verdict },
-        }
+        Verdict::default()
     }
 }
 
-/// A delivery's rows, as they were delivered.
-pub fn rows(delivery: &Receipt) -> u64 {
-    delivery.accepted.saturating_add(delivery.skipped).saturating_add(delivery.quarantined)
-}
-
-/// Days from a period's first one on that belong to it.
-fn span(rhythm: Rhythm) -> Days {
-    Days::new(if rhythm == Rhythm::Weekly { WEEKLY_SPAN } else { 1 })
-}
-
-fn periods(accepted: &[&Receipt], rhythm: Rhythm) -> Vec<Period> {
-    let mut periods: Vec<Period> = Vec::new();
+fn by_day(accepted: &[&Receipt]) -> Vec<Day> {
+    let mut days: Vec<Day> = Vec::new();
     for delivery in accepted {
-        let (day, rows) = (delivery.taken_at.date_naive(), rows(delivery));
-        match periods.last_mut() {
-            Some(last) if !is_over(last, rhythm, day) => {
+        let (date, rows) = (delivery.taken_at.date_naive(), delivery.rows());
+        match days.last_mut() {
+            Some(last) if last.date == date => {
                 last.files += 1;
                 last.rows = last.rows.saturating_add(rows);
             }
-            _ => periods.push(Period { first: day, files: 1, rows }),
+            _ => days.push(Day { date, files: 1, rows }),
         }
     }
-    periods
+    days
 }
 
-/// Whether nothing that comes on `day` belongs to it.
-fn is_over(period: &Period, rhythm: Rhythm, day: NaiveDate) -> bool {
-    period.first.checked_add_days(span(rhythm)).is_some_and(|end| day >= end)
+/// The earlier days of the same weekday, newest first.
+fn same_weekday<'a>(day: &Day, earlier: &'a [Day]) -> impl Iterator<Item = &'a Day> {
+    let weekday = day.date.weekday();
+    earlier.iter().rev().filter(move |other| other.date.weekday() == weekday)
 }
 
-/// Whether more files of the period are to be expected.
-fn may_grow(newest: &Period, earlier: &[Period], rhythm: Rhythm, today: NaiveDate) -> bool {
-    let mut files: Vec<_> = earlier.iter().rev().take(REFERENCE).map(|period| period.files).collect();
-    files.sort_unstable();
-    let usual = files.get(files.len() / 2).copied().unwrap_or(1);
-    newest.files < usual && !is_over(newest, rhythm, today)
-}
-
-fn judge(period: &Period, earlier: &[Period], rhythm: Rhythm) -> Verdict {
-    let verdict = |volume, usual| Verdict { volume, day: Some(period.first), rows: Some(period.rows), usual };
-    let ranges = comparisons(period.first, rhythm).filter_map(|with| range(period, earlier, with));
-    let judged: Vec<_> = ranges.map(|range| (range.judge(period.rows), range)).collect();
-    let usual = judged.iter().find(|(volume, _)| *volume == Volume::Usual);
-    match usual.or(judged.first()) {
-        Some((volume, range)) => verdict(*volume, Some(*range)),
-        None => verdict(Volume::Unknown, None),
+fn judge(day: &Day, earlier: &[Day]) -> Verdict {
+    let mut verdict = Verdict { day: Some(day.date), rows: Some(day.rows), ..Verdict::default() };
+    let compared: Vec<_> = same_weekday(day, earlier).take(DAYS).map(|other| other.rows).collect();
+    if compared.len() < MIN_DAYS {
+        return verdict;
     }
-}
-
-/// What a period that begins on `day` is held against, one after the other.
-fn comparisons(day: NaiveDate, rhythm: Rhythm) -> impl Iterator<Item = Comparison> {
-    let comparisons: &[Comparison] = match rhythm {
-        Rhythm::Weekly | Rhythm::Irregular => &[Comparison::All],
-        Rhythm::Daily if is_weekend(day) => &[Comparison::Weekends, Comparison::Weekday],
-        Rhythm::Daily => &[Comparison::Weekdays, Comparison::Weekday],
+    let median = median(compared.clone());
+    let (low, high) = (median.div_ceil(FACTOR), median.saturating_mul(FACTOR));
+    verdict.usual = Some(Usual { days: compared.len(), median, low, high });
+    let (volume, factor) = match day.rows {
+        rows if rows < low => (Volume::Low, "less than a third of"),
+        rows if rows > high => (Volume::High, "more than three times"),
+        _ => (Volume::Usual, ""),
     };
-    comparisons.iter().copied()
+    verdict.volume = volume;
+    verdict.text = volume.is_unusual().then(|| {
+        let (rows, date, days) = (day.rows, day.date, compared.len());
+        format!(
+            "{rows} rows on {date}: {factor} {median}, the median of the last {days} {}s",
+            date.format("%A")
+        )
+    });
+    verdict
 }
 
-fn is_weekend(day: NaiveDate) -> bool {
-    matches!(day.weekday(), Weekday::Sat | Weekday::Sun)
-}
-
-/// What is usual for a period; `None` if there is not enough to say.
-fn range(period: &Period, earlier: &[Period], with: Comparison) -> Option<Range> {
-    let compares = |other: &&Period| match with {
-        Comparison::All => true,
-        Comparison::Weekdays => !is_weekend(other.first),
-        Comparison::Weekends => is_weekend(other.first),
-        Comparison::Weekday => other.first.weekday() == period.first.weekday(),
-    };
-    let mut rows: Vec<_> = earlier.iter().rev().filter(compares).take(REFERENCE).map(|p| p.rows).collect();
-    if rows.len() < ENOUGH {
-        return None;
-    }
-    rows.sort_unstable();
-    // Of empty files there is a logarithm, too.
-    let logs: Vec<_> = rows.iter().map(|rows| (*rows as f64).ln_1p()).collect();
-    let [lower, median, upper] = [0.25, 0.5, 0.75].map(|part| quantile(&logs, part));
-    let back = |log: f64| log.exp_m1().max(0.0);
-    let (reach, narrowest, middle) = (REACH * (upper - lower), NARROWEST.ln(), back(median).round());
-    let low = back((lower - reach).min(median - narrowest)).min(middle - FEW_ROWS).max(0.0);
-    let high = back((upper + reach).max(median + narrowest)).max(middle + FEW_ROWS);
-    Some(Range {
-        compared_with: with,
-        periods: rows.len(),
-        lower_quartile: back(lower).round() as u64,
-        median: middle as u64,
-        upper_quartile: back(upper).round() as u64,
-        low: low.round() as u64,
-        high: high.round() as u64,
-    })
-}
-
-impl Range {
-    fn judge(&self, rows: u64) -> Volume {
-        match rows {
-            rows if rows < self.low => Volume::Low,
-            rows if rows > self.high => Volume::High,
-            _ => Volume::Usual,
-        }
-    }
-}
-
-/// The value below which this part of the sorted values lies, between two of them if need be.
-fn quantile(sorted: &[f64], part: f64) -> f64 {
-    let at = part * sorted.len().saturating_sub(1) as f64;
-    let value = |at: f64| sorted.get(at as usize).copied().unwrap_or_default();
-    let (below, above) = (value(at.floor()), value(at.ceil()));
-    below + (above - below) * at.fract()
+/// The value in the middle, or between the two in the middle.
+fn median(mut values: Vec<u64>) -> u64 {
+    values.sort_unstable();
+    let at = |index: usize| values.get(index).copied().unwrap_or_default();
+    let upper = values.len() / 2;
+    if values.len().is_multiple_of(2) { at(upper.saturating_sub(1)).midpoint(at(upper)) } else { at(upper) }
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::super::testing::{accepted, at};
+    use super::*;
+
+    /// A Monday.
+    const START: &str = "2026-08-31T06:00:00Z";
+
+    /// Deliveries on these days after [`START`], with so many rows.
+    fn deliveries(days: impl IntoIterator<Item = (i64, u64)>) -> Vec<Receipt> {
+        let one = |(day, rows)| accepted("a", &(at(START) + TimeDelta::days(day)).to_rfc3339(), rows);
+        days.into_iter().map(one).collect()
+    }
+
+    /// The verdict on the last delivery's day, or `after` days later.
+    fn verdict_after(deliveries: &[Receipt], after: i64) -> Verdict {
+        let today = deliveries.last().map_or(at(START), |last| last.taken_at).date_naive();
+        Verdict::of(&deliveries.iter().collect::<Vec<_>>(), today + TimeDelta::days(after))
+    }
+
+    #[track_caller]
+    fn is(days: impl IntoIterator<Item = (i64, u64)>, expected: Volume) -> Verdict {
+        let verdict = verdict_after(&deliveries(days), 30);
+        assert_eq!(verdict.volume, expected, "{verdict:?}");
+        verdict
+    }
+
+    /// So many weeks with 1,000 rows each Monday, and then one with `last`.
+    fn mondays(weeks: i64, last: u64) -> impl Iterator<Item = (i64, u64)> {
+        (0..weeks).map(|week| (7 * week, 1_000)).chain([(7 * weeks, last)])
+    }
+
+    #[test]
+    fn nothing_is_said_until_there_are_four_days_to_compare_with() {
+        assert_eq!(verdict_after(&[], 1), Verdict::default());
+        let verdict = is([(0, 7)], Volume::Unknown);
+        assert_eq!((verdict.rows, verdict.day), (Some(7), Some(at(START).date_naive())));
+        assert_eq!((verdict.usual, verdict.text), (None, None));
+        is(mondays(3, 0), Volume::Unknown);
+        is(mondays(4, 0), Volume::Low);
+        // Other weekdays do not count.
+        is((0..6).map(|day| (day, 1_000)).chain([(7, 0)]), Volume::Unknown);
+    }
+
+    #[test]
+    fn less_than_a_third_is_low_and_more_than_three_times_is_high() {
+        for (rows, expected) in [
+            (0, Volume::Low),
+            (333, Volume::Low),
+            (334, Volume::Usual),
+            (1_000, Volume::Usual),
+            (3_000, Volume::Usual),
+            (3_001, Volume::High),
+            (u64::MAX, Volume::High),
+        ] {
+            let usual = is(mondays(20, rows), expected).usual;
+            assert_eq!(usual, Some(Usual { days: 8, median: 1_000, low: 334, high: 3_000 }));
+        }
+        let low = "20 rows on 2026-10-26: less than a third of 1000, the median of the last 8 Mondays";
+        assert_eq!(is(mondays(8, 20), Volume::Low).text.as_deref(), Some(low));
+        let high = "9000 rows on 2026-09-28: more than three times 1000, the median of the last 4 Mondays";
+        assert_eq!(is(mondays(4, 9_000), Volume::High).text.as_deref(), Some(high));
+        assert_eq!(is(mondays(8, 999), Volume::Usual).text, None);
+    }
+
+    #[test]
+    fn the_median_is_of_the_last_eight() {
+        // Of twenty weeks, the last eight have twice as many rows.
+        let days = (0..20).map(|week| (7 * week, if week < 12 { 500 } else { 1_000 }));
+        assert_eq!(
+            is(days.chain([(140, 1_000)]), Volume::Usual).usual.map(|usual| usual.median),
+            Some(1_000)
+        );
+        for (values, expected) in
+            [(vec![], 0), (vec![7], 7), (vec![9, 1], 5), (vec![3, 1, 2], 2), (vec![4, 1, 2, 9], 3)]
+        {
+            assert_eq!(median(values), expected);
+        }
+    }
+
+    #[test]
+    fn one_odd_day_does_not_move_the_median() {
+        for odd in [0, 1_000_000] {
+            let days =
+                |last| (0..8).map(move |n| (7 * n, if n == 5 { odd } else { 1_000 })).chain([(56, last)]);
+            is(days(1_000), Volume::Usual);
+            is(days(300), Volume::Low);
+            is(days(3_500), Volume::High);
+        }
+    }
+
+    #[test]
+    fn each_weekday_is_compared_with_its_own_kind() {
+        // More during the week than at weekends, and little on Mondays.
+        let rows = |day: i64| match day % 7 {
+            0 => 200,
+            5 | 6 => 50,
+            _ => 1_000,
+        };
+        for day in 28..70 {
+            let before = || (0..day).map(|day| (day, rows(day)));
+            is(before().chain([(day, rows(day))]), Volume::Usual);
+            is(before().chain([(day, rows(day) / 4)]), Volume::Low);
+            is(before().chain([(day, rows(day) * 4)]), Volume::High);
+        }
+    }
+
+    #[test]
+    fn files_of_a_day_count_together() {
+        let in_two = |week: i64| [(7 * week, 500), (7 * week, 500)];
+        let before = || (0..5).flat_map(in_two);
+        is(before().chain([(35, 300)]), Volume::Low);
+        is(before().chain([(35, 300), (35, 300)]), Volume::Usual);
+        is(before().chain([(35, 1_000)]), Volume::Usual);
+        // While today is not over, the second file may still come, and the day before is judged.
+        let first = deliveries(before().chain([(35, 300)]));
+        let verdict = verdict_after(&first, 0);
+        assert_eq!((verdict.volume, verdict.rows), (Volume::Usual, Some(1_000)));
+        assert_eq!(verdict_after(&first, 1).volume, Volume::Low);
+        // Too much is too much at once, and so is too little in as many files as last time.
+        assert_eq!(verdict_after(&deliveries(before().chain([(35, 5_000)])), 0).volume, Volume::High);
+        let small = deliveries(before().chain([(35, 50), (35, 50)]));
+        assert_eq!(verdict_after(&small, 0).volume, Volume::Low);
+    }
+
+    #[test]
+    fn a_week_may_be_spread_over_some_days() {
+        // On Fridays, Saturdays and Mondays.
+        let spread = |week: i64| [(7 * week + 4, 300), (7 * week + 5, 300), (7 * week + 7, 400)];
+        let verdict = is((0..8).flat_map(spread), Volume::Usual);
+        assert_eq!(verdict.usual.map(|usual| usual.median), Some(400));
+        is((0..8).flat_map(spread).chain([(60, 300), (61, 90)]), Volume::Low);
+    }
+
+    #[test]
+    fn whatever_comes_the_numbers_make_sense() {
+        // Any numbers will do, as long as they are the same each time.
+        let mut seed = 1_u64;
+        let mut next = |below: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) % below
+        };
+        let mut judged = 0;
+        for _ in 0..900 {
+            let mut day = 0;
+            let days: Vec<_> = (0..next(40))
+                .map(|_| {
+                    day += 7 * next(2) as i64;
+                    let magnitude = next(20) as u32;
+                    (day, next(10).saturating_mul(10_u64.saturating_pow(magnitude)))
+                })
+                .collect();
+            let mut deliveries = deliveries(days);
+            let verdict = verdict_after(&deliveries, 30);
+            let Some(usual) = verdict.usual else {
+                assert_eq!(verdict.volume, Volume::Unknown);
+                continue;
+            };
+            judged += 1;
+            assert!([usual.low, usual.median, usual.high].is_sorted(), "{usual:?}");
+            assert_eq!(verdict.text.is_some(), verdict.volume.is_unusual());
+            // More rows are never too few if fewer were not.
+            if let Some(last) = deliveries.last_mut().filter(|_| verdict.volume != Volume::Low) {
+                last.accepted = last.accepted.saturating_mul(2);
+                assert_ne!(verdict_after(&deliveries, 30).volume, Volume::Low);
+            }
+        }
+        assert!(judged > 300, "{judged}");
+    }
+
+    #[test]
+    fn the_ends_of_the_calendar_do_no_harm() {
+        for today in [NaiveDate::MIN, NaiveDate::MAX] {
+            Verdict::of(&[&accepted("a", "2026-11-01T23:00:00Z", 1)], today);
+        }
+    }
+}

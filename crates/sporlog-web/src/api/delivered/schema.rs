@@ -93,10 +93,8 @@ pub struct Supplier {
     errorRate: f64,
     /// The last 35 days, all together.
     recent: Recent,
-    /// Whether its deliveries are as large as usual.
+    /// Whether its newest day brought as many rows as usual.
     volume: VolumeVerdict,
-    /// What came over time.
-    series: Series,
 }
 
 /// Deliveries that did not come.
@@ -158,68 +156,36 @@ pub struct Recent {
     errorRate: f64,
 }
 
-/// Whether deliveries are as large as usual.
+/// Whether a supplier's newest day brought as many rows as usual.
 #[derive(ToSchema)]
 pub struct VolumeVerdict {
-    /// The verdict; `unknown` as long as there is too little to compare with.
+    /// `low`: less than a third of the median; `high`: more than three times the median; `unknown`: there
+    /// are fewer than four days to compare with.
     #[schema(pattern = "^(usual|low|high|unknown)$")]
     volume: String,
-    /// The first day of what was judged.
+    /// The day that was judged, in UTC.
     #[schema(required = false, format = Date)]
     day: String,
-    /// Its rows.
+    /// The rows of that day.
     #[schema(required = false)]
     rows: u64,
-    /// What is usual.
+    /// What the day was compared with.
     #[schema(required = false)]
-    usual: VolumeRange,
+    usual: UsualVolume,
+    /// What is unusual, in words.
+    #[schema(required = false)]
+    text: String,
 }
 
-/// What is usual, in rows.
+/// What a day is compared with, in rows.
 #[derive(ToSchema)]
-pub struct VolumeRange {
-    /// What it is made of: all earlier deliveries, those from Monday to Friday, those on Saturdays and
-    /// Sundays, or those on the same day of the week.
-    #[schema(pattern = "^(all|weekdays|weekends|weekday)$")]
-    comparedWith: String,
-    /// How many there were.
-    periods: u64,
-    /// The lower quartile.
-    lowerQuartile: u64,
-    /// The median.
+pub struct UsualVolume {
+    /// How many earlier days of the same weekday, eight at most.
+    days: u64,
+    /// The median of their rows.
     median: u64,
-    /// The upper quartile.
-    upperQuartile: u64,
     /// Fewer than this are low.
     low: u64,
     /// More than this are high.
     high: u64,
-}
-
-/// What came over time.
-#[derive(ToSchema)]
-pub struct Series {
-    /// How long a point is: `day`, or `week` for a weekly supplier.
-    #[schema(pattern = "^(day|week)$")]
-    step: String,
-    /// The points, oldest first, also where nothing came.
-    points: Vec<Point>,
-}
-
-/// What came on a day, or in a week.
-#[derive(ToSchema)]
-pub struct Point {
-    /// The day, or the week's Monday.
-    #[schema(format = Date)]
-    day: String,
-    /// Accepted deliveries.
-    deliveries: u64,
-    /// Their rows.
-    rows: u64,
-    /// Their bytes.
-    bytes: u64,
-    /// Those of their rows that were refused.
-    quarantined: u64,
-    /// Files that were refused whole.
-    refused: u64,
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::Result;
 use sporlog_intake::exchange::Receipt;
 use sporlog_intake::exchange::inbox::Mode;
-use sporlog_intake::exchange::receipt::Outcome as Decided;
+use sporlog_intake::exchange::receipt::Outcome as DeliveryOutcome;
 use sporlog_intake::quarantine::Quarantine;
 use sporlog_intake::writers::OwnWriters;
 use tokio::signal::unix::{SignalKind, signal};
@@ -24,14 +24,14 @@ pub async fn run(session: &Session, args: &ExchangeArgs) -> Result<Outcome> {
     let quarantine = Quarantine::new(store.clone());
     let receipts = Arc::new(Mutex::new(Output::new()?));
     let all_good = Arc::new(std::sync::atomic::AtomicBool::new(true));
-    let told = {
+    let on_receipt = {
         let (receipts, all_good, json) = (receipts.clone(), all_good.clone(), session.json);
         move |receipt: &Receipt| {
-            if receipt.outcome == Decided::Refused || receipt.quarantined > 0 {
+            if receipt.outcome == DeliveryOutcome::Refused || receipt.quarantined > 0 {
                 all_good.store(false, std::sync::atomic::Ordering::Relaxed);
             }
             let mut out = receipts.lock().unwrap_or_else(PoisonError::into_inner);
-            // Whoever reads along may be gone; the deliveries go on.
+            // A closed standard output does not end the taking of deliveries.
             let _ = print(&mut out, receipt, json);
         }
     };
@@ -43,7 +43,7 @@ pub async fn run(session: &Session, args: &ExchangeArgs) -> Result<Outcome> {
         Arc::new(writers.clone()),
         quarantine.clone(),
         mode,
-        told,
+        on_receipt,
     )
     .await?;
     let suppliers = settings.accounts.iter().filter(|account| account.is_supplier()).count();

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Error, Result};
 use chrono::NaiveDate;
 use serde::Serialize;
-use sporlog_intake::exchange::collection::parts::{Parts, Shelf, file_name};
+use sporlog_intake::exchange::collection::split_writer::{FileSink, SplitWriter, file_name};
 
 use crate::cli::ExportRevisionArgs;
 use crate::outfile::{Complete, OutFile};
@@ -29,26 +29,26 @@ pub struct Written {
 
 /// The files of one day, being written.
 pub struct DayFiles {
-    place: Place,
-    parts: Parts<Place>,
+    folder: OutFolder,
+    parts: SplitWriter<OutFolder>,
 }
 
 /// Where they will be.
 #[derive(Clone)]
-struct Place {
+struct OutFolder {
     folder: PathBuf,
     organisation: String,
     day: NaiveDate,
     replace: bool,
 }
 
-impl Place {
+impl OutFolder {
     fn path(&self, number: usize) -> PathBuf {
         self.folder.join(file_name(&self.organisation, self.day, number))
     }
 }
 
-impl Shelf for Place {
+impl FileSink for OutFolder {
     type Open = OutFile;
     type Closed = (PathBuf, Complete);
     type Error = Error;
@@ -69,19 +69,19 @@ impl Shelf for Place {
 impl DayFiles {
     /// Begins without a file.
     pub fn begin(args: &ExportRevisionArgs, day: NaiveDate) -> Self {
-        let place = Place {
+        let folder = OutFolder {
             folder: args.out.clone(),
             organisation: args.organisation.clone(),
             day,
             replace: args.force,
         };
-        let parts = Parts::new(place.clone(), &args.organisation, day, args.max_bytes);
-        DayFiles { place, parts }
+        let parts = SplitWriter::new(folder.clone(), &args.organisation, day, args.max_bytes);
+        DayFiles { folder, parts }
     }
 
     /// The day.
     pub fn day(&self) -> NaiveDate {
-        self.place.day
+        self.folder.day
     }
 
     /// Appends rows of CSV, whose ids are given.
@@ -92,17 +92,17 @@ impl DayFiles {
     /// Shows all of the day's files. Those of an earlier export that are replaced and are not needed
     /// any more go.
     pub fn show(self) -> Result<Vec<Written>> {
-        let DayFiles { place, parts } = self;
+        let DayFiles { folder, parts } = self;
         let complete = parts.finish()?;
         let count = complete.len();
         let mut written = Vec::with_capacity(count);
-        for ((path, file), facts) in complete {
+        for ((path, file), info) in complete {
             file.show()?;
-            let (day, rows, bytes, sha256) = (place.day, facts.rows, facts.bytes, facts.sha256);
+            let (day, rows, bytes, sha256) = (folder.day, info.rows, info.bytes, info.sha256);
             written.push(Written { path, day, rows, bytes, sha256 });
         }
-        if place.replace {
-            let stale = (count + 1..).map(|number| place.path(number)).take_while(|path| path.exists());
+        if folder.replace {
+            let stale = (count + 1..).map(|number| folder.path(number)).take_while(|path| path.exists());
             for path in stale {
                 std::fs::remove_file(&path).with_context(|| path.display().to_string())?;
             }

@@ -45,12 +45,12 @@ impl Place {
     /// As a delivery is taken.
     async fn deliver(&self, index: &Arc<Index>, rows: &[Row]) -> Found {
         index.catch_up(self.log()).await.expect("caught up");
-        let gatherer = index.gather();
+        let collector = index.collect_keys();
         let quarantine = self.quarantine();
-        let prepared = prepare(&self.writer, &quarantine, csv(rows), options(), gatherer.clone(), |_| ());
+        let prepared = prepare(&self.writer, &quarantine, csv(rows), options(), collector.clone(), |_| ());
         let Preparation::Ready(prepared) = prepared.await.expect("prepared") else { panic!("refused") };
         index.catch_up(self.log()).await.expect("caught up");
-        let keys = gatherer.finish().expect("keys");
+        let keys = collector.finish().expect("keys");
         let found = index.compare(&keys, Utc::now()).expect("compared");
         let receipt = prepared.commit(Vec::new()).await.expect("committed");
         let ids = receipt.first_id.zip(receipt.last_id).expect("ids");

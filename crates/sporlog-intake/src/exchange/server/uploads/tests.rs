@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 
 use super::*;
-use crate::exchange::server::wire::Code;
+use crate::exchange::server::packets::Code;
 use crate::exchange::settings::{Account, Limits};
 use crate::exchange::tree::Home;
 
@@ -12,7 +12,7 @@ const NEW: u32 = flags::WRITE | flags::CREATE | flags::TRUNCATE;
 const ON: u32 = flags::WRITE | flags::CREATE;
 
 struct Folders {
-    member: Arc<Member>,
+    account: Arc<AccountState>,
     root: tempfile::TempDir,
 }
 
@@ -22,13 +22,13 @@ impl Folders {
         let json = serde_json::json!({ "name": "ky", "role": "supplier" });
         let account: Account = serde_json::from_value(json).map_err(io::Error::other)?;
         let limits = Limits { file_bytes: 100, files: 3, ..Limits::default() };
-        let member = Member::new(&account, Home::new(root.path().to_owned()), &limits);
-        let member = Arc::new(member.map_err(|error| Refusal::failure(error.to_string()))?);
-        Ok(Folders { member, root })
+        let account = AccountState::new(&account, Home::new(root.path().to_owned()), &limits);
+        let account = Arc::new(account.map_err(|error| Refusal::failure(error.to_string()))?);
+        Ok(Folders { account, root })
     }
 
     fn open(&self, name: &str, wanted: u32) -> Result<Upload, Refusal> {
-        Upload::open(&self.member, name, wanted)
+        Upload::open(&self.account, name, wanted)
     }
 
     fn put(&self, name: &str, content: &str) -> Result<bool, Refusal> {
@@ -45,7 +45,7 @@ impl Folders {
     }
 
     fn fall_silent(&self, name: &str) {
-        let active = lock(&self.member.uploads.active);
+        let active = lock(&self.account.uploads.active);
         if let Some(writer) = active.get(name) {
             let mut writer = lock(writer);
             writer.last_write = writer.last_write.checked_sub(SILENT).unwrap_or(writer.last_write);
@@ -67,7 +67,7 @@ fn a_file_is_in_the_inbox_when_it_is_closed_and_not_before() -> Result<(), Refus
     assert!(upload.finish()?);
     assert_eq!(folders.content("a.csv"), (some("ab"), None));
     drop(upload);
-    assert!(!folders.member.uploads.is_active("a.csv"));
+    assert!(!folders.account.uploads.is_active("a.csv"));
     Ok(())
 }
 
@@ -75,12 +75,12 @@ fn a_file_is_in_the_inbox_when_it_is_closed_and_not_before() -> Result<(), Refus
 fn a_temporary_name_is_delivered_by_a_rename() -> Result<(), Refusal> {
     let folders = Folders::new()?;
     assert!(!folders.put("a.csv.part", "ab")?);
-    let renamed = rename(&folders.member, "a.csv.part", "a.csv", false)?;
-    assert_eq!(renamed, Renamed::Delivered { settled: true });
+    let renamed = rename(&folders.account, "a.csv.part", "a.csv", false)?;
+    assert_eq!(renamed, Renamed::Delivered { is_final: true });
     assert_eq!(folders.content("a.csv"), (some("ab"), None));
     folders.put("b.csv", "b")?;
-    assert!(rename(&folders.member, "b.csv", "a.csv", false).is_err());
-    assert_eq!(rename(&folders.member, "b.csv", "a.csv", true)?, Renamed::Delivered { settled: false });
+    assert!(rename(&folders.account, "b.csv", "a.csv", false).is_err());
+    assert_eq!(rename(&folders.account, "b.csv", "a.csv", true)?, Renamed::Delivered { is_final: false });
     assert_eq!(folders.content("a.csv"), (some("b"), None));
     Ok(())
 }
@@ -92,7 +92,7 @@ fn what_was_cut_off_stays_beside_and_is_resumed() -> Result<(), Refusal> {
     cut_off.write(0, b"ab")?;
     drop(cut_off);
     assert_eq!(folders.content("a.csv"), (None, some("ab")));
-    assert_eq!(rename(&folders.member, "a.csv", "b.csv", false)?, Renamed::Beside);
+    assert_eq!(rename(&folders.account, "a.csv", "b.csv", false)?, Renamed::Beside);
     let mut resumed = folders.open("b.csv", ON)?;
     resumed.write(2, b"c")?;
     resumed.begin_close()?;
@@ -114,8 +114,8 @@ fn of_two_writers_the_second_waits_until_the_first_is_silent() -> Result<(), Ref
     let mut first = folders.open("a.csv", NEW)?;
     first.write(0, b"first")?;
     assert!(folders.open("a.csv", NEW).is_err());
-    assert!(rename(&folders.member, "a.csv", "b.csv", true).is_err());
-    assert!(remove(&folders.member, "a.csv").is_err());
+    assert!(rename(&folders.account, "a.csv", "b.csv", true).is_err());
+    assert!(remove(&folders.account, "a.csv").is_err());
     folders.fall_silent("a.csv");
     let mut second = folders.open("a.csv", NEW)?;
     assert!(first.write(5, b"more").is_err() && first.begin_close().is_err());
@@ -146,9 +146,9 @@ fn limits_hold_and_what_broke_them_is_not_delivered() -> Result<(), Refusal> {
     folders.put("c.csv", "c")?;
     assert!(folders.open("d.csv", NEW).is_err(), "three files, and no more");
     assert!(folders.open("b.csv", NEW).is_ok(), "one that is there may be sent again");
-    remove(&folders.member, "c.csv")?;
+    remove(&folders.account, "c.csv")?;
     assert!(folders.open("d.csv", NEW).is_ok());
-    assert_eq!(remove(&folders.member, "c.csv").err().map(|refusal| refusal.code), Some(Code::NoSuchFile));
+    assert_eq!(remove(&folders.account, "c.csv").err().map(|refusal| refusal.code), Some(Code::NoSuchFile));
     Ok(())
 }
 
@@ -165,7 +165,7 @@ fn flags_mean_what_they_say() -> Result<(), Refusal> {
         (some("old"), some("n")),
         "until it is closed, the old one is there"
     );
-    assert_eq!(stat(&folders.member, "a.csv")?.size, 1);
+    assert_eq!(stat(&folders.account, "a.csv")?.size, 1);
     Ok(())
 }
 
@@ -180,7 +180,7 @@ fn a_link_that_was_planted_is_not_written_through() -> Result<(), Refusal> {
     for wanted in [NEW, ON] {
         assert!(folders.open("a.csv", wanted).is_err());
     }
-    assert!(remove(&folders.member, "a.csv").is_err());
+    assert!(remove(&folders.account, "a.csv").is_err());
     assert_eq!(fs::read_to_string(secret)?, "s");
     Ok(())
 }

@@ -10,17 +10,17 @@ use futures::future::BoxFuture;
 use sporlog_ledger::{Store, StoreOptions, Writer};
 use sporlog_record::{Kind, Rules};
 
-use super::inbox::{Inbox, Mode, Parts};
-use super::receipt::{Outcome, Receipt};
-use super::settings::{Overlap, Settings};
-use super::tree::Home;
+use super::claim::Claim;
+use super::{Inbox, InboxConfig, InboxLoop, Mode};
 use crate::delivery::Options;
+use crate::exchange::Register;
+use crate::exchange::receipt::{Outcome, Receipt};
+use crate::exchange::settings::{Overlap, Role, Settings};
+use crate::exchange::tree::Home;
 use crate::import::import;
 use crate::quarantine::Quarantine;
 use crate::source::Source;
 use crate::writers::{OwnWriters, Writers};
-
-mod along;
 
 const HEADER: &str = "\"TransaktionsId\",\"TransaktionsTid\",\"BrugerId\",\"KalderOrganisation\",\"KalderItSystemInstans\",\"LogId\"\n";
 
@@ -32,8 +32,8 @@ fn file(log_ids: std::ops::Range<u32>) -> String {
     HEADER.to_owned() + &log_ids.map(|id| row(&id.to_string())).collect::<String>()
 }
 
-/// The receipts, as they come.
-type Told = Arc<Mutex<Vec<Receipt>>>;
+/// The receipts, in the order in which they came.
+type Receipts = Arc<Mutex<Vec<Receipt>>>;
 
 struct Exchange {
     folder: tempfile::TempDir,
@@ -45,7 +45,7 @@ impl Exchange {
         let folder = tempfile::tempdir().unwrap();
         let settings = r#"{"settle_seconds": 0, "account": [{"name": "ky", "role": "supplier"}]}"#;
         let exchange = Exchange { folder, settings: serde_json::from_str(settings).unwrap() };
-        exchange.home().create(super::settings::Role::Supplier).unwrap();
+        exchange.home().create(Role::Supplier).unwrap();
         exchange
     }
 
@@ -84,20 +84,30 @@ impl Exchange {
         std::mem::take(&mut *receipts.lock().unwrap())
     }
 
-    async fn start(&self, writers: Arc<dyn Writers>, quarantine: Quarantine, mode: Mode) -> (Inbox, Told) {
-        let receipts = Told::default();
-        let parts = Parts {
+    async fn start(
+        &self,
+        writers: Arc<dyn Writers>,
+        quarantine: Quarantine,
+        mode: Mode,
+    ) -> (Inbox, Receipts) {
+        let (config, receipts) = self.config(writers, quarantine);
+        (Inbox::start(config, mode).await.unwrap(), receipts)
+    }
+
+    fn config(&self, writers: Arc<dyn Writers>, quarantine: Quarantine) -> (InboxConfig, Receipts) {
+        let receipts = Receipts::default();
+        let config = InboxConfig {
             settings: self.settings.clone(),
             root: self.root(),
             writers,
             quarantine,
             rules: Rules::default(),
-            told: Arc::new({
+            on_receipt: Arc::new({
                 let receipts = receipts.clone();
                 move |receipt: &Receipt| receipts.lock().unwrap().push(receipt.clone())
             }),
         };
-        (Inbox::start(parts, mode).await.unwrap(), receipts)
+        (config, receipts)
     }
 
     fn receipt(&self, name: &str) -> Receipt {
@@ -133,7 +143,7 @@ async fn good_rows_go_in_and_bad_ones_are_told_with_their_lines() {
     assert!(exchange.text("a.csv").contains("line 5"));
     assert!(names(&exchange.home().inbox()).is_empty());
     assert!(names(&exchange.home().taken()).is_empty());
-    assert_eq!(super::Register::new(&exchange.root()).of("ky").unwrap().len(), 1);
+    assert_eq!(Register::new(&exchange.root()).of("ky").unwrap().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -194,7 +204,7 @@ async fn what_a_kill_left_is_taken_up_again() {
     let exchange = Exchange::new();
     exchange.put("a.csv", &file(0..4));
     // Killed after the file was claimed.
-    let claim = super::claim::Claim::plan(&exchange.home(), "ky", "a.csv".as_ref());
+    let claim = Claim::plan(&exchange.home(), "ky", "a.csv".as_ref());
     assert!(claim.take().unwrap());
     let receipt = exchange.take().await.remove(0);
     assert_eq!((receipt.delivery.as_str(), receipt.accepted), (claim.id.as_str(), 4));
@@ -203,7 +213,7 @@ async fn what_a_kill_left_is_taken_up_again() {
     let known = exchange.take().await.remove(0);
     assert_eq!((known.delivery.as_str(), known.outcome), (again.as_str(), Outcome::Accepted));
     assert_eq!((known.accepted, known.first_id, known.last_id), (4, Some(1), Some(4)));
-    assert_eq!(super::Register::new(&exchange.root()).of("ky").unwrap().len(), 1);
+    assert_eq!(Register::new(&exchange.root()).of("ky").unwrap().len(), 1);
     assert!(names(&exchange.home().taken()).is_empty());
 }
 
@@ -230,6 +240,23 @@ async fn what_is_no_file_by_the_time_that_it_is_taken_is_refused() {
     let receipt = exchange.take().await.remove(0);
     assert_eq!((receipt.outcome, receipt.refused[0].rule.as_str()), (Outcome::Refused, "no-file"));
     assert!(names(&exchange.home().taken()).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_whose_file_somebody_removed_is_dropped() {
+    let exchange = Exchange::new();
+    exchange.put("a.csv", &file(0..4));
+    let claim = Claim::plan(&exchange.home(), "ky", "a.csv".as_ref());
+    assert!(claim.take().unwrap());
+    let store = exchange.store();
+    let (config, receipts) =
+        exchange.config(Arc::new(OwnWriters::new(store.clone())), Quarantine::new(store));
+    let inbox = InboxLoop::begin(config, Arc::default()).unwrap();
+    std::fs::remove_file(claim.file()).unwrap();
+    inbox.run(Mode::Once).await.unwrap();
+    assert!(receipts.lock().unwrap().is_empty());
+    assert!(exchange.take().await.is_empty());
+    assert!(names(&exchange.home().taken()).is_empty(), "the next start removes the claim's folder");
 }
 
 /// Writers of which the first to ask for the log's lets another import come in between.

@@ -25,7 +25,7 @@ use sporlog_ledger::{Batches, Log};
 use sporlog_record::revision::CsvRows;
 use tokio::runtime::Handle;
 
-use super::parts::{Parts, Shelf};
+use super::split_writer::{FileSink, SplitWriter};
 use crate::error::{Error, Result};
 use sporlog_record::Kind;
 use std::sync::LazyLock;
@@ -119,13 +119,13 @@ pub(super) fn count(source: &Source<'_>, runtime: &Handle) -> Result<Vec<u64>> {
 }
 
 /// Writes each organisation's rows to its `targets`, and gives these back in their order. Blocks.
-pub(super) fn gather<S>(
+pub(super) fn scan_rows<S>(
     source: &Source<'_>,
-    targets: Vec<(usize, Parts<S>)>,
+    targets: Vec<(usize, SplitWriter<S>)>,
     runtime: &Handle,
-) -> Result<Vec<Parts<S>>>
+) -> Result<Vec<SplitWriter<S>>>
 where
-    S: Shelf<Error = Error> + Send,
+    S: FileSink<Error = Error> + Send,
     S::Open: Send,
     S::Closed: Send,
 {
@@ -133,7 +133,7 @@ where
     let lanes = cores.min(MAX_LANES).min(targets.len()).max(1);
     // Which lanes' files an organisation's rows go to.
     let mut places: Vec<Vec<(usize, usize)>> = vec![Vec::new(); source.organisations.0.len()];
-    let mut shares: Vec<Vec<(usize, Parts<S>)>> = (0..lanes).map(|_| Vec::new()).collect();
+    let mut shares: Vec<Vec<(usize, SplitWriter<S>)>> = (0..lanes).map(|_| Vec::new()).collect();
     for (number, (organisation, parts)) in targets.into_iter().enumerate() {
         let lane = number % lanes;
         if let (Some(places), Some(share)) = (places.get_mut(organisation), shares.get_mut(lane)) {
@@ -149,7 +149,7 @@ where
             senders.push(sender);
             writing.push(scope.spawn(move || append(share, &receiver)));
         }
-        let gathered = in_order(source, cores, runtime, |organisation, piece| {
+        let scanned = in_order(source, cores, runtime, |organisation, piece| {
             let piece = Arc::new(piece);
             for &(lane, at) in places.get(organisation).into_iter().flatten() {
                 // A lane that is gone has failed, and says so itself.
@@ -165,17 +165,17 @@ where
         for lane in writing {
             written.extend(lane.join().map_err(|_| Error::Internal("a thread has failed".into()))??);
         }
-        gathered?;
+        scanned?;
         written.sort_by_key(|(number, _)| *number);
         Ok(written.into_iter().map(|(_, parts)| parts).collect())
     })
 }
 
 /// What a lane does.
-fn append<S: Shelf<Error = Error>>(
-    mut share: Vec<(usize, Parts<S>)>,
+fn append<S: FileSink<Error = Error>>(
+    mut share: Vec<(usize, SplitWriter<S>)>,
     pieces: &Receiver<(usize, Arc<Piece>)>,
-) -> Result<Vec<(usize, Parts<S>)>> {
+) -> Result<Vec<(usize, SplitWriter<S>)>> {
     for (at, piece) in pieces {
         if let Some((_, parts)) = share.get_mut(at) {
             parts.append(&piece.ids, &piece.csv)?;

@@ -1,17 +1,17 @@
-//! The packets of SFTP, version 3, as they are on the wire.
+//! The packets of SFTP, version 3: parsing requests and writing answers.
 //!
-//! They are taken apart here and not by a library, because three things matter to a server that anybody may
-//! send bytes to: what is no packet ends the connection instead of being read on out of step, a name that is
-//! no UTF-8 is told apart from one that is, and an upload's bytes are not copied once more.
+//! This is not left to a library for three reasons. Bytes that are not a packet have to end the connection,
+//! where russh-sftp reads on out of step. A name that is not UTF-8 must not be confused with one that is. And
+//! an upload's bytes are not copied once more.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-/// What the length of a packet may be, as OpenSSH has it.
+/// The largest packet, as in OpenSSH.
 pub(super) const MAX_PACKET: usize = 256 * 1024;
-/// What is read or written with one packet, as OpenSSH has it.
+/// The most bytes of a file in one packet, as in OpenSSH.
 pub(super) const MAX_DATA: usize = MAX_PACKET - 1024;
 
-/// What stands before the bytes of a file in a packet: length, type, id, length of the bytes.
+/// The bytes before the data of a file in a packet: length, type, id, length of the data.
 pub(super) const DATA_HEAD: usize = 4 + 1 + 4 + 4;
 
 /// The extensions that are announced, with their versions.
@@ -22,7 +22,7 @@ const EXTENSIONS: [(&str, &str); 4] = [
     ("limits@openssh.com", "1"),
 ];
 
-/// What a request came to, where it is no data.
+/// The status code of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Code {
     Ok = 0,
@@ -34,7 +34,7 @@ pub(super) enum Code {
     Unsupported = 8,
 }
 
-/// What a client asks for. Paths are bytes here: what they name is found out by [`super::path`].
+/// A request. Paths are bytes here; [`super::path`] resolves them.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Request<'a> {
     Open { path: &'a [u8], flags: u32 },
@@ -59,7 +59,7 @@ pub(super) enum Request<'a> {
     Unknown,
 }
 
-/// How a client names what it has open. One that we have not given out is `None`.
+/// A handle in a request; `None` if the server never gave out such a one.
 pub(super) type Handle = Option<u32>;
 
 /// Flags of [`Request::Open`].
@@ -71,11 +71,11 @@ pub(super) mod flags {
     pub const EXCLUDE: u32 = 0x20;
 }
 
-/// The packet ends before it should, or says that it is longer than it is.
+/// The packet is shorter than its content says.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Malformed;
 
-/// What is still unread of a packet.
+/// The unread rest of a packet.
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
@@ -112,21 +112,21 @@ impl<'a> Fields<'a> {
         Ok(self.string()?.try_into().ok().map(u32::from_be_bytes))
     }
 
-    /// Of attributes, only a size means anything here; what follows it is left unread.
+    /// Reads attributes, of which only the size is used; the others are left unread.
     fn size(&mut self) -> Result<Option<u64>, Malformed> {
         let has_size = self.u32()? & ATTR_SIZE != 0;
         has_size.then(|| self.u64()).transpose()
     }
 }
 
-/// A packet, without its length, and what follows it.
+/// A packet without its length, and the bytes after it.
 type Split<'a> = (&'a [u8], &'a [u8]);
 
-/// Splits off a packet, without its length; `None` if it is not there in full.
+/// Splits off a packet, without its length; `None` if the packet has not come completely.
 pub(super) fn split(bytes: &[u8]) -> Result<Option<Split<'_>>, Malformed> {
     let Some((len, rest)) = bytes.split_first_chunk() else { return Ok(None) };
     let len = usize::try_from(u32::from_be_bytes(*len)).unwrap_or(usize::MAX);
-    // A type and an id are the least there is.
+    // The shortest packet has a type and an id.
     if !(5..=MAX_PACKET).contains(&len) {
         return Err(Malformed);
     }
@@ -138,17 +138,17 @@ const ATTR_SIZE: u32 = 1;
 const ATTR_PERMISSIONS: u32 = 4;
 const ATTR_TIMES: u32 = 8;
 
-/// Whether a packet (without its length) is the one with which a client begins.
+/// Whether a packet (without its length) is INIT, the first of a client.
 pub(super) fn is_init(packet: &[u8]) -> bool {
     packet.first() == Some(&INIT) && packet.len() >= 5
 }
 
-/// A request's id; 0 where there is none.
+/// The id of a request; 0 if it has none.
 pub(super) fn id(packet: &[u8]) -> u32 {
     packet.get(1..).and_then(|rest| rest.first_chunk()).map_or(0, |id| u32::from_be_bytes(*id))
 }
 
-/// Takes a packet apart, which comes without its length.
+/// Parses a packet, which comes without its length.
 pub(super) fn parse(packet: &[u8]) -> Result<Request<'_>, Malformed> {
     let mut fields = Fields(packet);
     let kind = fields.u8()?;
@@ -158,7 +158,7 @@ pub(super) fn parse(packet: &[u8]) -> Result<Request<'_>, Malformed> {
         4 => Request::Close { handle: fields.handle()? },
         5 => Request::Read { handle: fields.handle()?, offset: fields.u64()?, len: fields.u32()? },
         6 => Request::Write { handle: fields.handle()?, offset: fields.u64()?, data: fields.string()? },
-        // There are no links, so that what they lead to and what they are is the same.
+        // There are no links, so LSTAT is the same as STAT.
         7 | 17 => Request::Stat { path: fields.string()? },
         8 => Request::Fstat { handle: fields.handle()? },
         9 => Request::SetStat { path: fields.string()?, size: fields.size()? },
@@ -185,26 +185,26 @@ pub(super) fn parse(packet: &[u8]) -> Result<Request<'_>, Malformed> {
     })
 }
 
-/// What is told of a file or a folder.
+/// The attributes of a file or folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Attributes {
     pub size: u64,
-    /// Its permissions with its type, as in `st_mode`.
+    /// The type and permissions, as in `st_mode`.
     pub mode: u32,
-    /// When it was changed, in seconds since 1970.
+    /// The time of modification, in seconds since 1970.
     pub changed: u32,
 }
 
-/// An entry of a list.
+/// An entry of a listing.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub name: String,
-    /// As in a list of `ls -l`.
+    /// The entry as a line of `ls -l`.
     pub long: String,
     pub attributes: Attributes,
 }
 
-/// A packet under way: its length is filled in at the end.
+/// A packet being written: its length is filled in at the end.
 struct Reply(BytesMut);
 
 impl Reply {
@@ -238,7 +238,7 @@ impl Reply {
     }
 }
 
-/// The answer to a client that begins.
+/// The answer to INIT.
 pub(super) fn version() -> Bytes {
     let mut reply = Reply::new(2, 3);
     for (name, version) in EXTENSIONS {
@@ -248,7 +248,7 @@ pub(super) fn version() -> Bytes {
     reply.done()
 }
 
-/// What a request came to, with a text for people.
+/// A status with a text for people.
 pub(super) fn status(id: u32, code: Code, text: &str) -> Bytes {
     let mut reply = Reply::new(101, id);
     reply.0.put_u32(code as u32);
@@ -257,14 +257,14 @@ pub(super) fn status(id: u32, code: Code, text: &str) -> Bytes {
     reply.done()
 }
 
-/// Something is open now.
+/// The answer with a new handle.
 pub(super) fn handle(id: u32, handle: u32) -> Bytes {
     let mut reply = Reply::new(102, id);
     reply.string(&handle.to_be_bytes());
     reply.done()
 }
 
-/// What stands before `len` bytes of a file.
+/// The bytes before `len` bytes of a file's data.
 pub(super) fn data_head(id: u32, len: u32) -> [u8; DATA_HEAD] {
     let mut head = [0; DATA_HEAD];
     let mut rest = &mut head[..];
@@ -275,7 +275,7 @@ pub(super) fn data_head(id: u32, len: u32) -> [u8; DATA_HEAD] {
     head
 }
 
-/// Entries of a list.
+/// Entries of a listing.
 pub(super) fn names(id: u32, entries: &[Entry]) -> Bytes {
     let mut reply = Reply::new(104, id);
     reply.0.put_u32(u32::try_from(entries.len()).unwrap_or_default());
@@ -287,7 +287,7 @@ pub(super) fn names(id: u32, entries: &[Entry]) -> Bytes {
     reply.done()
 }
 
-/// A path as we write it.
+/// The answer with a path in its shortest form.
 pub(super) fn path(id: u32, path: &str) -> Bytes {
     let mut reply = Reply::new(104, id);
     reply.0.put_u32(1);
@@ -297,14 +297,14 @@ pub(super) fn path(id: u32, path: &str) -> Bytes {
     reply.done()
 }
 
-/// What is known of a file or a folder.
+/// The answer with attributes.
 pub(super) fn attributes(id: u32, attributes: &Attributes) -> Bytes {
     let mut reply = Reply::new(105, id);
     reply.attributes(attributes);
     reply.done()
 }
 
-/// Numbers that answer an extension's request.
+/// The answer to an extension's request, which is a list of numbers.
 pub(super) fn numbers(id: u32, numbers: &[u64]) -> Bytes {
     let mut reply = Reply::new(201, id);
     numbers.iter().for_each(|&number| reply.0.put_u64(number));

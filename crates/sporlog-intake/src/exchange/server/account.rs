@@ -1,4 +1,4 @@
-//! An account as the server knows it: what is the same for all of its connections.
+//! The state of an account that all of its connections share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,8 +16,8 @@ use super::path::Folder;
 use super::rate::Rate;
 use super::uploads::Uploads;
 
-/// An account and what is going on in its name.
-pub(super) struct Member {
+/// An account: its settings, its keys, and what its connections are doing.
+pub(super) struct AccountState {
     pub name: String,
     pub role: Role,
     pub home: Home,
@@ -30,16 +30,16 @@ pub(super) struct Member {
     sessions: AtomicUsize,
 }
 
-/// A connection of an account, given back when it is dropped.
-pub(super) struct Seat(Arc<Member>);
+/// One of the connections that an account may have at once. Dropping the permit frees it.
+pub(super) struct SessionPermit(Arc<AccountState>);
 
-impl Member {
-    /// Makes its folders, and reads its keys.
+impl AccountState {
+    /// Makes the account's folders, and reads its keys.
     pub(super) fn new(account: &Account, home: Home, general: &Limits) -> Result<Self> {
         let limits = account.limits(general);
         let made = home.create(account.role);
         made.map_err(|source| Error::Read { name: home.path().display().to_string(), source })?;
-        Ok(Member {
+        Ok(AccountState {
             name: account.name.clone(),
             role: account.role,
             keys: account_keys(account)?,
@@ -53,14 +53,14 @@ impl Member {
         })
     }
 
-    /// A place for another connection, if there is one.
-    pub(super) fn sit(self: &Arc<Self>) -> Option<Seat> {
+    /// A permit for another connection; `None` if the account has as many as it may.
+    pub(super) fn acquire_session(self: &Arc<Self>) -> Option<SessionPermit> {
         let one_more = |now| (now < self.limits.sessions).then_some(now + 1);
-        let sat = self.sessions.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more);
-        sat.ok().map(|_| Seat(Arc::clone(self)))
+        let acquired = self.sessions.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more);
+        acquired.ok().map(|_| SessionPermit(Arc::clone(self)))
     }
 
-    /// A folder of its tree, open.
+    /// Opens a folder of the account.
     pub(super) fn folder(&self, folder: &Folder) -> std::io::Result<disk::Folder> {
         match folder {
             Folder::Inbox => disk::Folder::open(&self.home.inbox()),
@@ -70,13 +70,13 @@ impl Member {
         }
     }
 
-    /// Where its files lie while they are uploaded.
+    /// Opens the folder that files lie in while they are uploaded.
     pub(super) fn uploading(&self) -> std::io::Result<disk::Folder> {
         disk::Folder::open(&self.home.uploads())
     }
 }
 
-impl Drop for Seat {
+impl Drop for SessionPermit {
     fn drop(&mut self) {
         self.0.sessions.fetch_sub(1, Ordering::AcqRel);
     }

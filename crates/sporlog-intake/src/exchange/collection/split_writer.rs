@@ -1,6 +1,6 @@
-//! CSV into files that stay below a size: what `sporlog export revision` and the collection share.
+//! Splits CSV into files that stay below a size, for `sporlog export revision` and for the collection.
 //!
-//! Where the files are, and when they become visible, is their [`Shelf`]'s business.
+//! A [`FileSink`] decides where the files are, and when they become visible.
 
 use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use sporlog_record::hex;
 use sporlog_record::revision::write_csv_header;
 
-/// A file stays below so many bytes, as the format has it.
+/// A file stays below so many bytes, as the specification demands.
 pub const MAX_BYTES: u64 = 2_000_000_000;
 
 /// `revisionslog_<CVR>_<day>_<nn>.csv`.
@@ -16,36 +16,36 @@ pub fn file_name(organisation: &str, day: NaiveDate, number: usize) -> String {
     format!("revisionslog_{organisation}_{day}_{number:02}.csv")
 }
 
-/// Where files are made.
-pub trait Shelf {
+/// Makes the files.
+pub trait FileSink {
     /// A file that is being written.
     type Open;
-    /// One that is complete.
+    /// A file that is complete.
     type Closed;
-    /// What can go wrong.
+    /// The error of a failed operation.
     type Error;
 
     /// Begins the file of this number, from 1.
     fn open(&mut self, number: usize) -> Result<Self::Open, Self::Error>;
 
-    /// Appends to it.
+    /// Appends to a file.
     fn write(&mut self, file: &mut Self::Open, bytes: &[u8]) -> Result<(), Self::Error>;
 
-    /// Completes it.
+    /// Completes a file.
     fn close(&mut self, file: Self::Open) -> Result<Self::Closed, Self::Error>;
 }
 
-/// What is in a file.
+/// What a file holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Facts {
+pub struct FileInfo {
     /// Its name.
     pub name: String,
     /// Its rows.
     pub rows: u64,
     /// The first one's id in the log.
     pub first_id: u64,
-    /// The last one's.
+    /// The last one's id in the log.
     pub last_id: u64,
     /// Its size.
     pub bytes: u64,
@@ -53,26 +53,33 @@ pub struct Facts {
     pub sha256: String,
 }
 
-/// A day's files of one organisation, being written.
-pub struct Parts<S: Shelf> {
-    shelf: S,
+/// Writes one organisation's rows of a day into as many files as are needed.
+pub struct SplitWriter<S: FileSink> {
+    sink: S,
     organisation: String,
     day: NaiveDate,
     max_bytes: u64,
-    closed: Vec<(S::Closed, Facts)>,
+    closed: Vec<(S::Closed, FileInfo)>,
     open: Option<OpenPart<S::Open>>,
 }
 
 struct OpenPart<F> {
     file: F,
     digest: Sha256,
-    facts: Facts,
+    info: FileInfo,
 }
 
-impl<S: Shelf> Parts<S> {
-    /// Begins without a file: no rows, no file.
-    pub fn new(shelf: S, organisation: &str, day: NaiveDate, max_bytes: u64) -> Self {
-        Parts { shelf, organisation: organisation.to_owned(), day, max_bytes, closed: Vec::new(), open: None }
+impl<S: FileSink> SplitWriter<S> {
+    /// Begins without a file: without rows, no file is made.
+    pub fn new(sink: S, organisation: &str, day: NaiveDate, max_bytes: u64) -> Self {
+        SplitWriter {
+            sink,
+            organisation: organisation.to_owned(),
+            day,
+            max_bytes,
+            closed: Vec::new(),
+            open: None,
+        }
     }
 
     /// The day.
@@ -85,7 +92,7 @@ impl<S: Shelf> Parts<S> {
         if self.has_room(csv.len()) {
             return self.write(ids, csv);
         }
-        // The file ends somewhere in here: row by row, then.
+        // The file's limit is reached within these rows, so they are written one by one.
         for (row, id) in split_rows(csv).zip(ids) {
             // A row that is too large for any file gets one of its own.
             if !self.has_room(row.len()) {
@@ -96,17 +103,16 @@ impl<S: Shelf> Parts<S> {
         Ok(())
     }
 
-    /// Completes the last file, and gives all of them.
-    pub fn finish(mut self) -> Result<Vec<(S::Closed, Facts)>, S::Error> {
+    /// Completes the last file, and returns all files.
+    pub fn finish(mut self) -> Result<Vec<(S::Closed, FileInfo)>, S::Error> {
         self.close()?;
         Ok(self.closed)
     }
 
-    /// Whether so many bytes more keep the file below its limit; a file that is still to begin takes
-    /// in any row.
+    /// Whether the file stays below its limit with so many bytes more.
     fn has_room(&self, bytes: usize) -> bool {
         let used = match &self.open {
-            Some(open) => open.facts.bytes,
+            Some(open) => open.info.bytes,
             None => header().len() as u64,
         };
         used.saturating_add(bytes as u64) < self.max_bytes
@@ -118,8 +124,8 @@ impl<S: Shelf> Parts<S> {
             Some(open) => open,
             none => {
                 let number = self.closed.len() + 1;
-                let file = self.shelf.open(number)?;
-                let facts = Facts {
+                let file = self.sink.open(number)?;
+                let info = FileInfo {
                     name: file_name(&self.organisation, self.day, number),
                     rows: 0,
                     first_id: *first,
@@ -127,30 +133,30 @@ impl<S: Shelf> Parts<S> {
                     bytes: 0,
                     sha256: String::new(),
                 };
-                let open = none.insert(OpenPart { file, digest: Sha256::new(), facts });
-                open.write(&mut self.shelf, &header())?;
+                let open = none.insert(OpenPart { file, digest: Sha256::new(), info });
+                open.write(&mut self.sink, &header())?;
                 open
             }
         };
-        open.facts.rows += ids.len() as u64;
-        open.facts.last_id = *last;
-        open.write(&mut self.shelf, csv)
+        open.info.rows += ids.len() as u64;
+        open.info.last_id = *last;
+        open.write(&mut self.sink, csv)
     }
 
     fn close(&mut self) -> Result<(), S::Error> {
-        if let Some(OpenPart { file, digest, mut facts }) = self.open.take() {
-            facts.sha256 = hex(digest.finalize());
-            self.closed.push((self.shelf.close(file)?, facts));
+        if let Some(OpenPart { file, digest, mut info }) = self.open.take() {
+            info.sha256 = hex(digest.finalize());
+            self.closed.push((self.sink.close(file)?, info));
         }
         Ok(())
     }
 }
 
 impl<F> OpenPart<F> {
-    fn write<S: Shelf<Open = F>>(&mut self, shelf: &mut S, bytes: &[u8]) -> Result<(), S::Error> {
+    fn write<S: FileSink<Open = F>>(&mut self, sink: &mut S, bytes: &[u8]) -> Result<(), S::Error> {
         self.digest.update(bytes);
-        self.facts.bytes += bytes.len() as u64;
-        shelf.write(&mut self.file, bytes)
+        self.info.bytes += bytes.len() as u64;
+        sink.write(&mut self.file, bytes)
     }
 }
 
@@ -177,7 +183,7 @@ mod tests {
 
     struct InMemory;
 
-    impl Shelf for InMemory {
+    impl FileSink for InMemory {
         type Open = Vec<u8>;
         type Closed = Vec<u8>;
         type Error = Infallible;
@@ -206,18 +212,21 @@ mod tests {
     #[test]
     fn a_file_ends_before_it_would_reach_its_limit() {
         let room = header().len() as u64;
-        let mut parts = Parts::new(InMemory, "64942212", NaiveDate::default(), room + 9);
+        let mut parts = SplitWriter::new(InMemory, "64942212", NaiveDate::default(), room + 9);
         let row = |text: &str| format!("\"{text}\"\r\n").into_bytes();
         let (short, long) = (row(""), row("far too long for any file"));
         parts.append(&[3, 5], &[short.clone(), short.clone()].concat()).expect("written");
         parts.append(&[7, 8, 9], &[short.clone(), long.clone(), short.clone()].concat()).expect("written");
         let files = parts.finish().expect("complete");
-        let facts: Vec<_> = files.iter().map(|(_, f)| (f.rows, f.first_id, f.last_id)).collect();
-        assert_eq!(facts, [(2, 3, 5), (1, 7, 7), (1, 8, 8), (1, 9, 9)]);
+        let info: Vec<_> = files.iter().map(|(_, f)| (f.rows, f.first_id, f.last_id)).collect();
+        assert_eq!(info, [(2, 3, 5), (1, 7, 7), (1, 8, 8), (1, 9, 9)]);
         assert_eq!(files[2].0, [header(), long].concat());
         assert_eq!(files[2].1.name, "revisionslog_64942212_1970-01-01_03.csv");
-        assert!(files.iter().all(
-            |(file, facts)| facts.bytes == file.len() as u64 && facts.sha256 == hex(Sha256::digest(file))
-        ));
+        assert!(
+            files
+                .iter()
+                .all(|(file, info)| info.bytes == file.len() as u64
+                    && info.sha256 == hex(Sha256::digest(file)))
+        );
     }
 }

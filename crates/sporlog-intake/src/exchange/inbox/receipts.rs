@@ -1,7 +1,8 @@
-//! The answer to a supplier: a delivery's receipt in its folder, as JSON and as text.
+//! A delivery's receipt in its supplier's folder, as JSON and as text.
 //!
-//! The newest receipt for a name has the plain name. An older one of another delivery under the same name
-//! gets that delivery's id into its name, so that none is lost. To answer twice does no harm.
+//! The newest receipt for a file name has the plain name. The receipt of an earlier delivery with the same
+//! file name is renamed, with that delivery's id in its name, so that none is lost. Writing the receipts of a
+//! delivery twice gives the same files.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -9,28 +10,28 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use super::claim::{Claim, open};
-use super::name::receipt_stem;
-use super::receipt::{LISTED_ROWS, Note, Outcome, Receipt};
-use super::tree::Home;
 use crate::durable::{put, rename_new};
+use crate::exchange::name::receipt_stem;
+use crate::exchange::receipt::{Earlier, LISTED_ROWS, Note, Outcome, Receipt};
+use crate::exchange::tree::Home;
 
-/// No receipt of ours has more bytes than this.
+/// A larger file is not read as a receipt; none of ours is as large.
 const LARGEST: u64 = 64 << 20;
 /// The two forms of a receipt.
 const FORMS: [&str; 2] = ["json", "txt"];
 
-/// A receipt as it is written for machines.
-pub fn as_json(receipt: &Receipt) -> io::Result<Vec<u8>> {
+/// The receipt as JSON, for programs.
+pub(super) fn as_json(receipt: &Receipt) -> io::Result<Vec<u8>> {
     let mut json = serde_json::to_vec_pretty(receipt)?;
     json.push(b'\n');
     Ok(json)
 }
 
-/// Puts the receipts where the supplier finds them.
-pub fn answer(home: &Home, claim: &Claim, receipt: &Receipt) -> io::Result<()> {
+/// Writes both forms of the receipt into the supplier's folder; durable when this returns.
+pub(super) fn write_receipts(home: &Home, claim: &Claim, receipt: &Receipt) -> io::Result<()> {
     let folder = home.receipts();
     let stem = receipt_stem(&claim.name);
-    make_room(&folder, &stem, &claim.id)?;
+    rename_earlier(&folder, &stem, &claim.id)?;
     for (form, bytes) in FORMS.into_iter().zip([as_json(receipt)?, as_text(receipt).into_bytes()]) {
         let beside = home.scratch().join(format!("{}.{form}", claim.id));
         put(&beside, &folder.join(format!("{stem}.{form}")), &bytes)?;
@@ -38,23 +39,23 @@ pub fn answer(home: &Home, claim: &Claim, receipt: &Receipt) -> io::Result<()> {
     Ok(())
 }
 
-/// Gives an older receipt of this name one that tells it from the new one.
-fn make_room(folder: &Path, stem: &str, delivery: &str) -> io::Result<()> {
+/// Renames the receipt of an earlier delivery with the same file name.
+fn rename_earlier(folder: &Path, stem: &str, delivery: &str) -> io::Result<()> {
     let plain = folder.join(format!("{stem}.json"));
     let mut bytes = Vec::new();
     match open(&plain) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        // Whatever it is, it is not followed, and not read without an end.
+        // Anything but a regular file, or what cannot be read, counts as no receipt.
         opened => drop(opened.and_then(|(file, _)| file.take(LARGEST).read_to_end(&mut bytes))),
     }
     let older = serde_json::from_slice::<Receipt>(&bytes);
     let id = match older {
         Ok(older) if older.delivery == delivery => return Ok(()),
         Ok(older) => older.delivery,
-        // Not ours, or damaged: it is kept all the same.
+        // Not a receipt, or a damaged one: kept all the same.
         Err(_) => format!("before-{delivery}"),
     };
-    // The text first: while the JSON has the plain name, this is begun again after a crash.
+    // The text first. While the JSON has the plain name, a repeat after a crash finds it and goes on.
     for form in FORMS.into_iter().rev() {
         let from = folder.join(format!("{stem}.{form}"));
         match rename_new(&from, &folder.join(format!("{stem}.{id}.{form}"))) {
@@ -66,8 +67,8 @@ fn make_room(folder: &Path, stem: &str, delivery: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// A receipt as people read it.
-pub fn as_text(receipt: &Receipt) -> String {
+/// The receipt as text, for people.
+fn as_text(receipt: &Receipt) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: &dyn std::fmt::Display| {
         let _ = writeln!(text, "{name:<12} {value}");
@@ -136,7 +137,7 @@ fn overlapping(receipt: &Receipt) -> String {
     }
 }
 
-fn earlier_one(earlier: &super::receipt::Earlier) -> String {
+fn earlier_one(earlier: &Earlier) -> String {
     let at = earlier.received_at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
     let mut text = match (&earlier.file, &earlier.delivery) {
         (Some(file), Some(delivery)) => format!("{file} (delivery {delivery}), received at {at}"),

@@ -1,4 +1,4 @@
-//! A delivery's keys, gathered while its rows go by.
+//! Collects a delivery's keys while its rows are staged.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,38 +12,38 @@ use super::spill::{CHUNK_KEYS, Spill, Spilled};
 use crate::error::{Error, Result};
 use crate::import::Rows;
 
-/// Gathers the keys of the rows that [`prepare`](crate::import::prepare) shows it, and lets all pass.
-pub struct Gatherer {
+/// Collects the keys of all rows that [`prepare`](crate::import::prepare) passes through it.
+pub struct KeyCollector {
     folder: PathBuf,
     seeds: Seeds,
-    gathered: Mutex<Gathered>,
+    collected: Mutex<Collected>,
 }
 
 #[derive(Default)]
-struct Gathered {
-    /// Begun with the first rows.
+struct Collected {
+    /// Made with the first rows.
     spill: Option<std::sync::Arc<Spill>>,
     parts: BTreeMap<u64, usize>,
 }
 
-/// The keys of a whole delivery.
+/// All keys of a delivery.
 pub struct Keys {
     pub(super) spilled: Option<Spilled>,
-    /// How many rows each part has.
+    /// The number of rows of each part.
     pub(super) parts: BTreeMap<u64, usize>,
-    /// The run of these keys, if it has been written on the way.
+    /// The run of these keys, if the comparison has written it.
     pub(super) draft: Mutex<Option<Draft>>,
 }
 
-impl Gatherer {
+impl KeyCollector {
     pub(super) fn new(folder: PathBuf, seeds: Seeds) -> Self {
-        Gatherer { folder, seeds, gathered: Mutex::default() }
+        KeyCollector { folder, seeds, collected: Mutex::default() }
     }
 
-    /// What has been gathered. Blocks.
+    /// The keys collected. Blocks.
     pub fn finish(&self) -> Result<Keys> {
-        let Gathered { spill, parts } =
-            std::mem::take(&mut *self.gathered.lock().unwrap_or_else(PoisonError::into_inner));
+        let Collected { spill, parts } =
+            std::mem::take(&mut *self.collected.lock().unwrap_or_else(PoisonError::into_inner));
         Ok(Keys { spilled: spill.map(|spill| spill.finish()), parts, draft: Mutex::default() })
     }
 
@@ -53,24 +53,24 @@ impl Gatherer {
 }
 
 impl Keys {
-    /// How many rows were gathered.
+    /// The number of rows.
     pub fn rows(&self) -> u64 {
         self.parts.values().map(|rows| *rows as u64).sum()
     }
 }
 
-impl Rows for Gatherer {
+impl Rows for KeyCollector {
     fn rows(&self, part: u64, rows: RecordBatch) -> Result<RecordBatch> {
         let count = rows.num_rows();
         let spill = {
-            let mut gathered = self.gathered.lock().unwrap_or_else(PoisonError::into_inner);
-            gathered.parts.insert(part, count);
-            match &gathered.spill {
+            let mut collected = self.collected.lock().unwrap_or_else(PoisonError::into_inner);
+            collected.parts.insert(part, count);
+            match &collected.spill {
                 Some(spill) => spill.clone(),
                 None if count == 0 => return Ok(rows),
                 None => {
                     let begun = Spill::begin(&self.folder).map_err(|e| self.failed(e))?;
-                    gathered.spill.insert(begun.into()).clone()
+                    collected.spill.insert(begun.into()).clone()
                 }
             }
         };
