@@ -4,6 +4,7 @@ mod answers;
 mod bodies;
 mod harness;
 mod heads;
+mod hogs;
 mod http2;
 mod log;
 mod many;

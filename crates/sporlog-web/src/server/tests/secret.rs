@@ -23,25 +23,29 @@ fn renew(certificate: &Path, key: &Path) -> CertificateDer<'static> {
     made.cert.der().clone()
 }
 
-struct Place {
-    server: Running,
+pub struct Place {
+    pub server: Running,
     certificate: PathBuf,
     key: PathBuf,
-    first: CertificateDer<'static>,
+    pub first: CertificateDer<'static>,
     _dir: tempfile::TempDir,
 }
 
 async fn start() -> Place {
+    start_with_tls(settings()).await
+}
+
+pub async fn start_with_tls(settings: ServerSettings) -> Place {
     let dir = tempfile::tempdir().expect("a folder");
     let (certificate, key) = (dir.path().join("tls.crt"), dir.path().join("tls.key"));
     let first = renew(&certificate, &key);
     let tls = Some(TlsSettings { certificate: certificate.clone(), key: key.clone() });
-    let server = start_with(ServerSettings { tls, ..settings() }).await;
+    let server = start_with(ServerSettings { tls, ..settings }).await;
     Place { server, certificate, key, first, _dir: dir }
 }
 
 /// A connection that trusts one certificate only.
-async fn connect(
+pub async fn connect(
     address: SocketAddr,
     trusted: &CertificateDer<'static>,
     protocols: &[&[u8]],
@@ -69,7 +73,7 @@ async fn hello(address: SocketAddr, trusted: &CertificateDer<'static>) -> std::i
 }
 
 #[tokio::test]
-async fn both_versions_and_both_protocols_are_spoken() {
+async fn both_versions_are_spoken_and_http_1_alone() {
     let place = start().await;
     let answer = hello(place.server.address, &place.first).await.expect("an answer");
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("strict-transport-security: "), "{answer}");
@@ -77,7 +81,9 @@ async fn both_versions_and_both_protocols_are_spoken() {
         let stream = connect(place.server.address, &place.first, &[b"h2", b"http/1.1"], &[version])
             .await
             .expect("shaken");
-        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+        let refused = connect(place.server.address, &place.first, &[b"h2"], &[version]).await;
+        assert!(refused.is_err(), "HTTP/2 was agreed to");
     }
 }
 
