@@ -57,9 +57,15 @@ pub const DESCRIPTION: &str = "/api/openapi.json";
 pub const PAGE: &str = "/api/docs";
 
 /// Routes that have limits of their own, by method and pattern.
-pub fn limits(settings: &ApiSettings) -> [(Method, &'static str, RouteLimits); 1] {
+pub fn limits(settings: &ApiSettings) -> [(Method, &'static str, RouteLimits); 3] {
     let body_bytes = Some(settings.max_delivery_bytes);
-    [(Method::POST, "/api/deliveries", RouteLimits { body_bytes, unhurried: true, as_sent: true })]
+    // A head that is waited for comes when the log moves on, or when the client's own `wait` is over.
+    let waits = RouteLimits { unhurried: true, ..RouteLimits::default() };
+    [
+        (Method::POST, "/api/deliveries", RouteLimits { body_bytes, unhurried: true, as_sent: true }),
+        (Method::GET, "/api/auditlog/head", waits),
+        (Method::GET, "/api/logs/{log}/head", waits),
+    ]
 }
 
 /// All routes.

@@ -1,6 +1,6 @@
 //! One connection: TLS if there is a certificate, then one HTTP/1.1 request after the other.
 //!
-//! A client that does not send, or does not take what is sent, is let go of in every phase:
+//! A client that does not send, or does not take what is sent, is disconnected in every phase:
 //!
 //! | phase | how long |
 //! |---|---|

@@ -166,7 +166,8 @@ impl BodyLimits {
             }
         };
         refused(reason);
-        Problem::new(status, detail).into_response()
+        // What is left of the body is not read, so the connection cannot be used again: the client is to know.
+        ([(header::CONNECTION, "close")], Problem::new(status, detail)).into_response()
     }
 }
 

@@ -1,5 +1,5 @@
-//! Clients that hold on to what they have: more of them than the server has places, and others who are served all
-//! the same.
+//! Clients that keep connections and requests from ending: more of them than the server has places, and others who
+//! are served all the same.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::client::TlsStream;
 
 use super::harness::{PATIENCE, Running, settings, start_with, status};
-use super::secret::{connect, start_with_tls};
+use super::tls::{TlsServer, connect, start_with_tls};
 use crate::server::{Limits, ServerSettings};
 
 /// More than the connections and the requests that [`few`] allows.
-const HOGS: usize = 60;
+const ATTACKERS: usize = 60;
 const ENDLESS: &[u8] = b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n";
 
 fn few() -> ServerSettings {
@@ -40,8 +40,8 @@ async fn never_read(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     while let Ok(1..) = stream.read(&mut buffer).await {}
 }
 
-/// Others get their answers, by and by; and all hogs are let go of.
-async fn others_are_served(ask: impl AsyncFn() -> Option<u16>, mut hogs: JoinSet<()>) {
+/// Others get their answers, by and by; and all attackers are disconnected.
+async fn others_are_served(ask: impl AsyncFn() -> Option<u16>, mut attackers: JoinSet<()>) {
     let mut served = 0;
     for _ in 0..200 {
         match ask().await {
@@ -53,7 +53,9 @@ async fn others_are_served(ask: impl AsyncFn() -> Option<u16>, mut hogs: JoinSet
         }
     }
     assert_eq!(served, 20, "others are not served");
-    while let Some(gone) = timeout(2 * PATIENCE, hogs.join_next()).await.expect("a hog was never let go of") {
+    while let Some(gone) =
+        timeout(2 * PATIENCE, attackers.join_next()).await.expect("an attacker was never disconnected")
+    {
         gone.expect("no panic");
     }
 }
@@ -63,32 +65,33 @@ async fn hello(server: &Running) -> Option<u16> {
 }
 
 #[tokio::test]
-async fn whoever_never_reads_is_let_go_of() {
+async fn whoever_never_reads_is_disconnected() {
     let server = start_with(few()).await;
-    let mut hogs = JoinSet::new();
-    for _ in 0..HOGS {
-        hogs.spawn(never_read(server.connect().await));
+    let mut attackers = JoinSet::new();
+    for _ in 0..ATTACKERS {
+        attackers.spawn(never_read(server.connect().await));
     }
-    others_are_served(async || hello(&server).await, hogs).await;
+    others_are_served(async || hello(&server).await, attackers).await;
 }
 
 #[tokio::test]
-async fn whoever_sends_heads_byte_by_byte_is_let_go_of() {
+async fn whoever_sends_heads_byte_by_byte_is_disconnected() {
     let server = start_with(few()).await;
-    let mut hogs = JoinSet::new();
-    for _ in 0..HOGS {
-        hogs.spawn(drip(server.connect().await, b"GET /hello HTTP/1.1\r\nX: y and so on, and on, and on"));
+    let mut attackers = JoinSet::new();
+    for _ in 0..ATTACKERS {
+        attackers
+            .spawn(drip(server.connect().await, b"GET /hello HTTP/1.1\r\nX: y and so on, and on, and on"));
     }
-    others_are_served(async || hello(&server).await, hogs).await;
+    others_are_served(async || hello(&server).await, attackers).await;
 }
 
 #[tokio::test]
-async fn whoever_sends_nothing_of_a_body_is_let_go_of() {
+async fn whoever_sends_nothing_of_a_body_is_disconnected() {
     let server = start_with(few()).await;
-    let mut hogs = JoinSet::new();
-    for _ in 0..HOGS {
+    let mut attackers = JoinSet::new();
+    for _ in 0..ATTACKERS {
         let mut stream = server.connect().await;
-        hogs.spawn(async move {
+        attackers.spawn(async move {
             let head = b"POST /length HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\na";
             stream.write_all(head).await.expect("sent");
             let mut answer = String::new();
@@ -96,32 +99,32 @@ async fn whoever_sends_nothing_of_a_body_is_let_go_of() {
             assert!([408, 503].contains(&status(&answer)), "{answer}");
         });
     }
-    others_are_served(async || hello(&server).await, hogs).await;
+    others_are_served(async || hello(&server).await, attackers).await;
 }
 
 #[tokio::test]
-async fn whoever_never_ends_a_tls_handshake_is_let_go_of() {
+async fn whoever_never_ends_a_tls_handshake_is_disconnected() {
     let place = start_with_tls(few()).await;
-    let mut hogs = JoinSet::new();
-    for _ in 0..HOGS {
+    let mut attackers = JoinSet::new();
+    for _ in 0..ATTACKERS {
         // The head of a record that is to have 512 bytes, and then ever more of them.
-        hogs.spawn(drip(place.server.connect().await, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"));
+        attackers.spawn(drip(place.server.connect().await, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"));
     }
-    others_are_served(async || hello_by_tls(open(&place).await.ok()?).await, hogs).await;
+    others_are_served(async || hello_by_tls(open(&place).await.ok()?).await, attackers).await;
 }
 
 #[tokio::test]
-async fn whoever_never_reads_by_tls_is_let_go_of() {
+async fn whoever_never_reads_by_tls_is_disconnected() {
     let place = start_with_tls(few()).await;
-    let mut hogs = JoinSet::new();
+    let mut attackers = JoinSet::new();
     // A handshake needs a place, so those beyond the limit would wait for those before them.
     for _ in 0..30 {
-        hogs.spawn(never_read(open(&place).await.expect("shaken")));
+        attackers.spawn(never_read(open(&place).await.expect("shaken")));
     }
-    others_are_served(async || hello_by_tls(open(&place).await.ok()?).await, hogs).await;
+    others_are_served(async || hello_by_tls(open(&place).await.ok()?).await, attackers).await;
 }
 
-async fn open(place: &super::secret::Place) -> std::io::Result<TlsStream<TcpStream>> {
+async fn open(place: &TlsServer) -> std::io::Result<TlsStream<TcpStream>> {
     connect(place.server.address, &place.first, &[], rustls::ALL_VERSIONS).await
 }
 
