@@ -68,13 +68,13 @@ impl App {
         Rules { now: chrono::Local::now().naive_local(), ..self.rules.clone() }
     }
 
-    /// Records a look at the data. Nothing may be shown unless this succeeds.
-    pub async fn record_look(&self, look: &Look<'_>) -> Result<(), Problem> {
+    /// Records an access to the data. Nothing may be shown unless this succeeds.
+    pub async fn record_access(&self, access: &Look<'_>) -> Result<(), Problem> {
         let unavailable = |error: &dyn std::error::Error| {
-            tracing::error!(%error, "a look could not be recorded");
+            tracing::error!(%error, "an access could not be recorded");
             Problem::unavailable("the access log cannot be written to, so nothing is shown; try again")
         };
-        record_look(&self.catalog, look).await.map_err(|e| unavailable(&e))
+        record_look(&self.catalog, access).await.map_err(|e| unavailable(&e))
     }
 
     /// Tells those who wait for something to happen that the server is about to stop.

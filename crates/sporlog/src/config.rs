@@ -31,7 +31,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use figment::Figment;
 use figment::providers::{Env, Format, Toml};
 use figment::value::magic::RelativePathBuf;
@@ -108,7 +108,12 @@ impl Config {
     /// Reads it.
     pub fn load(global: &Global) -> Result<Self> {
         let (figment, file) = sources(global)?;
-        let mut settings: Settings = figment.extract().map_err(|e| anyhow::anyhow!("{e}"))?;
+        let mut settings: Settings = figment.extract().map_err(|error| match removed(&error) {
+            Some((name, instead)) => {
+                anyhow!("{name}: there is no such setting any more; remove it ({instead})")
+            }
+            None => anyhow!("{error}"),
+        })?;
         if let Some(folder) = file.and_then(Path::parent) {
             settings.server.relative_to(folder);
         }
@@ -152,6 +157,17 @@ impl Config {
         }
         Ok(rules)
     }
+}
+
+/// The setting of earlier versions that an error is about, and what holds instead of it.
+pub(crate) fn removed(error: &figment::Error) -> Option<(&'static str, &'static str)> {
+    let figment::error::Kind::UnknownField(unknown, _) = &error.kind else { return None };
+    let mut path = error.path.clone();
+    if path.last() != Some(unknown) {
+        path.push(unknown.clone());
+    }
+    let name = path.join(".");
+    ServerSettings::REMOVED.into_iter().find(|(removed, _)| *removed == name)
 }
 
 /// What the settings are taken from: the file, if there is one, and the environment over it.
@@ -272,6 +288,20 @@ mod tests {
                 jail.create_file("sporlog.toml", text)?;
                 let error = load(&Global::default()).expect_err(text).to_string();
                 assert!(error.contains(named), "{text}: {error}");
+            }
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn a_setting_that_was_removed_says_what_holds_instead() {
+        Jail::expect_with(|jail| {
+            jail.clear_env();
+            for (name, instead) in ServerSettings::REMOVED {
+                let (section, setting) = name.rsplit_once('.').expect("a section");
+                jail.create_file("sporlog.toml", &format!("[{section}]\nrequests = 5\n{setting} = 7\n"))?;
+                let error = load(&Global::default()).expect_err(name).to_string();
+                assert!(error.contains(name) && error.contains(instead), "{error}");
             }
             Ok(())
         });

@@ -1,6 +1,6 @@
 //! What came over the exchange, what is missing and since when, for those who look after it.
 //!
-//! Deliveries and suppliers are no personal data, so a look at them is not recorded; nor is it shown what
+//! Deliveries and suppliers are no personal data, so an access to them is not recorded; nor is it shown what
 //! stood in a row that was refused. File names and ids are all that is told of a delivery's content.
 
 use axum::Json;
@@ -52,7 +52,7 @@ pub async fn list(
 ) -> Result<Json<Vec<Receipt>>, Problem> {
     let query = wanted(&Params::new(query.as_deref()))?;
     let no_such = || Problem::not_found("there is no delivery with the id in 'before'");
-    let found = look(&app, &reader, move |exchange| {
+    let found = ask(&app, &reader, move |exchange| {
         watch::list(&Register::new(&exchange.root), &query).map_err(|e| Problem::internal(&e))
     });
     Ok(Json(found.await?.ok_or_else(no_such)?.into_iter().map(masked).collect()))
@@ -73,7 +73,7 @@ pub async fn list(
         (status = 404, description = "There is no exchange", body = Problem, content_type = "application/problem+json"),
     ))]
 pub async fn suppliers(State(app): State<App>, reader: Reader) -> Result<Json<Vec<Watched>>, Problem> {
-    let watched = look(&app, &reader, |exchange| {
+    let watched = ask(&app, &reader, |exchange| {
         let watched = watch::suppliers(&exchange.settings, &exchange.root, Utc::now());
         watched.map_err(|e| Problem::internal(&e))
     });
@@ -97,7 +97,7 @@ pub async fn one(
     Path(id): Path<String>,
     reader: Reader,
 ) -> Result<Json<Receipt>, Problem> {
-    let found = look(&app, &reader, move |exchange| {
+    let found = ask(&app, &reader, move |exchange| {
         watch::find(&Register::new(&exchange.root), &id).map_err(|e| Problem::internal(&e))
     });
     let no_such = || Problem::not_found("there is no delivery with this id");
@@ -105,10 +105,10 @@ pub async fn one(
 }
 
 /// Looks at the exchange, for one who may, in a thread that may block.
-async fn look<T: Send + 'static>(
+async fn ask<T: Send + 'static>(
     app: &App,
     reader: &Reader,
-    look: impl FnOnce(&Exchange) -> Result<T, Problem> + Send + 'static,
+    question: impl FnOnce(&Exchange) -> Result<T, Problem> + Send + 'static,
 ) -> Result<T, Problem> {
     let exchange = app.exchange();
     let log = exchange.map_or(&app.settings.revision, |exchange| &exchange.settings.log);
@@ -120,8 +120,8 @@ async fn look<T: Send + 'static>(
     }
     let none = || Problem::not_found("there is no exchange here: the configuration has no section [sftp]");
     let exchange = exchange.cloned().ok_or_else(none)?;
-    let looked = tokio::task::spawn_blocking(move || look(&exchange)).await;
-    looked.map_err(|e| Problem::internal(&e))?
+    let found = tokio::task::spawn_blocking(move || question(&exchange)).await;
+    found.map_err(|e| Problem::internal(&e))?
 }
 
 fn wanted(params: &Params<'_>) -> Result<Query, Problem> {

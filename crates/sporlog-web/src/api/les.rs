@@ -44,7 +44,7 @@ pub async fn les(State(app): State<App>, Oneself { person, trace }: Oneself) -> 
     let names: Vec<_> = logs.iter().map(|log| log.name().to_owned()).collect();
     let parameters = json!({"logs": names, "issuer": &*person.issuer, "acr": person.acr});
     let message = "a person read their own disclosures".to_owned();
-    let look = trace.record(&app, "the person", "LES", Some(&person.pid), message, parameters);
+    let recorded = trace.record(&app, "the person", "LES", Some(&person.pid), message, parameters);
     let find = Find { key: Key::Subject(person.pid.clone()), from: None, to: None, limit: None };
     let batches = find_in_all(logs, find).map_ok(|(_, batch)| batch).boxed();
     let page = Page {
@@ -55,7 +55,7 @@ pub async fn les(State(app): State<App>, Oneself { person, trace }: Oneself) -> 
         shape: Shape::Own,
         bounds: Bounds::default(),
     };
-    page.respond(look).await
+    page.respond(recorded).await
 }
 
 /// What was handed out about a person. What is not known is left out.

@@ -181,10 +181,10 @@ pub(super) async fn page_of(
     };
     let bounds = Bounds::of(&reader.principal, log.kind())?;
     let message = format!("read {name} after {after}");
-    let look = reader.record(app, "READ", message, json!({"log": name, "after": after, "limit": limit}));
+    let recorded = reader.record(app, "READ", message, json!({"log": name, "after": after, "limit": limit}));
     let batches = log.read(after, bounds.are_open().then_some(limit));
     let page = Page { log: name.to_owned(), kind: log.kind(), batches, limit, shape, bounds };
-    page.respond(look).await
+    page.respond(recorded).await
 }
 
 /// One entry: the bytes that the transparency log commits to.
@@ -246,7 +246,7 @@ pub async fn proof(
     Ok((content_type, proof).into_response())
 }
 
-/// The log of an entry that the reader may see, and the entry's id; the look is recorded.
+/// The log of an entry that the reader may see, and the entry's id; the access is recorded.
 async fn one(app: &App, name: &str, id: &str, action: &str, reader: &Reader) -> Result<(Log, u64), Problem> {
     let no_such = || Problem::not_found(format!("the log '{name}' has no entry of this id for you"));
     let log = reader.log(app, name).await?.ok_or_else(no_such)?;

@@ -40,6 +40,7 @@ mod tests;
 mod tlog;
 
 use axum::Router;
+use axum::http::Method;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -54,6 +55,18 @@ pub use settings::ApiSettings;
 pub const DESCRIPTION: &str = "/api/openapi.json";
 /// The page to try the API on.
 pub const PAGE: &str = "/api/docs";
+
+/// Routes that have limits of their own, by method and pattern.
+pub fn limits(settings: &ApiSettings) -> [(Method, &'static str, RouteLimits); 3] {
+    let body_bytes = Some(settings.max_delivery_bytes);
+    // A head that is waited for comes when the log moves on, or when the client's own `wait` is over.
+    let waits = RouteLimits { unhurried: true, ..RouteLimits::default() };
+    [
+        (Method::POST, "/api/deliveries", RouteLimits { body_bytes, unhurried: true, as_sent: true }),
+        (Method::GET, "/api/auditlog/head", waits),
+        (Method::GET, "/api/logs/{log}/head", waits),
+    ]
+}
 
 /// All routes.
 pub fn routes(app: App) -> Router {
@@ -76,9 +89,7 @@ pub fn routes(app: App) -> Router {
         .split_for_parts();
     let (deliveries, described) = OpenApiRouter::new().routes(routes!(deliveries::deliver)).split_for_parts();
     description.merge(described);
-    let limits =
-        RouteLimits { body_bytes: Some(app.settings.max_delivery_bytes), unhurried: true, as_sent: true };
-    let deliveries = limits.apply(deliveries).layer(axum::Extension(deliveries::Places::default()));
+    let deliveries = deliveries.layer(axum::Extension(deliveries::Places::default()));
     // Older clients know the way in under this path.
     let router = router.merge(deliveries).route("/sporingslogg/post", axum::routing::post(post::post));
     // A tile's path has slashes in it, which OpenAPI has no way to say.

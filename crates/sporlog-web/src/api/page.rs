@@ -80,13 +80,16 @@ pub struct Page {
 }
 
 impl Page {
-    /// The answer, once `look` has recorded that it is given: the first chunk is made meanwhile. What
+    /// The answer, once `recorded` has recorded that it is given: the first chunk is made meanwhile. What
     /// fails before that is a problem; what fails later breaks the answer off, so that no client takes a
     /// part for the whole.
-    pub async fn respond(self, look: impl Future<Output = Result<(), Problem>>) -> Result<Response, Problem> {
+    pub async fn respond(
+        self,
+        recorded: impl Future<Output = Result<(), Problem>>,
+    ) -> Result<Response, Problem> {
         let mut sending = Sending { page: self, batch: None, begun: false, done: false };
-        let (looked, first) = futures::join!(look, sending.next());
-        looked?;
+        let (recorded, first) = futures::join!(recorded, sending.next());
+        recorded?;
         let first = first?.unwrap_or_default();
         let body = if sending.done {
             Body::from(first)

@@ -29,7 +29,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Trace {
 }
 
 impl Trace {
-    /// Records a look; nothing may be shown unless this succeeds.
+    /// Records an access; nothing may be shown unless this succeeds.
     pub async fn record(
         &self,
         app: &App,
@@ -39,7 +39,7 @@ impl Trace {
         message: String,
         parameters: Value,
     ) -> Result<(), Problem> {
-        let look = Look {
+        let access = Look {
             performer,
             action,
             subject,
@@ -48,7 +48,7 @@ impl Trace {
             message,
             parameters,
         };
-        app.record_look(&look).await
+        app.record_access(&access).await
     }
 }
 
@@ -78,7 +78,7 @@ impl Reader {
         Ok(app.catalog.log(name).await?)
     }
 
-    /// Records that they look at something.
+    /// Records that they are shown something.
     pub async fn record(
         &self,
         app: &App,

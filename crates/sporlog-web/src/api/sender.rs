@@ -1,7 +1,7 @@
 //! Delivering into a log for somebody: who they are, what they may, and what their request carries
 //! besides records.
 //!
-//! A delivery is not recorded as a look at the data is: each record names its sender in its origin.
+//! A delivery is not recorded as an access to the data is: each record names its sender in its origin.
 
 use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;

@@ -23,7 +23,7 @@ const PAGE: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-sr
                     base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 /// Adds the headers that a handler has not set itself.
-pub(super) fn dress(response: &mut Response, tls: bool) {
+pub(super) fn security_headers(response: &mut Response, tls: bool) {
     let headers = response.headers_mut();
     let page =
         headers.get(header::CONTENT_TYPE).is_some_and(|of| of.as_bytes().starts_with(mime("text/html")));
@@ -81,7 +81,7 @@ fn usual(status: StatusCode) -> &'static str {
     match status {
         StatusCode::NOT_FOUND => "there is nothing at this address",
         StatusCode::METHOD_NOT_ALLOWED => "this address does not take this method; Allow says which it takes",
-        StatusCode::UNSUPPORTED_MEDIA_TYPE => "a body of this type, or packed this way, is not understood",
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => "a body of this type is not understood",
         _ if status.is_server_error() => "the server's log says more, under this request's id",
         _ => "the request cannot be answered as it is",
     }

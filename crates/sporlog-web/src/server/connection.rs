@@ -1,240 +1,233 @@
-//! One connection: HTTP/1.1 or HTTP/2, and when it has been idle or slow for too long.
+//! One connection: TLS if there is a certificate, then one HTTP/1.1 request after the other.
+//!
+//! A client that does not send, or does not take what is sent, is disconnected in every phase:
+//!
+//! | phase | how long |
+//! |---|---|
+//! | until the first byte, and until each request's head is complete | `limits.idle_seconds` |
+//! | the TLS handshake, from its first byte to its last | [`HANDSHAKE`] |
+//! | the next piece of a body | `limits.stall_seconds`, by `request_body` |
+//! | until the socket takes something of an answer | `limits.stall_seconds` |
+//! | without a request, while others wait for a place | [`IDLE_IF_CROWDED`] |
 
-use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use ::metrics::counter;
 use axum::Router;
-use axum::body::{Body, Bytes, HttpBody};
-use axum::http::{Request, Response, Version, header};
-use axum::response::IntoResponse;
-use hyper::body::{Frame, Incoming, SizeHint};
+use axum::body::Body;
+use axum::http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use tokio::io::{AsyncRead, AsyncWrite};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy, sink};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
-use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use super::metrics;
 use super::settings::{Limits, seconds};
-use super::wire::{Pulse, UnderWay, Wire};
-use crate::Problem;
 
-/// How long an idle connection is kept when there is hardly room for another.
+/// A handshake is four messages, so ten seconds are enough over any line that a delivery could come over.
+const HANDSHAKE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
+/// A request's line and headers, together. The largest tokens have some 8 KiB, and proxies add their own headers.
+const HEAD_BYTES: usize = 64 << 10;
+/// How long an idle connection is kept when others wait for a place.
 const IDLE_IF_CROWDED: Duration = Duration::from_secs(5);
-/// How often a silent HTTP/2 client is asked whether it is still there, and how long it has to answer.
-const PING: Duration = Duration::from_secs(20);
-/// What may be on its way to us on a stream of HTTP/2, and on all streams of a connection.
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 2 << 20;
+/// How long what a client still sends is thrown away before its connection is closed.
+const LINGER: Duration = Duration::from_secs(1);
 
-/// The socket's other end, in a request's extensions.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Peer(pub SocketAddr);
+/// What all connections are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Serving,
+    /// Others wait for a place: whoever is idle makes room.
+    Crowded,
+    /// Finish what is under way, then close.
+    Stopping,
+    /// Close.
+    CutOff,
+}
+
+/// The other end of a connection, in a request's extensions.
+#[derive(Debug, Clone)]
+pub(super) struct Peer {
+    pub address: SocketAddr,
+    pub timers: Arc<ConnectionTimers>,
+}
+
+/// Since when no request has been under way on a connection; none while one is.
+#[derive(Debug)]
+pub(super) struct ConnectionTimers(Mutex<Option<Instant>>);
+
+impl ConnectionTimers {
+    fn set(&self, idle: Option<Instant>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = idle;
+    }
+
+    /// For how long nothing has been under way.
+    fn idle(&self) -> Duration {
+        let idle = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// A request is under way until what this gives is dropped.
+    pub(super) fn request(self: &Arc<Self>) -> UnderWay {
+        self.set(None);
+        UnderWay(Arc::clone(self))
+    }
+}
+
+/// A request that is under way on a connection.
+#[derive(Debug)]
+pub(super) struct UnderWay(Arc<ConnectionTimers>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.set(Some(Instant::now()));
+    }
+}
 
 /// What all connections have in common.
 pub(super) struct Shared {
     pub router: Router,
     pub limits: Limits,
     pub tls: Option<TlsAcceptor>,
-    pub slots: Arc<Semaphore>,
-    /// Finish what is under way, then close.
-    pub stop: CancellationToken,
-    /// Close.
-    pub cut: CancellationToken,
 }
 
 impl Shared {
     /// Serves a connection until it is done with.
-    pub(super) async fn serve(&self, stream: TcpStream, peer: SocketAddr) {
+    pub(super) async fn serve(
+        &self,
+        stream: TcpStream,
+        address: SocketAddr,
+        mut phase: watch::Receiver<Phase>,
+    ) {
+        let peer = Peer { address, timers: Arc::new(ConnectionTimers(Mutex::new(Some(Instant::now())))) };
         // Until the first byte comes, a connection costs a socket and next to no memory.
-        let first = timeout(seconds(self.limits.idle_seconds), stream.readable());
+        // (`readable` says at first that there is something to be read, whether or not there is.)
+        let mut first = [0];
         tokio::select! {
-            readable = first => match readable {
-                Ok(Ok(())) => {}
+            read = timeout(seconds(self.limits.idle_seconds), stream.peek(&mut first)) => match read {
+                Ok(Ok(_)) => {}
                 Ok(Err(_)) => return,
                 Err(_) => return closed("idle"),
             },
-            () = self.stop.cancelled() => return,
+            () = dismissed(&mut phase, &peer.timers) => return,
         }
         // Boxed, so that connections that are silent do not pay for those that are not.
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(seconds(self.limits.stall_seconds)));
+        let stream = Box::pin(stream);
         match &self.tls {
-            None => Box::pin(self.talk(stream, peer, false)).await,
-            Some(tls) => Box::pin(self.talk_in_secret(tls, stream, peer)).await,
+            None => Box::pin(self.serve_http(stream, peer, phase)).await,
+            Some(tls) => Box::pin(self.serve_tls(tls, stream, peer, phase)).await,
         }
     }
 
-    async fn talk_in_secret(&self, tls: &TlsAcceptor, stream: TcpStream, peer: SocketAddr) {
-        let handshake = timeout(seconds(self.limits.handshake_seconds), tls.accept(stream));
+    async fn serve_tls(
+        &self,
+        tls: &TlsAcceptor,
+        stream: Pin<Box<TimeoutStream<TcpStream>>>,
+        peer: Peer,
+        mut phase: watch::Receiver<Phase>,
+    ) {
         let stream = tokio::select! {
-            stream = handshake => stream,
-            () = self.stop.cancelled() => return,
+            stream = timeout(HANDSHAKE, tls.accept(stream)) => stream,
+            () = dismissed(&mut phase, &peer.timers) => return,
         };
         match stream {
-            Ok(Ok(stream)) => {
-                let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                self.talk(stream, peer, http2).await;
-            }
+            Ok(Ok(stream)) => self.serve_http(stream, peer, phase).await,
             Ok(Err(error)) => {
-                tracing::debug!(client = %peer.ip(), %error, "a TLS handshake failed");
+                tracing::debug!(client = %peer.address.ip(), %error, "a TLS handshake failed");
                 closed("handshake");
             }
             Err(_) => closed("handshake"),
         }
     }
 
-    async fn talk<T>(&self, stream: T, peer: SocketAddr, http2: bool)
+    async fn serve_http<T>(&self, stream: T, peer: Peer, mut phase: watch::Receiver<Phase>)
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let pulse = Arc::new(Pulse::new());
-        let wire = TokioIo::new(Wire::new(stream, Arc::clone(&pulse), http2));
-        let service = service_fn(|request| answer(self.router.clone(), request, peer, pulse.request()));
-        let builder = self.builder();
-        let mut connection = pin!(builder.serve_connection(wire, service));
-        let mut look = pin!(sleep_until(Instant::now() + seconds(self.limits.header_seconds)));
-        let mut stopping = false;
-        loop {
-            tokio::select! {
-                outcome = connection.as_mut() => {
-                    if let Err(error) = outcome {
-                        tracing::debug!(client = %peer.ip(), error = %*error, "a connection failed");
-                    }
-                    return;
-                }
-                () = self.cut.cancelled() => return closed("shutdown"),
-                () = self.stop.cancelled(), if !stopping => {
-                    stopping = true;
-                    connection.as_mut().graceful_shutdown();
-                }
-                () = look.as_mut() => match self.overdue(&pulse) {
-                    Verdict::In(left) => look.as_mut().reset(Instant::now() + left),
-                    Verdict::Idle if !stopping => {
-                        closed("idle");
-                        stopping = true;
-                        connection.as_mut().graceful_shutdown();
-                        look.as_mut().reset(Instant::now() + IDLE_IF_CROWDED);
-                    }
-                    Verdict::Idle => return,
-                    Verdict::Slow(reason) => return closed(reason),
-                },
-            }
-        }
-    }
-
-    /// Whether it is time to end a connection; if not, when to look again. Looking at least as often as
-    /// a head may take means that none takes longer.
-    fn overdue(&self, pulse: &Pulse) -> Verdict {
-        let (head, stall) = (seconds(self.limits.header_seconds), seconds(self.limits.stall_seconds));
-        let mut next = head;
-        let marks = [(pulse.head(), head, "head"), (pulse.write(), stall, "write")];
-        for (since, allowed, reason) in marks.into_iter().filter_map(|(s, a, r)| Some((s?, a, r))) {
-            match allowed.checked_sub(since) {
-                Some(left) if !left.is_zero() => next = next.min(left),
-                _ => return Verdict::Slow(reason),
-            }
-        }
-        let crowded = self.slots.available_permits() < self.limits.connections / 10;
-        let idle = seconds(self.limits.idle_seconds);
-        let allowed = if crowded { idle.min(IDLE_IF_CROWDED) } else { idle };
-        if let (Some(since), None) = (pulse.idle(), pulse.head()) {
-            match allowed.checked_sub(since) {
-                Some(left) if !left.is_zero() => next = next.min(left),
-                _ => return Verdict::Idle,
-            }
-        }
-        // Marks are in whole milliseconds.
-        Verdict::In(next + Duration::from_millis(1))
-    }
-
-    fn builder(&self) -> auto::Builder<TokioExecutor> {
-        let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder
-            .http1()
-            // The pulse knows better: it tells an idle connection from a slow head.
-            .header_read_timeout(None)
+        let service = service_fn(|request: Request<Incoming>| {
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(peer.clone());
+            self.router.clone().call(request)
+        });
+        let mut connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            // It runs from the end of the answer before, so it is the limit of silence as well.
+            .header_read_timeout(seconds(self.limits.idle_seconds))
             // A client may have said all it has to say, and still wait for the answer.
             .half_close(true)
-            .max_buf_size(self.limits.header_bytes.max(8 << 10));
-        builder
-            .http2()
-            .timer(TokioTimer::new())
-            .keep_alive_interval(PING)
-            .keep_alive_timeout(PING)
-            .max_concurrent_streams(self.limits.streams_per_connection)
-            .max_header_list_size(u32::try_from(self.limits.header_bytes).unwrap_or(u32::MAX))
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            // A client that opens streams and resets them costs more than it spends (CVE-2023-44487).
-            .max_pending_accept_reset_streams(20)
-            .max_local_error_reset_streams(100);
-        builder
+            .max_header_size(HEAD_BYTES)
+            .max_buf_size(HEAD_BYTES)
+            .serve_connection(TokioIo::new(stream), service);
+        let outcome = loop {
+            tokio::select! {
+                biased;
+                outcome = &mut connection => break outcome,
+                changed = phase.changed() => {
+                    let told = if changed.is_ok() { *phase.borrow_and_update() } else { Phase::CutOff };
+                    match told {
+                        Phase::Serving => {}
+                        Phase::Crowded if peer.timers.idle() >= IDLE_IF_CROWDED => return closed("idle"),
+                        Phase::Crowded => {}
+                        Phase::Stopping => Pin::new(&mut connection).graceful_shutdown(),
+                        Phase::CutOff => return closed("shutdown"),
+                    }
+                }
+            }
+        };
+        if let Err(error) = outcome {
+            tracing::debug!(client = %peer.address.ip(), %error, "a connection failed");
+            if error.is_parse() {
+                counter!(metrics::HTTP_REFUSED, "reason" => "head").increment(1);
+            } else if error.is_timeout() {
+                return closed("idle");
+            } else if timed_out(&error) {
+                return closed("write");
+            }
+        }
+        // A socket that is closed with bytes unread resets the connection, and the client may lose its answer. So
+        // what a client sends after it was answered early is read for a moment.
+        let mut stream = connection.into_parts().io.into_inner();
+        let _ = timeout(LINGER, async {
+            stream.shutdown().await?;
+            copy(&mut stream, &mut sink()).await
+        })
+        .await;
     }
 }
 
-async fn answer(
-    mut router: Router,
-    request: Request<Incoming>,
-    peer: SocketAddr,
-    under_way: UnderWay,
-) -> Result<Response<Answer>, Infallible> {
-    let mut request = request.map(Body::new);
-    request.extensions_mut().insert(Peer(peer));
-    let hosts = request.headers().get_all(header::HOST).iter().count();
-    let response = if request.version() == Version::HTTP_11 && hosts != 1 {
-        counter!(metrics::HTTP_REFUSED, "reason" => "head").increment(1);
-        Problem::bad_request("a request has one Host header").into_response()
-    } else {
-        router.call(request).await?
-    };
-    Ok(response.map(|inner| Answer { inner, _under_way: under_way }))
+/// Returns when a connection that has sent no request is to make room, or the server stops.
+async fn dismissed(phase: &mut watch::Receiver<Phase>, timers: &ConnectionTimers) {
+    while phase.changed().await.is_ok() {
+        match *phase.borrow_and_update() {
+            Phase::Serving => {}
+            Phase::Crowded if timers.idle() >= IDLE_IF_CROWDED => return closed("idle"),
+            Phase::Crowded => {}
+            Phase::Stopping | Phase::CutOff => return,
+        }
+    }
 }
 
-/// What becomes of a connection that was looked at.
-enum Verdict {
-    /// It may go on; look again after this time.
-    In(Duration),
-    /// It has been silent for too long.
-    Idle,
-    /// It has been too slow, at what is named.
-    Slow(&'static str),
+/// Whether an error comes from the socket's write timeout.
+fn timed_out(error: &hyper::Error) -> bool {
+    let source = std::error::Error::source(error);
+    source
+        .and_then(|source| source.downcast_ref::<io::Error>())
+        .is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
 }
 
 fn closed(reason: &'static str) {
     counter!(metrics::CONNECTIONS_CLOSED, "reason" => reason).increment(1);
-}
-
-/// An answer's body; while it is not through, its request is under way.
-pub(super) struct Answer {
-    inner: Body,
-    _under_way: UnderWay,
-}
-
-impl HttpBody for Answer {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.inner).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
 }

@@ -1,44 +1,51 @@
 //! What every request passes, in one place.
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
+use ::metrics::counter;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::{Method, Version, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 
-use super::answer::{as_problem, dress, panicked};
-use super::body::Pace;
-use super::client::{ClientAddress, client_address};
+use super::answer::{as_problem, panicked, security_headers};
+use super::client::client_address;
 use super::connection::Peer;
-use super::crowd::Crowd;
+use super::metrics;
 use super::observe::{Observed, REQUEST_ID, RequestId, RequestedBy};
 use super::rate::Rates;
-use super::settings::{ServerSettings, seconds};
+use super::request_body::{BodyLimits, RouteLimits};
+use super::settings::ServerSettings;
 use crate::Problem;
 
-/// Puts everything around a router that every request passes, from the outside in. Routes that are
-/// added afterwards are without it.
-pub fn layers(router: Router, settings: &ServerSettings) -> Router {
+/// Puts everything around a router that every request passes. `exceptions` are routes, by
+/// method and pattern, that have limits of their own. Routes that are added afterwards are without all this.
+pub fn layers(
+    router: Router,
+    settings: &ServerSettings,
+    exceptions: impl IntoIterator<Item = (Method, &'static str, RouteLimits)>,
+) -> Router {
     let limits = &settings.limits;
-    let stack = Arc::new(Stack {
-        crowd: Crowd::new(limits.requests),
+    let exceptions =
+        exceptions.into_iter().map(|(method, route, own)| (method, route, BodyLimits::new(limits, own)));
+    let edge = Arc::new(Edge {
+        under_way: Arc::new(Semaphore::new(limits.requests.min(Semaphore::MAX_PERMITS))),
         rates: Rates::new(&settings.rate),
-        pace: Pace {
-            bytes: limits.body_bytes,
-            stall: seconds(limits.stall_seconds),
-            answer: seconds(limits.answer_seconds),
-        },
+        usual: BodyLimits::new(limits, RouteLimits::default()),
+        exceptions: exceptions.collect(),
         settings: settings.clone(),
     });
     router.layer(
         ServiceBuilder::new()
             // All that is ours is one layer: each costs every request some microseconds.
-            .layer(from_fn_with_state(stack, pass))
+            .layer(from_fn_with_state(edge, pass))
             // The limit of ours is the only one: axum's own of 2 MB knows nothing of it.
             .layer(DefaultBodyLimit::disable())
             // Innermost: a handler that panics answers like any other failure.
@@ -46,60 +53,78 @@ pub fn layers(router: Router, settings: &ServerSettings) -> Router {
     )
 }
 
-struct Stack {
+struct Edge {
     settings: ServerSettings,
-    crowd: Crowd,
+    under_way: Arc<Semaphore>,
     rates: Rates,
-    pace: Pace,
+    usual: BodyLimits,
+    exceptions: Vec<(Method, &'static str, BodyLimits)>,
 }
 
 /// What happens to a request, from the outside in.
-async fn pass(State(stack): State<Arc<Stack>>, mut request: Request, next: Next) -> Response {
+async fn pass(State(edge): State<Arc<Edge>>, mut request: Request, next: Next) -> Response {
     // Outermost, so that whatever is answered further in has an id, a log line, metrics and headers.
-    let settings = &stack.settings;
-    let peer = request.extensions().get().map(|Peer(peer)| peer.ip());
+    let settings = &edge.settings;
+    let peer = request.extensions_mut().remove::<Peer>();
     let unknown = std::net::Ipv4Addr::UNSPECIFIED.into();
     let client = client_address(
-        peer.unwrap_or(unknown),
+        peer.as_ref().map_or(unknown, |peer| peer.address.ip()),
         request.headers(),
         settings.forwarded_header,
         &settings.trusted_proxies,
     );
+    let under_way = peer.map(|peer| peer.timers.request());
     let id = RequestId::of(request.headers());
-    let (by, intake) = (RequestedBy::default(), stack.pace.intake());
-    let observed = Observed::begin(&request, &id, client.0, by.clone(), Arc::clone(&intake));
+    let (by, received) = (RequestedBy::default(), Arc::new(AtomicU64::new(0)));
+    let observed = Observed::begin(&request, &id, client.0, by.clone(), Arc::clone(&received));
+    let limits = edge.limits(&request);
     let extensions = request.extensions_mut();
     extensions.insert(client);
     extensions.insert(id.clone());
     extensions.insert(by);
-    // Whoever asks too often, or comes when it is crowded, is sent away before anything is read.
-    let (response, place) = match stack.admit(&request, client) {
-        // The clock, the pace and the size of the body as it is sent; inside of that, the body is
-        // unpacked, so that nothing is that has not been counted.
-        Ok(place) => (stack.pace.sent(intake, request, next).instrument(observed.span()).await, place),
+    // Whoever asks too often, or comes when too many requests are under way, is sent away before anything is read.
+    let (response, permit) = match edge.admit(&request, client.0, under_way.is_some()) {
+        Ok(permit) => (limits.answer(request, next, received).instrument(observed.span()).await, permit),
         Err(problem) => (problem.into_response(), None),
     };
     let mut response = as_problem(response).await;
-    dress(&mut response, settings.tls.is_some());
+    security_headers(&mut response, settings.tls.is_some());
     if let Some(id) = id.value() {
         response.headers_mut().insert(REQUEST_ID, id);
     }
-    observed.answered(response, place)
+    observed.answered(response, (permit, under_way))
 }
 
-impl Stack {
-    /// A place in the crowd, which a request keeps until its answer is through. None for probes: they get
-    /// their answer above all when there is too much to do.
+impl Edge {
+    fn limits(&self, request: &Request) -> BodyLimits {
+        let route = request.extensions().get().map_or("", MatchedPath::as_str);
+        let own = self.exceptions.iter().find(|(of, path, _)| *path == route && of == request.method());
+        own.map_or(self.usual, |(.., limits)| *limits)
+    }
+
+    /// Lets a request in, with one of the places for requests under way, which is taken until the answer is
+    /// through. Nobody queues: a client that is told so can go elsewhere. Probes take no place: they get their
+    /// answer above all when there is too much to do.
     fn admit(
         &self,
         request: &Request,
-        ClientAddress(address): ClientAddress,
+        address: IpAddr,
+        by_socket: bool,
     ) -> Result<Option<OwnedSemaphorePermit>, Problem> {
+        let refused = |reason: &'static str| counter!(metrics::HTTP_REFUSED, "reason" => reason).increment(1);
+        let hosts = request.headers().get_all(header::HOST).iter().count();
+        if by_socket && request.version() == Version::HTTP_11 && hosts != 1 {
+            refused("head");
+            return Err(Problem::bad_request("a request has one Host header"));
+        }
         if request.extensions().get().is_some_and(is_for_operations) {
             return Ok(None);
         }
         self.rates.count(address, request.headers())?;
-        self.crowd.enter().map(Some)
+        Arc::clone(&self.under_way).try_acquire_owned().map(Some).map_err(|_| {
+            refused("crowd");
+            Problem { retry_after: Some(1), ..Problem::unavailable("too many requests are under way") }
+        })
     }
 }
 

@@ -10,23 +10,25 @@ use std::time::Duration;
 use ::metrics::{counter, gauge};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::connection::Shared;
+use super::connection::{Phase, Shared};
 use super::error::ServerError;
 use super::settings::{Limits, ServerSettings, seconds};
 use super::tls::Certificates;
 use super::{metrics, process};
 
-/// Connections that the system takes in before we do.
+/// Connections that the system holds until the server accepts them.
 const BACKLOG: u32 = 4096;
 /// How long to wait when the system has no room for another connection.
 const BACK_OFF: Duration = Duration::from_millis(200);
 /// Files that are left for everything else when connections are many.
 const OTHER_FILES: u64 = 256;
+/// How often idle connections are asked to make room while others wait.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// How long connections that are cut off have to notice.
 const CUT: Duration = Duration::from_secs(1);
 
@@ -76,17 +78,11 @@ impl Server {
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), ServerError> {
         let wait = seconds(self.limits.shutdown_seconds);
-        let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
+        let stop = CancellationToken::new();
+        let phase = watch::Sender::new(Phase::Serving);
         let slots = Arc::new(Semaphore::new(self.limits.connections.min(Semaphore::MAX_PERMITS)));
         let tls = self.certificates.as_ref().map(Certificates::acceptor);
-        let shared = Arc::new(Shared {
-            router,
-            limits: self.limits,
-            tls,
-            slots: Arc::clone(&slots),
-            stop: stop.clone(),
-            cut: cut.clone(),
-        });
+        let shared = Arc::new(Shared { router, limits: self.limits, tls });
         let renewing = self.certificates.map(|certificates| tokio::spawn(certificates.renew(stop.clone())));
         // A server without a certificate has nothing to read again, but does not end of being asked to.
         let _hangup = signal(SignalKind::hangup());
@@ -96,25 +92,26 @@ impl Server {
             let (slot, (stream, peer)) = tokio::select! {
                 biased;
                 () = &mut shutdown => break,
-                next = next(&self.listener, &slots) => next,
+                next = next(&self.listener, &slots, &phase) => next,
             };
-            let shared = Arc::clone(&shared);
+            let (shared, phase) = (Arc::clone(&shared), phase.subscribe());
             tracker.spawn(async move {
                 counter!(metrics::CONNECTIONS_TOTAL).increment(1);
                 let open = Open::new();
                 // Small answers are not held back to be sent with later ones.
                 let _ = stream.set_nodelay(true);
-                shared.serve(stream, peer).await;
+                shared.serve(stream, peer, phase).await;
                 drop((open, slot));
             });
         }
         // From here on nobody is taken in.
         drop(self.listener);
         stop.cancel();
+        phase.send_replace(Phase::Stopping);
         tracker.close();
         let drained = timeout(wait, tracker.wait()).await.is_ok();
         let left = tracker.len();
-        cut.cancel();
+        phase.send_replace(Phase::CutOff);
         if let Some(renewing) = renewing {
             let _ = renewing.await;
         }
@@ -141,10 +138,11 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// The next connection, as soon as there is room for it. Those that have to wait do so in the
-/// system's queue, where they cost us nothing.
+/// system's queue, where they cost the server nothing.
 async fn next(
     listener: &TcpListener,
     slots: &Arc<Semaphore>,
+    phase: &watch::Sender<Phase>,
 ) -> (OwnedSemaphorePermit, (TcpStream, SocketAddr)) {
     let mut told = false;
     loop {
@@ -152,10 +150,13 @@ async fn next(
             Ok(slot) => slot,
             Err(_) => {
                 counter!(metrics::CONNECTIONS_WAITED).increment(1);
-                match Arc::clone(slots).acquire_owned().await {
-                    Ok(slot) => slot,
-                    // Nobody closes it.
-                    Err(_) => std::future::pending().await,
+                loop {
+                    match timeout(ASK_AGAIN, Arc::clone(slots).acquire_owned()).await {
+                        Ok(Ok(slot)) => break slot,
+                        // Nobody closes the semaphore.
+                        Ok(Err(_)) => std::future::pending().await,
+                        Err(_) => drop(phase.send_replace(Phase::Crowded)),
+                    }
                 }
             }
         };

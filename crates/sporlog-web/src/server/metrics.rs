@@ -24,15 +24,15 @@ pub const HTTP_REQUEST_BYTES: &str = "sporlog_http_request_bytes";
 /// Histogram: bytes of an answer's body, by `route`.
 pub const HTTP_RESPONSE_BYTES: &str = "sporlog_http_response_bytes";
 /// Counter: requests turned away by the server itself, by `reason`: `size`, `slow`, `broken` (the body ends
-/// too early, or cannot be unpacked), `timeout`, `rate`, `crowd`, `head` (it could be read two
-/// ways), `panic`.
+/// too early, or cannot be unpacked), `timeout`, `rate`, `crowd`, `head` (it is no HTTP/1.1, or has not
+/// one `Host`), `panic`.
 pub const HTTP_REFUSED: &str = "sporlog_http_refused_total";
 /// Gauge: connections open.
 pub const CONNECTIONS: &str = "sporlog_connections_open";
 /// Counter: connections taken in.
 pub const CONNECTIONS_TOTAL: &str = "sporlog_connections_total";
-/// Counter: connections that the server ended, by `reason`: `idle`, `head` and `write` (too slow),
-/// `handshake`, `shutdown` (not done in time).
+/// Counter: connections that the server ended, by `reason`: `idle` (no complete head in time), `write` (the
+/// client took nothing of an answer), `handshake`, `shutdown` (not done in time).
 pub const CONNECTIONS_CLOSED: &str = "sporlog_connections_closed_total";
 /// Counter: times that a connection had to wait for another to end.
 pub const CONNECTIONS_WAITED: &str = "sporlog_connections_waited_total";

@@ -8,26 +8,22 @@
 //! | module | idea |
 //! |---|---|
 //! | `settings` | what may be set, and its defaults |
-//! | `listen` | taking connections in, up to a number, and letting go of them |
-//! | `connection` | one connection: HTTP/1.1 or HTTP/2, and when it has been idle or slow for too long |
-//! | `wire`, `framing` | the bytes of a connection: requests that could be read two ways are refused |
+//! | `listen` | accepting connections, up to a number, and stopping |
+//! | `connection` | one connection: TLS, HTTP/1.1, and when it has been idle or slow for too long |
 //! | `tls` | certificates, and new ones without a restart |
-//! | `layers` | what every request passes, in one place |
+//! | `layers` | what every request passes, in one place; how many at once |
 //! | `observe` | a request's id, log line and metrics |
-//! | `body`, `unpack` | how much a request may bring, how slowly, and packed |
-//! | `rate`, `crowd` | how often one client, and how many at once |
+//! | `request_body` | how large a request's body may be, how slowly it may come, and gzip |
+//! | `rate` | how often one client may ask |
 //! | `answer` | what every answer has: safe headers, and problems as bodies of errors |
 //! | `client` | who is at the other end, seen through proxies |
 //! | [`health`], [`metrics`] | what an operator watches |
 //! | [`process`] | the process: open files, and the service manager |
 
 mod answer;
-mod body;
 mod client;
 mod connection;
-mod crowd;
 mod error;
-mod framing;
 pub mod health;
 mod layers;
 mod listen;
@@ -35,19 +31,18 @@ pub mod metrics;
 mod observe;
 pub mod process;
 mod rate;
+mod request_body;
 mod settings;
 mod tls;
-mod unpack;
-mod wire;
 
 #[cfg(test)]
 mod tests;
 
-pub use body::RouteLimits;
 pub use client::{ClientAddress, Network};
 pub use error::ServerError;
 pub use health::Health;
 pub use layers::layers;
 pub use listen::Server;
 pub use observe::{RequestId, RequestedBy};
+pub use request_body::RouteLimits;
 pub use settings::{ForwardedHeader, Limits, Rate, RateSettings, ServerSettings, TlsSettings};

@@ -22,7 +22,6 @@ use hyper::body::{Frame, SizeHint};
 use sporlog_record::identifier::mask_text;
 use tracing::Span;
 
-use super::body::Intake;
 use super::metrics;
 
 /// The header with a request's id.
@@ -99,7 +98,8 @@ pub(super) struct Observed {
     route: Arc<str>,
     client: IpAddr,
     by: RequestedBy,
-    intake: Arc<Intake>,
+    /// Bytes of the body, as sent.
+    received: Arc<AtomicU64>,
     span: Span,
     answered: Option<(StatusCode, Duration)>,
     sent: u64,
@@ -112,7 +112,7 @@ impl Observed {
         id: &RequestId,
         client: IpAddr,
         by: RequestedBy,
-        intake: Arc<Intake>,
+        received: Arc<AtomicU64>,
     ) -> Self {
         let route = request.extensions().get::<MatchedPath>();
         under_way().increment(1);
@@ -122,7 +122,7 @@ impl Observed {
             route: route.map_or(NO_ROUTE, MatchedPath::as_str).into(),
             client,
             by,
-            intake,
+            received,
             span: tracing::info_span!(target: "sporlog::http", "request", id = %id.0),
             answered: None,
             sent: 0,
@@ -135,17 +135,13 @@ impl Observed {
         self.span.clone()
     }
 
-    /// The answer has begun; what is left is observed as it goes.
-    pub(super) fn answered(
-        mut self,
-        response: Response,
-        place: Option<impl Send + Unpin + 'static>,
-    ) -> Response {
+    /// The answer has begun; what is left is observed as it goes. `held` is dropped when the answer is through.
+    pub(super) fn answered(mut self, response: Response, held: impl Send + Unpin + 'static) -> Response {
         let took = self.began.elapsed();
         self.answered = Some((response.status(), took));
         histogram!(metrics::HTTP_SECONDS, "method" => self.method, "route" => Arc::clone(&self.route))
             .record(took);
-        response.map(|inner| Body::new(Watched { inner, observed: self, _place: place }))
+        response.map(|inner| Body::new(Watched { inner, observed: self, _held: held }))
     }
 }
 
@@ -160,7 +156,7 @@ impl Drop for Observed {
         };
         counter!(metrics::HTTP_REQUESTS, "method" => self.method, "route" => route(), "status" => status.clone())
             .increment(1);
-        let received = self.intake.received();
+        let received = self.received.load(Ordering::Relaxed);
         if received > 0 {
             histogram!(metrics::HTTP_REQUEST_BYTES, "route" => route()).record(received as f64);
         }
@@ -208,14 +204,14 @@ fn known(method: &Method) -> &'static str {
     }
 }
 
-/// An answer's body, observed; it keeps its request's place in the crowd.
-struct Watched<P> {
+/// An answer's body, observed.
+struct Watched<H> {
     inner: Body,
     observed: Observed,
-    _place: Option<P>,
+    _held: H,
 }
 
-impl<P: Send + 'static + Unpin> HttpBody for Watched<P> {
+impl<H: Send + 'static + Unpin> HttpBody for Watched<H> {
     type Data = Bytes;
     type Error = axum::Error;
 

@@ -44,6 +44,25 @@ impl Default for ServerSettings {
 }
 
 impl ServerSettings {
+    /// Settings that there are no more, by their full names, and what a configuration that has one says instead.
+    pub const REMOVED: [(&str, &str); 5] = [
+        (
+            "server.limits.streams_per_connection",
+            "the server speaks HTTP/1.1, one request at a time on a connection",
+        ),
+        ("server.limits.header_bytes", "a request's line and headers may have 65,536 bytes"),
+        ("server.limits.handshake_seconds", "a TLS handshake may take 10 seconds"),
+        (
+            "server.limits.header_seconds",
+            "a request's head has to be complete within server.limits.idle_seconds",
+        ),
+        (
+            "server.limits.linger_seconds",
+            "after SIGTERM the server finishes what is under way and closes; if a load balancer needs time to \
+             notice, let whatever stops the server wait before it sends the signal",
+        ),
+    ];
+
     /// Takes paths that are relative as relative to `folder`, in which the configuration lies.
     pub fn relative_to(&mut self, folder: &Path) {
         if let Some(tls) = &mut self.tls {
@@ -88,26 +107,16 @@ pub struct Limits {
     /// Default 1,024.
     #[serde(deserialize_with = "positive")]
     pub requests: usize,
-    /// Requests at once on one connection, of HTTP/2. Default 128.
-    #[serde(deserialize_with = "positive")]
-    pub streams_per_connection: u32,
-    /// A request's line and headers, in bytes; at least 8,192. Default 65,536.
-    #[serde(deserialize_with = "positive")]
-    pub header_bytes: usize,
-    /// A request's body, in bytes, both as sent and unpacked. Default 64 MiB, as large as a
-    /// record may be by default. Routes may have a limit of their own.
+    /// A request's body, in bytes, both as sent and unpacked. Default 64 MiB, as large as a record may
+    /// be by default. Routes may have a limit of their own.
     #[serde(deserialize_with = "positive")]
     pub body_bytes: u64,
-    /// How long a TLS handshake may take. Default 10.
-    #[serde(deserialize_with = "positive")]
-    pub handshake_seconds: u32,
-    /// How long a request's head may take, from its first byte on. Default 10.
-    #[serde(deserialize_with = "positive")]
-    pub header_seconds: u32,
-    /// How long a connection is kept on which nothing is asked. Default 75.
+    /// Until a request's head is complete, from the beginning of the connection or the end of the answer
+    /// before. Default 75.
     #[serde(deserialize_with = "positive")]
     pub idle_seconds: u32,
-    /// How long to wait for the next piece of a body. Default 30.
+    /// How long to wait for the next piece of a body, or for the client to take something of an answer.
+    /// Default 30.
     #[serde(deserialize_with = "positive")]
     pub stall_seconds: u32,
     /// How long an answer may take to begin, from the last byte of the request on. Default 30.
@@ -116,9 +125,6 @@ pub struct Limits {
     /// How long requests under way are waited for when the server stops. Default 30.
     #[serde(deserialize_with = "positive")]
     pub shutdown_seconds: u32,
-    /// For how long the server still takes requests when it is asked to stop and is no longer ready, so
-    /// that load balancers notice first.
-    pub linger_seconds: u32,
 }
 
 impl Default for Limits {
@@ -126,16 +132,11 @@ impl Default for Limits {
         Limits {
             connections: 20_000,
             requests: 1_024,
-            streams_per_connection: 128,
-            header_bytes: 64 << 10,
             body_bytes: 64 << 20,
-            handshake_seconds: 10,
-            header_seconds: 10,
             idle_seconds: 75,
             stall_seconds: 30,
             answer_seconds: 30,
             shutdown_seconds: 30,
-            linger_seconds: 0,
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use sporlog_intake::exchange::Settings;
@@ -46,6 +45,7 @@ pub async fn run(session: &Session, args: &ServeArgs) -> Result<Outcome> {
 
     let health = Health::new();
     let router = api::routes(app.clone()).merge(health.router()).merge(metrics::router(recording));
+    let router = layers(router, &settings, api::limits(&session.config().api));
     let server = Server::bind(&settings).await?;
 
     let watched = catalog.clone();
@@ -62,8 +62,8 @@ pub async fn run(session: &Session, args: &ServeArgs) -> Result<Outcome> {
         let catalog = catalog.clone();
         async move { tokio::join!(catalog.follow(), catalog.keep_house(), catalog.cover()) }
     });
-    let stop = asked_to_stop(health, app, settings.limits.linger_seconds)?;
-    let served = server.run(layers(router, &settings), stop).await;
+    let stop = asked_to_stop(health, app)?;
+    let served = server.run(router, stop).await;
     following.abort();
     // Whatever fails: the rest is to be put in order all the same.
     let consumed = match consumer {
@@ -149,9 +149,9 @@ fn announce(server: &Server, settings: &ServerSettings) {
     process::notify("READY=1");
 }
 
-/// Ends with Ctrl-C or a request to terminate. From then on probes find the server not ready, which
-/// they are given `linger_seconds` for; then whoever waits for a log to move on is answered.
-fn asked_to_stop(health: Health, app: App, linger_seconds: u32) -> Result<impl Future<Output = ()>> {
+/// Ends with Ctrl-C or a request to terminate. From then on probes find the server not ready, and whoever waits
+/// for a log to move on is answered.
+fn asked_to_stop(health: Health, app: App) -> Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate()).context("listening for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for signals")?;
     Ok(async move {
@@ -162,7 +162,6 @@ fn asked_to_stop(health: Health, app: App, linger_seconds: u32) -> Result<impl F
         tracing::info!("stopping: no more requests are taken");
         process::notify("STOPPING=1");
         health.set_stopping();
-        tokio::time::sleep(Duration::from_secs(linger_seconds.into())).await;
         app.stop();
     })
 }

@@ -51,6 +51,21 @@ fn all_mistakes_are_said_each_with_its_line() {
 }
 
 #[test]
+fn settings_that_were_removed_say_what_holds_instead() {
+    let place = Place::new();
+    place.file("sporlog.toml", "[server.limits]\nheader_seconds = 5\nlinger_seconds = 5\nrequests = 9\n");
+    let ran = place.run("config check").code(1);
+    for line in [
+        "sporlog.toml:2: error server.limits.header_seconds: there is no such setting any more; remove it (",
+        "sporlog.toml:3: error server.limits.linger_seconds: there is no such setting any more; remove it (",
+        "server.limits.idle_seconds",
+    ] {
+        assert!(ran.out.contains(line), "{line}: {}", ran.out);
+    }
+    place.run("logs").code(2).complains("server.limits.").complains("any more");
+}
+
+#[test]
 fn what_is_no_toml_is_said_with_its_place() {
     let place = Place::new();
     place.file("sporlog.toml", "store = 'x'\n[server\n");

@@ -161,3 +161,13 @@ async fn waiting_ends_when_the_log_moves() {
     let took = began.elapsed();
     assert!((Duration::from_millis(900)..Duration::from_secs(4)).contains(&took), "{took:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_may_be_waited_for_longer_than_an_answer_may_take() {
+    let site = Site::configured("[server.limits]\nanswer_seconds = 1\n");
+    let key = site.key("reader", "read", &[]);
+    let server = site.serve();
+    for path in ["/api/auditlog/head?wait=2", "/api/logs/auditlog/head?wait=2"] {
+        assert_eq!(server.client(&key).json(path).await, json!({"head": 0}), "{path}");
+    }
+}

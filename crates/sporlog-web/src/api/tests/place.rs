@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use tower::ServiceExt;
 
 use crate::access::{AccessControl, KeyRegistry, KeyRing, NewKey, Role};
-use crate::api::{ApiSettings, routes};
+use crate::api::{ApiSettings, limits, routes};
 use crate::server::{ServerSettings, layers};
 use crate::{App, Catalog};
 
@@ -125,7 +125,7 @@ impl Place {
 
     /// Asks another process, as it were, over the same store.
     pub fn router_over(&mut self, app: App) {
-        self.router = layers(routes(app), &ServerSettings::default());
+        self.router = served(app);
     }
 
     /// The routes within their layers.
@@ -211,12 +211,18 @@ impl Place {
     }
 }
 
+/// The routes within their layers.
+fn served(app: App) -> Router {
+    let own = limits(&app.settings);
+    layers(routes(app), &ServerSettings::default(), own)
+}
+
 fn open(folder: &TempDir, keys: &Arc<KeyRing>, settings: &ApiSettings, rules: &Rules) -> (App, Router) {
     let address = folder.path().join("store").display().to_string();
     let store = Store::open(StoreOptions { address, create: true, ..StoreOptions::default() }).unwrap();
     let access = AccessControl::new(&Default::default(), Arc::new(Keys(keys.clone()))).unwrap();
     let app = App::new(Catalog::new(store, []), access, settings.clone(), rules.clone());
-    let router = layers(routes(app.clone()), &ServerSettings::default());
+    let router = served(app.clone());
     (app, router)
 }
 

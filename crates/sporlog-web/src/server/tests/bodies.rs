@@ -54,7 +54,9 @@ async fn a_client_that_keeps_sending_still_gets_its_answer() {
             break;
         }
     }
-    assert!(read_all(&mut stream).await.starts_with("HTTP/1.1 413"));
+    let answer = read_all(&mut stream).await;
+    // It is told not to use the connection again.
+    assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("\r\nconnection: close\r\n"), "{answer}");
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::Path;
+use axum::http::Method;
 use axum::response::Html;
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -36,8 +37,6 @@ pub fn settings() -> ServerSettings {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         limits: Limits {
             body_bytes: 64 << 10,
-            header_seconds: 1,
-            handshake_seconds: 1,
             stall_seconds: 1,
             answer_seconds: 1,
             idle_seconds: 2,
@@ -54,8 +53,8 @@ pub async fn start() -> Running {
 
 pub async fn start_with(settings: ServerSettings) -> Running {
     let health = Health::new();
-    let router =
-        layers(routes().merge(health.router()).merge(metrics::router(metrics::install())), &settings);
+    let router = routes().merge(health.router()).merge(metrics::router(metrics::install()));
+    let router = layers(router, &settings, exceptions());
     let server = Server::bind(&settings).await.expect("an address");
     let address = server.local_addr();
     let (stop, stopped) = oneshot::channel::<()>();
@@ -70,8 +69,6 @@ fn routes() -> Router {
         tokio::time::sleep(Duration::from_millis(millis)).await;
         "at last"
     };
-    let large = RouteLimits { body_bytes: Some(1 << 20), unhurried: true, as_sent: false };
-    let raw = RouteLimits { as_sent: true, ..RouteLimits::default() };
     Router::new()
         .route("/hello", get("hello"))
         .route("/length", post(async |body: Bytes| body.len().to_string()))
@@ -82,14 +79,15 @@ fn routes() -> Router {
         .route("/client", get(async |ClientAddress(address): ClientAddress| address.to_string()))
         .route("/person/{number}", get(person))
         .route("/endless", get(async || Body::from_stream(futures::stream::repeat_with(piece))))
-        .merge(raw.apply(Router::new().route("/raw", post(async |body: Bytes| body.len().to_string()))))
-        .merge(
-            large.apply(
-                Router::new()
-                    .route("/large", post(async |body: Bytes| body.len().to_string()))
-                    .route("/unhurried", get(async move || slowly(2_500).await)),
-            ),
-        )
+        .route("/raw", post(async |body: Bytes| body.len().to_string()))
+        .route("/large", post(async |body: Bytes| body.len().to_string()))
+        .route("/unhurried", get(async move || slowly(2_500).await))
+}
+
+fn exceptions() -> [(Method, &'static str, RouteLimits); 3] {
+    let large = RouteLimits { body_bytes: Some(1 << 20), unhurried: true, as_sent: false };
+    let raw = RouteLimits { as_sent: true, ..RouteLimits::default() };
+    [(Method::POST, "/raw", raw), (Method::POST, "/large", large), (Method::GET, "/unhurried", large)]
 }
 
 async fn panics() -> &'static str {

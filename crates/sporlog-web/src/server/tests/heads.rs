@@ -12,23 +12,17 @@ async fn heads_that_could_be_read_two_ways_are_refused() {
     // Each hides a second request that a more lenient reader would see, or asks for trouble otherwise.
     let hidden = "GET /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
     for head in [
-        "POST /length HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        "POST /length HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
         "POST /length HTTP/1.1\r\nHost: a\r\nTransfer-Encoding : chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
         "POST /length HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
         "POST /length HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
         "POST /length HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        "POST /length HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n",
         "POST /length HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nContent-Length: 50\r\n\r\n",
         "POST /length HTTP/1.1\r\nHost: a\r\nContent-Length: 0, 50\r\n\r\n",
         "POST /length HTTP/1.1\r\nHost: a\r\nContent-Length: +0\r\n\r\n",
         "POST /length HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n",
         "GET /hello HTTP/1.1\r\nHost: a\r\nX: b\r\n c\r\n\r\n",
         "GET /hello HTTP/1.1\r\nHost: a\r\n\tContent-Length: 5\r\n\r\n",
-        "GET /hello HTTP/1.1\nHost: a\n\n",
-        "GET /hello HTTP/1.1\r\nHost: a\nX: b\r\n\r\n",
         "GET /hello HTTP/1.1\r\nHost: a\rX: b\r\n\r\n",
-        "GET /hello HTTP/1.1\r\nHost: a\r\n\n",
         "GET /hello HTTP/1.1\r\nHost : a\r\n\r\n",
         "GET /hello HTTP/1.1\r\nHost: a\0\r\n\r\n",
         "GET /hello HTTP/1.1\r\nno colon\r\n\r\n",
@@ -60,12 +54,39 @@ async fn heads_that_could_be_read_two_ways_are_refused() {
 }
 
 #[tokio::test]
+async fn what_the_parser_lets_pass_hides_no_request() {
+    let server = start().await;
+    let next = "GET /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    // With both, the encoding counts; and since others may have gone by the length, nothing after that is read.
+    for head in [
+        "POST /length HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "POST /length HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+    ] {
+        let answer = server.send(format!("{head}{next}")).await;
+        assert!(answer.ends_with("\r\n0") && answer.contains("\r\nconnection: close\r\n"), "{answer}");
+        assert_eq!((status(&answer), answer.matches("HTTP/1.1 ").count()), (200, 1), "{head:?}: {answer}");
+    }
+    // Line feeds alone, and a length that is there twice and the same, are taken as they can only be meant.
+    for head in [
+        "POST /length HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n",
+        "GET /hello HTTP/1.1\nHost: a\n\n",
+        "GET /hello HTTP/1.1\r\nHost: a\nX: b\r\n\r\n",
+        "GET /hello HTTP/1.1\r\nHost: a\r\n\n",
+    ] {
+        let answer = server.send(format!("{head}{next}")).await;
+        assert_eq!(answer.matches("HTTP/1.1 200").count(), 2, "{head:?}: {answer}");
+        assert!(answer.ends_with("hello"), "{head:?}: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn byte_by_byte_a_head_is_the_same() {
     let server = start().await;
     for (head, expected) in [
         (GOOD, 200),
-        ("POST /length HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n", 400),
-        ("GET /hello HTTP/1.1\nHost: a\n\n", 400),
+        ("POST /length HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, identity\r\n\r\n", 400),
+        ("GET /hello HTTP/1.1\r\nHost: a\r\n b: c\r\n\r\n", 400),
+        ("GET /hello HTTP/1.1\nHost: a\n\n", 200),
     ] {
         let mut stream = server.connect().await;
         stream.set_nodelay(true).expect("set");

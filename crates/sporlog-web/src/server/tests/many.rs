@@ -23,7 +23,7 @@ async fn idle_connections_cost_little_and_leave_room_for_others() {
     // Both ends are in this process.
     let room = raise_open_files().unwrap_or(u64::MAX).saturating_sub(1_000) / 2;
     let count = usize::try_from(room).map_or(9_000, |room| room.min(9_000));
-    let limits = Limits { idle_seconds: 60, header_seconds: 60, ..settings().limits };
+    let limits = Limits { idle_seconds: 60, ..settings().limits };
     let server = start_with(ServerSettings { limits, ..settings() }).await;
     let (before, began) = (resident(), Instant::now());
     let mut idle = Vec::with_capacity(count);
@@ -49,7 +49,7 @@ async fn idle_connections_cost_little_and_leave_room_for_others() {
 
 #[tokio::test]
 async fn beyond_the_limit_connections_wait_for_a_place() {
-    let limits = Limits { connections: 3, idle_seconds: 60, header_seconds: 60, ..settings().limits };
+    let limits = Limits { connections: 3, idle_seconds: 60, ..settings().limits };
     let server = start_with(ServerSettings { limits, ..settings() }).await;
     let mut held = Vec::new();
     for _ in 0..3 {

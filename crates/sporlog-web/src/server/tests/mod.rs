@@ -2,11 +2,12 @@
 
 mod answers;
 mod bodies;
+mod exhaustion;
 mod harness;
 mod heads;
 mod http2;
 mod log;
 mod many;
-mod secret;
 mod slow;
 mod stopping;
+mod tls;

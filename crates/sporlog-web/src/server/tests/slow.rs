@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::sleep;
 
-use super::harness::{problem, read_all, read_until, start, status};
+use super::harness::{problem, read_all, read_until, settings, start, start_with, status};
+use crate::server::{Limits, ServerSettings};
 
 #[tokio::test]
 async fn a_head_has_to_come_in_time_however_it_trickles() {
-    let server = start().await;
+    let limits = Limits { idle_seconds: 1, ..settings().limits };
+    let server = start_with(ServerSettings { limits, ..settings() }).await;
     let began = Instant::now();
     let mut stream = server.connect().await;
     let head = b"GET /hello HTTP/1.1\r\nHost: a\r\nX-And-So-On: and on and on and on and on\r\n";

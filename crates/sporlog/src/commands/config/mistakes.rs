@@ -9,7 +9,7 @@ use figment::value::{Map, Value};
 use figment::{Error, Figment, Profile, Provider};
 
 use super::{Remark, Severity, about};
-use crate::config::Settings;
+use crate::config::{Settings, removed};
 
 /// More mistakes than this are not looked for.
 const ENOUGH: usize = 100;
@@ -73,15 +73,19 @@ pub fn values(figment: &Figment) -> Result<Value, Box<Error>> {
 
 /// Which setting it is about, and what is the matter with it.
 fn explain(error: Error) -> (Vec<String>, String) {
+    let removed = removed(&error);
     let mut path = error.path;
     let text = match error.kind {
         Kind::UnknownField(name, known) => {
             if path.last() != Some(&name) {
                 path.push(name);
             }
-            match known {
-                [] => "there is no such setting".to_owned(),
-                _ => format!("there is no such setting; there are {}", known.join(", ")),
+            match (removed, known) {
+                (Some((_, instead)), _) => {
+                    format!("there is no such setting any more; remove it ({instead})")
+                }
+                (None, []) => "there is no such setting".to_owned(),
+                (None, _) => format!("there is no such setting; there are {}", known.join(", ")),
             }
         }
         Kind::MissingField(name) => format!("'{name}' is missing"),

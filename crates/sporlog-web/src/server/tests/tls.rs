@@ -23,25 +23,29 @@ fn renew(certificate: &Path, key: &Path) -> CertificateDer<'static> {
     made.cert.der().clone()
 }
 
-struct Place {
-    server: Running,
+pub struct TlsServer {
+    pub server: Running,
     certificate: PathBuf,
     key: PathBuf,
-    first: CertificateDer<'static>,
+    pub first: CertificateDer<'static>,
     _dir: tempfile::TempDir,
 }
 
-async fn start() -> Place {
+async fn start() -> TlsServer {
+    start_with_tls(settings()).await
+}
+
+pub async fn start_with_tls(settings: ServerSettings) -> TlsServer {
     let dir = tempfile::tempdir().expect("a folder");
     let (certificate, key) = (dir.path().join("tls.crt"), dir.path().join("tls.key"));
     let first = renew(&certificate, &key);
     let tls = Some(TlsSettings { certificate: certificate.clone(), key: key.clone() });
-    let server = start_with(ServerSettings { tls, ..settings() }).await;
-    Place { server, certificate, key, first, _dir: dir }
+    let server = start_with(ServerSettings { tls, ..settings }).await;
+    TlsServer { server, certificate, key, first, _dir: dir }
 }
 
 /// A connection that trusts one certificate only.
-async fn connect(
+pub async fn connect(
     address: SocketAddr,
     trusted: &CertificateDer<'static>,
     protocols: &[&[u8]],
@@ -69,34 +73,35 @@ async fn hello(address: SocketAddr, trusted: &CertificateDer<'static>) -> std::i
 }
 
 #[tokio::test]
-async fn both_versions_and_both_protocols_are_spoken() {
-    let place = start().await;
-    let answer = hello(place.server.address, &place.first).await.expect("an answer");
+async fn both_versions_are_spoken_and_http_1_alone() {
+    let tls = start().await;
+    let answer = hello(tls.server.address, &tls.first).await.expect("an answer");
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("strict-transport-security: "), "{answer}");
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
-        let stream = connect(place.server.address, &place.first, &[b"h2", b"http/1.1"], &[version])
-            .await
-            .expect("shaken");
-        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+        let stream =
+            connect(tls.server.address, &tls.first, &[b"h2", b"http/1.1"], &[version]).await.expect("shaken");
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+        let refused = connect(tls.server.address, &tls.first, &[b"h2"], &[version]).await;
+        assert!(refused.is_err(), "HTTP/2 was agreed to");
     }
 }
 
 #[tokio::test]
 async fn a_new_certificate_is_taken_up_and_a_bad_one_is_not() {
-    let place = start().await;
-    let address = place.server.address;
+    let tls = start().await;
+    let address = tls.server.address;
     // A connection that is open stays.
-    let mut open = connect(address, &place.first, &[], rustls::ALL_VERSIONS).await.expect("shaken");
-    std::fs::write(&place.certificate, "nonsense").expect("written");
+    let mut open = connect(address, &tls.first, &[], rustls::ALL_VERSIONS).await.expect("shaken");
+    std::fs::write(&tls.certificate, "nonsense").expect("written");
     sleep(Duration::from_millis(2_500)).await;
-    hello(address, &place.first).await.expect("the old one is in use");
-    let second = renew(&place.certificate, &place.key);
+    hello(address, &tls.first).await.expect("the old one is in use");
+    let second = renew(&tls.certificate, &tls.key);
     let began = Instant::now();
     while hello(address, &second).await.is_err() {
         assert!(began.elapsed() < Duration::from_secs(10), "the new one is not taken up");
         sleep(Duration::from_millis(100)).await;
     }
-    assert!(hello(address, &place.first).await.is_err(), "the old one is still in use");
+    assert!(hello(address, &tls.first).await.is_err(), "the old one is still in use");
     let asked = open.write_all(b"GET /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
     let mut answer = String::new();
     // Unless it was closed for being idle meanwhile.
@@ -107,14 +112,14 @@ async fn a_new_certificate_is_taken_up_and_a_bad_one_is_not() {
 
 #[tokio::test]
 async fn a_handshake_that_is_none_or_never_ends_is_closed() {
-    let place = start().await;
+    let tls = start().await;
     let began = Instant::now();
-    let mut stream = place.server.connect().await;
+    let mut stream = tls.server.connect().await;
     stream.write_all(b"\x16\x03\x01").await.expect("sent");
     assert!(!read_all(&mut stream).await.contains("HTTP"));
     assert!(began.elapsed() < Duration::from_millis(2_500), "{:?}", began.elapsed());
-    let mut stream = place.server.connect().await;
+    let mut stream = tls.server.connect().await;
     stream.write_all(b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("sent");
     assert!(!read_all(&mut stream).await.contains("HTTP"));
-    hello(place.server.address, &place.first).await.expect("others are served");
+    hello(tls.server.address, &tls.first).await.expect("others are served");
 }
