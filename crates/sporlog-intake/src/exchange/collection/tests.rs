@@ -504,7 +504,7 @@ async fn a_clock_that_was_wrong_keeps_no_row_back() {
     receive("2026-11-09T13:00:00Z", &rows[90..120]).await;
     receive("2026-11-10T14:00:00Z", &rows[120..]).await;
     let collect = async |days, now: &str| {
-        let collected = place.try_collect(&What::new(days, "test"), time(now)).await.unwrap();
+        let collected = place.try_collect(&CollectionRequest::new(days, "test"), time(now)).await.unwrap();
         let of_a = collected.into_iter().filter(|set| set.account == "a");
         of_a.map(|set| (set.day.to_string(), set.rows, set.complete)).collect::<Vec<_>>()
     };
@@ -523,7 +523,7 @@ async fn a_clock_that_was_wrong_keeps_no_row_back() {
         ("2026-11-10", of(&rows[60..90], B) + &of(&rows[120..], B)),
         ("2037-01-15", of(&rows[30..60], B)),
     ] {
-        let file = &files[&parts::file_name(B, day.parse().unwrap(), 1)];
+        let file = &files[&split_writer::file_name(B, day.parse().unwrap(), 1)];
         assert_eq!(String::from_utf8_lossy(file), header() + &expected, "{day}");
     }
     // What was received on a day that has been collected is collected with it.
