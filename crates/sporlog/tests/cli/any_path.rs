@@ -115,6 +115,11 @@ fn every_command_works_in_a_folder_of_any_name() {
     place.run("verify revision").ok();
     std::fs::copy(place.path(NAME).join("logs/revision/tlog/checkpoint"), place.path("earlier"))
         .expect("kept");
+    let (backup, restored) = (format!("exported/{NAME}"), format!("exported/restored {NAME}"));
+    place.run_args(&["backup", &backup, "--with-keys"]).ok();
+    place.run_args(&["restore", &backup, "--store", &restored, "--since", "earlier"]).ok();
+    place.run_args(&["verify", "revision", "--store", &restored]).ok();
+    place.run("restore --in-place revision").ok().says("nothing is missing");
     place.run("quarantine list").ok().says("disclosure");
     place.run("quarantine show 1").ok();
     place.run("quarantine replay 1 --file good.ndjson").ok();
