@@ -13,6 +13,7 @@
 //! ```
 
 use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -60,7 +61,7 @@ impl HighWaterMark {
                     None if attempt == READ_TRIES => break,
                     None => std::thread::sleep(READ_PAUSE),
                 },
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+                Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
                 Err(source) => return Err(Error::Io { what: path.display().to_string(), source }),
             }
         }
@@ -96,10 +97,11 @@ fn check(line: &str) -> String {
     hex(Sha256::digest(line))[..8].to_owned()
 }
 
-/// The mark's file, open for writing.
+/// The mark's file, open for writing. Where the key folder cannot be written to, as a mounted Kubernetes
+/// Secret, there is none: a warning says so, and an older copy of the log is then not noticed.
 pub(crate) struct MarkFile {
     path: PathBuf,
-    file: File,
+    file: Option<File>,
 }
 
 impl MarkFile {
@@ -111,18 +113,31 @@ impl MarkFile {
             write_private(&path, mark.line().as_bytes())?;
             open()
         });
-        let file = opened.map_err(|source| Error::Io { what: path.display().to_string(), source })?;
+        let file = match opened {
+            Err(e) if matches!(e.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => {
+                tracing::warn!(
+                    log,
+                    file = %path.display(),
+                    error = %e,
+                    "how far the log is signed cannot be remembered: an older copy of the log would not be noticed"
+                );
+                None
+            }
+            opened => Some(opened.map_err(|source| Error::Io { what: path.display().to_string(), source })?),
+        };
         Ok(MarkFile { path, file })
     }
 
     /// Writes the mark. A process that is killed afterwards does not lose the mark; a power cut may.
     pub(crate) fn write(&self, mark: &HighWaterMark) -> Result<()> {
-        self.file.write_all_at(mark.line().as_bytes(), 0).map_err(|e| self.failed(e))
+        let Some(file) = &self.file else { return Ok(()) };
+        file.write_all_at(mark.line().as_bytes(), 0).map_err(|e| self.failed(e))
     }
 
     /// Makes the newest mark durable.
     pub(crate) fn sync(&self) -> Result<()> {
-        self.file.sync_data().map_err(|e| self.failed(e))
+        let Some(file) = &self.file else { return Ok(()) };
+        file.sync_data().map_err(|e| self.failed(e))
     }
 
     fn failed(&self, source: std::io::Error) -> Error {
@@ -145,7 +160,19 @@ mod tests {
         file.sync().unwrap();
         assert_eq!(HighWaterMark::load(dir.path(), "log").unwrap(), Some(mark(200)));
         // Half of one line and half of another.
-        file.file.write_all_at(&mark(100).line().as_bytes()[..80], 0).unwrap();
+        file.file.unwrap().write_all_at(&mark(100).line().as_bytes()[..80], 0).unwrap();
         assert!(matches!(HighWaterMark::load(dir.path(), "log"), Err(Error::Keys { .. })));
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_written_to_has_no_mark() {
+        // Nobody can make a file there, not even root.
+        let folder = Path::new("/sys");
+        let mark = HighWaterMark { version: 1, size: 1, chain: [1; 32] };
+        let file = MarkFile::open(folder, "sporlog-test", &mark).unwrap();
+        assert!(file.file.is_none());
+        file.write(&mark).unwrap();
+        file.sync().unwrap();
+        assert_eq!(HighWaterMark::load(folder, "sporlog-test").unwrap(), None);
     }
 }
