@@ -70,7 +70,7 @@ pub async fn check_log(session: &Session, name: &str, key: Option<&str>) -> Resu
     };
     let (verified, source) = match opened {
         Ok(log) => {
-            let progress = Progress::records("verify", log.head(), Results::After);
+            let progress = Progress::records("verify", log.covered().await.unwrap_or_default(), Results::After);
             (log.verify(|records| progress.at(records)).await, Some(log.key_source()))
         }
         Err(error) => (Err(error), key.map(|_| KeySource::Given)),
@@ -78,7 +78,7 @@ pub async fn check_log(session: &Session, name: &str, key: Option<&str>) -> Resu
     // A log that cannot even be opened differs, too.
     let verified = verified.or_else(damage)?;
     let mut out = Output::new()?;
-    let Verified { head, records, expired, files, commits, with_secret, problems, rolled_back, .. } =
+    let Verified { head, records, expired, files, commits, with_secret, problems, rolled_back, signed, .. } =
         verified;
     let place = |file: &str| if file == "-" { name.to_owned() } else { format!("logs/{name}/{file}") };
     let by = source.map(named);
@@ -86,7 +86,7 @@ pub async fn check_log(session: &Session, name: &str, key: Option<&str>) -> Resu
         let problem = |p: &Problem| json!({"file": place(&p.file), "problem": p.problem});
         out.json(&json!({
             "log": name, "ok": problems.is_empty(), "head": head, "records": records, "expired": expired,
-            "files": files, "commits": commits, "withSecret": with_secret, "key": by.map(|(_, json)| json),
+            "files": files, "commits": commits, "signed": signed, "withSecret": with_secret, "key": by.map(|(_, json)| json),
             "rolledBack": rolled_back.iter().map(|r| json!({"from": r.from, "to": r.to})).collect::<Vec<_>>(),
             "problems": problems.iter().map(problem).collect::<Vec<_>>(),
         }))?;
@@ -110,6 +110,12 @@ pub async fn check_log(session: &Session, name: &str, key: Option<&str>) -> Resu
     out.flush()?;
     if !with_secret {
         complain("note: without the log's keys, records are checked by their files' digests, not one by one");
+    }
+    if !signed && problems.is_empty() {
+        complain(
+            "note: an earlier version made this log, and its commits are not signed one by one; the next command that \
+             writes to the log verifies and signs them",
+        );
     }
     source.into_iter().for_each(warn_of_own_copy);
     Ok(if problems.is_empty() { Outcome::Done } else { Outcome::Differs })
