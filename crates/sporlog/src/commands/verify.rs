@@ -70,7 +70,8 @@ pub async fn check_log(session: &Session, name: &str, key: Option<&str>) -> Resu
     };
     let (verified, source) = match opened {
         Ok(log) => {
-            let progress = Progress::records("verify", log.covered().await.unwrap_or_default(), Results::After);
+            let progress =
+                Progress::records("verify", log.covered().await.unwrap_or_default(), Results::After);
             (log.verify(|records| progress.at(records)).await, Some(log.key_source()))
         }
         Err(error) => (Err(error), key.map(|_| KeySource::Given)),
@@ -78,8 +79,9 @@ pub async fn check_log(session: &Session, name: &str, key: Option<&str>) -> Resu
     // A log that cannot even be opened differs, too.
     let verified = verified.or_else(damage)?;
     let mut out = Output::new()?;
-    let Verified { head, records, expired, files, commits, with_secret, problems, rolled_back, signed, .. } =
-        verified;
+    let Verified {
+        head, records, expired, files, commits, with_secret, problems, rolled_back, signed, ..
+    } = verified;
     let place = |file: &str| if file == "-" { name.to_owned() } else { format!("logs/{name}/{file}") };
     let by = source.map(named);
     if session.json {

@@ -34,7 +34,7 @@ async fn metrics_tell_what_happened() {
     server.client("sporlog_x_y").get("/api/auditlog/head").await.is_problem(401);
     server.anyone().get("/api/auditlog/head").await.is_problem(401);
     server.anyone().get("/api/nowhere/0101018081").await.is_problem(404);
-    writer.post(post, vec![b' '; 17 << 20]).await.is_problem(413);
+    writer.post(post, vec![b' '; 65 << 20]).await.is_problem(413);
     tokio::time::sleep(std::time::Duration::from_millis(1_200)).await;
     let answer = server.anyone().get("/metrics").await;
     assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
