@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-pub use sporlog_ledger::private::{make_folder, private_file, rename_new, sync_folder};
+pub use sporlog_ledger::local_files::{make_folder, private_file, rename_new, sync_folder};
 
 /// Writes a small file `beside` its place and renames it to `path`, in place of what is there; durable
 /// when this returns.

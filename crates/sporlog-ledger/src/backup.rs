@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use crate::error::{Error, Result};
-use crate::private::{make_folder, private_file, sync_parent};
+use crate::local_files::{make_folder, private_file, sync_parent};
 use crate::store::{Store, StoreOptions};
 
 /// The file that a finished backup has.

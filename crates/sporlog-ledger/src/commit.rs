@@ -75,7 +75,7 @@ impl Change {
         }
     }
 
-    /// Whether records come or go, other than by merging files.
+    /// False if files are merely replaced by others with the same records.
     fn data_change(&self) -> bool {
         self.added.is_empty() || self.removed.is_empty()
     }
@@ -135,7 +135,7 @@ pub(crate) struct Commit {
     pub given_up: Option<GivenUp>,
     /// `None` in commits of earlier versions of this program.
     pub signature: Option<Vec<u8>>,
-    /// Of its bytes with an empty signature.
+    /// SHA-256 of the commit's bytes, with the signature left empty.
     digest: Sha,
 }
 
@@ -267,7 +267,7 @@ impl Commit {
         extend_chain(previous, &self.digest)
     }
 
-    /// The files that this commit, or the commit or Delta checkpoint `name`, adds.
+    /// The files that this commit adds; `name` is its file, for errors.
     pub(crate) fn added(&self, name: &str) -> Result<Vec<DataFile>> {
         self.actions.iter().filter_map(|a| a.add.clone()).map(|add| DataFile::from_add(name, add)).collect()
     }

@@ -21,6 +21,7 @@ use crate::log::Shared;
 use crate::scan;
 use crate::seal::widest;
 use crate::table::TableState;
+use crate::verify::verify_digest;
 use crate::writer::{Command, Writer};
 
 /// A merged file is not made larger than this.
@@ -28,6 +29,8 @@ const MERGED_ROWS: u64 = 1 << 20;
 const MERGED_BYTES: u64 = 512 << 20;
 /// Bytes of columns in a row group, where records are large.
 const GROUP_BYTES: usize = 64 << 20;
+/// A file that another process is writing has been written to within this time.
+const UNFINISHED: Duration = Duration::from_mins(10);
 /// So many neighbours of about one size are merged in the background.
 const NEIGHBOURS: usize = 16;
 
@@ -243,6 +246,8 @@ fn merge_files(runtime: &Handle, shared: &Arc<Shared>, files: &[Arc<DataFile>]) 
     let mut group: Vec<RecordBatch> = Vec::new();
     let (mut rows, mut group_rows, mut group_bytes) = (0u64, 0, 0);
     for source in files {
+        // What is merged is signed for anew: a file that was changed must not get into a new one.
+        runtime.block_on(verify_digest(&shared.storage, &source.name(), source.sha256))?;
         let mut batches = runtime.block_on(scan::select(shared, source, None, None))?;
         while let Some(batch) = runtime.block_on(batches.try_next())? {
             let found = keyindex::postings(shared.kind, &batch);
@@ -286,14 +291,15 @@ impl LeftOvers {
     /// All files of the log's folder that may be left over, were last written more than `grace` ago and,
     /// if `before` is given, belong to an earlier month.
     async fn find(shared: &Shared, grace: Duration, before: Option<&str>) -> Result<Self> {
-        let oldest_kept = chrono::Utc::now() - grace;
+        let now = chrono::Utc::now();
+        let oldest_kept = |name: &str| now - if is_unfinished(name) { grace.max(UNFINISHED) } else { grace };
         let checkpoint = delta_checkpoint::oldest_needed(&shared.storage, &shared.vkey).await?;
         let replaced = |name: &str| checkpoint_version(name).is_some_and(|version| version < checkpoint);
         let mut left = Vec::new();
         for (name, modified) in shared.storage.list_all().await? {
             let month = name.split('/').nth(1).and_then(|part| part.strip_prefix("month="));
             let wanted = before.is_none_or(|before| month.is_some_and(|month| month < before));
-            if wanted && modified <= oldest_kept && (is_removable(&name) || replaced(&name)) {
+            if wanted && modified <= oldest_kept(&name) && (is_removable(&name) || replaced(&name)) {
                 left.push(name);
             }
         }
@@ -316,11 +322,16 @@ const TABLE_MONTH: &str = "table/month=";
 const INDEX_MONTH: &str = "index/month=";
 
 /// Whether `name` is a file that nobody misses if no version of the log refers to it: a data file, a key
-/// index, or a file that was being written when its process was killed. Such files are `.tmp-…` beside
-/// their place, or `…#1` where a large one is written in parts.
+/// index, or an unfinished file.
 fn is_removable(name: &str) -> bool {
+    let index = name.starts_with(INDEX_MONTH) && name.ends_with(".parquet");
+    is_data_file(name) || index || is_unfinished(name)
+}
+
+/// Whether `name` is a file that is being written, or was when its process was killed: `.tmp-…` beside its
+/// place, or `…#1` where an earlier version of this program wrote a large one in parts.
+fn is_unfinished(name: &str) -> bool {
     let file = name.rsplit('/').next().unwrap_or_default();
     let in_parts = file.rsplit_once('#').is_some_and(|(_, part)| part.bytes().all(|b| b.is_ascii_digit()));
-    let index = name.starts_with(INDEX_MONTH) && name.ends_with(".parquet");
-    is_data_file(name) || index || in_parts || file.starts_with(".tmp-")
+    in_parts || file.starts_with(".tmp-")
 }

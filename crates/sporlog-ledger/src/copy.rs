@@ -25,7 +25,7 @@ use tlog_tiles::checkpoint::Checkpoint;
 
 use crate::commit::commit_name;
 use crate::delta::Sha;
-use crate::delta_checkpoint::{checkpoint_name, last_checkpoint_name};
+use crate::delta_checkpoint::{DeltaCheckpoint, checkpoint_version, last_checkpoint_name};
 use crate::error::{Error, Result};
 use crate::keys::open_note;
 use crate::log::Log;
@@ -73,7 +73,8 @@ impl Log {
             let copied = Copier::new(self, to, &progress).await?.copy().await?;
             sum = Copied { files: sum.files + copied.files, bytes: sum.bytes + copied.bytes, ..copied };
             let verified = async {
-                let copy = to.log_to_verify_with_key(self.name(), self.vkey()).await?;
+                let secrets = self.shared.keys.as_ref().map(|(keys, _)| keys.clone());
+                let copy = to.copy_to_verify(self.name(), self.vkey(), secrets).await?;
                 copy.verify(|_| ()).await
             };
             let verified = verified.await.unwrap_or_else(|error| {
@@ -85,8 +86,14 @@ impl Log {
             if sum.problems.is_empty() || attempt == 2 {
                 break;
             }
-            let damaged = sum.problems.iter().map(|problem| problem.file.clone());
-            to.folder_of(self.name()).remove(damaged.collect()).await?;
+            // A problem may also be of a folder, which no file can be copied for anew.
+            let there = to.folder_of(self.name()).list_with_sizes("").await?;
+            let damaged = sum.problems.iter().map(|problem| &problem.file);
+            let damaged: Vec<_> = damaged.filter(|file| there.contains_key(*file)).cloned().collect();
+            if damaged.is_empty() {
+                break;
+            }
+            to.folder_of(self.name()).remove(damaged).await?;
         }
         Ok(sum)
     }
@@ -196,12 +203,14 @@ impl<'a> Copier<'a> {
                 whole.extend(bytes.map(|bytes| (name.clone(), bytes)));
             }
             if whole.len() == files.len() || attempt == NOTE_TRIES {
-                // Other readers of Delta tables find the checkpoint by this hint.
-                let hint = self.from.try_get(&last_checkpoint_name()).await?;
-                let version = hint.as_ref().and_then(|hint| version_of_hint(hint));
-                let known = version
-                    .is_some_and(|version| whole.iter().any(|(name, _)| *name == checkpoint_name(version)));
-                whole.extend(hint.filter(|_| known).map(|hint| (last_checkpoint_name(), hint)));
+                // Other readers of Delta tables find the checkpoint by a hint. The log's own may point to a newer
+                // checkpoint; and that of an earlier version of this program is among the files already.
+                if let [(name, bytes)] = &whole[..]
+                    && let Some(version) = checkpoint_version(name)
+                {
+                    let hint = DeltaCheckpoint::decode(name, bytes.clone())?.hint(version)?;
+                    whole.push((last_checkpoint_name(), hint));
+                }
                 return Ok((Some(note), whole));
             }
             tokio::time::sleep(NOTE_PAUSE).await;
@@ -318,11 +327,6 @@ impl<'a> Copier<'a> {
         self.copied(name, size);
         Ok(())
     }
-}
-
-/// The version of the checkpoint that the hint names.
-fn version_of_hint(hint: &[u8]) -> Option<u64> {
-    serde_json::from_slice::<serde_json::Value>(hint).ok()?.get("version")?.as_u64()
 }
 
 /// Whether this is a commit's file, of this version or a later one.

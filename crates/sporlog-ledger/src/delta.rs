@@ -181,8 +181,8 @@ const SHA256_TAG: &str = "sporlog.sha256";
 const INDEX_TAG: &str = "sporlog.index";
 
 impl DataFile {
-    /// A data file that is yet to be written: its name, and what is known of it. Its end need not be known
-    /// yet: the name only says where it begins.
+    /// A data file that is yet to be written: its name, and what is known of it. `last` may be
+    /// provisional: the name only says where the file begins.
     pub(crate) fn new(first: u64, last: u64, received_at: i64) -> Self {
         let month = chrono::DateTime::from_timestamp_micros(received_at).unwrap_or_default().format("%Y-%m");
         let unique = uuid::Uuid::new_v4().simple().to_string();

@@ -1,7 +1,7 @@
 //! Delta checkpoints: the table's state at a version as one Parquet file, from which this program and
 //! every reader of Delta tables opens the table at once.
 //!
-//! A checkpoint is a short cut and never a source of truth. It is written from the state in memory,
+//! A Delta checkpoint is a short cut and never a source of truth. It is written from the state in memory,
 //! whose commits were verified one by one. It is read only if the signed note on the table has its
 //! digest. And verification compares what it holds with what the commits say. Without one, all commits
 //! are read.
@@ -63,7 +63,7 @@ pub(crate) fn last_checkpoint_name() -> String {
     format!("{DELTA_LOG}/_last_checkpoint")
 }
 
-/// Writes a checkpoint of `state`, whose sources stand at `positions`. Gives its name and digest.
+/// Writes a Delta checkpoint of `state`, whose sources stand at `positions`. Gives its name and digest.
 pub(crate) async fn write(
     storage: &Storage,
     state: &TableState,
@@ -221,8 +221,8 @@ impl DeltaCheckpoint {
         })
     }
 
-    /// How this checkpoint differs from `state`, whose sources stand at `positions`. Single requests of
-    /// long ago may be missing in a checkpoint.
+    /// How this Delta checkpoint differs from `state`, whose sources stand at `positions`. Positions whose
+    /// names begin with [`ONCE`] are forgotten after a week, and so may be missing.
     pub(crate) fn difference(&self, state: &TableState, positions: &Positions) -> Option<&'static str> {
         let same_files = self.files.len() == state.files.len()
             && self.files.iter().zip(&state.files).all(|(file, there)| *file == **there);

@@ -25,7 +25,7 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
 
-use crate::private::{make_folder, private_file, rename_new, sync_parent};
+use crate::local_files::{make_folder, private_file, rename_new, sync_parent};
 
 /// A directory of the local file system. Paths are counted from there, so that its own name, which may
 /// have any characters in it, is never part of an object store's path.

@@ -61,7 +61,7 @@ pub enum Error {
     },
     /// Another writer moved the log on; this one is no longer its writer.
     #[error(
-        "another writer has appended to the log '{log}' (version {version}): this one has stopped, and nothing of the batch was stored"
+        "another process has appended to the log '{log}' meanwhile (version {version}): nothing of this was stored; try again"
     )]
     Fenced {
         /// The log's name.

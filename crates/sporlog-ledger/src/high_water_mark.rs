@@ -28,7 +28,7 @@ use crate::table::TableState;
 
 const HEADER: &str = "sporlog-signed/1";
 
-/// A writer may be writing the mark while it is read.
+/// How often reading is tried again: a writer may be writing the mark at that moment.
 const READ_TRIES: u32 = 5;
 const READ_PAUSE: Duration = Duration::from_millis(10);
 
@@ -46,8 +46,17 @@ impl From<&TableState> for HighWaterMark {
     }
 }
 
+const SUFFIX: &str = ".signed";
+
 fn mark_file(keys: &Path, log: &str) -> PathBuf {
-    keys.join(format!("{log}.signed"))
+    keys.join(format!("{log}{SUFFIX}"))
+}
+
+/// The names of the logs that have a mark in the key folder `keys`.
+pub(crate) fn marked_logs(keys: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(keys).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter_map(|name| name.strip_suffix(SUFFIX).map(str::to_owned)).collect()
 }
 
 impl HighWaterMark {
@@ -69,15 +78,15 @@ impl HighWaterMark {
             log: log.into(),
             place: path.display().to_string(),
             reason: format!(
-                "a line beginning with '{HEADER}' is expected, and the file has something else; if `sporlog \
-                 verify {log} --since CHECKPOINT` holds for a checkpoint kept elsewhere, remove this file"
+                "a line beginning with '{HEADER}' is expected, and the file has something else; put it back from a copy \
+                 of the key folder, or remove it: an older copy of the log is then not noticed until the next append"
             ),
         })
     }
 
     fn line(&self) -> String {
         let line = format!("{HEADER} {:020} {:020} {}", self.version, self.size, hex(self.chain));
-        format!("{line} {}\n", check(&line))
+        format!("{line} {}\n", checksum(&line))
     }
 
     fn parse(line: &str) -> Option<Self> {
@@ -85,15 +94,15 @@ impl HighWaterMark {
         let mut parts = line.split(' ');
         let (header, version, size) = (parts.next()?, parts.next()?, parts.next()?);
         let chain = unhex(parts.next()?)?;
-        if header != HEADER || given != check(line) {
+        if header != HEADER || given != checksum(line) {
             return None;
         }
         Some(HighWaterMark { version: version.parse().ok()?, size: size.parse().ok()?, chain })
     }
 }
 
-/// Tells a line that is half old and half new from a whole one.
-fn check(line: &str) -> String {
+/// Detects a line that is half old and half new.
+fn checksum(line: &str) -> String {
     hex(Sha256::digest(line))[..8].to_owned()
 }
 
@@ -109,9 +118,10 @@ impl MarkFile {
     pub(crate) fn open(keys: &Path, log: &str, mark: &HighWaterMark) -> Result<Self> {
         let path = mark_file(keys, log);
         let open = || OpenOptions::new().write(true).open(&path);
-        let opened = open().or_else(|_| {
-            write_private(&path, mark.line().as_bytes())?;
-            open()
+        let opened = open().or_else(|_| match write_private(&path, mark.line().as_bytes()) {
+            // Another process may make it at this moment.
+            Err(e) if e.kind() != ErrorKind::AlreadyExists => Err(e),
+            _ => open(),
         });
         let file = match opened {
             Err(e) if matches!(e.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => {

@@ -16,7 +16,7 @@ use signed_note::{Note, Signature, Signer, StandardSigner, StandardVerifier, Ver
 use crate::commit::signed_text;
 use crate::delta::Sha;
 use crate::error::{Error, Result};
-use crate::private::{exposed, make_folder, private_file, rename_new, sync_parent};
+use crate::local_files::{exposed, make_folder, private_file, rename_new, sync_parent};
 
 /// The 32 bytes that the transparency log has as its entry for a record.
 pub type Commitment = [u8; 32];

@@ -18,18 +18,18 @@
 //! | `high_water_mark` | how far a log has been signed, remembered beside its key |
 //! | `tree`, `tlog` | the Merkle tree's edge; tiles, checkpoints and notes as files |
 //! | `datafile`, `keyindex`, `files` | how Parquet files are laid out, indexed and opened |
-//! | `receipts` | which records were received when |
+//! | `received_times` | which records were received when |
 //! | `scan`, `find`, `sql` | records by id, by person or user, by query |
 //! | `listing` | the table's data files, for other programs |
 //! | `merge` | several logs read as one |
 //! | `prove`, `verify`, `replay`, `rebuild` | for those who do not take our word for it |
-//! | `outside` | the check of a served log, by nothing but its transparency log |
+//! | `verify_served` | the check of a served log, by nothing but its transparency log |
 //! | `compact` | housekeeping and retention |
 //! | `backup` | the folder of a backup: copies of logs, and what belongs to them |
 //! | `copy` | a consistent copy of a log that is written to, for backups and back |
 //! | `rollback` | a log that ends before what was signed for goes on from there, on record |
 //! | `storage`, `durable` | disk or bucket |
-//! | [`private`] | files and folders of this machine: for their owner alone, durable, under names of their own |
+//! | [`local_files`] | files and folders of this machine: for their owner alone, durable, under names of their own |
 #![forbid(unsafe_code)]
 
 mod backup;
@@ -49,13 +49,12 @@ mod high_water_mark;
 mod keyindex;
 mod keys;
 mod listing;
+pub mod local_files;
 mod log;
 mod merge;
-mod outside;
-pub mod private;
 mod prove;
 mod rebuild;
-mod receipts;
+mod received_times;
 mod recover;
 mod replay;
 mod rollback;
@@ -71,6 +70,7 @@ mod table;
 mod tlog;
 mod tree;
 mod verify;
+mod verify_served;
 mod writer;
 
 pub use backup::{Backup, copy_path};
@@ -86,7 +86,6 @@ pub use keys::{Commitment, LogKeys, Salt, check_vkey, commitment, open_note};
 pub use listing::ListedFile;
 pub use log::{KeySource, Log};
 pub use merge::{find_in_all, matches};
-pub use outside::{Served, TlogSource, verify_served};
 pub use prove::{Proven, verify_proof};
 pub use rollback::RolledBack;
 pub use scan::Batches;
@@ -98,4 +97,5 @@ pub use store::{Store, StoreOptions, is_log_name};
 pub use table::{ONCE, REMEMBERED};
 pub use tlog::open_checkpoint;
 pub use verify::{Problem, Verified};
+pub use verify_served::{Served, TlogSource, verify_served};
 pub use writer::{Advance, Append, Appended, Outcome, Writer, WriterOptions};

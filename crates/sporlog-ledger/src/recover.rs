@@ -1,7 +1,7 @@
 //! Where a writer begins: the log is held against what was signed, and what a crash left undone after
 //! the last commit is done.
 //!
-//! A commit is the moment of truth. Tiles, the checkpoint and the note on the table follow a commit and
+//! A record counts as stored once its commit is durable, and not before. Tiles, the checkpoint and the note on the table follow a commit and
 //! may be missing after a crash; they are derived from the table here.
 
 use std::sync::Arc;
@@ -16,11 +16,11 @@ use crate::log::{Log, Shared};
 use crate::scan;
 use crate::seal::Sealer;
 use crate::table::{Committed, Expected, TableState};
-use crate::tlog::{Publisher, read_note};
+use crate::tlog::{Publisher, read_checkpoint, read_note};
 use crate::tree::Tree;
 
-/// How often recovery is tried while files vanish under it.
-const TRIES: usize = 3;
+/// How often recovery is tried while other processes change the log.
+const TRIES: usize = 5;
 
 /// What a writer begins with.
 pub(crate) struct Recovered {
@@ -33,14 +33,22 @@ pub(crate) struct Recovered {
 /// Reads where the log stands. Fails if its commits are not those that its key has signed, or if it ends
 /// before what was signed.
 pub(crate) async fn recover(shared: &Arc<Shared>, sealer: &Sealer) -> Result<Recovered> {
-    let mut tries = 1;
-    loop {
+    for _ in 1..TRIES {
+        let covered = covered(shared).await?;
         match try_recover(shared, sealer).await {
-            // Another process may have published records and let them expire while they were read here.
-            Err(error) if error.is_not_found() && tries < TRIES => tries += 1,
+            // Another process has published records and let them expire, or has merged files, while they were
+            // read here.
+            Err(error) if error.is_not_found() || self::covered(shared).await? != covered => {}
             recovered => return recovered,
         }
     }
+    try_recover(shared, sealer).await
+}
+
+/// How many records the newest checkpoint covers.
+async fn covered(shared: &Shared) -> Result<Option<u64>> {
+    let checkpoint = read_checkpoint(&shared.storage, &shared.vkey).await?;
+    Ok(checkpoint.map(|checkpoint| checkpoint.size()))
 }
 
 async fn try_recover(shared: &Arc<Shared>, sealer: &Sealer) -> Result<Recovered> {

@@ -38,7 +38,7 @@ pub(crate) struct Newest {
 
 /// Replays the Delta log of a log.
 pub(crate) async fn replay(shared: &Shared, verified: &mut Verified) -> Result<Replayed> {
-    // What other files say about commits is read first: the log may be moved on meanwhile.
+    // What other files say about commits is read first: others may append meanwhile.
     let mark = match &shared.keys {
         Some((_, dir)) => HighWaterMark::load(dir, &shared.name)?,
         None => None,
@@ -110,7 +110,7 @@ async fn read_note_strictly(shared: &Shared, verified: &mut Verified) -> Result<
 
 /// The Delta checkpoints that there are, and what they are held against.
 struct Checkpoints {
-    /// By version: the digest that was signed for, if it was.
+    /// Those still to be compared, by version: the digest that was signed for, if it was.
     waiting: BTreeMap<u64, Option<Sha>>,
     /// What the hint on the newest checkpoint says.
     hint: Option<Bytes>,
@@ -118,6 +118,8 @@ struct Checkpoints {
     hints: HashMap<u64, Bytes>,
     /// The hint of earlier versions of this program, which the note has a digest of.
     hint_digest: Option<Sha>,
+    /// Whether a checkpoint was signed for.
+    signed: bool,
 }
 
 impl Checkpoints {
@@ -133,7 +135,8 @@ impl Checkpoints {
                 None => hint_digest = Some(*digest),
             }
         }
-        Ok(Checkpoints { waiting, hint, hints: HashMap::new(), hint_digest })
+        let signed = waiting.values().any(Option::is_some);
+        Ok(Checkpoints { waiting, hint, hints: HashMap::new(), hint_digest, signed })
     }
 
     /// Compares the checkpoint of `state`'s version, if there is one, with the state.
@@ -173,7 +176,12 @@ impl Checkpoints {
             let problem = "there is no commit of its version";
             verified.found(Error::damaged(checkpoint_name(version), problem));
         }
-        let Some(hint) = self.hint else { return };
+        let Some(hint) = self.hint else {
+            if self.signed {
+                verified.found(Error::damaged(last_checkpoint_name(), "it is missing"));
+            }
+            return;
+        };
         let right = match self.hint_digest {
             Some(digest) => Sha::from(Sha256::digest(&hint)) == digest,
             None => self.hints.values().any(|right| *right == hint),

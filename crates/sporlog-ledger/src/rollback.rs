@@ -59,6 +59,10 @@ impl Store {
         let noted = note.as_ref().map_or(0, |note| note.version);
         let opened = self.log(name).await;
         if opened.as_ref().is_ok_and(|log| covered <= log.head() && noted <= log.state().version) {
+            if note.is_none() && !dry_run {
+                // An earlier call was killed before its last step.
+                self.writer(name, shared.kind, WriterOptions { take_turns: true }).await?.close().await?;
+            }
             return Ok(None);
         }
         // Of the note, only whether commits are signed counts: its Delta checkpoint may be too new.

@@ -12,7 +12,7 @@
 //! [`Shared::state`].
 
 mod housekeeping;
-mod others;
+mod other_writers;
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -36,7 +36,7 @@ use crate::error::{Error, Result};
 use crate::high_water_mark::MarkFile;
 use crate::keyindex;
 use crate::log::{Log, Shared};
-use crate::receipts;
+use crate::received_times;
 use crate::recover::{Recovered, recover};
 use crate::seal::Sealer;
 use crate::table::TableState;
@@ -110,7 +110,7 @@ impl Sequencer {
         let keys = Log { shared: shared.clone() }.keys()?.clone();
         let sealer = Sealer { log: shared.name.clone(), kind: shared.kind, keys };
         let Recovered { state, tree, publisher, mark } = recover(&shared, &sealer).await?;
-        let clock = WatchedClock::new(shared.clock, receipts::newest_receipt(&shared, &state).await?);
+        let clock = WatchedClock::new(shared.clock, received_times::newest_receipt(&shared, &state).await?);
         Ok(Sequencer {
             shared,
             options,

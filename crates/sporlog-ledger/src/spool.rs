@@ -11,7 +11,7 @@ use std::io::{BufReader, Read, Seek, Write};
 use bytes::Bytes;
 
 use crate::error::{Error, Result};
-use crate::private::private_file;
+use crate::local_files::private_file;
 use crate::storage::Storage;
 use crate::tree::TileFile;
 

@@ -16,7 +16,7 @@ use url::Url;
 
 use crate::durable::{Backend, DurableLocal};
 use crate::error::{Error, Result};
-use crate::private::make_folder;
+use crate::local_files::make_folder;
 
 /// An opened place: a directory or the folder of a bucket.
 #[derive(Debug, Clone)]

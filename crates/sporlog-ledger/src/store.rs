@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::files::FileCache;
-use crate::high_water_mark::HighWaterMark;
+use crate::high_water_mark::{self, HighWaterMark};
 use crate::keys::{LogKeys, PublicKey};
 use crate::log::{KeySource, Log, Shared};
 use crate::sequencer::now_micros;
@@ -66,12 +66,15 @@ impl Store {
         Store { keys: None, ..self.clone() }
     }
 
-    /// The names of the logs that there are, in order. One of them may be being made at this
-    /// moment, so that it cannot be opened yet.
+    /// The names of the logs that there are, in order, and of those that have been deleted although their
+    /// keys have signed something: opening one of these says so. A log may be being made at this moment, so
+    /// that it cannot be opened yet.
     pub async fn names(&self) -> Result<Vec<String>> {
         let mut names = self.storage.folder(LOGS).folders().await?;
+        names.extend(self.keys.iter().flat_map(|keys| high_water_mark::marked_logs(keys)));
         names.retain(|name| is_log_name(name));
         names.sort();
+        names.dedup();
         Ok(names)
     }
 
@@ -123,6 +126,19 @@ impl Store {
         Ok(Log { shared: Arc::new(shared) })
     }
 
+    /// The copy of a log, for [`Log::verify`] alone, with `vkey` as the key that counts and the log's secrets
+    /// if they are at hand. How far the log itself has been signed does not matter for a copy.
+    pub(crate) async fn copy_to_verify(
+        &self,
+        name: &str,
+        vkey: &str,
+        secrets: Option<Arc<LogKeys>>,
+    ) -> Result<Log> {
+        let (mut shared, _) = self.open_log(name, Some(vkey)).await?;
+        shared.keys = secrets.map(|secrets| (secrets, PathBuf::new()));
+        Ok(Log { shared: Arc::new(shared) })
+    }
+
     /// A log of which only the first commit has been read, and how far it has been signed.
     pub(crate) async fn open_log(
         &self,
@@ -134,23 +150,28 @@ impl Store {
             return Err(no_such_log());
         }
         let storage = self.folder_of(name);
+        let table = Table::new(name, storage.clone());
+        // Before the keys, which are made before the table.
+        let first = table.first().await?;
         let keys = match self.load_keys(name) {
             Err(error @ Error::ExposedKey { .. }) => return Err(error),
             keys => keys.ok(),
         };
         let keys = keys.filter(|(keys, _)| given.is_none_or(|given| given == keys.vkey()));
-        // The mark before the table, which moves on and must not be shorter.
+        // The mark before the rest of the table, which moves on and must not be shorter.
         let mark = match &keys {
             Some((_, dir)) => HighWaterMark::load(dir, name)?,
             None => None,
         };
-        let table = Table::new(name, storage.clone());
-        let (kind, state) = match (table.first().await?, &mark) {
+        let (kind, state) = match (first, &mark) {
             (Some(first), _) => first,
             (None, None) => return Err(no_such_log()),
-            (None, Some(mark)) => {
-                return Err(Error::RolledBack { log: name.to_owned(), size: 0, signed: mark.size });
-            }
+            // Another process may have made the log at this moment.
+            (None, Some(mark)) => table.first().await?.ok_or_else(|| Error::RolledBack {
+                log: name.to_owned(),
+                size: 0,
+                signed: mark.size,
+            })?,
         };
         let (vkey, key_source) = match (given, &keys) {
             (Some(given), _) => (given.to_owned(), KeySource::Given),

@@ -1,7 +1,7 @@
 //! The Delta table of a log: which files it is made of, and how its next version is committed.
 //!
-//! A version is committed by putting its file in the Delta log if there is none yet: that is the
-//! only moment of truth. The file list is kept in memory and moved on by what is committed, never
+//! A version is committed by putting its file in the Delta log if there is none yet. A record counts as
+//! stored once that file is durable, and not before. The file list is kept in memory and moved on by what is committed, never
 //! read again; only opening reads it, from the newest Delta checkpoint and the commits since.
 //!
 //! Nothing is taken over from a table unless the chain over its commits holds and the newest of them
@@ -375,6 +375,26 @@ impl Table {
         self.storage.try_get(&commit_name(version)).await
     }
 
+    /// Checks that the commit of `state`'s version is still there. An older copy may have been put in the
+    /// place of the log while this process writes to it: what was appended after a gap could not be read.
+    async fn check_newest(&self, state: &TableState) -> Result<()> {
+        let name = commit_name(state.version);
+        let there = match self.read_commit(state.version).await? {
+            Some(bytes) => {
+                let commit = Commit::parse(&name, &bytes)?;
+                commit.chain_after(&commit.previous) == state.chain
+            }
+            None => false,
+        };
+        if there {
+            return Ok(());
+        }
+        let problem = "it is missing, or another, although this process has read or written it: the log was changed \
+                       or put back to an older copy meanwhile; nothing more is appended until it is there again or \
+                       this process is started anew";
+        Err(Error::damaged(name, problem))
+    }
+
     /// Commits `change` as the version after `state`'s, once `before` has succeeded: the writing of
     /// what the change adds. If it fails, nothing is committed.
     pub(crate) async fn commit(
@@ -388,6 +408,10 @@ impl Table {
         let version = state.version + 1;
         let (size, root) = change.appended.unwrap_or((state.size, state.root));
         let (bytes, chain) = compose(keys, version, &state.chain, (size, root), change, now_ms)?;
+        let before = async {
+            let (before, there) = futures::join!(before, self.check_newest(state));
+            before.and(there)
+        };
         match self.storage.put_new_after(&commit_name(version), bytes.clone(), before).await? {
             Ok(true) => {}
             Ok(false) => return Ok(Committed::Taken),

@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use tlog_tiles::checkpoint::Checkpoint;
 use tlog_tiles::tlog::Hash;
 
+use crate::commit::{Commit, commit_name};
 use crate::delta::{DataFile, Sha, TABLE};
 use crate::error::{Error, Result};
 use crate::files::Pages;
@@ -29,6 +30,8 @@ use crate::seal::{Sealer, Times, numbers};
 use crate::storage::Storage;
 use crate::tlog::{Expiry, expiry_name, read_checkpoint, tlog_name};
 
+/// How often a log is verified while files are taken out of its table.
+const TRIES: usize = 10;
 /// Row groups whose commitments are computed at once.
 const AT_ONCE: usize = 3;
 
@@ -95,8 +98,30 @@ impl Verified {
 }
 
 impl Log {
-    /// Verifies the whole log. `progress` is told now and then how many records are done.
+    /// Verifies the whole log. `progress` is told now and then how many records are done. Where files were
+    /// removed by other commits meanwhile, and so could not be read, the log is verified anew.
     pub async fn verify(&self, progress: impl Fn(u64) + Send + Sync) -> Result<Verified> {
+        for _ in 1..TRIES {
+            let verified = self.verify_once(&progress).await?;
+            if verified.problems.is_empty() || !self.files_went_after(verified.commits).await? {
+                return Ok(verified);
+            }
+        }
+        self.verify_once(&progress).await
+    }
+
+    /// Whether a commit of `version` or later has taken files out of the table.
+    async fn files_went_after(&self, version: u64) -> Result<bool> {
+        let mut commits = self.shared.table.commits(version);
+        while let Some((version, bytes)) = commits.try_next().await? {
+            if Commit::parse(&commit_name(version), &bytes)?.removed().next().is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn verify_once(&self, progress: &(impl Fn(u64) + Send + Sync)) -> Result<Verified> {
         let shared = &self.shared;
         let mut verified = Verified { with_secret: shared.keys.is_some(), ..Verified::default() };
         self.verify_key(&mut verified).await;
@@ -142,7 +167,7 @@ impl Log {
             verified.files += 1;
             // A file that is not what was written is not even opened.
             let read = match whole {
-                Ok(()) => self.verify_records(&mut verified, &mut rebuilt, file, &progress).await,
+                Ok(()) => self.verify_records(&mut verified, &mut rebuilt, file, progress).await,
                 Err(error) => Err(error),
             };
             if let Err(error) = read {
@@ -309,7 +334,7 @@ fn verify_root(newest: &Newest, checkpoint: &Checkpoint) -> Result<()> {
 }
 
 /// A file's digest, taken piece by piece.
-async fn verify_digest(storage: &Storage, name: &str, expected: Sha) -> Result<()> {
+pub(crate) async fn verify_digest(storage: &Storage, name: &str, expected: Sha) -> Result<()> {
     let got = storage.store().get(&storage.path(name)).await.map_err(Error::storage(name))?;
     let mut chunks = got.into_stream();
     let mut digest = Sha256::new();

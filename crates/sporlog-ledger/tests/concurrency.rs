@@ -276,6 +276,17 @@ async fn records_expire_while_another_process_appends() {
             }
             one.close().await.unwrap();
         });
+        // Files that vanish because records expire are no sign of tampering.
+        let verifying = tokio::spawn({
+            let store = store(dir.path());
+            async move {
+                for _ in 0..4 {
+                    let verified = store.log("auditlog").await.unwrap().verify(|_| ()).await.unwrap();
+                    assert_eq!(verified.problems, []);
+                    tokio::time::sleep(Duration::from_millis(15)).await;
+                }
+            }
+        });
         let (mut removed, mut first_left) = (0, 1);
         for _ in 0..5 {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -284,6 +295,7 @@ async fn records_expire_while_another_process_appends() {
             first_left = expired.first_left;
         }
         appending.await.unwrap();
+        verifying.await.unwrap();
         two.close().await.unwrap();
         let log = store(dir.path()).log("auditlog").await.unwrap();
         assert!(removed > 0 && log.first() >= first_left, "round {round}");
@@ -319,8 +331,18 @@ async fn what_a_killed_process_leaves_is_removed() {
     for name in &left {
         std::fs::write(log.join(name), b"left over").unwrap();
     }
-    // While they may still be in use, they stay.
+    // While they may still be in use, they stay: a file that is being written even if no grace is given.
     assert_eq!(writer.compact(Duration::from_secs(600)).await.unwrap().cleaned, 0);
+    writer.compact(Duration::ZERO).await.unwrap();
+    for name in &left {
+        let unfinished = name.contains(".tmp-") || name.ends_with("#1");
+        assert_eq!(log.join(name).exists(), unfinished, "{name}");
+    }
+    for name in &left {
+        let hour_ago = std::time::SystemTime::now() - Duration::from_secs(3_600);
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(log.join(name)).unwrap();
+        file.set_modified(hour_ago).unwrap();
+    }
     let cleaned = writer.compact(Duration::ZERO).await.unwrap().cleaned;
     assert!(cleaned >= left.len(), "{cleaned} removed");
     for name in &left {

@@ -150,6 +150,9 @@ async fn a_log_that_was_deleted_is_missed() {
     {
         assert!(matches!(error, Error::RolledBack { size: 0, signed: 360, .. }), "{error}");
     }
+    // It is among the logs, so that whoever asks for all of them hears of it.
+    assert_eq!(store(dir.path()).names().await.unwrap(), ["auditlog"]);
+    assert!(matches!(store(dir.path()).logs().await, Err(Error::RolledBack { .. })));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -392,4 +395,52 @@ async fn a_refused_record_that_disappears_is_missed() {
     fs::remove_file(log.join("table").join(&path)).unwrap();
     let found = store.log_to_verify("quarantine").await.unwrap().verify(|_| ()).await.unwrap().problems;
     assert!(found.iter().any(|problem| problem.file.ends_with(&path)), "{found:?}");
+}
+
+/// Merging signs for what is merged: a file that was changed must not get into a new one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_file_that_was_changed_is_not_merged() {
+    let (dir, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    log_in(dir.path()).await;
+    let handle = writer(other.path()).await;
+    append(&handle, 7_000, 7_072).await;
+    handle.close().await.unwrap();
+    let first = |dir: &Path| {
+        let added = commits(&dir.join(LOG)).into_iter().flatten().find_map(|a| a.get("add").cloned());
+        added.unwrap()["path"].as_str().unwrap().to_owned()
+    };
+    let path = first(dir.path());
+    let forged = other.path().join(LOG).join("table").join(first(other.path()));
+    fs::copy(forged, dir.path().join(LOG).join("table").join(&path)).unwrap();
+    let handle = open_writer(dir.path()).await.unwrap();
+    let refused = handle.compact(Duration::ZERO).await.unwrap_err().to_string();
+    assert!(refused.contains(&path) && refused.contains("it has been changed"), "{refused}");
+    handle.close().await.unwrap();
+    assert!(complaints(dir.path()).await.iter().any(|problem| problem.contains(&path)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_notices_that_its_log_was_put_back() {
+    let (dir, old) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    log_in(dir.path()).await;
+    let log = dir.path().join(LOG);
+    copy(&log, old.path());
+    let handle = open_writer(dir.path()).await.unwrap();
+    append(&handle, 800, 801).await;
+    append(&handle, 801, 802).await;
+    let aside = dir.path().join("aside");
+    fs::rename(&log, &aside).unwrap();
+    copy(old.path(), &log);
+    // Nothing is acknowledged that could not be read afterwards.
+    for _ in 0..2 {
+        let refused = handle.append(Append { rows: rows(802, 803), positions: vec![] }).await;
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains(&version_name(7)), "{refused}");
+    }
+    assert_eq!(commits(&log).len(), 6);
+    fs::remove_dir_all(&log).unwrap();
+    fs::rename(&aside, &log).unwrap();
+    append(&handle, 802, 803).await;
+    handle.close().await.unwrap();
+    assert_eq!(complaints(dir.path()).await, [""; 0]);
 }

@@ -38,7 +38,10 @@ pub struct Look<'a> {
 /// Records a look.
 pub async fn record(session: &Session, store: &Store, look: Look<'_>) -> Result<()> {
     if session.keys(store).is_none_or(|keys| !keys.is_dir()) {
-        return not_recorded("the store's keys are not here");
+        return not_recorded(
+            "the store's keys are not here; so signatures are checked with the logs' own copies of their public keys, \
+             and an older copy of a log is not noticed",
+        );
     }
     let failed = match append(store, &look).await {
         Ok(()) => return Ok(()),

@@ -1,5 +1,5 @@
-//! Commits that change which files there are and not which records, but for those that expire. No file is
-//! deleted before the commit that takes it out of the table is durable.
+//! Commits that replace or delete files. Only expiry removes records. No file is deleted before the commit
+//! that takes it out of the table is durable.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,7 +19,7 @@ impl Sequencer {
         self.catch_up()?;
         let compact::Replacement { removed, added } = replacement;
         let change = Change { added, removed, ..Change::default() };
-        Ok(self.holds(&change) && self.commit(change)?)
+        Ok(self.still_applies(&change) && self.commit(change)?)
     }
 
     /// Takes the files of the months before `month` out of the table, and deletes them. A crash at any
@@ -35,6 +35,7 @@ impl Sequencer {
             // The tree has to cover a record before the record goes: it could not be derived any more.
             if self.publisher.covered() < newest.last {
                 self.follow_others()?;
+                // So that a checkpoint is published at once.
                 self.unpublished.get_or_insert_with(Instant::now);
                 self.publish()?;
                 continue;

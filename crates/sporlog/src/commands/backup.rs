@@ -47,6 +47,7 @@ pub async fn run(session: &Session, args: &BackupArgs) -> Result<Outcome> {
         writeln!(out, "keys and exchange: {}, {bytes} bytes copied", counted(files, "file"))?;
     }
     let mut outcome = Outcome::Done;
+    let mut without_copy = Vec::new();
     for name in store.names().await? {
         match copy(&store, &name, backup.store()).await {
             Ok(copied) => outcome = outcome.max(print(session, &mut out, &name, &copied)?),
@@ -55,11 +56,22 @@ pub async fn run(session: &Session, args: &BackupArgs) -> Result<Outcome> {
             Err(error) => {
                 complain(&format!("{name}: it could not be copied: {error}"));
                 outcome = outcome.max(Outcome::Failed);
+                if backup.store().log(&name).await.is_err() {
+                    without_copy.push(name);
+                }
             }
         }
         out.flush()?;
     }
-    backup.finish()?;
+    if without_copy.is_empty() {
+        backup.finish()?;
+    } else {
+        complain(&format!(
+            "the backup is not finished, and cannot be restored: it has no copy of {}; mend what is wrong there, and \
+             run this again",
+            without_copy.join(", ")
+        ));
+    }
     Ok(outcome)
 }
 

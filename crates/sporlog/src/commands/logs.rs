@@ -5,8 +5,9 @@ use std::path::Path;
 
 use anyhow::Result;
 use serde_json::json;
+use sporlog_ledger::Error;
 
-use crate::output::{Outcome, Output};
+use crate::output::{Outcome, Output, complain};
 use crate::session::Session;
 
 pub async fn list(session: &Session) -> Result<Outcome> {
@@ -15,7 +16,19 @@ pub async fn list(session: &Session) -> Result<Outcome> {
     if !session.json {
         writeln!(out, "{:<20} {:<11} {:>12} {:>12} {:>14}", "LOG", "KIND", "FIRST", "HEAD", "BYTES")?;
     }
-    for log in store.logs().await? {
+    let mut outcome = Outcome::Done;
+    for name in store.names().await? {
+        let log = match store.log(&name).await {
+            Ok(log) => log,
+            // Being made at this moment, or left half-made by a crash.
+            Err(Error::NoSuchLog(_)) => continue,
+            // The others are shown all the same.
+            Err(error) => {
+                complain(&format!("{name}: {error}"));
+                outcome = Outcome::Failed;
+                continue;
+            }
+        };
         let (name, kind) = (log.name(), log.kind());
         let folder = store.directory().map(|dir| dir.join("logs").join(name));
         let bytes = folder.map(|folder| size_of(&folder)).transpose()?;
@@ -29,7 +42,7 @@ pub async fn list(session: &Session) -> Result<Outcome> {
         }
     }
     out.flush()?;
-    Ok(Outcome::Done)
+    Ok(outcome)
 }
 
 /// The bytes of all files below a folder; one that goes away meanwhile counts for nothing.

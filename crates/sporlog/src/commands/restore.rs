@@ -208,7 +208,10 @@ fn lost(RolledBack { from, to }: &RolledBack, dry_run: bool) -> String {
     let verb = if dry_run { "would be given up" } else { "were given up" };
     match from.saturating_sub(*to) {
         0 => format!("commits without records, after record {to}, {verb}"),
-        1 => format!("record {from}, which had been signed for, {verb}; the log goes on after record {to}"),
+        1 => {
+            let verb = verb.replace("were", "was");
+            format!("record {from}, which had been signed for, {verb}; the log goes on after record {to}")
+        }
         _ => {
             let first = to + 1;
             format!(

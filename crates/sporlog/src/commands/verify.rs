@@ -96,7 +96,8 @@ pub async fn check_log(session: &Session, name: &str, key: Option<&str>) -> Resu
         for problem in &problems {
             writeln!(out, "{}: {}", place(&problem.file), problem.problem)?;
         }
-        let (records, files) = (counted(records, "record"), counted(files as u64, "data file"));
+        let files = counted(files as u64, "data file");
+        let read = if with_secret { format!("{} in {files}", counted(records, "record")) } else { files };
         let commits = counted(commits, "commit");
         let expired = if expired > 0 { format!(" ({expired} expired)") } else { String::new() };
         for sporlog_ledger::RolledBack { from, to } in &rolled_back {
@@ -107,7 +108,7 @@ pub async fn check_log(session: &Session, name: &str, key: Option<&str>) -> Resu
         }
         let by = by.map(|(text, _)| format!("; checked with {text}")).unwrap_or_default();
         let verdict = verdict(&problems);
-        writeln!(out, "{name}: {verdict}; head {head}{expired}, {records} in {files}, {commits}{by}")?;
+        writeln!(out, "{name}: {verdict}; head {head}{expired}, {read}, {commits}{by}")?;
     }
     out.flush()?;
     if !with_secret {

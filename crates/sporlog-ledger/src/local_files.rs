@@ -1,7 +1,7 @@
 //! Files and folders of a store on this machine.
 //!
 //! Nobody but their owner may read them, whatever the umask is. A folder that was made is durable when
-//! the function returns, and a name is given to one file only.
+//! the function returns, and a rename never replaces a file.
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -39,7 +39,7 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Makes the name of `path` durable.
+/// Syncs the folder of `path`, so that its name survives a power cut.
 pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
     sync_folder(parent(path))
 }

@@ -51,7 +51,8 @@ impl Sequencer {
                 Committed::Taken => {
                     let size = self.state.size;
                     let others = self.catch_up()?;
-                    // Whoever moved one of ours has to be heeded, also if no record came with it.
+                    // If another process has moved a position of this change, the change is stale, even if no
+                    // record came with it.
                     let moved = change.positions.iter().any(|(app, _)| others.contains_key(app));
                     let appended = self.state.size != size && change.appended.is_some();
                     if appended && !self.options.take_turns {
@@ -59,7 +60,7 @@ impl Sequencer {
                         self.stopped = Some(format!("another writer has appended (version {version})"));
                         return Err(Error::Fenced { log, version });
                     }
-                    if appended || moved || !self.holds(&change) {
+                    if appended || moved || !self.still_applies(&change) {
                         return Ok(false);
                     }
                 }
@@ -74,7 +75,7 @@ impl Sequencer {
 
     /// Whether `change` can be made of the state as it is now: the files that it removes are in the
     /// table, those that it adds have not been deleted, and those that it deletes are not in the table.
-    pub(super) fn holds(&self, change: &Change) -> bool {
+    pub(super) fn still_applies(&self, change: &Change) -> bool {
         change.removed.iter().all(|file| self.state.has(file))
             && !change.added.iter().any(|file| self.discarded.contains(&file.name()))
             && (change.discarded.is_empty() || {
