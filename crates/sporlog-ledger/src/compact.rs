@@ -20,6 +20,7 @@ use crate::keyindex::{self, Posting};
 use crate::log::Shared;
 use crate::scan;
 use crate::seal::widest;
+use crate::storage::is_unfinished;
 use crate::table::TableState;
 use crate::verify::verify_digest;
 use crate::writer::{Command, Writer};
@@ -326,12 +327,4 @@ const INDEX_MONTH: &str = "index/month=";
 fn is_removable(name: &str) -> bool {
     let index = name.starts_with(INDEX_MONTH) && name.ends_with(".parquet");
     is_data_file(name) || index || is_unfinished(name)
-}
-
-/// Whether `name` is a file that is being written, or was when its process was killed: `.tmp-…` beside its
-/// place, or `…#1` where an earlier version of this program wrote a large one in parts.
-fn is_unfinished(name: &str) -> bool {
-    let file = name.rsplit('/').next().unwrap_or_default();
-    let in_parts = file.rsplit_once('#').is_some_and(|(_, part)| part.bytes().all(|b| b.is_ascii_digit()));
-    in_parts || file.starts_with(".tmp-")
 }

@@ -189,10 +189,11 @@ impl Storage {
             .map_err(Error::storage("tlog"))
     }
 
-    /// The names below `folder`, relative to this place, in no order.
+    /// The names below `folder`, relative to this place, in no order; without files that are still being
+    /// written, or that a killed process left.
     pub(crate) async fn list(&self, folder: &str) -> Result<Vec<String>> {
         let names = self.list_with_times(folder).await?;
-        Ok(names.into_iter().map(|(name, _)| name).collect())
+        Ok(names.into_iter().map(|(name, _)| name).filter(|name| !is_unfinished(name)).collect())
     }
 
     /// The names of all objects in this place, with the times of their last change: on a disk also of
@@ -274,6 +275,14 @@ impl Storage {
         };
         futures::stream::iter(names).map(one).buffer_unordered(PARALLEL).try_collect().await
     }
+}
+
+/// Whether `name` is a file that is being written, or was when its process was killed: `.tmp-…` beside its
+/// place, or `…#1` where an earlier version of this program wrote a large one in parts.
+pub(crate) fn is_unfinished(name: &str) -> bool {
+    let file = name.rsplit('/').next().unwrap_or_default();
+    let in_parts = file.rsplit_once('#').is_some_and(|(_, part)| part.bytes().all(|b| b.is_ascii_digit()));
+    in_parts || file.starts_with(".tmp-")
 }
 
 /// The files below `dir`, by their paths from there; what vanishes meanwhile is left out.

@@ -270,6 +270,8 @@ async fn records_expire_while_another_process_appends() {
         let dir = tempfile::tempdir().unwrap();
         let (one, two) = (other_process(dir.path()).await, other_process(dir.path()).await);
         append(&one, 0, 50).await;
+        // There is nothing to verify until it has been published for the first time.
+        tokio::time::sleep(Duration::from_millis(300)).await;
         let appending = tokio::spawn(async move {
             for n in 0..150 {
                 append(&one, 1_000 + n * 10, 1_000 + n * 10 + 5).await;
@@ -325,12 +327,17 @@ async fn what_a_killed_process_leaves_is_removed() {
         format!("index/{month}/.tmp-5b0e5d0c-5f9d-4f3c-9f39-1d4f6b3b6a52"),
         "table/_delta_log/.tmp-5b0e5d0c-5f9d-4f3c-9f39-1d4f6b3b6a52".to_owned(),
         "tlog/.tmp-5b0e5d0c-5f9d-4f3c-9f39-1d4f6b3b6a52".to_owned(),
+        "tlog/expired/.tmp-5b0e5d0c-5f9d-4f3c-9f39-1d4f6b3b6a52".to_owned(),
         "tlog/tile/0/.tmp-5b0e5d0c-5f9d-4f3c-9f39-1d4f6b3b6a52".to_owned(),
         ".tmp-5b0e5d0c-5f9d-4f3c-9f39-1d4f6b3b6a52".to_owned(),
     ];
+    std::fs::create_dir(log.join("tlog/expired")).unwrap();
     for name in &left {
         std::fs::write(log.join(name), b"left over").unwrap();
     }
+    // They are no part of the log.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(writer.log().verify(|_| ()).await.unwrap().problems, []);
     // While they may still be in use, they stay: a file that is being written even if no grace is given.
     assert_eq!(writer.compact(Duration::from_secs(600)).await.unwrap().cleaned, 0);
     writer.compact(Duration::ZERO).await.unwrap();
