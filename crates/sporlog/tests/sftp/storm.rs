@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::client::{Client, quoted};
 use crate::rows::{csv, each, number, numbers};
-use crate::site::{SUPPLIER, Site, sha256, wait};
+use crate::site::{SUPPLIER, Site, sha256, wait_for};
 
 const KILLS: usize = 24;
 /// No more is begun after so long.
@@ -152,7 +152,8 @@ fn every_file_is_taken_once_however_often_the_server_is_killed() {
     println!("{} deliveries, {arrived} of which arrived for certain", sent.len());
     assert!(arrived >= 20, "{arrived}");
     let mut last = 0;
-    wait("all of them are taken", || {
+    // Deliveries are taken one after another, and a quick machine has sent hundreds by now.
+    wait_for(Duration::from_secs(180), "all of them are taken", || {
         let now = site.deliveries(SUPPLIER);
         let names: BTreeSet<_> = now.iter().filter_map(|receipt| receipt["file"].as_str()).collect();
         let whole = sent.iter().all(|(name, sent)| !sent.arrived || names.contains(name.as_str()));
