@@ -10,6 +10,7 @@ use futures::StreamExt;
 
 use crate::commit::{Change, commit_name};
 use crate::delta::Protocol;
+use crate::delta_checkpoint;
 use crate::error::{Error, Result};
 use crate::high_water_mark::{HighWaterMark, MarkFile};
 use crate::log::{Log, Shared};
@@ -56,19 +57,24 @@ async fn try_recover(shared: &Arc<Shared>, sealer: &Sealer) -> Result<Recovered>
     let dir = log.key_folder()?;
     // The checkpoint and the mark before the table: while others append, the table can only be ahead.
     let (mut publisher, mut tree) = Publisher::open(shared.storage.clone(), &shared.vkey).await?;
-    let (state, positions) = loop {
+    let (state, positions, note) = loop {
         let mark = HighWaterMark::load(dir, &shared.name)?;
         let note = read_note(&shared.storage, &shared.vkey).await?;
         let expected = Expected { key: &shared.key, mark: mark.as_ref(), note: note.as_ref() };
         let (state, positions) = shared.table.load(&expected).await?;
         if state.signed {
-            break (state, positions);
+            break (state, positions, note);
         }
         // Another process may do the same at this moment.
         if let Some(state) = sign_for_the_first_time(&log, &state).await? {
-            break (state, positions);
+            break (state, positions, note);
         }
     };
+    if note.is_some_and(|note| !note.signed_commits) {
+        // The hint on the newest Delta checkpoint is one of an earlier version of this program, too.
+        let written = delta_checkpoint::write(&shared.storage, &state, &positions).await?;
+        publisher.set_delta_checkpoint(written);
+    }
     if tree.size() > state.size {
         let (log, size, signed) = (shared.name.to_string(), state.size, tree.size());
         return Err(Error::RolledBack { log, size, signed });

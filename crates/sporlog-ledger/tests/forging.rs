@@ -278,6 +278,10 @@ async fn a_store_of_an_earlier_version_goes_on() {
         if name == "auditlog" {
             append(&writer, 0, 5).await;
         }
+        writer.close().await.unwrap();
+        let verified = store(&dir).log(name).await.unwrap().verify(|_| ()).await.unwrap();
+        assert_eq!((verified.problems, verified.signed), (vec![], true), "{name}");
+        let writer = store(&dir).writer(name, old.kind(), turns).await.unwrap();
         writer.compact(Duration::ZERO).await.unwrap();
         writer.close().await.unwrap();
         let verified = store(&dir).log(name).await.unwrap().verify(|_| ()).await.unwrap();
