@@ -17,7 +17,7 @@ use crate::log::{Log, Shared};
 use crate::scan;
 use crate::seal::Sealer;
 use crate::table::{Committed, Expected, TableState};
-use crate::tlog::{Publisher, read_checkpoint, read_note};
+use crate::tlog::{Publisher, read_note};
 use crate::tree::Tree;
 
 /// How often recovery is tried while other processes change the log.
@@ -34,22 +34,17 @@ pub(crate) struct Recovered {
 /// Reads where the log stands. Fails if its commits are not those that its key has signed, or if it ends
 /// before what was signed.
 pub(crate) async fn recover(shared: &Arc<Shared>, sealer: &Sealer) -> Result<Recovered> {
+    let log = Log { shared: shared.clone() };
     for _ in 1..TRIES {
-        let covered = covered(shared).await?;
+        let covered = log.covered().await?;
         match try_recover(shared, sealer).await {
             // Another process has published records and let them expire, or has merged files, while they were
             // read here.
-            Err(error) if error.is_not_found() || self::covered(shared).await? != covered => {}
+            Err(error) if error.is_not_found() || log.covered().await? != covered => {}
             recovered => return recovered,
         }
     }
     try_recover(shared, sealer).await
-}
-
-/// How many records the newest checkpoint covers.
-async fn covered(shared: &Shared) -> Result<Option<u64>> {
-    let checkpoint = read_checkpoint(&shared.storage, &shared.vkey).await?;
-    Ok(checkpoint.map(|checkpoint| checkpoint.size()))
 }
 
 async fn try_recover(shared: &Arc<Shared>, sealer: &Sealer) -> Result<Recovered> {

@@ -264,14 +264,7 @@ impl Table {
     /// Reads the state at the newest version.
     pub(crate) async fn load(&self, expected: &Expected<'_>) -> Result<(TableState, Positions)> {
         let mut positions = Positions::new();
-        let mut newest = None;
-        let mut state = match self.load_checkpoint(expected, &mut positions).await? {
-            Some((state, commit)) => {
-                newest.get_or_insert(commit);
-                Some(state)
-            }
-            None => None,
-        };
+        let (mut state, mut newest) = self.load_checkpoint(expected, &mut positions).await?.unzip();
         let next = state.as_ref().map_or(0, |state| state.version + 1);
         if let Some((mark, state)) = expected.mark.zip(state.as_ref()) {
             self.check_mark_before(mark, state).await?;
