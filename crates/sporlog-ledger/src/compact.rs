@@ -314,9 +314,10 @@ impl LeftOvers {
     }
 }
 
-/// Whether `name`, relative to the log's folder, is a data file.
-pub(crate) fn is_data_file(name: &str) -> bool {
-    name.starts_with(TABLE_MONTH) && name.ends_with(".parquet")
+/// The data file that `name`, relative to the log's folder, is or is the key index of.
+pub(crate) fn data_file_of(name: &str) -> Option<String> {
+    let below = name.strip_prefix(TABLE_MONTH).or_else(|| name.strip_prefix(INDEX_MONTH))?;
+    name.ends_with(".parquet").then(|| format!("{TABLE_MONTH}{below}"))
 }
 
 const TABLE_MONTH: &str = "table/month=";
@@ -325,6 +326,5 @@ const INDEX_MONTH: &str = "index/month=";
 /// Whether `name` is a file that nobody misses if no version of the log refers to it: a data file, a key
 /// index, or an unfinished file.
 fn is_removable(name: &str) -> bool {
-    let index = name.starts_with(INDEX_MONTH) && name.ends_with(".parquet");
-    is_data_file(name) || index || is_unfinished(name)
+    data_file_of(name).is_some() || is_unfinished(name)
 }

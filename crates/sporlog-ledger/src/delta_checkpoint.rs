@@ -83,8 +83,9 @@ pub(crate) async fn write(
     let bytes = encode(&name, &actions)?;
     let mut digest: Sha = Sha256::digest(&bytes).into();
     if !storage.put_new(&name, bytes.clone()).await? {
-        // Another process has written one of this version: it stays if it holds the same.
-        let there = storage.get(&name).await?;
+        // Another process has written one of this version: it stays if it holds the same. It may be gone
+        // already, where that process has written a newer one.
+        let there = storage.try_get(&name).await?.unwrap_or_default();
         match DeltaCheckpoint::decode(&name, there.clone()) {
             Ok(other) if other.difference(state, positions).is_none() => {
                 digest = Sha256::digest(&there).into();

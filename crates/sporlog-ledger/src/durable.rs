@@ -25,7 +25,7 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
 
-use crate::local_files::{make_folder, private_file, rename_new, sync_parent};
+use crate::local_files::{lock_parent, make_folder, private_file, rename_new, sync_parent};
 
 /// A directory of the local file system. Paths are counted from there, so that its own name, which may
 /// have any characters in it, is never part of an object store's path.
@@ -81,6 +81,24 @@ impl DurableLocal {
     /// Gives a file its name, which has to be new. Durable when it returns.
     pub(crate) async fn publish_new(&self, staged: Staged) -> Result<()> {
         blocking(move || staged.publish(true)).await
+    }
+
+    /// Locks the folder of `location` until the result is dropped, where the file system can lock folders.
+    pub(crate) async fn lock_folder(&self, location: &Path) -> Result<Option<File>> {
+        let path = self.fs_path(location);
+        blocking(move || {
+            let lock = || lock_parent(&path);
+            let locked = lock().or_else(|e| match e.kind() {
+                io::ErrorKind::NotFound => make_folder(path.parent().unwrap_or(&path)).and_then(|()| lock()),
+                _ => Err(e),
+            });
+            match locked {
+                Ok(folder) => Ok(Some(folder)),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => Err(generic(e)),
+                Err(_) => Ok(None),
+            }
+        })
+        .await
     }
 
     /// Writes many files, then syncs the file system once. A crash may leave some of them torn:

@@ -44,6 +44,13 @@ pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
     sync_folder(parent(path))
 }
 
+/// Locks the folder of `path` against other callers, of this and other processes, until the result is dropped.
+pub(crate) fn lock_parent(path: &Path) -> io::Result<File> {
+    let folder = File::open(parent(path))?;
+    folder.lock()?;
+    Ok(folder)
+}
+
 fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."))
 }
@@ -67,8 +74,7 @@ pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
 
 /// Like [`rename_new`], for a file system that can only rename.
 fn rename_under_lock(from: &Path, to: &Path) -> io::Result<()> {
-    let folder = File::open(parent(to))?;
-    folder.lock().map_err(|error| {
+    let _locked = lock_parent(to).map_err(|error| {
         let needed = "the file system has neither renames that do not replace nor hard links, and its \
                       folders cannot be locked: use another file system for this folder";
         io::Error::new(error.kind(), format!("{needed} ({error})"))

@@ -9,11 +9,12 @@ use std::sync::Arc;
 use futures::StreamExt;
 
 use crate::commit::{Change, commit_name};
-use crate::delta::Protocol;
+use crate::delta::{Protocol, TABLE};
 use crate::delta_checkpoint;
 use crate::error::{Error, Result};
 use crate::high_water_mark::{HighWaterMark, MarkFile};
 use crate::log::{Log, Shared};
+use crate::received_times;
 use crate::scan;
 use crate::seal::Sealer;
 use crate::table::{Committed, Expected, TableState};
@@ -29,6 +30,8 @@ pub(crate) struct Recovered {
     pub tree: Tree,
     pub publisher: Publisher,
     pub mark: MarkFile,
+    /// See [`received_times::newest_receipt`].
+    pub newest_receipt: Option<i64>,
 }
 
 /// Reads where the log stands. Fails if its commits are not those that its key has signed, or if it ends
@@ -75,10 +78,11 @@ async fn try_recover(shared: &Arc<Shared>, sealer: &Sealer) -> Result<Recovered>
         return Err(Error::RolledBack { log, size, signed });
     }
     follow_table(shared, sealer, &state, &mut tree, &mut publisher).await?;
+    let newest_receipt = received_times::newest_receipt(shared, &state).await?;
     let mark = MarkFile::open(dir, &shared.name, &HighWaterMark::from(&state))?;
     mark.write(&HighWaterMark::from(&state))?;
     shared.advance(state.clone(), positions);
-    Ok(Recovered { state, tree, publisher, mark })
+    Ok(Recovered { state, tree, publisher, mark, newest_receipt })
 }
 
 /// Commits of earlier versions of this program are not signed one by one. The whole log is verified
@@ -106,7 +110,9 @@ async fn sign_for_the_first_time(log: &Log, state: &TableState) -> Result<Option
     }
 }
 
-/// Derives the tree, and tiles that are not written yet, up to the records of `state`.
+/// Derives the tree, and tiles that are not written yet, up to the records of `state`. Fails, and writes
+/// nothing, if one of those records is not in the table any more: other processes have published it and let
+/// it expire since `tree` was read.
 pub(crate) async fn follow_table(
     shared: &Arc<Shared>,
     sealer: &Sealer,
@@ -116,6 +122,17 @@ pub(crate) async fn follow_table(
 ) -> Result<()> {
     if tree.size() == state.size {
         return Ok(());
+    }
+    let mut next = tree.size() + 1;
+    for file in state.files_after(tree.size()) {
+        if file.first > next {
+            break;
+        }
+        next = file.last + 1;
+    }
+    if next <= state.size {
+        let problem = format!("record {next} is missing, and the checkpoint does not cover it");
+        return Err(Error::damaged(TABLE, problem));
     }
     tracing::info!(log = %shared.name, from = tree.size() + 1, to = state.size, "deriving tiles from the table");
     let mut batches = scan::in_order(shared.clone(), Arc::new(state.clone()), tree.size(), None);

@@ -36,7 +36,6 @@ use crate::error::{Error, Result};
 use crate::high_water_mark::MarkFile;
 use crate::keyindex;
 use crate::log::{Log, Shared};
-use crate::received_times;
 use crate::recover::{Recovered, recover};
 use crate::seal::Sealer;
 use crate::table::TableState;
@@ -109,8 +108,8 @@ impl Sequencer {
     ) -> Result<Self> {
         let keys = Log { shared: shared.clone() }.keys()?.clone();
         let sealer = Sealer { log: shared.name.clone(), kind: shared.kind, keys };
-        let Recovered { state, tree, publisher, mark } = recover(&shared, &sealer).await?;
-        let clock = WatchedClock::new(shared.clock, received_times::newest_receipt(&shared, &state).await?);
+        let Recovered { state, tree, publisher, mark, newest_receipt } = recover(&shared, &sealer).await?;
+        let clock = WatchedClock::new(shared.clock, newest_receipt);
         Ok(Sequencer {
             shared,
             options,

@@ -11,7 +11,9 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::{Stream, StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload, WriteMultipart};
+use object_store::{
+    ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload, UpdateVersion, WriteMultipart,
+};
 use url::Url;
 
 use crate::durable::{Backend, DurableLocal};
@@ -117,6 +119,53 @@ impl Storage {
             Ok(_) => Ok(true),
             Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
             Err(e) => Err(Error::storage(name)(e)),
+        }
+    }
+
+    /// Puts what `next` makes of the object's content in its place, and leaves the object as it is if that is
+    /// `None`. Of several processes that do this at once, each sees what the one before has put. Durable when
+    /// it returns.
+    ///
+    /// On a file system whose folders cannot be locked (NFS), the processes are not kept apart.
+    pub(crate) async fn update(
+        &self,
+        name: &str,
+        next: impl Fn(Option<Bytes>) -> Result<Option<Bytes>>,
+    ) -> Result<()> {
+        let Backend::Disk(disk) = &self.backend else { return self.update_remote(name, next).await };
+        let _locked = disk.lock_folder(&self.path(name)).await.map_err(Error::storage(name))?;
+        match next(self.try_get(name).await?)? {
+            Some(bytes) => self.put(name, bytes).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn update_remote(
+        &self,
+        name: &str,
+        next: impl Fn(Option<Bytes>) -> Result<Option<Bytes>>,
+    ) -> Result<()> {
+        let (store, path) = (self.store(), self.path(name));
+        loop {
+            let (there, mode) = match store.get(&path).await {
+                Ok(object) => {
+                    let version = UpdateVersion {
+                        e_tag: object.meta.e_tag.clone(),
+                        version: object.meta.version.clone(),
+                    };
+                    (Some(object.bytes().await.map_err(Error::storage(name))?), PutMode::Update(version))
+                }
+                Err(object_store::Error::NotFound { .. }) => (None, PutMode::Create),
+                Err(e) => return Err(Error::storage(name)(e)),
+            };
+            let Some(bytes) = next(there)? else { return Ok(()) };
+            match store.put_opts(&path, PutPayload::from(bytes), mode.into()).await {
+                Ok(_) => return Ok(()),
+                // Another process was first.
+                Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+                }
+                Err(e) => return Err(Error::storage(name)(e)),
+            }
         }
     }
 

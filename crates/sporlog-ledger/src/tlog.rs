@@ -118,22 +118,26 @@ impl Publisher {
     /// Publishes the tree and the table's state; does nothing if that is done.
     pub(crate) async fn publish(&mut self, tree: &Tree, state: &TableState, keys: &LogKeys) -> Result<()> {
         if self.published != Some(tree.size()) {
-            // Those of the higher levels are often published already. They must not be written
-            // again: a crash could leave them torn, and the published checkpoint needs them.
-            let standing = self.published.map_or_else(Vec::new, partial_names);
-            let mut partial = tree.partial_files();
-            partial.retain(|(name, _)| !standing.contains(name));
-            self.write(partial).await?;
-            self.storage.sync(&self.unsynced).await?;
-            self.unsynced.clear();
+            let written = self.write_unfinished(tree).await;
             let checkpoint = Checkpoint::new(keys.origin(), tree.size(), tree.root(), "")
-                .map_err(|e| Error::damaged(tlog_name("checkpoint"), e))?;
-            // Where several writers take turns, another may be ahead: a checkpoint never goes back.
-            let newest = read_checkpoint(&self.storage, keys.vkey()).await?;
-            if newest.is_none_or(|newest| newest.size() < tree.size()) {
-                let text = String::from_utf8_lossy(&checkpoint.to_bytes()).into_owned();
-                self.storage.put(&tlog_name("checkpoint"), keys.sign(&text)?.into()).await?;
+                .map_err(|e| Error::damaged(tlog_name(CHECKPOINT), e))?;
+            let checkpoint = keys.sign(&String::from_utf8_lossy(&checkpoint.to_bytes()))?;
+            // Where several writers take turns, another may be as far or ahead: a checkpoint never goes back.
+            // The other has then removed unfinished tiles whose finished tile it has published, ours among them.
+            let ahead = |there: Option<Bytes>| -> Result<Option<Bytes>> {
+                let there = there.map(|there| parse_checkpoint(&there, keys.vkey())).transpose()?;
+                Ok(there.is_none_or(|there| there.size() < tree.size()).then(|| checkpoint.clone().into()))
+            };
+            match written {
+                Ok(()) => self.storage.update(&tlog_name(CHECKPOINT), ahead).await?,
+                Err(error) => {
+                    let there = self.storage.try_get(&tlog_name(CHECKPOINT)).await?;
+                    if ahead(there)?.is_some() {
+                        return Err(error);
+                    }
+                }
             }
+            self.unsynced.clear();
             self.published = Some(tree.size());
         }
         if self.noted != Some(state.version) {
@@ -143,26 +147,41 @@ impl Publisher {
         self.remove_replaced().await
     }
 
+    /// Writes the unfinished tiles of `tree`, and makes all tiles durable.
+    async fn write_unfinished(&mut self, tree: &Tree) -> Result<()> {
+        // Those of the higher levels are often published already. They must not be written
+        // again: a crash could leave them torn, and the published checkpoint needs them.
+        let standing = self.published.map_or_else(Vec::new, partial_names);
+        let mut partial = tree.partial_files();
+        partial.retain(|(name, _)| !standing.contains(name));
+        self.write(partial).await?;
+        self.storage.sync(&self.unsynced).await
+    }
+
     /// Writes the note on the table. Where several writers take turns, another may be ahead: neither the
     /// version nor the Delta checkpoint that a note names goes back.
     async fn write_note(&mut self, state: &TableState, keys: &LogKeys) -> Result<()> {
-        let there = read_note(&self.storage, keys.vkey()).await?;
-        let mut note = TableNote {
+        let ours = TableNote {
             origin: keys.origin().to_owned(),
             version: state.version,
             chain: state.chain,
             signed_commits: true,
-            files: Vec::new(),
+            files: self.delta_checkpoint.iter().cloned().collect(),
         };
-        if let Some(there) = there.filter(|there| there.signed_commits) {
-            if there.version > note.version {
-                (note.version, note.chain) = (there.version, there.chain);
+        let update = |there: Option<Bytes>| {
+            let mut note = ours.clone();
+            let there = there.and_then(|there| open_table_note(&there, keys.vkey()));
+            if let Some(there) = there.filter(|there| there.signed_commits) {
+                if there.version > note.version {
+                    (note.version, note.chain) = (there.version, there.chain);
+                }
+                // Names of checkpoints are in the order of their versions.
+                note.files =
+                    self.delta_checkpoint.clone().max(there.delta_checkpoint()).into_iter().collect();
             }
-            // Names of checkpoints are in the order of their versions.
-            self.delta_checkpoint = self.delta_checkpoint.take().max(there.delta_checkpoint());
-        }
-        note.files.extend(self.delta_checkpoint.clone());
-        self.storage.put(&tlog_name("table"), keys.sign(&note.text())?.into()).await?;
+            Ok(Some(keys.sign(&note.text())?.into()))
+        };
+        self.storage.update(&tlog_name("table"), update).await?;
         let removed = self.older_checkpoints.len().saturating_sub(1);
         self.storage.remove(self.older_checkpoints.drain(..removed).collect()).await
     }
@@ -232,14 +251,23 @@ pub(crate) fn finished_file(path: &str) -> Option<(&str, usize)> {
 /// The newest note on the table, if there is one and its signature holds.
 pub(crate) async fn read_note(storage: &Storage, vkey: &str) -> Result<Option<TableNote>> {
     let note = storage.try_get(&tlog_name("table")).await?;
-    Ok(note.and_then(|note| open_note(&note, vkey).ok()).and_then(|text| TableNote::parse(&text)))
+    Ok(note.and_then(|note| open_table_note(&note, vkey)))
 }
+
+fn open_table_note(note: &[u8], vkey: &str) -> Option<TableNote> {
+    open_note(note, vkey).ok().and_then(|text| TableNote::parse(&text))
+}
+
+const CHECKPOINT: &str = "checkpoint";
 
 /// The newest checkpoint, if one has been published; its signature is checked.
 pub(crate) async fn read_checkpoint(storage: &Storage, vkey: &str) -> Result<Option<Checkpoint>> {
-    let name = tlog_name("checkpoint");
-    let Some(note) = storage.try_get(&name).await? else { return Ok(None) };
-    open_checkpoint(&note, vkey).map(Some).map_err(|e| Error::damaged(name, e))
+    let note = storage.try_get(&tlog_name(CHECKPOINT)).await?;
+    note.map(|note| parse_checkpoint(&note, vkey)).transpose()
+}
+
+fn parse_checkpoint(note: &[u8], vkey: &str) -> Result<Checkpoint> {
+    open_checkpoint(note, vkey).map_err(|e| Error::damaged(tlog_name(CHECKPOINT), e))
 }
 
 /// A signed checkpoint's content, if `vkey` signed it and it is of the key's log.

@@ -9,7 +9,7 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
+use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -134,14 +134,11 @@ fn live(dir: &Path, number: u64, kill: bool) -> Vec<String> {
         std::thread::sleep(Duration::from_millis(random(700)));
         child.kill().unwrap();
     });
-    let mut lines = Vec::new();
-    for line in BufReader::new(child.stdout.take().unwrap()).split(b'\n').map_while(Result::ok) {
-        lines.push(String::from_utf8_lossy(&line).into_owned());
-    }
-    if killed.is_some() {
-        // The last line may have been cut off.
-        lines.pop();
-    }
+    let mut said = Vec::new();
+    child.stdout.take().unwrap().read_to_end(&mut said).unwrap();
+    // A line that a kill has cut off does not count.
+    said.truncate(said.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1));
+    let lines: Vec<_> = String::from_utf8_lossy(&said).lines().map(str::to_owned).collect();
     let output = child.wait_with_output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     let failed = !errors.is_empty() || (killed.is_none() && !lines.iter().any(|line| line == "DONE"));

@@ -1,6 +1,7 @@
 //! Commits that replace or delete files. Only expiry removes records. No file is deleted before the commit
 //! that takes it out of the table is durable.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -56,15 +57,16 @@ impl Sequencer {
         }
     }
 
-    /// Deletes left-over files. A commit names the data files among them before one is deleted: so a
-    /// process that is still writing such a file learns that it must not commit it.
+    /// Deletes left-over files. A commit names the data files among them, and those whose key index is among
+    /// them, before one is deleted: so a process that is still writing such a file learns that it must
+    /// not commit it.
     pub(super) fn clean_up(&mut self, left: compact::LeftOvers) -> Result<usize> {
         self.check_running()?;
         loop {
             let names = left.not_in(&self.state);
-            let discarded: Vec<_> =
-                names.iter().filter(|name| compact::is_data_file(name)).cloned().collect();
-            let change = Change { discarded, ..Change::default() };
+            let discarded: BTreeSet<_> =
+                names.iter().filter_map(|name| compact::data_file_of(name)).collect();
+            let change = Change { discarded: discarded.into_iter().collect(), ..Change::default() };
             if change.discarded.is_empty() || self.commit(change)? {
                 let count = names.len();
                 self.runtime.block_on(self.shared.storage.remove(names))?;

@@ -13,6 +13,7 @@ use futures::future::OptionFuture;
 use super::{Sequencer, now_micros};
 use crate::commit::{Change, Position};
 use crate::error::{Error, Result};
+use crate::log::Log;
 use crate::recover::follow_table;
 use crate::table::{Committed, Positions};
 use crate::tlog::Publisher;
@@ -115,16 +116,19 @@ impl Sequencer {
             let published = self.runtime.block_on(published);
             (self.publisher, self.tree) = published.map_err(|error| self.poison(error))?;
             self.catch_up()?;
-            let version = self.state.version;
+            let (version, covered) = (self.state.version, self.publisher.covered());
             let Sequencer { shared, sealer, state, tree, publisher, .. } = self;
             match self.runtime.block_on(follow_table(shared, sealer, state, tree, publisher)) {
                 Ok(()) => return Ok(true),
                 Err(error) => {
+                    // Other processes may have published records and let them expire: after the checkpoint was
+                    // read, or while the table was.
                     self.catch_up()?;
-                    if self.state.version == version {
+                    let log = Log { shared: self.shared.clone() };
+                    let now = self.runtime.block_on(log.covered()).map_err(|error| self.poison(error))?;
+                    if (self.state.version, now) == (version, covered) {
                         return Err(self.poison(error));
                     }
-                    // Records may have expired meanwhile.
                 }
             }
         }
