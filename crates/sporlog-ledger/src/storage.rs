@@ -366,3 +366,32 @@ pub fn local_directory(address: &str) -> Result<Option<PathBuf>, String> {
         _ => Ok(Some(PathBuf::from(address))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Adds 1 to the number that the object holds.
+    fn add_one(there: Option<Bytes>) -> Result<Option<Bytes>> {
+        let text = there.map(|there| String::from_utf8_lossy(&there).into_owned());
+        let number: u64 = text.map_or(0, |text| text.parse().unwrap());
+        Ok(Some((number + 1).to_string().into()))
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn of_several_that_update_an_object_each_sees_what_the_one_before_has_put() {
+        let dir = tempfile::tempdir().unwrap();
+        for address in [dir.path().to_str().unwrap(), "memory:///"] {
+            let storage = Storage::open(address, true).unwrap().folder("below");
+            let one = || async {
+                for _ in 0..25 {
+                    storage.update("number", add_one).await.unwrap();
+                }
+            };
+            futures::join!(one(), one(), one(), one());
+            assert_eq!(storage.get("number").await.unwrap(), "100", "{address}");
+            storage.update("number", |_| Ok(None)).await.unwrap();
+            assert_eq!(storage.get("number").await.unwrap(), "100", "{address}");
+        }
+    }
+}
