@@ -170,8 +170,9 @@ impl Error {
         Error::Damaged { file: file.to_string(), problem: problem.to_string() }
     }
 
-    /// Whether a file was not there.
-    pub(crate) fn is_not_found(&self) -> bool {
+    /// Whether a file was not there. While another process merges files or lets records expire, that passes:
+    /// whoever refreshes the log reads from the files that there are now.
+    pub fn is_not_found(&self) -> bool {
         let missing = |e: &(dyn std::error::Error + 'static)| {
             matches!(e.downcast_ref(), Some(object_store::Error::NotFound { .. }))
         };

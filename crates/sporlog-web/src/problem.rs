@@ -113,6 +113,10 @@ impl From<sporlog_ledger::Error> for Problem {
                 tracing::error!(%error, "an append failed");
                 Self::unavailable("nothing was stored; try again")
             }
+            _ if error.is_not_found() => {
+                tracing::warn!(%error, "files were removed while they were read");
+                Self::unavailable("the records were being moved or removed by retention; try again")
+            }
             _ => Self::internal(&error),
         }
     }
