@@ -2,8 +2,8 @@
 
 use tokio::task::{JoinError, spawn_blocking};
 
-/// Does it; a panic becomes an error.
-pub(crate) async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, E>
+/// Runs `work` on such a thread; a panic in it becomes an error.
+pub async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, E>
 where
     T: Send + 'static,
     E: From<JoinError> + Send + 'static,

@@ -1,4 +1,4 @@
-//! What comes in: files, also those that arrive over a network, and messages of Kafka.
+//! What comes in: files, and messages of Kafka.
 //!
 //! A source's bytes go through [`delivery`], which judges them, into a log's
 //! [`Writer`](sporlog_ledger::Writer), and what is refused into the [`quarantine`]. This crate does
@@ -6,9 +6,9 @@
 //!
 //! | module | idea |
 //! |---|---|
+//! | [`blocking`] | work that waits for disks, off the runtime's threads |
 //! | [`delivery`] | a file's records, judged by several threads, in order |
 //! | [`durable`] | files that are whole or not there |
-//! | [`exchange`] | files by SFTP, receipts, and a municipality's files out |
 //! | [`import`] | a delivery into a log, exactly once, with a receipt |
 //! | [`kafka`] | a topic's messages into a log, each exactly once |
 //! | [`look`] | looks at the data, which are records, too |
@@ -18,11 +18,10 @@
 //! | [`writers`] | where the writers of logs come from |
 #![forbid(unsafe_code)]
 
-mod blocking;
+pub mod blocking;
 pub mod delivery;
 pub mod durable;
 mod error;
-pub mod exchange;
 pub mod import;
 pub mod kafka;
 pub mod look;

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::extract::FromRef;
-use sporlog_intake::exchange;
+use sporlog_exchange as exchange;
 use sporlog_intake::look::Look;
 use sporlog_intake::writers::record_look;
 use sporlog_record::Rules;

@@ -66,7 +66,7 @@ pub(crate) struct Settings {
     api: ApiSettings,
     access: AccessSettings,
     kafka: Option<sporlog_intake::kafka::Settings>,
-    sftp: Option<sporlog_intake::exchange::Settings>,
+    sftp: Option<sporlog_exchange::Settings>,
 }
 
 /// A log besides those named after their kinds.
@@ -99,7 +99,7 @@ pub struct Config {
     /// Which topics are taken in, if any.
     pub kafka: Option<sporlog_intake::kafka::Settings>,
     /// The exchange of revision logs, if there is one.
-    pub sftp: Option<sporlog_intake::exchange::Settings>,
+    pub sftp: Option<sporlog_exchange::Settings>,
     consent_jwks: Option<PathBuf>,
     rules: Rules,
 }

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use sporlog_intake::exchange::collection::Nightly;
-use sporlog_intake::exchange::inbox::{Inbox, InboxConfig, Mode};
-use sporlog_intake::exchange::server::SftpServer;
-use sporlog_intake::exchange::watch::{self, Watch};
-use sporlog_intake::exchange::{Receipt, Settings};
+use sporlog_exchange::collection::Nightly;
+use sporlog_exchange::inbox::{Inbox, InboxConfig, Mode};
+use sporlog_exchange::server::SftpServer;
+use sporlog_exchange::watch::{self, Watch};
+use sporlog_exchange::{Receipt, Settings};
 use sporlog_intake::quarantine::Quarantine;
 use sporlog_intake::writers::Writers;
 use sporlog_ledger::Store;

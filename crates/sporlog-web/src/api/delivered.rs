@@ -6,9 +6,9 @@
 use axum::Json;
 use axum::extract::{Path, RawQuery, State};
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
-use sporlog_intake::exchange::receipt::{Note, Outcome};
-use sporlog_intake::exchange::watch::{self, Query, Watched};
-use sporlog_intake::exchange::{Receipt, Register};
+use sporlog_exchange::receipt::{Note, Outcome};
+use sporlog_exchange::watch::{self, Query, Watched};
+use sporlog_exchange::{Receipt, Register};
 use sporlog_record::identifier::mask_text;
 
 use super::params::Params;

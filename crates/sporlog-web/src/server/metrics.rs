@@ -174,7 +174,7 @@ fn describe() {
         "Offsets that Kafka had removed before they were read"
     );
     describe_counter!("sporlog_kafka_rebalances_total", "Partitions given and taken away");
-    sporlog_intake::exchange::server::metrics::describe();
+    sporlog_exchange::server::metrics::describe();
     describe_gauge!("sporlog_delivery_late", "1 if a supplier's delivery is missing, 0 if not, by account");
     describe_gauge!(
         "sporlog_delivery_last_timestamp_seconds",

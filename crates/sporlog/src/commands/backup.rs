@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
-use sporlog_intake::exchange::{HOST_KEY_FILES, LASTING};
+use sporlog_exchange::{HOST_KEY_FILES, LASTING};
 use sporlog_ledger::{Backup, Copied, Error, Store, copy_path};
 
 use crate::access::{Look, record};

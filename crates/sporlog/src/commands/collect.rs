@@ -6,10 +6,10 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result};
 use serde_json::json;
+use sporlog_exchange::Settings;
+use sporlog_exchange::collection::check::{Checked, check};
+use sporlog_exchange::collection::{self, Collected, CollectionRequest, Days};
 use sporlog_intake::Error;
-use sporlog_intake::exchange::Settings;
-use sporlog_intake::exchange::collection::check::{Checked, check};
-use sporlog_intake::exchange::collection::{self, Collected, CollectionRequest, Days};
 use sporlog_intake::writers::OwnWriters;
 use sporlog_ledger::{Log, Store};
 

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use chrono::{DateTime, NaiveTime, SecondsFormat, Utc};
-use sporlog_intake::exchange::receipt::{Outcome as Decision, Receipt};
-use sporlog_intake::exchange::watch::{self, Query, State, Watched};
-use sporlog_intake::exchange::{Register, Settings};
+use sporlog_exchange::receipt::{Outcome as Decision, Receipt};
+use sporlog_exchange::watch::{self, Query, State, Watched};
+use sporlog_exchange::{Register, Settings};
 
 use crate::cli::DeliveriesArgs;
 use crate::output::{Outcome, Output};

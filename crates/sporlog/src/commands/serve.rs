@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use sporlog_intake::exchange::Settings;
-use sporlog_intake::exchange::inbox::Mode;
+use sporlog_exchange::Settings;
+use sporlog_exchange::inbox::Mode;
 use sporlog_intake::kafka::{self, Consumer};
 use sporlog_intake::writers::Writers;
 use sporlog_ledger::Store;

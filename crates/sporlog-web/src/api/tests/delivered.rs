@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::http::Request;
 use serde_json::{Value, json};
-use sporlog_intake::exchange::{Receipt, Register, Settings};
+use sporlog_exchange::{Receipt, Register, Settings};
 use tempfile::TempDir;
 
 use super::place::{Answer, Place};

@@ -2,7 +2,7 @@
 
 use figment::Figment;
 use figment::providers::{Format, Toml};
-use sporlog_intake::exchange;
+use sporlog_exchange as exchange;
 use sporlog_web::server::{Limits, ServerSettings};
 
 use super::EXAMPLE;

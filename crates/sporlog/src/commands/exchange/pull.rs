@@ -1,7 +1,7 @@
 //! `sporlog exchange pull`: fetches files from another SFTP server.
 
 use anyhow::Result;
-use sporlog_intake::exchange::client::{Pull, pull};
+use sporlog_exchange::client::{Pull, pull};
 
 use super::transfer::{Teller, access, conclude, stop_on_signal};
 use crate::cli::PullArgs;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use sporlog_intake::exchange::client::{Push, Wait, push};
+use sporlog_exchange::client::{Push, Wait, push};
 
 use super::transfer::{Teller, access, conclude, stop_on_signal};
 use crate::cli::PushArgs;

@@ -6,8 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use sporlog_intake::exchange::Receipt;
-use sporlog_intake::exchange::client::{self, Access, CancellationToken, HostKeys, Identities, Item, Watch};
+use sporlog_exchange::Receipt;
+use sporlog_exchange::client::{self, Access, CancellationToken, HostKeys, Identities, Item, Watch};
 use sporlog_record::identifier::mask_text;
 use tokio::signal::unix::{SignalKind, signal};
 

@@ -4,9 +4,9 @@ use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
-use sporlog_intake::exchange::Receipt;
-use sporlog_intake::exchange::inbox::Mode;
-use sporlog_intake::exchange::receipt::Outcome as DeliveryOutcome;
+use sporlog_exchange::Receipt;
+use sporlog_exchange::inbox::Mode;
+use sporlog_exchange::receipt::Outcome as DeliveryOutcome;
 use sporlog_intake::quarantine::Quarantine;
 use sporlog_intake::writers::OwnWriters;
 use tokio::signal::unix::{SignalKind, signal};

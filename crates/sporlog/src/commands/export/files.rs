@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Error, Result};
 use chrono::NaiveDate;
 use serde::Serialize;
-use sporlog_intake::exchange::collection::split_writer::{FileSink, SplitWriter, file_name};
+use sporlog_exchange::collection::split_writer::{FileSink, SplitWriter, file_name};
 
 use crate::cli::ExportRevisionArgs;
 use crate::outfile::{Complete, OutFile};

@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use chrono::{NaiveDate, Utc};
 use futures::{StreamExt, TryStreamExt};
 use serde_json::json;
-use sporlog_intake::exchange::collection::days::day_of;
+use sporlog_exchange::collection::days::day_of;
 use sporlog_ledger::{Log, numbers};
 use sporlog_record::Kind;
 use sporlog_record::revision::write_csv_rows;

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use sporlog_intake::exchange::Settings;
-use sporlog_intake::exchange::settings::{Account, Limits, Role};
-use sporlog_intake::exchange::tree::Home;
+use sporlog_exchange::Settings;
+use sporlog_exchange::settings::{Account, Limits, Role};
+use sporlog_exchange::tree::Home;
 use sporlog_record::Kind;
 
 use super::{FOR_OTHERS, Remarks, folder_of, mode, unwritable};

@@ -1,0 +1,104 @@
+//! State that all connections share ([`Context`]), and that the parts of one connection share ([`Session`]).
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use crate::inbox::InboxEvents;
+use crate::settings::Limits;
+
+use super::Accounts;
+use super::login_throttle::LoginThrottle;
+use super::metrics::Meters;
+use super::record::{Recorder, Row};
+
+/// State that all connections share.
+pub(super) struct Context {
+    pub accounts: Accounts,
+    pub limits: Limits,
+    pub throttle: LoginThrottle,
+    pub recorder: Recorder,
+    pub events: Arc<InboxEvents>,
+    pub meters: Meters,
+    /// Cancelled when the server is to stop: nothing new is begun then.
+    pub stopping: CancellationToken,
+}
+
+/// The state of one connection.
+pub(super) struct Session {
+    pub context: Arc<Context>,
+    /// Identifies the connection in its rows in the access log.
+    pub id: String,
+    pub address: IpAddr,
+    /// Cancelled to end the connection, whatever it is doing.
+    pub ended: CancellationToken,
+    pub is_signed_in: AtomicBool,
+    /// Files and folders that the client has open.
+    handles: AtomicUsize,
+    began: Instant,
+    /// When the client last sent a request or took an answer, in milliseconds since `began`.
+    seen: AtomicU64,
+}
+
+impl Session {
+    pub(super) fn new(context: Arc<Context>, address: IpAddr) -> Self {
+        Session {
+            context,
+            id: uuid::Uuid::new_v4().to_string(),
+            address,
+            ended: CancellationToken::new(),
+            is_signed_in: AtomicBool::new(false),
+            handles: AtomicUsize::new(0),
+            began: Instant::now(),
+            seen: AtomicU64::new(0),
+        }
+    }
+
+    /// Notes that the client has sent a request or taken an answer.
+    pub(super) fn touch(&self) {
+        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.seen.store(now, Ordering::Relaxed);
+    }
+
+    /// How long ago the client last sent a request or took an answer.
+    pub(super) fn silent(&self) -> Duration {
+        self.began.elapsed().saturating_sub(Duration::from_millis(self.seen.load(Ordering::Relaxed)))
+    }
+
+    /// Whether the client has a file or folder open.
+    pub(super) fn is_busy(&self) -> bool {
+        self.handles.load(Ordering::Relaxed) > 0
+    }
+
+    /// A permit for another open file or folder; `None` if there are as many as there may be.
+    pub(super) fn acquire_handle(self: &Arc<Self>) -> Option<HandlePermit> {
+        let one_more = |now| (now < self.context.limits.handles).then_some(now + 1);
+        let acquired = self.handles.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        acquired.ok().map(|_| HandlePermit(Arc::clone(self)))
+    }
+
+    /// A row for the access log about this connection, to be filled in.
+    pub(super) fn row(&self, performer: &str) -> Row {
+        Row {
+            performer: performer.to_owned(),
+            action: "",
+            address: self.address,
+            session: self.id.clone(),
+            message: String::new(),
+            parameters: Value::Null,
+        }
+    }
+}
+
+/// One of the files and folders that a connection may have open at once. Dropping the permit frees it.
+pub(super) struct HandlePermit(Arc<Session>);
+
+impl Drop for HandlePermit {
+    fn drop(&mut self) {
+        self.0.handles.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,252 @@
+//! The embedded SFTP server: an account that signs in with its key sees its own folders, and nothing else.
+//!
+//! ```text
+//! accept ─► login_throttle ─► connection ─► handler: signing in with a key
+//!                                           └─► requests: SFTP on a channel
+//!                                                  ├─► path ─► disk, listing
+//!                                                  ├─► uploads ─► ind/ ─► InboxEvents
+//!                                                  └─► downloads: a task that reads and sends
+//! ```
+//!
+//! | module | idea |
+//! |---|---|
+//! | `keys` | host keys, and the accounts' public keys |
+//! | `login_throttle` | limits on connections and on wrong keys |
+//! | `connection` | the time limits of a connection |
+//! | `handler` | what SSH may be used for: signing in, and SFTP |
+//! | `account` | the state of an account that its connections share |
+//! | `context` | the state that all connections share, and that of one connection |
+//! | `packets` | the packets of SFTP: parsing and writing |
+//! | `path` | what a client's path names, without asking the disk |
+//! | `refusal` | the error that a client gets |
+//! | `requests` | the requests of a channel, one after another |
+//! | `operations` | operations that are recorded in the `access` log before they happen |
+//! | `listing` | directory listings |
+//! | `uploads` | files being written |
+//! | `downloads` | files being read |
+//! | `fetched` | which files a municipality has fetched completely |
+//! | `disk` | regular files, and no links |
+//! | `rate` | the bandwidth limit of an account |
+//! | `record` | rows of the `access` log |
+//! | [`metrics`] | the server's metrics |
+
+mod account;
+mod connection;
+mod context;
+mod disk;
+mod downloads;
+mod fetched;
+mod handler;
+mod keys;
+mod listing;
+mod login_throttle;
+pub mod metrics;
+mod operations;
+mod packets;
+mod path;
+mod rate;
+mod record;
+mod refusal;
+mod requests;
+mod uploads;
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::metrics::counter;
+use russh::keys::{Algorithm, PrivateKey};
+use russh::server::Config;
+use russh::{MethodKind, MethodSet, Preferred, SshId, cipher, compression};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::account::AccountState;
+use self::context::{Context, Session};
+use self::login_throttle::{LoginThrottle, Rejection};
+use self::record::Recorder;
+use super::settings::{Limits, Settings};
+use crate::inbox::InboxEvents;
+use sporlog_intake::writers::Writers;
+use sporlog_intake::{Error, Result};
+
+/// The delay of a refused key, whatever the reason.
+const REFUSAL: Duration = Duration::from_millis(400);
+/// The SSH window: bytes that a client may send before the server has read them.
+const WINDOW: u32 = 4 << 20;
+/// The largest SSH packet. OpenSSH accepts packets of up to 256 KiB.
+const PIECE: u32 = 128 << 10;
+/// Answers to read requests, of up to 255 KiB each, that may be queued on a connection.
+const ANSWERS: usize = 4;
+/// How often a silent client is sent a keepalive, and how many may stay unanswered.
+const ALIVE: Duration = Duration::from_secs(15);
+const ALIVE_TIMES: usize = 3;
+/// How long ending all connections and writing the access log may take when the server is stopped.
+const STOP: Duration = Duration::from_secs(12);
+
+/// A running SFTP server.
+pub struct SftpServer {
+    address: SocketAddr,
+    fingerprints: Vec<String>,
+    stopping: CancellationToken,
+    accept: JoinHandle<()>,
+    connections: TaskTracker,
+    recorder: JoinHandle<()>,
+}
+
+impl SftpServer {
+    /// Makes the accounts' folders and, at the first start, a host key, and begins to listen. `root` is the
+    /// exchange's folder. Closed uploads are reported to `events`.
+    pub async fn start(
+        settings: &Settings,
+        root: &Path,
+        writers: Arc<dyn Writers>,
+        events: Arc<InboxEvents>,
+    ) -> Result<SftpServer> {
+        let (keys, accounts) = disk::blocking(|| prepare(settings, root))?;
+        let fingerprints = keys.iter().map(|key| keys::fingerprint(key.public_key())).collect();
+        let bind_error = |source| Error::Read { name: format!("sftp.listen: {}", settings.listen), source };
+        let listener = TcpListener::bind(settings.listen).await.map_err(bind_error)?;
+        let address = listener.local_addr().map_err(bind_error)?;
+        let (recorder, recording) = Recorder::start(writers);
+        let stopping = CancellationToken::new();
+        let context = Arc::new(Context {
+            accounts,
+            throttle: LoginThrottle::new(settings.limits.connections),
+            limits: settings.limits.clone(),
+            recorder,
+            events,
+            meters: metrics::Meters::new(),
+            stopping: stopping.clone(),
+        });
+        let connections = TaskTracker::new();
+        let config = Arc::new(config(keys, &settings.limits));
+        let accept = tokio::spawn(accept(listener, config, context, connections.clone()));
+        Ok(SftpServer { address, fingerprints, stopping, accept, connections, recorder: recording })
+    }
+
+    /// The address that the server listens on.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The fingerprints of the host keys, as `SHA256:…`.
+    pub fn fingerprints(&self) -> Vec<String> {
+        self.fingerprints.clone()
+    }
+
+    /// Accepts no new connections, lets transfers go on for a few seconds, and ends all connections. When this
+    /// returns, all rows are in the access log.
+    pub async fn stop(self) {
+        self.stopping.cancel();
+        drop(self.accept.await);
+        self.connections.close();
+        let ended = async {
+            self.connections.wait().await;
+            drop(self.recorder.await);
+        };
+        if tokio::time::timeout(STOP, ended).await.is_err() {
+            tracing::warn!("SFTP: not all connections could be ended in time");
+        }
+    }
+}
+
+/// The accounts by name.
+type Accounts = HashMap<String, Arc<AccountState>>;
+
+fn prepare(settings: &Settings, root: &Path) -> Result<(Vec<PrivateKey>, Accounts)> {
+    let keys = keys::host_keys(settings, root)?;
+    let accounts = settings.accounts.iter().map(|account| {
+        let state = AccountState::new(account, settings.home(root, account), &settings.limits)?;
+        Ok((account.name.clone(), Arc::new(state)))
+    });
+    Ok((keys, accounts.collect::<Result<_>>()?))
+}
+
+/// The SSH configuration: only algorithms that are considered safe, in the order of OpenSSH.
+fn config(keys: Vec<PrivateKey>, limits: &Limits) -> Config {
+    let safe = Preferred::DEFAULT;
+    let key = safe.key.iter().filter(|algorithm| **algorithm != Algorithm::Rsa { hash: None });
+    let preferred = Preferred {
+        key: key.cloned().collect(),
+        cipher: Cow::Borrowed(&[
+            cipher::CHACHA20_POLY1305,
+            cipher::AES_256_GCM,
+            cipher::AES_128_GCM,
+            cipher::AES_256_CTR,
+            cipher::AES_192_CTR,
+            cipher::AES_128_CTR,
+        ]),
+        compression: Cow::Borrowed(&[compression::NONE]),
+        ..safe
+    };
+    Config {
+        server_id: SshId::Standard(concat!("SSH-2.0-Sporlog_", env!("CARGO_PKG_VERSION")).into()),
+        methods: MethodSet::from(&[MethodKind::PublicKey][..]),
+        auth_rejection_time: REFUSAL,
+        auth_rejection_time_initial: Some(Duration::ZERO),
+        // A client's first attempt is without a key, to ask for the methods.
+        max_auth_attempts: limits.sign_in_attempts.saturating_add(1),
+        keys,
+        preferred,
+        window_size: WINDOW,
+        maximum_packet_size: PIECE,
+        channel_buffer_size: 1,
+        event_buffer_size: ANSWERS,
+        // `connection` ends clients without requests. This one ends a client that takes no bytes.
+        inactivity_timeout: Some(Duration::from_secs(limits.idle_seconds.max(1).into())),
+        keepalive_interval: Some(ALIVE),
+        keepalive_max: ALIVE_TIMES,
+        nodelay: true,
+        ..Config::default()
+    }
+}
+
+async fn accept(listener: TcpListener, config: Arc<Config>, context: Arc<Context>, connections: TaskTracker) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = context.stopping.cancelled() => return,
+        };
+        match accepted {
+            Ok((stream, from)) => enter(stream, from, &config, &context, &connections),
+            Err(error) => {
+                tracing::warn!(%error, "SFTP: a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+fn enter(
+    stream: TcpStream,
+    from: SocketAddr,
+    config: &Arc<Config>,
+    context: &Arc<Context>,
+    connections: &TaskTracker,
+) {
+    let address = from.ip().to_canonical();
+    match context.throttle.enter(address) {
+        Ok((permit, wait)) => {
+            // With Nagle's algorithm, the last bytes of an answer would wait for an acknowledgement of the first.
+            drop(stream.set_nodelay(true));
+            let session = Arc::new(Session::new(Arc::clone(context), address));
+            connections.spawn(connection::serve(Arc::clone(config), stream, session, permit, wait));
+        }
+        Err(turned) => {
+            let reason = match turned {
+                Rejection::TooManyConnections => "crowd",
+                Rejection::TooManyRefusedKeys => "keys",
+            };
+            counter!(metrics::TURNED_AWAY, "reason" => reason).increment(1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

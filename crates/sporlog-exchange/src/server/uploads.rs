@@ -1,0 +1,321 @@
+//! Uploads: a file is written beside the inbox, by one writer at a time, and moved into the inbox when it is
+//! closed.
+//!
+//! ```text
+//! open ─► .sporlog/uploads/<name> ── close ─► ind/<name>          reported to the inbox: closed
+//!                   ▲                              │
+//!                   └── opened again, to resume ───┘
+//! open ─► .sporlog/uploads/<name>.part ── close ─► stays ── rename ─► ind/<name>   reported: closed, final
+//! ```
+//!
+//! A connection that ends without closing the file leaves it in `.sporlog/uploads`, to be resumed; so does a
+//! crash of the server. A writer that was silent for a while loses its file to the next connection that opens
+//! it, because its own connection may be dead without the server knowing.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinHandle;
+
+use crate::name::is_temporary;
+
+use super::account::AccountState;
+use super::disk::{self, blocking};
+use super::packets::{Attributes, flags};
+use super::path::Folder;
+use super::refusal::Refusal;
+
+/// A writer that was silent for so long may lose its file to another connection.
+const SILENT: Duration = Duration::from_secs(15);
+/// After so many bytes the file is synced in the background, so that little is left to sync when it is closed.
+const SYNC_EVERY: u64 = 32 << 20;
+
+/// The files of an account that are being written, by their names.
+#[derive(Debug, Default)]
+pub(super) struct Uploads {
+    active: Mutex<HashMap<String, Arc<Mutex<Writer>>>>,
+}
+
+/// The connection that writes a file.
+#[derive(Debug)]
+struct Writer {
+    last_write: Instant,
+    /// Another connection has taken the file over.
+    is_revoked: bool,
+    /// The client has closed the file, and it is being synced.
+    is_closing: bool,
+}
+
+impl Uploads {
+    /// Makes the caller the writer of `name`.
+    fn claim(&self, name: &str) -> Result<Arc<Mutex<Writer>>, Refusal> {
+        let mut active = lock(&self.active);
+        if let Some(other) = active.get(name) {
+            let mut other = lock(other);
+            let silent = other.last_write.elapsed();
+            if other.is_closing {
+                return Err(Refusal::failure("this file is just being closed"));
+            }
+            if silent < SILENT {
+                return Err(Refusal::failure(format!(
+                    "this file is being uploaded by another; if that one stays silent, try again in {} seconds",
+                    (SILENT - silent).as_secs() + 1
+                )));
+            }
+            other.is_revoked = true;
+        }
+        let writer = Writer { last_write: Instant::now(), is_revoked: false, is_closing: false };
+        let writer = Arc::new(Mutex::new(writer));
+        active.insert(name.to_owned(), Arc::clone(&writer));
+        Ok(writer)
+    }
+
+    fn release(&self, name: &str, writer: &Arc<Mutex<Writer>>) {
+        let mut active = lock(&self.active);
+        if active.get(name).is_some_and(|current| Arc::ptr_eq(current, writer)) {
+            active.remove(name);
+        }
+    }
+
+    /// Whether a connection has this file open for writing.
+    pub(super) fn is_active(&self, name: &str) -> bool {
+        lock(&self.active).contains_key(name)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A file that is being uploaded. Dropped without being closed, it stays where it is.
+pub(super) struct Upload {
+    account: Arc<AccountState>,
+    pub name: String,
+    file: Arc<File>,
+    writer: Arc<Mutex<Writer>>,
+    appends: bool,
+    size: u64,
+    /// Bytes written through this handle.
+    pub written: u64,
+    /// Why the file cannot become complete any more.
+    failed: Option<&'static str>,
+    unsynced: u64,
+    syncing: Option<JoinHandle<()>>,
+}
+
+impl Upload {
+    /// Opens a file of the inbox for writing.
+    pub(super) fn open(account: &Arc<AccountState>, name: &str, wanted: u32) -> Result<Self, Refusal> {
+        let writer = account.uploads.claim(name)?;
+        let opened = open_file(account, name, wanted).and_then(|file| Ok((disk::of_file(&file)?.size, file)));
+        let (size, file) = opened.inspect_err(|_| account.uploads.release(name, &writer))?;
+        Ok(Upload {
+            account: Arc::clone(account),
+            name: name.to_owned(),
+            file: Arc::new(file),
+            writer,
+            appends: wanted & flags::APPEND != 0,
+            size,
+            written: 0,
+            failed: None,
+            unsynced: 0,
+            syncing: None,
+        })
+    }
+
+    /// Writes bytes; they are in the file when this returns.
+    pub(super) fn write(&mut self, offset: u64, data: &[u8]) -> Result<(), Refusal> {
+        let offset = if self.appends { self.size } else { offset };
+        let limit = self.account.limits.file_bytes;
+        let len = data.len() as u64;
+        let Some(end) = offset.checked_add(len).filter(|&end| end <= limit) else {
+            self.failed = Some("the file is too large");
+            return Err(Refusal::failure(format!("a file has {limit} bytes at most")));
+        };
+        // Locked while writing, so that after a takeover the former writer does not write any more.
+        let mut writer = lock(&self.writer);
+        if writer.is_revoked {
+            return Err(Refusal::failure("another upload of this name has taken over"));
+        }
+        if let Some(why) = self.failed {
+            // The client may have sent further writes before it got the error.
+            return Err(Refusal::failure(format!("the upload has failed: {why}")));
+        }
+        if let Err(error) = blocking(|| self.file.write_all_at(data, offset)) {
+            self.failed = Some("the file could not be written in full");
+            // A client resumes at the end of the file, so there must be no gap before the end.
+            let _ = blocking(|| self.file.set_len(self.size.min(offset)));
+            return Err(error.into());
+        }
+        writer.last_write = Instant::now();
+        drop(writer);
+        self.size = self.size.max(end);
+        self.written += len;
+        self.unsynced += len;
+        if self.unsynced >= SYNC_EVERY {
+            self.sync_behind();
+        }
+        Ok(())
+    }
+
+    fn sync_behind(&mut self) {
+        if self.syncing.as_ref().is_none_or(JoinHandle::is_finished) {
+            let file = Arc::clone(&self.file);
+            self.unsynced = 0;
+            // An error is not lost: the system reports it again to the sync when the file is closed.
+            self.syncing = Some(tokio::task::spawn_blocking(move || drop(file.sync_data())));
+        }
+    }
+
+    /// Truncates the file, or extends it within the limit.
+    pub(super) fn set_size(&mut self, size: u64) -> Result<(), Refusal> {
+        if size > self.account.limits.file_bytes {
+            return Err(Refusal::failure("a file may not become so large"));
+        }
+        let writer = lock(&self.writer);
+        if writer.is_revoked {
+            return Err(Refusal::failure("another upload of this name has taken over"));
+        }
+        blocking(|| self.file.set_len(size))?;
+        drop(writer);
+        self.size = size;
+        Ok(())
+    }
+
+    pub(super) fn attributes(&self) -> Result<Attributes, Refusal> {
+        Ok(disk::of_file(&self.file)?)
+    }
+
+    /// Makes the bytes written so far durable.
+    pub(super) async fn sync(&self) -> Result<(), Refusal> {
+        let file = Arc::clone(&self.file);
+        let synced = tokio::task::spawn_blocking(move || file.sync_data()).await;
+        Ok(synced.unwrap_or_else(|stopped| Err(std::io::Error::other(stopped)))?)
+    }
+
+    /// Begins to close the file. Fails if a write has failed or another connection has taken over.
+    pub(super) fn begin_close(&self) -> Result<(), Refusal> {
+        let mut writer = lock(&self.writer);
+        if writer.is_revoked {
+            return Err(Refusal::failure("another upload of this name has taken over"));
+        }
+        writer.is_closing = self.failed.is_none();
+        self.failed.map_or(Ok(()), |why| Err(Refusal::failure(format!("the upload is incomplete: {why}"))))
+    }
+
+    /// Moves the synced file into the inbox, unless its name is a temporary one. Returns whether the file was
+    /// moved.
+    pub(super) fn finish(&self) -> Result<bool, Refusal> {
+        blocking(|| {
+            let uploads = self.account.uploading()?;
+            if is_temporary(OsStr::new(&self.name)) {
+                uploads.sync()?;
+                return Ok(false);
+            }
+            let inbox = self.account.folder(&Folder::Inbox)?;
+            uploads.rename(&self.name, &inbox, &self.name, true)?;
+            inbox.sync()?;
+            uploads.sync()?;
+            Ok(true)
+        })
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        self.account.uploads.release(&self.name, &self.writer);
+    }
+}
+
+/// Opens the file beside the inbox: a new file, or the one that is to be resumed, from either folder.
+fn open_file(account: &AccountState, name: &str, wanted: u32) -> Result<File, Refusal> {
+    let has = |flag| wanted & flag != 0;
+    let (uploads, inbox) = (account.uploading()?, account.folder(&Folder::Inbox)?);
+    let (is_partial, waits) = (uploads.has(name)?, inbox.has(name)?);
+    if has(flags::EXCLUDE) && (is_partial || waits) {
+        return Err(Refusal::failure("a file of this name is there already"));
+    }
+    if !is_partial && !waits {
+        if !has(flags::CREATE) && !has(flags::TRUNCATE) {
+            return Err(Refusal::missing());
+        }
+        let limit = account.limits.files;
+        if inbox.count(None, limit)? + uploads.count(Some(&inbox), limit)? >= limit {
+            return Err(Refusal::failure(format!("{limit} files are waiting already, and more may not")));
+        }
+    }
+    if !is_partial && waits && !has(flags::TRUNCATE) {
+        // This fails if the inbox has just claimed the file: then there is nothing to resume.
+        inbox.rename(name, &uploads, name, true)?;
+    }
+    Ok(uploads.write(name, true, has(flags::TRUNCATE))?)
+}
+
+/// The result of a rename.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Renamed {
+    /// The file lies in the inbox; `is_final` if it had a temporary name before.
+    Delivered { is_final: bool },
+    /// The file lies beside the inbox, as an incomplete upload.
+    Beside,
+}
+
+/// Renames a file of the inbox. A change from a temporary name to another completes the file.
+pub(super) fn rename(
+    account: &AccountState,
+    from: &str,
+    to: &str,
+    replace: bool,
+) -> Result<Renamed, Refusal> {
+    if account.uploads.is_active(from) || account.uploads.is_active(to) {
+        return Err(Refusal::failure("this file is still open"));
+    }
+    let (uploads, inbox) = (account.uploading()?, account.folder(&Folder::Inbox)?);
+    if !replace && (uploads.has(to)? || inbox.has(to)?) {
+        return Err(Refusal::failure("a file of this name is there already"));
+    }
+    let (was_temporary, has_final_name) = (is_temporary(OsStr::new(from)), !is_temporary(OsStr::new(to)));
+    let is_partial = uploads.has(from)?;
+    // An incomplete upload under a final name does not become complete by a rename to another final name.
+    let delivered = has_final_name && (was_temporary || !is_partial);
+    let source = if is_partial { &uploads } else { &inbox };
+    let target = if delivered { &inbox } else { &uploads };
+    source.rename(from, target, to, replace)?;
+    target.sync()?;
+    source.sync()?;
+    Ok(if delivered { Renamed::Delivered { is_final: was_temporary } } else { Renamed::Beside })
+}
+
+/// Removes a file that has not been claimed.
+pub(super) fn remove(account: &AccountState, name: &str) -> Result<(), Refusal> {
+    if account.uploads.is_active(name) {
+        return Err(Refusal::failure("this file is still open"));
+    }
+    let folders = [account.uploading()?, account.folder(&Folder::Inbox)?];
+    let mut found = false;
+    for folder in folders {
+        if folder.has(name)? {
+            folder.remove(name)?;
+            folder.sync()?;
+            found = true;
+        }
+    }
+    if found { Ok(()) } else { Err(Refusal::missing()) }
+}
+
+/// The attributes of a file of the inbox, complete or not.
+pub(super) fn stat(account: &AccountState, name: &str) -> Result<Attributes, Refusal> {
+    match account.uploading()?.stat(name) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Ok(account.folder(&Folder::Inbox)?.stat(name)?)
+        }
+        attributes => Ok(attributes?),
+    }
+}
+
+#[cfg(test)]
+mod tests;

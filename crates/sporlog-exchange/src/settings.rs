@@ -1,0 +1,339 @@
+//! The configuration section `[sftp]`: the server, the accounts, and their limits.
+//!
+//! ```toml
+//! [sftp]
+//! listen = "127.0.0.1:2222"
+//!
+//! [[sftp.account]]
+//! name = "ky-leverandoer"
+//! role = "supplier"
+//! keys = ["ssh-ed25519 AAAA… drift@leverandoer"]
+//!
+//! [[sftp.account]]
+//! name = "kommune-64942212"
+//! role = "municipality"
+//! cvr  = ["64942212"]
+//! keys = ["ssh-ed25519 AAAA… drift@kommune"]
+//! ```
+
+use std::collections::HashSet;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use chrono::NaiveTime;
+use serde::{Deserialize, Serialize};
+use sporlog_ledger::is_log_name;
+use sporlog_record::Rules;
+use sporlog_record::rules::Encoding;
+
+use super::tree::Home;
+use sporlog_intake::{Error, Result};
+
+/// The folder of the exchange in a store on a local disk, unless configured otherwise.
+pub const FOLDER: &str = "exchange";
+/// How long a file that our server has closed has to rest until it is complete …
+const SETTLE_CLOSED: Duration = Duration::from_secs(2);
+/// … and any other file, of which only the time of change is known.
+const SETTLE_WATCHED: Duration = Duration::from_secs(10);
+
+/// The section `[sftp]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Where `sporlog serve` listens for SFTP.
+    pub listen: SocketAddr,
+    /// The exchange's folder: homes, the register of deliveries, the host key.
+    pub root: Option<PathBuf>,
+    /// The server's private keys, in OpenSSH's format; by default one that is made at the first start.
+    pub host_keys: Vec<PathBuf>,
+    /// The log that deliveries are stored in and municipalities' files are collected from.
+    pub log: String,
+    /// Seconds after its last byte when a file counts as complete; by default 2 where our server has
+    /// seen it closed, 10 where another serves the folders.
+    pub settle_seconds: Option<u32>,
+    /// What to do with rows that the log has from another file.
+    pub overlap: Overlap,
+    /// For how many days after its receipt a row is compared with new deliveries.
+    pub overlap_days: u32,
+    /// When the municipalities' files of the day before are written, local time; `"never"` is for
+    /// those who run `sporlog collect` themselves.
+    pub collect_at: CollectAt,
+    /// Limits, unless an account has its own.
+    pub limits: Limits,
+    /// The suppliers and municipalities.
+    #[serde(rename = "account")]
+    pub accounts: Vec<Account>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 2222)),
+            root: None,
+            host_keys: Vec::new(),
+            log: "revision".to_owned(),
+            settle_seconds: None,
+            overlap: Overlap::Skip,
+            overlap_days: 35,
+            collect_at: CollectAt::default(),
+            limits: Limits::default(),
+            accounts: Vec::new(),
+        }
+    }
+}
+
+/// What to do with rows that the log has from another file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Overlap {
+    /// They are not stored again; the receipt says how many there were.
+    Skip,
+    /// They are stored again; the receipt says how many there are.
+    Take,
+}
+
+/// When the nightly collection begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct CollectAt(pub Option<NaiveTime>);
+
+impl Default for CollectAt {
+    fn default() -> Self {
+        CollectAt(NaiveTime::from_hms_opt(2, 0, 0))
+    }
+}
+
+impl TryFrom<String> for CollectAt {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if text == "never" {
+            return Ok(CollectAt(None));
+        }
+        let time = NaiveTime::parse_from_str(&text, "%H:%M");
+        time.map(|time| CollectAt(Some(time)))
+            .map_err(|_| format!("'{text}' is no time of day: it is written as \"02:00\", or \"never\""))
+    }
+}
+
+/// Limits of the server and of accounts.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// The most bytes of a file.
+    pub file_bytes: u64,
+    /// The most files in an account's inbox at once.
+    pub files: usize,
+    /// The most connections of one account at once.
+    pub sessions: usize,
+    /// The most files and folders that one connection may have open at once.
+    pub handles: usize,
+    /// The most bytes a second, up and down together; absent for no limit.
+    pub bytes_per_second: Option<u32>,
+    /// The most connections at once in all, including those that have not signed in yet.
+    pub connections: usize,
+    /// A connection without a request for so long is ended.
+    pub idle_seconds: u32,
+    /// A connection that has not signed in within so long is ended.
+    pub sign_in_seconds: u32,
+    /// Keys that may be tried on one connection.
+    pub sign_in_attempts: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            file_bytes: 2 << 30,
+            files: 1_000,
+            sessions: 8,
+            handles: 100,
+            bytes_per_second: None,
+            connections: 200,
+            idle_seconds: 300,
+            sign_in_seconds: 30,
+            sign_in_attempts: 6,
+        }
+    }
+}
+
+/// A supplier or a municipality.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Account {
+    /// The user name.
+    pub name: String,
+    /// Whether the account delivers or fetches.
+    pub role: Role,
+    /// The account's public keys, as lines of OpenSSH's `authorized_keys`, without options.
+    #[serde(default)]
+    pub keys: Vec<String>,
+    /// A municipality's CVR numbers, whose rows it gets.
+    #[serde(default)]
+    pub cvr: Vec<String>,
+    /// The account's folder; by default `accounts/<name>` in the exchange's.
+    #[serde(default)]
+    pub home: Option<PathBuf>,
+    /// How often a supplier is expected to deliver.
+    #[serde(default)]
+    pub rhythm: Rhythm,
+    /// The encoding of a supplier's files, if it is not UTF-8.
+    #[serde(default)]
+    pub encoding: Option<Encoding>,
+    /// The separator of a supplier's columns, if it is not a comma.
+    #[serde(default)]
+    pub separator: Option<char>,
+    /// Whether a municipality may delete what it has fetched.
+    #[serde(default)]
+    pub delete_fetched: bool,
+    /// Bytes of a file, instead of the general limit.
+    #[serde(default)]
+    pub file_bytes: Option<u64>,
+    /// Files in the inbox, instead of the general limit.
+    #[serde(default)]
+    pub files: Option<usize>,
+    /// Connections at once, instead of the general limit.
+    #[serde(default)]
+    pub sessions: Option<usize>,
+    /// Bytes a second, instead of the general limit.
+    #[serde(default)]
+    pub bytes_per_second: Option<u32>,
+}
+
+/// The role of an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Delivers an IT system's revision log.
+    Supplier,
+    /// Fetches its rows.
+    Municipality,
+}
+
+/// How often deliveries are expected.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rhythm {
+    /// Each day.
+    #[default]
+    Daily,
+    /// Each week.
+    Weekly,
+    /// Whenever there is something.
+    Irregular,
+}
+
+impl Rhythm {
+    /// Its name, as the configuration spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Rhythm::Daily => "daily",
+            Rhythm::Weekly => "weekly",
+            Rhythm::Irregular => "irregular",
+        }
+    }
+}
+
+impl Account {
+    /// Whether the account delivers.
+    pub fn is_supplier(&self) -> bool {
+        self.role == Role::Supplier
+    }
+
+    /// `rules` as they apply to this account's files.
+    pub fn rules(&self, rules: &Rules, limits: &Limits) -> Rules {
+        let mut rules = rules.clone();
+        rules.revision.encoding = self.encoding.unwrap_or(rules.revision.encoding);
+        rules.revision.separator = self.separator.unwrap_or(rules.revision.separator);
+        rules.revision.max_file_bytes = rules.revision.max_file_bytes.min(self.limits(limits).file_bytes);
+        rules
+    }
+
+    /// The general limits, with those that this account has of its own.
+    pub fn limits(&self, general: &Limits) -> Limits {
+        Limits {
+            file_bytes: self.file_bytes.unwrap_or(general.file_bytes),
+            files: self.files.unwrap_or(general.files),
+            sessions: self.sessions.unwrap_or(general.sessions),
+            bytes_per_second: self.bytes_per_second.or(general.bytes_per_second),
+            ..general.clone()
+        }
+    }
+}
+
+impl Settings {
+    /// Makes the paths that are relative to the configuration's folder absolute.
+    pub fn relative_to(&mut self, folder: &Path) {
+        let homes = self.accounts.iter_mut().filter_map(|account| account.home.as_mut());
+        for path in self.root.iter_mut().chain(&mut self.host_keys).chain(homes) {
+            *path = folder.join(&path);
+        }
+    }
+
+    /// Checks that the settings are consistent.
+    pub fn check(&self) -> Result<()> {
+        let fail = |text: String| Err(Error::Settings(format!("sftp.{text}")));
+        if !is_log_name(&self.log) {
+            return fail(format!("log: '{}' is no name for a log", self.log));
+        }
+        let mut names = HashSet::new();
+        for account in &self.accounts {
+            let name = &account.name;
+            if !is_account_name(name) {
+                return fail(format!(
+                    "account.name: '{name}': a name has 1 to 64 letters, digits, '-', '_' or '.', and begins with a letter or a digit"
+                ));
+            }
+            if !names.insert(name.to_ascii_lowercase()) {
+                return fail(format!("account: '{name}' is there twice"));
+            }
+            if let Some(cvr) = account.cvr.iter().find(|cvr| !is_cvr(cvr)) {
+                return fail(format!("account: '{name}': cvr: '{cvr}' does not have 8 digits"));
+            }
+            match account.role {
+                Role::Municipality if account.cvr.is_empty() => {
+                    return fail(format!("account: '{name}': a municipality needs cvr, its CVR numbers"));
+                }
+                Role::Supplier if !account.cvr.is_empty() => {
+                    return fail(format!("account: '{name}': cvr is for municipalities; this is a supplier"));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The account of this name.
+    pub fn account(&self, name: &str) -> Option<&Account> {
+        self.accounts.iter().find(|account| account.name == name)
+    }
+
+    /// The folder of the exchange: as set, or in the store's folder.
+    pub fn root(&self, store: Option<&Path>) -> Result<PathBuf> {
+        let in_store = || store.map(|store| store.join(FOLDER));
+        let missing = "root has to be set, for the store is no local folder".to_owned();
+        self.root.clone().or_else(in_store).ok_or(Error::Settings(format!("sftp.{missing}")))
+    }
+
+    /// An account's folders under the exchange's folder `root`.
+    pub fn home(&self, root: &Path, account: &Account) -> Home {
+        Home::new(account.home.clone().unwrap_or_else(|| root.join("accounts").join(&account.name)))
+    }
+
+    /// How long a file has to rest until it is complete: one that our server has `closed`, or another.
+    pub fn settle(&self, closed: bool) -> Duration {
+        let set = self.settle_seconds.map(|seconds| Duration::from_secs(seconds.into()));
+        set.unwrap_or(if closed { SETTLE_CLOSED } else { SETTLE_WATCHED })
+    }
+}
+
+fn is_account_name(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_' || b == b'.';
+    name.len() <= 64
+        && name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
+        && name.bytes().all(plain)
+}
+
+fn is_cvr(cvr: &str) -> bool {
+    cvr.len() == 8 && cvr.bytes().all(|b| b.is_ascii_digit())
+}
