@@ -6,25 +6,25 @@
 //!
 //! | module | idea |
 //! |---|---|
+//! | [`access_event`] | each access to the data, which is a record, too |
 //! | [`blocking`] | work that waits for disks, off the runtime's threads |
 //! | [`delivery`] | a file's records, judged by several threads, in order |
 //! | [`durable`] | files that are whole or not there |
 //! | [`import`] | a delivery into a log, exactly once, with a receipt |
 //! | [`kafka`] | a topic's messages into a log, each exactly once |
-//! | [`look`] | looks at the data, which are records, too |
 //! | [`quarantine`] | what was refused, and what became of it |
 //! | [`source`] | where bytes come from: a file, standard input, compressed or not |
 //! | [`spool`] | a delivery over a network, on disk until all of it is there |
 //! | [`writers`] | where the writers of logs come from |
 #![forbid(unsafe_code)]
 
+pub mod access_event;
 pub mod blocking;
 pub mod delivery;
 pub mod durable;
 mod error;
 pub mod import;
 pub mod kafka;
-pub mod look;
 pub mod quarantine;
 pub mod source;
 pub mod spool;

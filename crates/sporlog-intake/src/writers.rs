@@ -8,7 +8,7 @@ use sporlog_ledger::{Append, Outcome, Result, Store, Writer, WriterOptions};
 use sporlog_record::Kind;
 use tokio::sync::Mutex;
 
-use crate::look::{self, Look};
+use crate::access_event::{self, AccessEvent};
 
 /// The writers of a store's logs, each opened once.
 pub trait Writers: Send + Sync + 'static {
@@ -19,21 +19,21 @@ pub trait Writers: Send + Sync + 'static {
     fn forget<'a>(&'a self, log: &'a str) -> BoxFuture<'a, ()>;
 }
 
-/// Records a look at the data.
-pub async fn record_look(writers: &dyn Writers, look: &Look<'_>) -> crate::Result<()> {
-    let rows = look.row()?;
+/// Appends `event` to the log of accesses. The record is durable when this returns.
+pub async fn record_access(writers: &dyn Writers, event: &AccessEvent<'_>) -> crate::Result<()> {
+    let rows = event.row()?;
     let append = || Append { rows: rows.clone(), positions: Vec::new() };
     let mut recorded = try_append(writers, append()).await;
     // Twice does no harm here, and the next writer may well succeed.
     if matches!(recorded, Err(sporlog_ledger::Error::Stopped { .. })) {
-        writers.forget(look::LOG).await;
+        writers.forget(access_event::LOG).await;
         recorded = try_append(writers, append()).await;
     }
     Ok(recorded.map(drop)?)
 }
 
 async fn try_append(writers: &dyn Writers, append: Append) -> Result<Outcome> {
-    writers.writer(look::LOG, Kind::Auditlog).await?.append(append).await
+    writers.writer(access_event::LOG, Kind::Auditlog).await?.append(append).await
 }
 
 /// Writers of our own, for a process that has no others.

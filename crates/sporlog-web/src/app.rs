@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use axum::extract::FromRef;
 use sporlog_exchange as exchange;
-use sporlog_intake::look::Look;
-use sporlog_intake::writers::record_look;
+use sporlog_intake::access_event::AccessEvent;
+use sporlog_intake::writers;
 use sporlog_record::Rules;
 use tokio::sync::watch;
 
@@ -69,12 +69,12 @@ impl App {
     }
 
     /// Records an access to the data. Nothing may be shown unless this succeeds.
-    pub async fn record_access(&self, access: &Look<'_>) -> Result<(), Problem> {
+    pub async fn record_access(&self, event: &AccessEvent<'_>) -> Result<(), Problem> {
         let unavailable = |error: &dyn std::error::Error| {
             tracing::error!(%error, "an access could not be recorded");
             Problem::unavailable("the access log cannot be written to, so nothing is shown; try again")
         };
-        record_look(&self.catalog, access).await.map_err(|e| unavailable(&e))
+        writers::record_access(&self.catalog, event).await.map_err(|e| unavailable(&e))
     }
 
     /// Tells those who wait for something to happen that the server is about to stop.

@@ -59,7 +59,7 @@ impl Catalog {
     /// are named after their kinds.
     pub fn new(store: Store, declared: impl IntoIterator<Item = (String, Kind)>) -> Self {
         let own = [
-            (sporlog_intake::look::LOG.to_owned(), Kind::Auditlog),
+            (sporlog_intake::access_event::LOG.to_owned(), Kind::Auditlog),
             (quarantine::LOG.to_owned(), Kind::Quarantine),
         ];
         let delivered = Kind::DELIVERED.map(|kind| (kind.name().to_owned(), kind));

@@ -1,9 +1,9 @@
-//! Every look at the data is itself recorded, before the data is shown.
+//! Every access to the data is itself recorded, before the data is shown.
 //!
 //! The record goes into the log `access` of the same store. If it cannot be written, nothing is
 //! shown. The one exception is a store that cannot have been meant to be written to, because its
 //! keys are not here or it is read-only: a copy that somebody was handed. Then a note says that
-//! the look was not recorded.
+//! the access was not recorded.
 
 use std::io;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Result;
 use arrow::array::RecordBatch;
 use serde_json::{Value, json};
-use sporlog_intake::look::{LOG, ORIGIN};
+use sporlog_intake::access_event::{AccessEvent, LOG, ORIGIN};
 use sporlog_ledger::{Append, Log, Outcome, Store, Writer, WriterOptions};
 use sporlog_record::Kind;
 
@@ -23,11 +23,11 @@ const COMPACT_EVERY: u64 = 256;
 /// Files that a merge replaced stay for so long, for those who are reading them.
 const GRACE: Duration = Duration::from_hours(1);
 
-/// A look at the data.
-pub struct Look<'a> {
+/// An access to the data by a command.
+pub struct Access<'a> {
     /// What is done, in the manner of the audit logs' `logAction`.
     pub action: &'static str,
-    /// The person that is looked up, if it is one.
+    /// The person whose records are read, if it is one person.
     pub subject: Option<&'a str>,
     /// What is done, in a few words. Personal numbers in it are masked.
     pub message: String,
@@ -35,27 +35,27 @@ pub struct Look<'a> {
     pub parameters: Value,
 }
 
-/// Records a look.
-pub async fn record(session: &Session, store: &Store, look: Look<'_>) -> Result<()> {
+/// Records an access, before the data is shown.
+pub async fn record_access(session: &Session, store: &Store, access: Access<'_>) -> Result<()> {
     if session.keys(store).is_none_or(|keys| !keys.is_dir()) {
         return not_recorded(
             "the store's keys are not here; so signatures are checked with the logs' own copies of their public keys, \
              and an older copy of a log is not noticed",
         );
     }
-    let failed = match append(store, &look).await {
+    let failed = match append(store, &access).await {
         Ok(()) => return Ok(()),
         Err(error) => error,
     };
     match failed.downcast_ref::<sporlog_ledger::Error>() {
         Some(sporlog_ledger::Error::Keys { reason, .. }) => not_recorded(reason),
         _ if is_read_only(&failed) => not_recorded("the store cannot be written to"),
-        _ => Err(failed.context("the look could not be recorded, so nothing is shown")),
+        _ => Err(failed.context("the access could not be recorded, so nothing is shown")),
     }
 }
 
-/// The access log, opened before a look at it was recorded, is to show that look, too.
-pub async fn include_own_look(log: &Log) -> Result<()> {
+/// The access log, opened before an access to it was recorded, is to show that access, too.
+pub async fn include_own_access(log: &Log) -> Result<()> {
     if log.name() == LOG {
         log.refresh().await?;
     }
@@ -63,12 +63,12 @@ pub async fn include_own_look(log: &Log) -> Result<()> {
 }
 
 fn not_recorded(reason: &str) -> Result<()> {
-    complain(&format!("note: this look is not recorded in the log '{LOG}': {reason}"));
+    complain(&format!("note: this access is not recorded in the log '{LOG}': {reason}"));
     Ok(())
 }
 
-async fn append(store: &Store, look: &Look<'_>) -> Result<()> {
-    let rows = row(look)?;
+async fn append(store: &Store, access: &Access<'_>) -> Result<()> {
+    let rows = row(access)?;
     let writer = store.writer(LOG, Kind::Auditlog, WriterOptions { take_turns: true }).await?;
     let outcome = writer.append(Append { rows, positions: Vec::new() }).await;
     if let Ok(Outcome::Appended(appended)) = &outcome
@@ -81,28 +81,28 @@ async fn append(store: &Store, look: &Look<'_>) -> Result<()> {
     Ok(closed?)
 }
 
-fn row(look: &Look<'_>) -> Result<RecordBatch> {
+fn row(access: &Access<'_>) -> Result<RecordBatch> {
     let user = User::current();
     let parameters = json!({
-        "command": look.action,
-        "parameters": look.parameters,
+        "command": access.action,
+        "parameters": access.parameters,
         "uid": user.uid,
         "sudoUser": std::env::var("SUDO_USER").ok(),
         "program": ORIGIN,
     });
-    let look = sporlog_intake::look::Look {
+    let event = AccessEvent {
         performer: &user.name,
-        action: look.action,
-        subject: look.subject,
+        action: access.action,
+        subject: access.subject,
         address: None,
         correlation: None,
-        message: look.message.clone(),
+        message: access.message.clone(),
         parameters,
     };
-    Ok(look.row()?)
+    Ok(event.row()?)
 }
 
-/// The look is recorded: what fails here is no reason to withhold the data.
+/// The access is recorded: what fails here is no reason to withhold the data.
 async fn keep_house(writer: &Writer) {
     if let Err(error) = writer.compact(GRACE).await {
         tracing::warn!(%error, "the access log could not be compacted");

@@ -9,7 +9,7 @@
 //! | [`commands`] | one module for each command |
 //! | [`config`] | the configuration file, the environment, and what they leave unsaid |
 //! | [`session`] | a command's surroundings: its configuration, store and rules |
-//! | [`access`] | every look at the data is itself recorded |
+//! | [`access`] | every access to the data is itself recorded |
 //! | [`output`], [`rows`], [`outfile`], [`progress`] | results on standard output or in files, and exit codes |
 //! | [`timerange`] | the times that `--from` and `--to` take |
 //! | [`keyfile`] | the keys of those who use the server |

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use sporlog_intake::look;
+use sporlog_intake::access_event;
 use sporlog_ledger::{Error, Log, Store, StoreOptions, matches};
 use sporlog_record::{Kind, Rules};
 
@@ -94,7 +94,7 @@ impl Session {
     /// Of what kind the log of this name has to be, if that is settled beforehand.
     pub fn expected_kind(&self, name: &str) -> Option<Kind> {
         match name {
-            look::LOG => Some(Kind::Auditlog),
+            access_event::LOG => Some(Kind::Auditlog),
             sporlog_intake::quarantine::LOG => Some(Kind::Quarantine),
             _ => {
                 let declared = self.config.logs.iter().find(|log| log.name == name).map(|log| log.kind);
@@ -105,7 +105,7 @@ impl Session {
 
     /// Whether records of `kind` may be imported into the log `name`.
     pub fn check_import(&self, name: &str, kind: Kind) -> Result<()> {
-        if name == look::LOG || name == sporlog_intake::quarantine::LOG {
+        if name == access_event::LOG || name == sporlog_intake::quarantine::LOG {
             bail!("the log '{name}' is Sporlog's own; --log names another");
         }
         match self.expected_kind(name) {

@@ -203,11 +203,11 @@ async fn each_gets_its_own_rows_in_order_and_no_others() {
     let checkpoint = open_checkpoint(manifest.checkpoint.as_bytes(), log.vkey()).unwrap();
     assert_eq!(checkpoint.size(), 604);
     assert!(place.scratch_is_empty());
-    // Both looks are on record.
-    let looks = place.store.log("access").await.unwrap();
-    assert_eq!(looks.head(), 2);
-    let look = String::from_utf8(looks.entry(2).await.unwrap()).unwrap();
-    assert!(look.contains("COLLECT") && look.contains("\\\"rows\\\":201"), "{look}");
+    // Both accesses are on record.
+    let accesses = place.store.log("access").await.unwrap();
+    assert_eq!(accesses.head(), 2);
+    let access = String::from_utf8(accesses.entry(2).await.unwrap()).unwrap();
+    assert!(access.contains("COLLECT") && access.contains("\\\"rows\\\":201"), "{access}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

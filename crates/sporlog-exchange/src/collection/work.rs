@@ -21,13 +21,13 @@ use super::split_writer::{FileInfo, SplitWriter};
 use super::{Collected, CollectionRequest, OPEN_FILES, Progress};
 use crate::settings::Role;
 use sporlog_intake::blocking::blocking;
-use sporlog_intake::look::Look;
-use sporlog_intake::writers::{Writers, record_look};
+use sporlog_intake::access_event::AccessEvent;
+use sporlog_intake::writers::{Writers, record_access};
 use sporlog_intake::{Error, Result};
 
 /// Files that are synced side by side.
 const SYNCING: usize = 8;
-/// Looks that are recorded side by side.
+/// Access events that are recorded side by side.
 const RECORDING: usize = 16;
 /// How long the newest checkpoint is waited for, and how often it is looked at.
 const CHECKPOINT_TRIES: u32 = 100;
@@ -128,7 +128,7 @@ impl Collection<'_> {
         Ok(targets.iter().zip(indexes).map(counted).collect())
     }
 
-    /// Records the looks, and shows the files.
+    /// Records the access events, and shows the files.
     async fn show(&self, day: &Day, targets: &[Target], written: Vec<Written>) -> Result<Vec<Collected>> {
         let checkpoint = String::from_utf8_lossy(&self.checkpoint_at(day.size).await?).into_owned();
         let mut ready = Vec::with_capacity(targets.len());
@@ -138,9 +138,9 @@ impl Collection<'_> {
         }
         // Absence is shown only where it is for good.
         let shown = |manifest: &Manifest| manifest.complete || manifest.rows > 0;
-        let looks = ready.iter().filter(|(_, manifest, _)| shown(manifest));
-        let looks: Vec<_> = looks.map(|(target, manifest, _)| self.record(target, manifest)).collect();
-        futures::stream::iter(looks).buffer_unordered(RECORDING).try_collect::<()>().await?;
+        let events = ready.iter().filter(|(_, manifest, _)| shown(manifest));
+        let events: Vec<_> = events.map(|(target, manifest, _)| self.record(target, manifest)).collect();
+        futures::stream::iter(events).buffer_unordered(RECORDING).try_collect::<()>().await?;
         let mut collected = Vec::with_capacity(ready.len());
         for (target, manifest, written) in ready {
             if self.request.stop.load(Ordering::Acquire) {
@@ -188,7 +188,7 @@ impl Collection<'_> {
 
     async fn record(&self, target: &Target, manifest: &Manifest) -> Result<()> {
         let Manifest { organisation, day, rows, .. } = manifest;
-        let look = Look {
+        let event = AccessEvent {
             performer: &self.request.performer,
             action: "COLLECT",
             subject: None,
@@ -203,10 +203,10 @@ impl Collection<'_> {
                 "complete": manifest.complete,
                 "rows": rows,
                 "files": manifest.files.len(),
-                "program": sporlog_intake::look::ORIGIN,
+                "program": sporlog_intake::access_event::ORIGIN,
             }),
         };
-        record_look(self.writers, &look).await
+        record_access(self.writers, &event).await
     }
 
     /// A record is visible a moment before its checkpoint is.

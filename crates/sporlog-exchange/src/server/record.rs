@@ -16,8 +16,8 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use sporlog_intake::Result;
-use sporlog_intake::look::Look;
-use sporlog_intake::writers::{Writers, record_look};
+use sporlog_intake::access_event::AccessEvent;
+use sporlog_intake::writers::{Writers, record_access};
 
 use super::metrics;
 
@@ -86,7 +86,7 @@ impl Recorder {
 }
 
 async fn record(writers: &dyn Writers, row: &Row) -> Result<()> {
-    let look = Look {
+    let event = AccessEvent {
         performer: &row.performer,
         action: row.action,
         subject: None,
@@ -95,7 +95,7 @@ async fn record(writers: &dyn Writers, row: &Row) -> Result<()> {
         message: row.message.clone(),
         parameters: row.parameters.clone(),
     };
-    let recorded = record_look(writers, &look).await;
+    let recorded = record_access(writers, &event).await;
     if let Err(error) = &recorded {
         counter!(metrics::UNRECORDED).increment(1);
         tracing::error!(%error, action = row.action, session = row.session, "SFTP: a row could not be written to the log access");

@@ -3,7 +3,7 @@
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use serde_json::Value;
-use sporlog_intake::look::Look;
+use sporlog_intake::access_event::AccessEvent;
 use sporlog_ledger::Log;
 
 use crate::access::{Permission, Principal};
@@ -39,7 +39,7 @@ impl Trace {
         message: String,
         parameters: Value,
     ) -> Result<(), Problem> {
-        let access = Look {
+        let access = AccessEvent {
             performer,
             action,
             subject,

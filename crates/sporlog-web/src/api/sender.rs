@@ -6,7 +6,7 @@
 use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
-use sporlog_intake::{look, quarantine};
+use sporlog_intake::{access_event, quarantine};
 use sporlog_ledger::Error;
 use sporlog_record::Kind;
 use sporlog_record::identifier::mask_text;
@@ -44,7 +44,7 @@ impl Sender {
     /// The kind of a log, if they may deliver into it: otherwise 403, or 404 if there is none.
     pub async fn kind(&self, app: &App, log: &str) -> Result<Kind, Problem> {
         self.principal.require(Permission::Write, log)?;
-        if log == look::LOG || log == quarantine::LOG {
+        if log == access_event::LOG || log == quarantine::LOG {
             return Err(Problem::forbidden(format!(
                 "the log '{log}' is Sporlog's own; nothing is delivered into it"
             )));

@@ -5,7 +5,7 @@ First steps:
   sporlog sample revision --records 10000 --out day.csv    something to work with
   sporlog check revision day.csv                           is it in order?
   sporlog import revision day.csv                          into ./sporlog-data
-  sporlog read revision --limit 3                          look at it
+  sporlog read revision --limit 3                          read the first three
   sporlog verify revision                                  nothing was tampered with
 
 Exit codes: 0 done; 1 done, but something was refused or differs; 2 could not run.

@@ -43,7 +43,7 @@ pub use serve::ServeArgs;
 /// was changed, removed or slipped in.
 ///
 /// A store is a folder with logs in it. A log's table is a Delta Lake table that DuckDB, Spark or
-/// Polars reads as it is. Every look at the data through this program is itself recorded, in the
+/// Polars reads as it is. Every access to the data through this program is itself recorded, in the
 /// log `access`.
 #[derive(Debug, Parser)]
 #[command(name = "sporlog", version, propagate_version = true, arg_required_else_help = true)]

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use sporlog_ledger::Store;
 use sporlog_web::access::{Key, NewKey};
 
-use crate::access::{self, Look};
+use crate::access::{self, Access};
 use crate::cli::{Apikey, CreateArgs};
 use crate::keyfile::{KeyFile, LastUse};
 use crate::output::{Outcome, Output, complain};
@@ -102,7 +102,7 @@ async fn revoke(session: &Session, name: &str) -> Result<Outcome> {
     let locked = files.lock()?;
     let mut ring = files.ring()?;
     let key = ring.revoke(name, Utc::now())?;
-    // First of all the key must be dead. Unlike a look, this is not to wait for its record.
+    // First of all the key must be dead. Unlike an access, this is not to wait for its record.
     locked.save(&ring)?;
     drop(locked);
     let mut out = Output::new()?;
@@ -135,7 +135,7 @@ async fn record(
         "id": key.id, "name": key.name, "role": key.role, "logs": key.logs,
         "organisations": key.organisations, "expires": key.expires.map(rfc3339),
     });
-    access::record(session, store, Look { action, subject: None, message, parameters }).await
+    access::record_access(session, store, Access { action, subject: None, message, parameters }).await
 }
 
 fn as_json(key: &Key, last_use: &LastUse) -> Value {

@@ -8,7 +8,7 @@ use serde_json::json;
 use sporlog_exchange::{HOST_KEY_FILES, LASTING};
 use sporlog_ledger::{Backup, Copied, Error, Store, copy_path};
 
-use crate::access::{Look, record};
+use crate::access::{Access, record_access};
 use crate::cli::BackupArgs;
 use crate::output::{Outcome, Output, complain, counted};
 use crate::progress::{Progress, Results};
@@ -22,13 +22,13 @@ pub async fn run(session: &Session, args: &BackupArgs) -> Result<Outcome> {
     }
     let backup = Backup::create(&dest)?;
     // All records leave the store with it.
-    let look = Look {
+    let access = Access {
         action: "BACKUP",
         subject: None,
         message: format!("backup of all logs to {}", dest.display()),
         parameters: json!({"destination": dest.display().to_string(), "withKeys": args.with_keys}),
     };
-    record(session, &store, look).await?;
+    record_access(session, &store, access).await?;
     // The register first: of what it says is in a log, the copy of that log may have more, and not less.
     let mut out = Output::new()?;
     let (mut files, mut bytes) = (0, 0);

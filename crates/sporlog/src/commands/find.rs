@@ -9,7 +9,7 @@ use sporlog_ledger::{Find, Key, Log, find_in_all};
 use sporlog_record::Kind;
 use sporlog_record::time::format_local;
 
-use crate::access::{Look, include_own_look, record};
+use crate::access::{Access, include_own_access, record_access};
 use crate::cli::FindArgs;
 use crate::output::{Outcome, Output};
 use crate::rows::RowWriter;
@@ -30,7 +30,7 @@ pub async fn run(session: &Session, args: &FindArgs) -> Result<Outcome> {
         Key::Subject(id) => ("subject", id),
         Key::Actor(id) => ("actor", id),
     };
-    let look = Look {
+    let access = Access {
         action: "FIND",
         subject: matches!(key, Key::Subject(_)).then_some(id.as_str()),
         message: match &key {
@@ -45,9 +45,9 @@ pub async fn run(session: &Session, args: &FindArgs) -> Result<Outcome> {
             "limit": args.rows.limit,
         }),
     };
-    record(session, &store, look).await?;
+    record_access(session, &store, access).await?;
     for log in &logs {
-        include_own_look(log).await?;
+        include_own_access(log).await?;
     }
     let limit = args.rows.limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
     let mut found = find_in_all(logs, Find { key, from: args.from, to: args.to, limit });

@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::Result;
 use serde_json::json;
 
-use crate::access::{Look, record};
+use crate::access::{Access, record_access};
 use crate::cli::ProveArgs;
 use crate::outfile::OutFile;
 use crate::output::{Outcome, Output};
@@ -14,13 +14,13 @@ use crate::session::Session;
 pub async fn run(session: &Session, args: &ProveArgs) -> Result<Outcome> {
     let store = session.store()?;
     let log = store.log(&args.log.log).await?;
-    let look = Look {
+    let access = Access {
         action: "PROVE",
         subject: None,
         message: format!("prove {} {}", log.name(), args.id),
         parameters: json!({"log": log.name(), "id": args.id}),
     };
-    record(session, &store, look).await?;
+    record_access(session, &store, access).await?;
     let proof = log.prove(args.id).await?;
     match &args.out.out {
         Some(path) => {

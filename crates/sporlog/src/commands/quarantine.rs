@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sporlog_intake::quarantine::{Item, Quarantine, Refused, Replay};
 use sporlog_record::identifier::mask_text;
 
-use crate::access::{Look, record};
+use crate::access::{Access, record_access};
 use crate::cli;
 use crate::output::{Outcome, Output, utc};
 use crate::session::Session;
@@ -49,13 +49,13 @@ async fn list(session: &Session, log: Option<&str>) -> Result<Outcome> {
 
 async fn show(session: &Session, id: u64, content: bool) -> Result<Outcome> {
     let store = session.store()?;
-    let look = Look {
+    let access = Access {
         action: "QUARANTINE_SHOW",
         subject: None,
         message: format!("quarantine show {id}"),
         parameters: json!({"item": id}),
     };
-    record(session, &store, look).await?;
+    record_access(session, &store, access).await?;
     let quarantine = Quarantine::new(store);
     let Refused { item, content: bytes, header } = quarantine.show(id).await?;
     let mut out = Output::new()?;

@@ -6,7 +6,7 @@ use anyhow::Result;
 use futures::TryStreamExt;
 use serde_json::json;
 
-use crate::access::{Look, include_own_look, record};
+use crate::access::{Access, include_own_access, record_access};
 use crate::cli::ReadArgs;
 use crate::output::{Outcome, Output};
 use crate::rows::RowWriter;
@@ -15,14 +15,14 @@ use crate::session::Session;
 pub async fn run(session: &Session, args: &ReadArgs) -> Result<Outcome> {
     let store = session.store()?;
     let Some(log) = session.log_if_begun(&store, &args.log.log).await? else { return Ok(Outcome::Done) };
-    let look = Look {
+    let access = Access {
         action: "READ",
         subject: None,
         message: format!("read {} after {}", log.name(), args.after),
         parameters: json!({"log": log.name(), "after": args.after, "limit": args.rows.limit}),
     };
-    record(session, &store, look).await?;
-    include_own_look(&log).await?;
+    record_access(session, &store, access).await?;
+    include_own_access(&log).await?;
     let mut out = Output::new()?;
     let mut rows = RowWriter::new(log.kind(), args.rows.shape());
     let mut batches = log.read(args.after, args.rows.limit);

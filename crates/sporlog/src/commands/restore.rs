@@ -10,7 +10,7 @@ use sporlog_ledger::{
     open_checkpoint,
 };
 
-use crate::access::{Look, record};
+use crate::access::{Access, record_access};
 use crate::cli::RestoreArgs;
 use crate::commands::backup::{exchange_root, print};
 use crate::commands::verify::{check_log, warn_of_own_copy};
@@ -82,13 +82,13 @@ async fn from_backup(session: &Session, args: &RestoreArgs, backup: &Backup, fro
         copy_path(&backup.exchange(), &root, false)?;
     }
     let from = std::path::absolute(from)?.display().to_string();
-    let look = Look {
+    let access = Access {
         action: "RESTORE",
         subject: None,
         message: format!("restored from the backup {from}"),
         parameters: json!({"backup": from, "logs": restored}),
     };
-    record(session, &store, look).await?;
+    record_access(session, &store, access).await?;
     Ok(outcome)
 }
 
@@ -188,13 +188,13 @@ async fn in_place(session: &Session, name: &str, dry_run: bool) -> Result<Outcom
     }
     out.flush()?;
     if let (Some(rolled_back), false) = (&rolled_back, dry_run) {
-        let look = Look {
+        let access = Access {
             action: "ROLLBACK",
             subject: None,
             message: format!("rolled back {name} to record {}", rolled_back.to),
             parameters: json!({"log": name, "givenUp": facts(rolled_back)}),
         };
-        record(session, &store, look).await?;
+        record_access(session, &store, access).await?;
         return check_log(session, name, None).await;
     }
     Ok(Outcome::Done)

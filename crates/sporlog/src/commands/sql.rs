@@ -13,7 +13,7 @@ use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 use serde_json::json;
 
-use crate::access::{Look, record};
+use crate::access::{Access, record_access};
 use crate::cli::{SqlArgs, SqlFormat};
 use crate::outfile::OutFile;
 use crate::output::{Outcome, Output, complain};
@@ -35,13 +35,13 @@ pub async fn run(session: &Session, args: &SqlArgs) -> Result<Outcome> {
         query => query.to_owned(),
     };
     let store = session.store()?;
-    let look = Look {
+    let access = Access {
         action: "SQL",
         subject: None,
         message: format!("sql {}", query.chars().take(MESSAGE_CHARS).collect::<String>()),
         parameters: json!({"query": query}),
     };
-    record(session, &store, look).await?;
+    record_access(session, &store, access).await?;
     let logs = store.logs().await?;
     let batches = sporlog_ledger::query(&logs, &query).await?;
     let schema = batches.schema();

@@ -251,7 +251,7 @@ fn a_key_that_others_may_read_is_not_used() {
     assert!(std::fs::read_to_string(&key).expect("read").starts_with("sporlog-keys/1"));
     allow(0o400);
     place.run("import revision more.csv").ok().says("11 to 20");
-    // Nothing is shown if the look cannot be recorded, as with a key of the log `access` that is not used.
+    // Nothing is shown if the access cannot be recorded, as with a key of the log `access` that is not used.
     let access = place.path("sporlog-data/keys/access.key");
     place.run("read revision").ok();
     std::fs::set_permissions(&access, PermissionsExt::from_mode(0o644)).expect("set");

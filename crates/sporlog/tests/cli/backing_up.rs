@@ -59,8 +59,8 @@ fn a_backup_with_keys_becomes_a_store_that_goes_on() {
     place.run("import revision a.csv --store new").ok().says("already in");
     place.run("verify revision --store new").ok().says("head 320");
     // Both are on record, and the first also in the copy.
-    let looks = place.run("read access --records-only --store new").ok();
-    looks.says("\"BACKUP\"").says("\"RESTORE\"");
+    let accesses = place.run("read access --records-only --store new").ok();
+    accesses.says("\"BACKUP\"").says("\"RESTORE\"");
     place.run("read access --records-only").ok().says("\"BACKUP\"");
     // What is in a store already is not touched.
     place.run("restore bk --store new").code(2).complains("there is a log 'access'");

@@ -74,8 +74,8 @@ fn each_municipality_finds_its_rows() {
         assert!(!String::from_utf8_lossy(&bytes).contains(other));
     }
     place.run("collect").ok().says("there already").says("the day is not over");
-    let looks = place.run("read access --records-only").ok();
-    looks.says("collect revision of 64942212").says("COLLECT");
+    let accesses = place.run("read access --records-only").ok();
+    accesses.says("collect revision of 64942212").says("COLLECT");
     place.run("verify revision").ok();
 }
 

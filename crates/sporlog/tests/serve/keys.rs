@@ -1,4 +1,4 @@
-//! Who may do what, and that every look is on record before it is answered.
+//! Who may do what, and that every access is on record before it is answered.
 
 use std::time::{Duration, Instant};
 
@@ -198,13 +198,13 @@ async fn organisations_bound_what_is_seen_and_delivered() {
     assert_eq!((mixed.status, &mixed.json()["results"][1]["id"]), (207, &json!(5)));
 }
 
-/// The looks on record, as audit records, whatever became of the server.
-fn looks(site: &Site) -> Vec<Value> {
+/// The accesses on record, as audit records, whatever became of the server.
+fn accesses(site: &Site) -> Vec<Value> {
     site.entries("access").into_iter().map(|entry| entry["record"].clone()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_look_is_on_record_before_it_is_answered() {
+async fn every_access_is_on_record_before_it_is_answered() {
     let site = Site::new();
     site.import("auditlog", lines((1..=3).map(login)).as_bytes());
     site.import("disclosure", lines((1..=3).map(|n| disclosure(PERSONS[0], n))).as_bytes());
@@ -220,32 +220,32 @@ async fn every_look_is_on_record_before_it_is_answered() {
         // It is killed at once: what was not on disk before the answer never will be.
         server.kill();
         assert_eq!(answer.status, 200, "{}", answer.text());
-        let found = look_of(&answer, &looks(&site));
+        let found = access_of(&answer, &accesses(&site));
         assert_eq!(found["logAction"], action, "{found}");
         assert_eq!((&found["performerName"], &found["ipAddress"]), (&json!("os2-copy"), &json!("127.0.0.1")));
     }
-    // So are looks at the looks; heads, lists and refusals show nothing and leave none.
+    // So are accesses to the log of accesses; heads, lists and refusals show nothing and leave none.
     let server = site.serve();
-    let count = looks(&site).len();
+    let count = accesses(&site).len();
     for path in ["/api/auditlog/head", "/api/logs", "/api/logs/auditlog/head", "/tlog/auditlog/checkpoint"] {
         assert_eq!(server.client(&reader).get(path).await.status, 200, "{path}");
     }
     server.client(&reader).get("/api/logs/access/read").await.is_problem(403);
-    // Reading them by the command is a look itself.
-    assert_eq!(looks(&site).len(), count + 1);
+    // Reading them by the command is an access itself.
+    assert_eq!(accesses(&site).len(), count + 1);
     let answer = server.client(&auditor).get("/api/logs/access/read").await;
     assert_eq!(answer.status, 200);
     server.stop();
-    look_of(&answer, &looks(&site));
+    access_of(&answer, &accesses(&site));
 }
 
-/// The look that stands under an answer's request id.
-fn look_of(answer: &Answer, looks: &[Value]) -> Value {
+/// The access that stands under an answer's request id.
+fn access_of(answer: &Answer, accesses: &[Value]) -> Value {
     let id = answer.header("x-request-id").expect("an id");
-    let mut found = looks.iter().filter(|look| look["correlationId"] == id);
-    let look = found.next().unwrap_or_else(|| panic!("no look under {id}: {looks:?}"));
-    assert!(found.next().is_none(), "two looks under {id}");
-    look.clone()
+    let mut found = accesses.iter().filter(|access| access["correlationId"] == id);
+    let access = found.next().unwrap_or_else(|| panic!("no access under {id}: {accesses:?}"));
+    assert!(found.next().is_none(), "two accesses under {id}");
+    access.clone()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -255,7 +255,7 @@ async fn what_cannot_be_recorded_is_not_shown() {
     let reader = site.key("reader", "read", &[]);
     let server = site.serve();
     assert_eq!(server.client(&reader).get("/api/auditlog/read").await.status, 200);
-    // The log of looks breaks: there is a file where its commits have to go.
+    // The log of accesses breaks: there is a file where its commits have to go.
     server.stop();
     let commits = site.path("store/logs/access/table/_delta_log");
     std::fs::rename(&commits, site.path("away")).expect("moved");

@@ -54,18 +54,20 @@ async fn everyone_sees_their_own() {
         let newest_first = ids.chunk_by(|a, b| a > b).count();
         assert!(newest_first <= 2, "the newest first, log by log: {ids:?}");
     }
-    // What comes in meanwhile is there at the next look.
+    // What comes in meanwhile is there at the next access.
     let writer = server.client(&writes);
     let posted = writer.post("/sporingslogg/api/post", disclosure(PERSONS[1], 99).to_string()).await;
     assert_eq!(posted.status, 200);
     let own = les(&server, &signer.sign(&issuer.person(PERSONS[1]))).await;
     assert_eq!(own.len(), 13);
     assert_eq!(les(&server, &signer.sign(&issuer.person("01010112345"))).await, [] as [Value; 0]);
-    // The looks are on record, each under the person's own number.
-    let looks = server.client(&audits).json("/api/logs/access/read?limit=1000").await;
+    // The accesses are on record, each under the person's own number.
+    let accesses = server.client(&audits).json("/api/logs/access/read?limit=1000").await;
     let of = |person: &str| {
-        let looks = looks.as_array().into_iter().flatten();
-        looks.filter(|look| look["record"]["logAction"] == "LES" && look["record"]["cpr"] == person).count()
+        let accesses = accesses.as_array().into_iter().flatten();
+        accesses
+            .filter(|access| access["record"]["logAction"] == "LES" && access["record"]["cpr"] == person)
+            .count()
     };
     assert_eq!([of(PERSONS[0]), of(PERSONS[1]), of(PERSONS[2]), of("01010112345")], [1, 2, 1, 1]);
 }

@@ -107,14 +107,14 @@ fn the_least_configuration_is_enough() {
     assert_eq!(municipality.get(&format!("{month}/{name}")), fetched.as_bytes());
 
     // All of it was recorded.
-    let looks = wait("the last look", || {
-        let looks: String = site.entries("access").iter().map(|entry| format!("{entry}\n")).collect();
-        (looks.matches(&name).count() >= 2).then_some(looks)
+    let accesses = wait("the last access", || {
+        let accesses: String = site.entries("access").iter().map(|entry| format!("{entry}\n")).collect();
+        (accesses.matches(&name).count() >= 2).then_some(accesses)
     });
     for what in
         [SUPPLIER, MUNICIPALITY, "KY_2026-01-05.csv", "KY_2026-01-05.csv.kvittering.json", "127.0.0.1"]
     {
-        assert!(looks.contains(what), "{what}: {looks}");
+        assert!(accesses.contains(what), "{what}: {accesses}");
     }
     site.print(&["verify", "access"]);
     assert!(server.peak_memory() < 512, "{} MB", server.peak_memory());

@@ -26,7 +26,7 @@ async fn a_disclosure_gets_an_id_and_nothing_else() {
     assert_eq!(entries[0]["record"], disclosure());
     let origin = entries[0]["origin"].as_str().unwrap();
     assert!(origin.starts_with("http:sender/") && origin.ends_with(":1") && origin.len() == 30, "{origin}");
-    assert_eq!(place.entries("access").await.len(), 0, "a delivery is no look");
+    assert_eq!(place.entries("access").await.len(), 0, "a delivery is no access");
 }
 
 #[tokio::test]

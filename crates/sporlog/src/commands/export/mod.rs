@@ -19,7 +19,7 @@ use sporlog_ledger::{Log, numbers};
 use sporlog_record::Kind;
 use sporlog_record::revision::write_csv_rows;
 
-use crate::access::{Look, record};
+use crate::access::{Access, record_access};
 use crate::cli::ExportRevisionArgs;
 use crate::output::{Outcome, Output, complain, counted};
 use crate::progress::{Progress, Results};
@@ -66,7 +66,7 @@ pub async fn run(session: &Session, args: &ExportRevisionArgs) -> Result<Outcome
     {
         bail!("the log '{}' holds {} records, not revision", log.name(), log.kind());
     }
-    let look = Look {
+    let access = Access {
         action: "EXPORT",
         subject: None,
         message: format!("export {} of {}", args.log, args.organisation),
@@ -77,7 +77,7 @@ pub async fn run(session: &Session, args: &ExportRevisionArgs) -> Result<Outcome
             "to": days.to,
         }),
     };
-    record(session, &store, look).await?;
+    record_access(session, &store, access).await?;
     std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
     let written = match &log {
         Some(log) => export(log, args, days).await?,

@@ -66,7 +66,7 @@ fn account_key(at: usize) -> String {
 
 /// The log has to be one of revision logs.
 fn log(config: &Config, sftp: &Settings, remarks: &mut Remarks) {
-    let own = [sporlog_intake::look::LOG, sporlog_intake::quarantine::LOG];
+    let own = [sporlog_intake::access_event::LOG, sporlog_intake::quarantine::LOG];
     if own.contains(&sftp.log.as_str()) {
         return remarks.error("sftp.log", "this log is Sporlog's own");
     }

@@ -1,4 +1,4 @@
-//! `head`, `logs`, `read`, `find` and `sql`; and that every look is recorded.
+//! `head`, `logs`, `read`, `find` and `sql`; and that every access is recorded.
 
 use std::path::Path;
 
@@ -164,7 +164,7 @@ fn a_long_table_says_that_there_is_more() {
 }
 
 #[test]
-fn every_look_is_recorded_before_the_data_is_shown() {
+fn every_access_is_recorded_before_the_data_is_shown() {
     let place = looked_up();
     place.run("read revision --limit 1").ok();
     place.run("find revision --subject 0101018081").ok();
@@ -173,25 +173,32 @@ fn every_look_is_recorded_before_the_data_is_shown() {
     place.run("prove revision 1").ok();
     place.run("export revision --organisation 64942212 --out out").ok();
     place.run("quarantine show 1").code(2);
-    // What shows no record is no look.
+    // What shows no record is no access.
     place.run("head revision").ok();
     place.run("logs").ok();
     place.run("verify revision").ok();
     place.run("quarantine list").ok();
 
-    let looks = place.run("read access --records-only").ok().lines();
-    let actions: Vec<_> = looks.iter().map(|look| look["logAction"].as_str().expect("a text")).collect();
+    let accesses = place.run("read access --records-only").ok().lines();
+    let actions: Vec<_> =
+        accesses.iter().map(|access| access["logAction"].as_str().expect("a text")).collect();
     let expected = ["READ", "FIND", "FIND", "SQL", "PROVE", "EXPORT", "QUARANTINE_SHOW", "READ"];
     assert_eq!(actions, expected);
-    assert_eq!(looks[1]["cpr"], "0101018081");
-    assert_eq!(looks[1]["message"], "find revision --subject");
+    assert_eq!(accesses[1]["cpr"], "0101018081");
+    assert_eq!(accesses[1]["message"], "find revision --subject");
     assert!(
-        looks[2]["message"].as_str().is_some_and(|text| text.starts_with("find revision --actor 4fcff0c2"))
+        accesses[2]["message"]
+            .as_str()
+            .is_some_and(|text| text.starts_with("find revision --actor 4fcff0c2"))
     );
-    assert!(looks[3]["message"].as_str().is_some_and(|text| !text.contains("0101018081")), "{}", looks[3]);
-    assert!(looks[3]["detailContent"].as_str().is_some_and(|text| text.contains("0101018081")));
-    assert!(looks.iter().all(|look| look["performerName"].is_string() && look["tts"].is_string()));
-    // The person can find who has looked at them; this look, too.
+    assert!(
+        accesses[3]["message"].as_str().is_some_and(|text| !text.contains("0101018081")),
+        "{}",
+        accesses[3]
+    );
+    assert!(accesses[3]["detailContent"].as_str().is_some_and(|text| text.contains("0101018081")));
+    assert!(accesses.iter().all(|access| access["performerName"].is_string() && access["tts"].is_string()));
+    // The person can find who has read their records; this access, too.
     let found = place.run("find access --subject 0101018081").ok();
     assert_eq!(ids(&found), [9, 2]);
     place.run("verify access").ok();
@@ -219,7 +226,7 @@ fn a_copy_without_keys_can_be_read_and_says_so() {
     place.run("read revision").ok();
     std::fs::create_dir(place.path("copy")).expect("made");
     copy_without_keys(&place.path("sporlog-data"), &place.path("copy"));
-    let ran = place.run("read revision --store copy").ok().complains("this look is not recorded");
+    let ran = place.run("read revision --store copy").ok().complains("this access is not recorded");
     assert_eq!(ids(&ran), [1, 2, 3, 4, 5]);
     assert_eq!(ran.err.lines().count(), 1);
     place.run("find revision --subject 0101018081 --store copy").ok().complains("not recorded");
@@ -232,7 +239,7 @@ fn a_copy_without_keys_can_be_read_and_says_so() {
 }
 
 #[test]
-fn a_look_that_cannot_be_recorded_shows_nothing() {
+fn an_access_that_cannot_be_recorded_shows_nothing() {
     let place = looked_up();
     place.run("read revision").ok();
     let commits = place.path("sporlog-data/logs/access/table/_delta_log");

@@ -1,4 +1,4 @@
-//! A look that somebody takes at the data is itself a record, of the kind `auditlog`.
+//! Every access to the data is itself a record, of the kind `auditlog`.
 
 use arrow::array::RecordBatch;
 use serde_json::Value;
@@ -8,24 +8,24 @@ use sporlog_record::{Kind, Position, Rules};
 
 use crate::error::{Error, Result};
 
-/// The log in which every look at the data is recorded.
+/// The log in which every access to the data is recorded.
 pub const LOG: &str = "access";
 
-/// What looks are recorded as coming from.
+/// The source that access events are recorded under.
 pub const ORIGIN: &str = concat!("sporlog/", env!("CARGO_PKG_VERSION"));
 
-/// A look at the data.
+/// One access to the data: who reads what.
 #[derive(Debug, Clone)]
-pub struct Look<'a> {
-    /// Who looks: a user's name, a key's, or the subject of a token.
+pub struct AccessEvent<'a> {
+    /// Who reads: a user's name, a key's, or the subject of a token.
     pub performer: &'a str,
     /// What is done, in the manner of the audit logs' `logAction`.
     pub action: &'a str,
-    /// The person that is looked up, if it is one.
+    /// The person whose records are read, if it is one person.
     pub subject: Option<&'a str>,
     /// The address that the request came from.
     pub address: Option<String>,
-    /// What ties it to other logs, such as a request's id.
+    /// What ties the event to other logs, such as a request's id.
     pub correlation: Option<&'a str>,
     /// What is done, in a few words. Personal numbers in it are masked.
     pub message: String,
@@ -33,8 +33,8 @@ pub struct Look<'a> {
     pub parameters: Value,
 }
 
-impl Look<'_> {
-    /// The look as one row of the log [`LOG`], dated now.
+impl AccessEvent<'_> {
+    /// The event as one row of the log [`LOG`], dated now.
     pub fn row(&self) -> Result<RecordBatch> {
         let record = serde_json::json!({
             "tts": chrono::Local::now().format("%Y-%m-%dT%H:%M:%S%.6f").to_string(),
