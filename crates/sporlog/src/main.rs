@@ -16,7 +16,6 @@
 //! | [`served`] | a transparency log that is served over HTTP |
 //! | [`interrupt`] | Ctrl-C |
 //! | [`logging`] | what goes to standard error |
-//! | [`sample`] | synthetic data |
 #![forbid(unsafe_code)]
 
 mod access;
@@ -31,7 +30,6 @@ mod outfile;
 mod output;
 mod progress;
 mod rows;
-mod sample;
 mod served;
 mod session;
 mod timerange;

@@ -9,8 +9,8 @@ use chrono::NaiveDate;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use sporlog_record::Kind;
+use sporlog_sample::DEFAULT_FAULTY;
 
-use crate::sample::DEFAULT_FAULTY;
 use crate::timerange::{parse_date, parse_from, parse_month, parse_to};
 
 mod apikey;

@@ -3,12 +3,12 @@
 use std::io::Write;
 
 use anyhow::Result;
+use sporlog_sample::{Options, write};
 
 use crate::cli::SampleArgs;
 use crate::outfile::OutFile;
 use crate::output::{Outcome, Output};
 use crate::progress::{Progress, Results};
-use crate::sample::{Options, write};
 
 pub fn run(args: &SampleArgs) -> Result<Outcome> {
     let options = Options {

@@ -1,41 +1,41 @@
 //! The IT systems that case workers use: invented, of the sort that Danish municipalities have. Each
 //! logs in its own way, as they do.
 
-use super::service::{BENEFITS, CARE, CASES, REGISTER, SERVICE_DESK, Service};
+use crate::service::{BENEFITS, CARE, CASES, REGISTER, SERVICE_DESK, Service};
 
 /// One IT system.
-pub(super) struct System {
-    pub(super) name: &'static str,
+pub(crate) struct System {
+    pub(crate) name: &'static str,
     /// How much it is used, against the others.
-    pub(super) weight: u64,
+    pub(crate) weight: u64,
     /// The departments that work in it.
-    pub(super) area: &'static str,
+    pub(crate) area: &'static str,
     /// What its services' identifiers begin with.
-    pub(super) package: &'static str,
-    pub(super) services: &'static [Service],
-    pub(super) style: Style,
+    pub(crate) package: &'static str,
+    pub(crate) services: &'static [Service],
+    pub(crate) style: Style,
 }
 
 /// How a system logs.
-pub(super) struct Style {
-    pub(super) time: Time,
-    pub(super) citizen: Citizen,
-    pub(super) address: Address,
+pub(crate) struct Style {
+    pub(crate) time: Time,
+    pub(crate) citizen: Citizen,
+    pub(crate) address: Address,
     /// One instance for all municipalities, or one for each.
-    pub(super) shared: bool,
+    pub(crate) shared: bool,
     /// Whether it knows cases, and so fills `SagId`.
-    pub(super) cases: bool,
+    pub(crate) cases: bool,
     /// Of a hundred pieces of work, how many are tasks that it handed out, and so have an `OpgaveId`.
-    pub(super) tasks: u64,
+    pub(crate) tasks: u64,
     /// Transactions are UUIDs, or else bare hexadecimal.
-    pub(super) uuids: bool,
+    pub(crate) uuids: bool,
     /// What the ids of its agreements with other authorities begin with; mostly it has none.
-    pub(super) agreement: &'static str,
+    pub(crate) agreement: &'static str,
 }
 
 /// How it writes `TransaktionsTid`.
 #[derive(Clone, Copy)]
-pub(super) enum Time {
+pub(crate) enum Time {
     Oracle,
     OracleTwelve,
     Iso,
@@ -44,7 +44,7 @@ pub(super) enum Time {
 
 /// How it writes `BorgerId`.
 #[derive(Clone, Copy)]
-pub(super) enum Citizen {
+pub(crate) enum Citizen {
     Full,
     Masked,
     Unknown,
@@ -52,7 +52,7 @@ pub(super) enum Citizen {
 
 /// How it writes `KalderIP`.
 #[derive(Clone, Copy)]
-pub(super) enum Address {
+pub(crate) enum Address {
     Four,
     Six,
     Integer,
@@ -87,7 +87,7 @@ macro_rules! system {
 }
 
 /// The systems. A case worker has one or two of them.
-pub(super) const SYSTEMS: &[System] = &[
+pub(crate) const SYSTEMS: &[System] = &[
     system!("Sag og part", 200, "Borgerservice", "dk.sagogpart", CASES, Style { shared: true, ..MASKED }),
     system!(
         "Sag og part: Borgerblikket",

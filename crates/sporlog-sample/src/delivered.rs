@@ -2,10 +2,10 @@
 
 use chrono::{Datelike, Days, Months, NaiveDate};
 
-use super::chance::Dice;
-use super::clock::iso;
-use super::people;
-use super::text::{digits, number, put};
+use crate::chance::Dice;
+use crate::clock::iso;
+use crate::people;
+use crate::text::{digits, number, put};
 
 const INCOMES: [&str; 8] = [
     "fastloenn",
@@ -23,7 +23,7 @@ const STATES: [&str; 4] = ["LOEPENDE", "UTBETALT", "OPPHOERT", "INNVILGET"];
 const LARGE: u64 = 1_500;
 
 /// Appends an answer about `tema`, with everything up to `day`.
-pub(super) fn write(out: &mut Vec<u8>, dice: &mut Dice, tema: &str, day: NaiveDate, employer: u64) {
+pub(crate) fn write(out: &mut Vec<u8>, dice: &mut Dice, tema: &str, day: NaiveDate, employer: u64) {
     let entries = if dice.one_in(LARGE) {
         dice.within(400, 700)
     } else {

@@ -5,8 +5,8 @@
 
 use sporlog_record::identifier::cvr;
 
-use super::chance::{Weighted, hash, scale};
-use super::text;
+use crate::chance::{Weighted, hash, scale};
+use crate::text;
 
 /// Names, and inhabitants in hundreds.
 const MUNICIPALITIES: [(&str, u64); 98] = [
@@ -112,7 +112,7 @@ const MUNICIPALITIES: [(&str, u64); 98] = [
 
 /// The municipalities, with so many citizens and case workers each as a sample of a certain size
 /// needs. A citizen is a number that no two municipalities share.
-pub(super) struct Municipalities {
+pub(crate) struct Municipalities {
     cvr: Vec<[u8; 8]>,
     by_size: Weighted,
     citizens: Vec<u64>,
@@ -121,7 +121,7 @@ pub(super) struct Municipalities {
 
 impl Municipalities {
     /// About `citizens` and `workers` in all: every municipality has a few.
-    pub(super) fn new(citizens: u64, workers: u64) -> Self {
+    pub(crate) fn new(citizens: u64, workers: u64) -> Self {
         let inhabitants: u64 = MUNICIPALITIES.iter().map(|(_, hundreds)| hundreds).sum();
         let share = |of: u64, least: u64| {
             MUNICIPALITIES.iter().map(move |(_, hundreds)| (of * hundreds / inhabitants).max(least)).collect()
@@ -135,32 +135,32 @@ impl Municipalities {
     }
 
     /// A municipality by 64 random bits: the large ones more often.
-    pub(super) fn draw(&self, bits: u64) -> usize {
+    pub(crate) fn draw(&self, bits: u64) -> usize {
         self.by_size.at(bits)
     }
 
     /// Its name.
-    pub(super) fn name(municipality: usize) -> &'static str {
+    pub(crate) fn name(municipality: usize) -> &'static str {
         MUNICIPALITIES[municipality].0
     }
 
     /// Its CVR number.
-    pub(super) fn cvr(&self, municipality: usize) -> [u8; 8] {
+    pub(crate) fn cvr(&self, municipality: usize) -> [u8; 8] {
         self.cvr[municipality]
     }
 
     /// How many citizens it has.
-    pub(super) fn citizens(&self, municipality: usize) -> u64 {
+    pub(crate) fn citizens(&self, municipality: usize) -> u64 {
         self.citizens[municipality]
     }
 
     /// How many case workers it has.
-    pub(super) fn workers(&self, municipality: usize) -> u64 {
+    pub(crate) fn workers(&self, municipality: usize) -> u64 {
         self.workers[municipality]
     }
 
     /// The number of its `nth` citizen, whatever the sample's size.
-    pub(super) fn citizen(municipality: usize, nth: u64) -> u64 {
+    pub(crate) fn citizen(municipality: usize, nth: u64) -> u64 {
         nth * MUNICIPALITIES.len() as u64 + municipality as u64
     }
 }

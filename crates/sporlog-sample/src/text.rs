@@ -3,18 +3,18 @@
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
-use super::chance::Dice;
+use crate::chance::Dice;
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 const BASE64URL: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 /// Appends a text.
-pub(super) fn put(out: &mut Vec<u8>, text: &str) {
+pub(crate) fn put(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
 /// Appends `value` in decimal digits.
-pub(super) fn number(out: &mut Vec<u8>, value: u64) {
+pub(crate) fn number(out: &mut Vec<u8>, value: u64) {
     let mut digits = [0u8; 20];
     let mut at = digits.len();
     let mut rest = value;
@@ -30,7 +30,7 @@ pub(super) fn number(out: &mut Vec<u8>, value: u64) {
 }
 
 /// `value`'s last `N` decimal digits, with leading zeros.
-pub(super) fn digits<const N: usize>(value: u64) -> [u8; N] {
+pub(crate) fn digits<const N: usize>(value: u64) -> [u8; N] {
     let mut digits = [b'0'; N];
     let mut rest = value;
     for digit in digits.iter_mut().rev() {
@@ -41,7 +41,7 @@ pub(super) fn digits<const N: usize>(value: u64) -> [u8; N] {
 }
 
 /// Appends bytes in hexadecimal.
-pub(super) fn hex(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn hex(out: &mut Vec<u8>, bytes: &[u8]) {
     for byte in bytes {
         out.push(HEX[usize::from(byte >> 4)]);
         out.push(HEX[usize::from(byte & 15)]);
@@ -49,7 +49,7 @@ pub(super) fn hex(out: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 /// Appends a version 4 UUID made of the given bits.
-pub(super) fn uuid(out: &mut Vec<u8>, bits: u128) {
+pub(crate) fn uuid(out: &mut Vec<u8>, bits: u128) {
     let mut bytes = bits.to_be_bytes();
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
@@ -67,7 +67,7 @@ pub(super) fn uuid(out: &mut Vec<u8>, bits: u128) {
 }
 
 /// Appends `count` random letters of Base64's alphabet for URLs.
-pub(super) fn noise(out: &mut Vec<u8>, dice: &mut Dice, count: usize) {
+pub(crate) fn noise(out: &mut Vec<u8>, dice: &mut Dice, count: usize) {
     let mut bits = 0;
     for i in 0..count {
         if i % 10 == 0 {
@@ -79,7 +79,7 @@ pub(super) fn noise(out: &mut Vec<u8>, dice: &mut Dice, count: usize) {
 }
 
 /// Appends Base64 (RFC 4648 section 4, padded).
-pub(super) fn base64(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn base64(out: &mut Vec<u8>, bytes: &[u8]) {
     let start = out.len();
     out.resize(start + bytes.len().div_ceil(3) * 4, 0);
     // The buffer has exactly the size that the encoding takes.
@@ -88,7 +88,7 @@ pub(super) fn base64(out: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 /// Appends Base64 for URLs (RFC 4648 section 5, not padded), as JSON Web Tokens have it.
-pub(super) fn base64url(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn base64url(out: &mut Vec<u8>, bytes: &[u8]) {
     let start = out.len();
     out.resize(start + bytes.len().div_ceil(3) * 4, 0);
     let written = URL_SAFE_NO_PAD.encode_slice(bytes, &mut out[start..]).unwrap_or(0);
@@ -97,7 +97,7 @@ pub(super) fn base64url(out: &mut Vec<u8>, bytes: &[u8]) {
 
 /// Appends a JSON string, quoted and escaped, of valid UTF-8 without control characters other
 /// than line ends and tabs.
-pub(super) fn json_string(out: &mut Vec<u8>, text: &[u8]) {
+pub(crate) fn json_string(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
     let mut rest = text;
     while let Some(at) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | b'\n' | b'\t')) {

@@ -1,13 +1,13 @@
 //! The services that the IT systems call, by what they are for; a system adds a package of its own.
 
-use super::parameters::Shape;
+use crate::parameters::Shape;
 
 /// One service that a system calls.
-pub(super) struct Service {
-    pub(super) name: &'static str,
-    pub(super) component: &'static str,
-    pub(super) parameters: Shape,
-    pub(super) notes: &'static [&'static str],
+pub(crate) struct Service {
+    pub(crate) name: &'static str,
+    pub(crate) component: &'static str,
+    pub(crate) parameters: Shape,
+    pub(crate) notes: &'static [&'static str],
 }
 
 const fn service(
@@ -24,7 +24,7 @@ const LOOKED_AT: &[&str] =
 const CHANGED: &[&str] = &["Oplysninger gemt", "Task completed", "Kladde gemt", "Status ændret"];
 
 /// Case files and who is a party to them.
-pub(super) const CASES: &[Service] = &[
+pub(crate) const CASES: &[Service] = &[
     service(
         "SagService",
         "sag.service.SagServiceImpl",
@@ -48,7 +48,7 @@ pub(super) const CASES: &[Service] = &[
 ];
 
 /// Benefits: what is paid, and on what incomes.
-pub(super) const BENEFITS: &[Service] = &[
+pub(crate) const BENEFITS: &[Service] = &[
     service(
         "YdelseService",
         "bpm.common.service.YdelsesListeService",
@@ -77,7 +77,7 @@ pub(super) const BENEFITS: &[Service] = &[
 ];
 
 /// Care and support over months and years.
-pub(super) const CARE: &[Service] = &[
+pub(crate) const CARE: &[Service] = &[
     service("BorgerService", "borger.service.BorgerOverblikService", Shape::List, LOOKED_AT),
     service(
         "IndsatsService",
@@ -95,7 +95,7 @@ pub(super) const CARE: &[Service] = &[
 ];
 
 /// Registers of people and addresses.
-pub(super) const REGISTER: &[Service] = &[
+pub(crate) const REGISTER: &[Service] = &[
     service(
         "PersonOpslag",
         "person.facade.PersonBaseDataUdvidetService",
@@ -123,7 +123,7 @@ pub(super) const REGISTER: &[Service] = &[
 ];
 
 /// Letters, applications, and those who come in person.
-pub(super) const SERVICE_DESK: &[Service] = &[
+pub(crate) const SERVICE_DESK: &[Service] = &[
     service(
         "HenvendelseService",
         "henvendelse.service.HenvendelseService",

@@ -3,12 +3,12 @@
 
 use chrono::NaiveDate;
 
-use super::chance::{Dice, Weighted};
-use super::clock::{Clock, Moment};
-use super::fault::{self, Faults};
-use super::text::{base64, json_string, put};
-use super::token::{Consent, Parties};
-use super::{Options, delivered, people};
+use crate::chance::{Dice, Weighted};
+use crate::clock::{Clock, Moment};
+use crate::fault::{self, Faults};
+use crate::text::{base64, json_string, put};
+use crate::token::{Consent, Parties};
+use crate::{Options, delivered, people};
 
 const THEMES: [&str; 16] = [
     "AAP", "SYK", "DAG", "PEN", "UFO", "FOR", "INK", "OPP", "BAR", "OMS", "ENF", "KON", "GRU", "YRK", "TSO",
@@ -74,7 +74,7 @@ const REQUESTS: [&str; 4] = [
 ];
 
 /// The records of a disclosure log.
-pub(super) struct Source {
+pub(crate) struct Source {
     dice: Dice,
     clock: Clock,
     people: u64,
@@ -99,7 +99,7 @@ struct Inquiry {
 
 impl Source {
     /// The source of a sample.
-    pub(super) fn new(options: &Options, clock: Clock) -> Self {
+    pub(crate) fn new(options: &Options, clock: Clock) -> Self {
         let recipients = SORTS.iter().map(|sort| sort.recipients).sum();
         Source {
             dice: Dice::new(options.seed, 0),
@@ -115,7 +115,7 @@ impl Source {
     }
 }
 
-impl super::Source for Source {
+impl crate::Source for Source {
     fn record(&mut self, out: &mut Vec<u8>) {
         let dice = &mut self.dice;
         let moment = self.clock.next(dice);

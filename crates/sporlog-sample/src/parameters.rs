@@ -1,11 +1,11 @@
 //! The `Parametre` of a call, and the error texts of the calls that fail.
 
-use super::chance::Dice;
-use super::text::{digits, noise, number, put, uuid};
+use crate::chance::Dice;
+use crate::text::{digits, noise, number, put, uuid};
 
 /// How a service's parameters look.
 #[derive(Clone, Copy)]
-pub(super) enum Shape {
+pub(crate) enum Shape {
     /// A long path and query of a portlet, as in the spec's example.
     List,
     /// A path with ids in it.
@@ -40,7 +40,7 @@ const FIELDS: [&str; 4] = [
 ];
 
 /// What failed calls answer, as it stands in a quoted CSV field. The long ones span lines.
-pub(super) const FAILURES: [&str; 8] = [
+pub(crate) const FAILURES: [&str; 8] = [
     "GetAdvisSearchResultsViewModelTask executed Error",
     "Timeout: intet svar fra den kaldte service inden 30000 ms",
     "HTTP 503 Service Unavailable",
@@ -54,7 +54,7 @@ pub(super) const FAILURES: [&str; 8] = [
 
 /// Appends the parameters of one call about a part and a case (0 where there is none). Where it is
 /// about nobody yet, someone is searched for.
-pub(super) fn write(out: &mut Vec<u8>, dice: &mut Dice, shape: Shape, part: u128, case: u128) {
+pub(crate) fn write(out: &mut Vec<u8>, dice: &mut Dice, shape: Shape, part: u128, case: u128) {
     let shape = match shape {
         Shape::Rest | Shape::Query | Shape::Json if part == 0 => Shape::Search,
         other => other,

@@ -1,4 +1,4 @@
-//! `sporlog sample`: synthetic records of every delivered kind, to try Sporlog out and to measure it.
+//! Synthetic records of every delivered kind, to try Sporlog out and to measure it.
 //!
 //! What it promises: the same [`Options`] give the same bytes; records come in the order of time;
 //! memory does not grow with their number; nobody in them exists. The population (citizens, case
@@ -7,14 +7,15 @@
 //!
 //! | module | idea |
 //! |---|---|
-//! | [`chance`] | the dice: random draws, weights, and stable hashes for what must stay the same |
-//! | [`clock`] | when things happen: office hours, weekends, and the forms that times are written in |
-//! | [`text`] | writing numbers, UUIDs, Base64 and JSON strings into a byte buffer |
-//! | [`people`], [`municipality`] | who there is: invented people and numbers, and Denmark's 98 municipalities |
-//! | [`revision`], [`system`], [`service`], [`parameters`] | revision logs: case work in IT systems |
-//! | [`disclosure`], [`delivered`], [`token`] | disclosures: inquiries on the ground of consents |
-//! | [`auditlog`], [`saml`] | audit logs: sign-in sessions |
-//! | [`fault`] | what goes wrong in a small share of the records |
+//! | `chance` | the dice: random draws, weights, and stable hashes for what must stay the same |
+//! | `clock` | when things happen: office hours, weekends, and the forms that times are written in |
+//! | `text` | writing numbers, UUIDs, Base64 and JSON strings into a byte buffer |
+//! | `people`, `municipality` | who there is: invented people and numbers, and Denmark's 98 municipalities |
+//! | `revision`, `system`, `service`, `parameters` | revision logs: case work in IT systems |
+//! | `disclosure`, `delivered`, `token` | disclosures: inquiries on the ground of consents |
+//! | `auditlog`, `saml` | audit logs: sign-in sessions |
+//! | `fault` | what goes wrong in a small share of the records |
+#![forbid(unsafe_code)]
 
 use std::io::{self, Write};
 

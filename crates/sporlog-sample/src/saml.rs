@@ -1,17 +1,17 @@
 //! A SAML response, as an audit log keeps it of every sign-in: a few kilobytes of XML. Its
 //! signature and certificate are noise.
 
-use super::chance::Dice;
-use super::clock::Moment;
-use super::text::{base64, hex, put, uuid};
+use crate::chance::Dice;
+use crate::clock::Moment;
+use crate::text::{base64, hex, put, uuid};
 
 /// Who signs in where.
-pub(super) struct Subject<'a> {
-    pub(super) host: &'a str,
-    pub(super) login: &'a [u8],
-    pub(super) cpr: &'a [u8],
-    pub(super) name: &'a [u8],
-    pub(super) person: u128,
+pub(crate) struct Subject<'a> {
+    pub(crate) host: &'a str,
+    pub(crate) login: &'a [u8],
+    pub(crate) cpr: &'a [u8],
+    pub(crate) name: &'a [u8],
+    pub(crate) person: u128,
 }
 
 // The document's pieces, in their order; between them stands what differs.
@@ -66,7 +66,7 @@ const END: &str = "    </saml2:AttributeStatement>
 </saml2p:Response>";
 
 /// Appends a response issued at `now`; `certificate` is the issuer's, in Base64.
-pub(super) fn write(out: &mut Vec<u8>, dice: &mut Dice, subject: &Subject, now: &Moment, certificate: &[u8]) {
+pub(crate) fn write(out: &mut Vec<u8>, dice: &mut Dice, subject: &Subject, now: &Moment, certificate: &[u8]) {
     put(out, BEFORE_DESTINATION);
     put(out, subject.host);
     put(out, BEFORE_ID);

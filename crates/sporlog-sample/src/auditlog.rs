@@ -1,12 +1,12 @@
 //! Audit logs: sign-in sessions of a municipality's staff at an OS2faktor Login. A session begins
 //! with a sign-in, goes on in the same correlation id, and may end with a sign-out.
 
-use super::chance::{Dice, Weighted, hash, wide_hash};
-use super::clock::{Clock, Moment};
-use super::fault::{self, Faults};
-use super::saml::{self, Subject};
-use super::text::{base64, hex, json_string, number, put};
-use super::{Options, people};
+use crate::chance::{Dice, Weighted, hash, wide_hash};
+use crate::clock::{Clock, Moment};
+use crate::fault::{self, Faults};
+use crate::saml::{self, Subject};
+use crate::text::{base64, hex, json_string, number, put};
+use crate::{Options, people};
 
 /// An action, as it stands in the log.
 struct Action {
@@ -111,7 +111,7 @@ const SERVICES: [Service; 8] = [
 const FIRST_PERSON_ID: u64 = 300;
 
 /// The records of an audit log.
-pub(super) struct Source {
+pub(crate) struct Source {
     dice: Dice,
     clock: Clock,
     staff: u64,
@@ -153,7 +153,7 @@ enum Stage {
 
 impl Source {
     /// The source of a sample.
-    pub(super) fn new(options: &Options, clock: Clock) -> Self {
+    pub(crate) fn new(options: &Options, clock: Clock) -> Self {
         let mut noise = [0; 1_100];
         Dice::new(0, 2).fill(&mut noise);
         let mut certificate = Vec::new();
@@ -171,7 +171,7 @@ impl Source {
     }
 }
 
-impl super::Source for Source {
+impl crate::Source for Source {
     fn record(&mut self, out: &mut Vec<u8>) {
         let dice = &mut self.dice;
         let moment = self.clock.next(dice);

@@ -3,15 +3,15 @@
 
 use sporlog_record::kind::REVISION_COLUMNS;
 
-use super::Options;
-use super::chance::{Dice, Weighted, hash, hash_text, skew, wide_hash};
-use super::clock::{Clock, Moment};
-use super::fault::{self, Faults};
-use super::municipality::Municipalities;
-use super::parameters::{self, FAILURES};
-use super::people;
-use super::system::{Address, Citizen, SYSTEMS, System, Time};
-use super::text::{hex, number, put, uuid};
+use crate::Options;
+use crate::chance::{Dice, Weighted, hash, hash_text, skew, wide_hash};
+use crate::clock::{Clock, Moment};
+use crate::fault::{self, Faults};
+use crate::municipality::Municipalities;
+use crate::parameters::{self, FAILURES};
+use crate::people;
+use crate::system::{Address, Citizen, SYSTEMS, System, Time};
+use crate::text::{hex, number, put, uuid};
 
 /// The end of a field and the beginning of the next: all are quoted.
 const NEXT: &[u8] = b"\",\"";
@@ -23,7 +23,7 @@ const CALLS_PER_CITIZEN: u64 = 50;
 const CALLS_PER_WORKER_DAY: u64 = 100;
 
 /// The records of a revision log.
-pub(super) struct Source {
+pub(crate) struct Source {
     dice: Dice,
     clock: Clock,
     municipalities: Municipalities,
@@ -53,7 +53,7 @@ struct Work {
 
 impl Source {
     /// The source of a sample.
-    pub(super) fn new(options: &Options, clock: Clock) -> Self {
+    pub(crate) fn new(options: &Options, clock: Clock) -> Self {
         let citizens = (options.records / CALLS_PER_CITIZEN).max(300);
         let workers = (options.records / clock.days() / CALLS_PER_WORKER_DAY).clamp(100, 40_000);
         // One in eight is at it at any time; a small sample has less going on, so that what belongs
@@ -69,7 +69,7 @@ impl Source {
     }
 }
 
-impl super::Source for Source {
+impl crate::Source for Source {
     fn header(&self, out: &mut Vec<u8>) {
         for (i, name) in REVISION_COLUMNS.iter().enumerate() {
             out.extend_from_slice(if i == 0 { b"\"" } else { NEXT });

@@ -8,8 +8,8 @@ use std::io;
 use chrono::{Datelike, Days, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, Weekday};
 use sporlog_record::Kind;
 
-use super::chance::Dice;
-use super::text;
+use crate::chance::Dice;
+use crate::text;
 
 /// How busy each hour of a working day is where people do the work: a peak in the morning, a dip
 /// at lunch, hardly anything at night.
@@ -35,7 +35,7 @@ const MOST_DAYS: u32 = 3_660;
 
 /// A local time, with its date rendered already.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Moment {
+pub(crate) struct Moment {
     date: NaiveDate,
     iso: [u8; 10],
     oracle: [u8; 11],
@@ -43,7 +43,7 @@ pub(super) struct Moment {
 }
 
 /// The times of a sample's records, in ascending order.
-pub(super) struct Clock {
+pub(crate) struct Clock {
     days: Vec<(NaiveDate, [u8; 10], [u8; 11])>,
     /// Running totals of how busy the quarters of an hour are, over all days.
     totals: Vec<f64>,
@@ -54,7 +54,7 @@ pub(super) struct Clock {
 
 impl Clock {
     /// A clock for `records` records over `days` days from `first` on.
-    pub(super) fn new(first: NaiveDate, days: u32, records: u64, kind: Kind) -> io::Result<Self> {
+    pub(crate) fn new(first: NaiveDate, days: u32, records: u64, kind: Kind) -> io::Result<Self> {
         let refuse = |why: &str| io::Error::new(io::ErrorKind::InvalidInput, why);
         if days > MOST_DAYS {
             return Err(refuse("a sample covers at most 3660 days"));
@@ -84,17 +84,17 @@ impl Clock {
     }
 
     /// The day after the last one.
-    pub(super) fn end(&self) -> NaiveDate {
+    pub(crate) fn end(&self) -> NaiveDate {
         self.days.last().map_or(NaiveDate::MIN, |(date, ..)| *date + Days::new(1))
     }
 
     /// How many days there are.
-    pub(super) fn days(&self) -> u64 {
+    pub(crate) fn days(&self) -> u64 {
         self.days.len() as u64
     }
 
     /// The next record's time.
-    pub(super) fn next(&mut self, dice: &mut Dice) -> Moment {
+    pub(crate) fn next(&mut self, dice: &mut Dice) -> Moment {
         let last = self.totals.len() - 1;
         let target = (self.next as f64 + dice.unit()) / self.records as f64 * self.totals[last];
         self.next += 1;
@@ -111,17 +111,17 @@ impl Clock {
 
 impl Moment {
     /// The moment as a value to reckon with.
-    pub(super) fn local(&self) -> NaiveDateTime {
+    pub(crate) fn local(&self) -> NaiveDateTime {
         self.date.and_time(NaiveTime::MIN) + TimeDelta::microseconds(self.micros as i64)
     }
 
     /// The date: `2021-11-10`.
-    pub(super) fn date(&self, out: &mut Vec<u8>) {
+    pub(crate) fn date(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.iso);
     }
 
     /// ISO 8601 to the second: `2021-11-10T04:03:47`.
-    pub(super) fn seconds(&self, out: &mut Vec<u8>) {
+    pub(crate) fn seconds(&self, out: &mut Vec<u8>) {
         let (hour, minute, second, _) = self.parts();
         out.extend_from_slice(&self.iso);
         out.push(b'T');
@@ -129,20 +129,20 @@ impl Moment {
     }
 
     /// ISO 8601 to the millisecond: `2021-11-10T04:03:47.056`.
-    pub(super) fn millis(&self, out: &mut Vec<u8>) {
+    pub(crate) fn millis(&self, out: &mut Vec<u8>) {
         self.seconds(out);
         out.push(b'.');
         out.extend_from_slice(&text::digits::<3>(self.micros / 1_000));
     }
 
     /// Oracle's form: `10-NOV-2021 04.03.47.056000000`.
-    pub(super) fn oracle(&self, out: &mut Vec<u8>) {
+    pub(crate) fn oracle(&self, out: &mut Vec<u8>) {
         let (hour, minute, second, micros) = self.parts();
         self.oracle_with(out, hour, minute, second, micros / 1_000 * 1_000);
     }
 
     /// Oracle's form on a twelve-hour clock, to the microsecond: `10-NOV-2021 04.03.47.056123000 PM`.
-    pub(super) fn oracle_twelve(&self, out: &mut Vec<u8>) {
+    pub(crate) fn oracle_twelve(&self, out: &mut Vec<u8>) {
         let (hour, minute, second, micros) = self.parts();
         self.oracle_with(out, (hour + 11) % 12 + 1, minute, second, micros);
         out.extend_from_slice(if hour < 12 { b" AM" } else { b" PM" });
@@ -171,7 +171,7 @@ fn clock_time(out: &mut Vec<u8>, hour: u64, minute: u64, second: u64, mark: u8) 
 }
 
 /// `2021-11-10`, of a year from 1 to 9999.
-pub(super) fn iso(date: NaiveDate) -> [u8; 10] {
+pub(crate) fn iso(date: NaiveDate) -> [u8; 10] {
     let mut text = [b'-'; 10];
     text[..4].copy_from_slice(&text::digits::<4>(date.year().unsigned_abs().into()));
     text[5..7].copy_from_slice(&text::digits::<2>(date.month().into()));

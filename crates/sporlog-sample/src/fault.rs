@@ -6,10 +6,10 @@ use std::ops::Range;
 
 use sporlog_record::kind::REVISION_COLUMNS;
 
-use super::chance::Dice;
+use crate::chance::Dice;
 
 /// One way of getting a field, or the whole record, wrong.
-pub(super) enum Change {
+pub(crate) enum Change {
     /// Puts this in its place; in JSON, with quotation marks where it is to be a string.
     Set(&'static str),
     /// Counts its last digit up by one: a check digit no longer holds.
@@ -24,7 +24,7 @@ pub(super) enum Change {
 use Change::{Add, CutOff, Miscount, Set, Shorten};
 
 /// The field concerned, and what becomes of it.
-pub(super) type Fault = (&'static str, Change);
+pub(crate) type Fault = (&'static str, Change);
 
 /// Faults of a revision log. They stay within their field, for a row of another width would refuse
 /// the whole file.
@@ -48,7 +48,7 @@ const ROW: [Fault; 14] = [
 ];
 
 /// Faults of a disclosure.
-pub(super) const DISCLOSURE: [Fault; 16] = [
+pub(crate) const DISCLOSURE: [Fault; 16] = [
     // Errors.
     ("person", Shorten),
     ("person", Set("1818075")),
@@ -70,7 +70,7 @@ pub(super) const DISCLOSURE: [Fault; 16] = [
 ];
 
 /// Faults of an audit log.
-pub(super) const AUDITLOG: [Fault; 8] = [
+pub(crate) const AUDITLOG: [Fault; 8] = [
     // Errors.
     ("personId", Set("\"tre hundrede\"")),
     ("tts", Set("\"26-07-2022 06:50\"")),
@@ -84,25 +84,25 @@ pub(super) const AUDITLOG: [Fault; 8] = [
 ];
 
 /// Says which records are struck, and by what; from dice of its own, so that nothing else changes.
-pub(super) struct Faults {
+pub(crate) struct Faults {
     dice: Dice,
     share: f64,
 }
 
 impl Faults {
     /// Strikes a `share` of the records.
-    pub(super) fn new(seed: u64, share: f64) -> Self {
+    pub(crate) fn new(seed: u64, share: f64) -> Self {
         Faults { dice: Dice::new(seed, 1), share }
     }
 
     /// Whether the next record is struck.
-    pub(super) fn strike(&mut self) -> bool {
+    pub(crate) fn strike(&mut self) -> bool {
         self.share > 0.0 && self.dice.unit() < self.share
     }
 }
 
 /// Gives the CSV row at the end of `out`, from `start` on, one fault.
-pub(super) fn spoil_row(out: &mut Vec<u8>, start: usize, faults: &mut Faults) {
+pub(crate) fn spoil_row(out: &mut Vec<u8>, start: usize, faults: &mut Faults) {
     let (name, change) = faults.dice.pick(&ROW);
     let column = REVISION_COLUMNS.iter().position(|column| column == name);
     if let Some(range) = column.and_then(|column| csv_field(&out[start..], column)) {
@@ -111,7 +111,7 @@ pub(super) fn spoil_row(out: &mut Vec<u8>, start: usize, faults: &mut Faults) {
 }
 
 /// Gives the JSON line at the end of `out`, from `start` on, one of the faults in `choices`.
-pub(super) fn spoil_line(out: &mut Vec<u8>, start: usize, faults: &mut Faults, choices: &[Fault]) {
+pub(crate) fn spoil_line(out: &mut Vec<u8>, start: usize, faults: &mut Faults, choices: &[Fault]) {
     let (name, change) = faults.dice.pick(choices);
     let range = match change {
         Add(_) | CutOff => Some(0..0),

@@ -3,9 +3,9 @@
 
 use chrono::{Datelike, Days, NaiveDate, NaiveTime, TimeDelta};
 
-use super::chance::Dice;
-use super::clock::{Moment, iso};
-use super::text::{base64url, digits, hex, noise, number, put, uuid};
+use crate::chance::Dice;
+use crate::clock::{Moment, iso};
+use crate::text::{base64url, digits, hex, noise, number, put, uuid};
 
 const SERVICES: [&str; 5] =
     ["\"4629_2\"", "\"4630_2\"", "\"4629_2\",\"4630_2\"", "\"5234_1\",\"5235_1\"", "\"5616_1\""];
@@ -19,7 +19,7 @@ const RESOURCES: [&str; 5] = [
 
 /// A person's consent to hand something out to a recipient.
 #[derive(Default)]
-pub(super) struct Consent {
+pub(crate) struct Consent {
     id: u128,
     /// Given through Altinn 2, and so a token of its own; else a Maskinporten token.
     altinn2: bool,
@@ -31,7 +31,7 @@ pub(super) struct Consent {
 
 impl Consent {
     /// A consent given up to two months before `now` and valid until some time after `end`.
-    pub(super) fn new(dice: &mut Dice, now: &Moment, end: NaiveDate) -> Self {
+    pub(crate) fn new(dice: &mut Dice, now: &Moment, end: NaiveDate) -> Self {
         let given = now.local() - TimeDelta::minutes(dice.within(3, 60 * 24 * 60) as i64);
         let until = end.checked_add_days(Days::new(dice.within(1, 300))).unwrap_or(end);
         let mut consent = Consent {
@@ -54,7 +54,7 @@ impl Consent {
 
     /// Appends a token that states the consent, issued at `now`; fewer than 1,000 characters.
     /// `claims` is scratch space.
-    pub(super) fn write(
+    pub(crate) fn write(
         &self,
         out: &mut Vec<u8>,
         claims: &mut Vec<u8>,
@@ -130,8 +130,8 @@ impl Consent {
 }
 
 /// Whom a token names.
-pub(super) struct Parties<'a> {
-    pub(super) person: &'a [u8],
-    pub(super) recipient: &'a [u8],
-    pub(super) supplier: Option<&'a [u8]>,
+pub(crate) struct Parties<'a> {
+    pub(crate) person: &'a [u8],
+    pub(crate) recipient: &'a [u8],
+    pub(crate) supplier: Option<&'a [u8]>,
 }

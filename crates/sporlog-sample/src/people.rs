@@ -8,8 +8,8 @@
 use chrono::{Datelike, Days, NaiveDate};
 use sporlog_record::identifier::{fodselsnummer, organisasjonsnummer};
 
-use super::chance::hash;
-use super::text;
+use crate::chance::hash;
+use crate::text;
 
 const FIRST_BIRTHDAY: NaiveDate = NaiveDate::from_ymd_opt(1935, 1, 1).expect("a date");
 /// Birthdays up to 2007.
@@ -68,7 +68,7 @@ fn birthday(days: u64) -> NaiveDate {
 
 /// A CPR number: plainly none that was ever given out, with 60 added to the day. Different for the
 /// first 266 million people.
-pub(super) fn cpr(index: u64) -> [u8; 10] {
+pub(crate) fn cpr(index: u64) -> [u8; 10] {
     let slot = scatter(index, 164_395_759, BIRTHDAYS * 10_000);
     let born = birthday(slot / 10_000);
     let date = u64::from(born.day() + 60) * 10_000
@@ -78,7 +78,7 @@ pub(super) fn cpr(index: u64) -> [u8; 10] {
 }
 
 /// The same masked, as some systems log it: `8302XX22XX`.
-pub(super) fn masked_cpr(index: u64) -> [u8; 10] {
+pub(crate) fn masked_cpr(index: u64) -> [u8; 10] {
     let mut cpr = cpr(index);
     for at in [4, 5, 8, 9] {
         cpr[at] = b'X';
@@ -87,7 +87,7 @@ pub(super) fn masked_cpr(index: u64) -> [u8; 10] {
 }
 
 /// A fødselsnummer of the synthetic series, check digits and all.
-pub(super) fn fodselsnummer(index: u64) -> [u8; 11] {
+pub(crate) fn fodselsnummer(index: u64) -> [u8; 11] {
     // Some serial numbers have no check digits; four in a row per person, tried in turn, nearly
     // always hold one that has. Where not, the next slot's is as good.
     const PER_DAY: u64 = 125;
@@ -114,7 +114,7 @@ pub(super) fn fodselsnummer(index: u64) -> [u8; 11] {
 }
 
 /// An organisasjonsnummer, its check digit and all.
-pub(super) fn organisasjonsnummer(index: u64) -> [u8; 9] {
+pub(crate) fn organisasjonsnummer(index: u64) -> [u8; 9] {
     // Synthetic organisations are numbered from 310 million on. One stem in eleven has no check
     // digit, and never two in a row.
     let stem = 31_000_000 + scatter(index, 9_739, 500_000) * 2;
@@ -131,7 +131,7 @@ pub(super) fn organisasjonsnummer(index: u64) -> [u8; 9] {
 }
 
 /// A name, not rare and not anyone's.
-pub(super) fn name(index: u64) -> [&'static str; 3] {
+pub(crate) fn name(index: u64) -> [&'static str; 3] {
     let bits = hash(index, 0x6e61_6d65);
     [
         GIVEN[(bits % 32) as usize],
@@ -141,7 +141,7 @@ pub(super) fn name(index: u64) -> [&'static str; 3] {
 }
 
 /// Initials and a number, such as `YK16`: how a person is called at the keyboard.
-pub(super) fn initials(bits: u64) -> [u8; 4] {
+pub(crate) fn initials(bits: u64) -> [u8; 4] {
     let letter = |bits: u64| b'A' + (bits % 26) as u8;
     let [ten, one] = text::digits::<2>(bits >> 20);
     [letter(bits), letter(bits >> 8), ten, one]
