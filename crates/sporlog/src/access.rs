@@ -15,7 +15,7 @@ use sporlog_intake::access_event::{AccessEvent, LOG, ORIGIN};
 use sporlog_ledger::{Append, Log, Outcome, Store, Writer, WriterOptions};
 use sporlog_record::Kind;
 
-use crate::output::complain;
+use crate::output::print_error;
 use crate::session::Session;
 
 /// Every command is a writer of its own and leaves small files: after so many they are merged.
@@ -63,7 +63,7 @@ pub async fn include_own_access(log: &Log) -> Result<()> {
 }
 
 fn not_recorded(reason: &str) -> Result<()> {
-    complain(&format!("note: this access is not recorded in the log '{LOG}': {reason}"));
+    print_error(&format!("note: this access is not recorded in the log '{LOG}': {reason}"));
     Ok(())
 }
 

@@ -187,7 +187,7 @@ fn address(store: &RelativePathBuf) -> String {
     if given.contains("://") { given.into_owned() } else { store.relative().to_string_lossy().into_owned() }
 }
 
-/// The variables that are settings. Others with our prefix are not ours to complain about: an
+/// The variables that are settings. Others with the prefix are ignored: an
 /// orchestrator sets `SPORLOG_PORT` and the like by itself where a service has our name.
 fn environment() -> Env {
     const SETTINGS: [&str; 4] = ["store", "keys", "origin", "consent_jwks"];

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::output::{INTERRUPTED, complain};
+use crate::output::{INTERRUPTED, print_error};
 
 /// How long a source that gives nothing is waited for.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -35,7 +35,7 @@ impl Interrupt {
                 _ = terminate.recv() => {}
                 () = tokio::time::sleep(PATIENCE) => {}
             }
-            complain("stopped at once; import the file again: what is in the log already is recognised");
+            print_error("stopped at once; import the file again: what is in the log already is recognised");
             process::exit(INTERRUPTED.into());
         });
         Ok(interrupt)

@@ -42,7 +42,7 @@ pub fn failed(error: &anyhow::Error) -> ExitCode {
     if is_broken_pipe(error) {
         return ExitCode::SUCCESS;
     }
-    complain(&explain(error));
+    print_error(&explain(error));
     ExitCode::from(COULD_NOT_RUN)
 }
 
@@ -60,7 +60,7 @@ fn explain(error: &anyhow::Error) -> String {
 }
 
 /// A message on standard error. What is quoted in it may hold a personal number, so it is masked.
-pub fn complain(message: &str) {
+pub fn print_error(message: &str) {
     // There is nobody left to tell if standard error is closed, too.
     let _ = writeln!(io::stderr(), "sporlog: {}", mask_text(message));
 }

@@ -20,8 +20,8 @@ use super::scan_rows::{Organisations, Source, count, scan_rows, stopped};
 use super::split_writer::{FileInfo, SplitWriter};
 use super::{Collected, CollectionRequest, OPEN_FILES, Progress};
 use crate::settings::Role;
-use sporlog_intake::blocking::blocking;
 use sporlog_intake::access_event::AccessEvent;
+use sporlog_intake::blocking::blocking;
 use sporlog_intake::writers::{Writers, record_access};
 use sporlog_intake::{Error, Result};
 

@@ -11,7 +11,7 @@ use sporlog_web::access::{Key, NewKey};
 use crate::access::{self, Access};
 use crate::cli::{Apikey, CreateArgs};
 use crate::keyfile::{KeyFile, LastUse};
-use crate::output::{Outcome, Output, complain};
+use crate::output::{Outcome, Output, print_error};
 use crate::session::Session;
 
 pub async fn run(session: &Session, what: Apikey) -> Result<Outcome> {
@@ -43,7 +43,7 @@ async fn create(session: &Session, args: CreateArgs) -> Result<Outcome> {
         anyhow!("the key '{}' was made, but could not be printed ({error}): revoke it", key.name)
     })?;
     if !session.json {
-        complain(&format!(
+        print_error(&format!(
             "note: this is the key '{}', role {}, id {}; keep it safe, it is not shown again",
             key.name, key.role, key.id
         ));

@@ -10,7 +10,7 @@ use sporlog_ledger::{Backup, Copied, Error, Store, copy_path};
 
 use crate::access::{Access, record_access};
 use crate::cli::BackupArgs;
-use crate::output::{Outcome, Output, complain, counted};
+use crate::output::{Outcome, Output, counted, print_error};
 use crate::progress::{Progress, Results};
 use crate::session::Session;
 
@@ -54,7 +54,7 @@ pub async fn run(session: &Session, args: &BackupArgs) -> Result<Outcome> {
             // Being made at this moment.
             Err(Error::NoSuchLog(_)) => {}
             Err(error) => {
-                complain(&format!("{name}: it could not be copied: {error}"));
+                print_error(&format!("{name}: it could not be copied: {error}"));
                 outcome = outcome.max(Outcome::Failed);
                 if backup.store().log(&name).await.is_err() {
                     without_copy.push(name);
@@ -66,7 +66,7 @@ pub async fn run(session: &Session, args: &BackupArgs) -> Result<Outcome> {
     if without_copy.is_empty() {
         backup.finish()?;
     } else {
-        complain(&format!(
+        print_error(&format!(
             "the backup is not finished, and cannot be restored: it has no copy of {}; mend what is wrong there, and \
              run this again",
             without_copy.join(", ")

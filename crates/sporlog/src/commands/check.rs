@@ -14,7 +14,7 @@ use sporlog_record::{Finding, Rules, Severity};
 
 use super::delivery;
 use crate::cli::CheckArgs;
-use crate::output::{Outcome, Output, complain, counted};
+use crate::output::{Outcome, Output, counted, print_error};
 use crate::progress::Results;
 use crate::session::Session;
 
@@ -107,7 +107,7 @@ fn check_all(args: &CheckArgs, rules: &Rules, json: bool) -> Result<Outcome> {
         let source = match Source::open(path) {
             Ok(source) => source,
             Err(error) => {
-                complain(&error.to_string());
+                print_error(&error.to_string());
                 outcome = outcome.max(Outcome::Failed);
                 continue;
             }

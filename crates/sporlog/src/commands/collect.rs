@@ -16,7 +16,7 @@ use sporlog_ledger::{Log, Store};
 use crate::access::performer;
 use crate::cli::CollectArgs;
 use crate::exchange::configured;
-use crate::output::{Outcome, Output, complain, counted};
+use crate::output::{Outcome, Output, counted, print_error};
 use crate::progress::{Progress, Results};
 use crate::session::{self, Session};
 
@@ -36,7 +36,7 @@ pub async fn run(session: &Session, args: &CollectArgs) -> Result<Outcome> {
     let collected = match session.log_if_begun(&store, &settings.log).await? {
         Some(log) => collect(&store, &settings, &root, &log, args).await?,
         None => {
-            complain(&format!(
+            print_error(&format!(
                 "note: the log '{}' is not there yet, so there is nothing to collect",
                 settings.log
             ));

@@ -13,9 +13,9 @@ use crate::cli::{self, Global};
 use crate::config::{Config, sources};
 use crate::output::{Outcome, Output};
 
-mod doubts;
-mod mistakes;
-mod place;
+mod line_of;
+mod lint;
+mod parse_errors;
 
 /// The repository's example.
 const EXAMPLE: &str = include_str!("../../../../sporlog.example.toml");
@@ -61,11 +61,11 @@ fn check(global: &Global, print: bool, out: &mut Output) -> Result<Outcome> {
         Err(error) => return say(vec![about(Severity::Error, "", &error.to_string())], global, out),
     };
     let text = file.map(std::fs::read_to_string).and_then(Result::ok).unwrap_or_default();
-    let mut remarks = mistakes::of(&figment);
+    let mut remarks = parse_errors::parse_errors(&figment);
     // What the settings mean together is looked at once they can be read.
     if remarks.is_empty() {
         match Config::load(global) {
-            Ok(config) => remarks = doubts::about(&config, file),
+            Ok(config) => remarks = lint::lint(&config, file),
             Err(error) => remarks.push(about(Severity::Error, "", &format!("{error:#}"))),
         }
     }
@@ -74,7 +74,7 @@ fn check(global: &Global, print: bool, out: &mut Output) -> Result<Outcome> {
     }
     remarks.sort_by(|a, b| (&a.source, a.line).cmp(&(&b.source, b.line)));
     if print {
-        let Some(Value::Dict(_, settings)) = mistakes::values(&figment).ok() else {
+        let Some(Value::Dict(_, settings)) = parse_errors::values(&figment).ok() else {
             return say(remarks, global, out);
         };
         for (key, value) in &settings {
@@ -102,7 +102,7 @@ fn find(remark: &mut Remark, figment: &Figment, file: Option<&Path>, text: &str)
         None if !path.is_empty() => {}
         _ => {
             remark.source = file.map(|file| file.display().to_string());
-            remark.line = place::line_of(text, &path);
+            remark.line = line_of::line_of(text, &path);
         }
     }
 }

@@ -7,7 +7,7 @@ use sporlog_intake::kafka::{Consumer, Mode, Totals};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::ConsumeArgs;
-use crate::output::{INTERRUPTED, Outcome, Output, complain};
+use crate::output::{INTERRUPTED, Outcome, Output, print_error};
 use crate::session::Session;
 
 pub async fn run(session: &Session, args: &ConsumeArgs) -> Result<Outcome> {
@@ -32,7 +32,7 @@ pub async fn run(session: &Session, args: &ConsumeArgs) -> Result<Outcome> {
         None => tokio::select! {
             stopped = consumer.stop() => stopped,
             () = either(&mut interrupt, &mut terminate) => {
-                complain("stopped at once: what is not stored is read again the next time");
+                print_error("stopped at once: what is not stored is read again the next time");
                 std::process::exit(INTERRUPTED.into());
             }
         },

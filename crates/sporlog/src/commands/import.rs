@@ -14,7 +14,7 @@ use sporlog_record::Rules;
 use super::delivery;
 use crate::cli::ImportArgs;
 use crate::interrupt::Interrupt;
-use crate::output::{Outcome, Output, complain};
+use crate::output::{Outcome, Output, print_error};
 use crate::progress::Results;
 use crate::session::Session;
 
@@ -61,7 +61,7 @@ async fn import_all(
         let source = match Source::open(path) {
             Ok(source) => source.until(interrupt.flag()),
             Err(error) => {
-                complain(&error.to_string());
+                print_error(&error.to_string());
                 outcome = outcome.max(Outcome::Failed);
                 continue;
             }
@@ -113,7 +113,7 @@ async fn take_in(
         import(&target.writer, &target.quarantine, source, options, move |done| progress.at(done)).await;
     let stored = imported.as_ref().is_ok_and(|receipt| receipt.refused.is_empty());
     if interrupt.is_set() && !stored {
-        complain(&format!("{}: interrupted; nothing of it was stored", delivery::name(path)));
+        print_error(&format!("{}: interrupted; nothing of it was stored", delivery::name(path)));
         return Ok(None);
     }
     match imported {

@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde_json::json;
 use sporlog_ledger::Error;
 
-use crate::output::{Outcome, Output, complain};
+use crate::output::{Outcome, Output, print_error};
 use crate::session::Session;
 
 pub async fn list(session: &Session) -> Result<Outcome> {
@@ -24,7 +24,7 @@ pub async fn list(session: &Session) -> Result<Outcome> {
             Err(Error::NoSuchLog(_)) => continue,
             // The others are shown all the same.
             Err(error) => {
-                complain(&format!("{name}: {error}"));
+                print_error(&format!("{name}: {error}"));
                 outcome = Outcome::Failed;
                 continue;
             }

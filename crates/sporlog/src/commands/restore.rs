@@ -14,7 +14,7 @@ use crate::access::{Access, record_access};
 use crate::cli::RestoreArgs;
 use crate::commands::backup::{exchange_root, print};
 use crate::commands::verify::{check_log, warn_of_own_copy};
-use crate::output::{Outcome, Output, complain, utc};
+use crate::output::{Outcome, Output, print_error, utc};
 use crate::progress::{Progress, Results};
 use crate::session::Session;
 
@@ -43,7 +43,7 @@ async fn from_backup(session: &Session, args: &RestoreArgs, backup: &Backup, fro
         logs.push(log.with_context(|| format!("the copy of the log '{name}'"))?);
     }
     if let Some(problem) = older_than(&logs, args).await? {
-        complain(&format!("{problem}; nothing was restored"));
+        print_error(&format!("{problem}; nothing was restored"));
         return Ok(Outcome::Differs);
     }
     let mut out = Output::new()?;
@@ -151,7 +151,7 @@ async fn finish(store: &Store, log: &Log, copied: &Copied, out: &mut Output) -> 
     let name = log.name();
     let rolled_back = match store.roll_back(name, false).await {
         Err(Error::Keys { .. }) => {
-            complain(&format!(
+            print_error(&format!(
                 "note: the log '{name}' cannot be appended to: its key is not in the key folder"
             ));
             None

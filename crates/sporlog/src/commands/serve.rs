@@ -18,7 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::cli::ServeArgs;
 use crate::exchange::{Exchange, configured};
 use crate::keyfile::KeyFile;
-use crate::output::{Outcome, complain};
+use crate::output::{Outcome, print_error};
 use crate::session::Session;
 
 pub async fn run(session: &Session, args: &ServeArgs) -> Result<Outcome> {
@@ -119,7 +119,7 @@ async fn exchange(
     health.check("exchange", exchange.inbox().health());
     if let Some(server) = exchange.server() {
         let (address, keys) = (server.local_addr(), server.fingerprints().join(", "));
-        complain(&format!("listening for SFTP on {address}; host key {keys}"));
+        print_error(&format!("listening for SFTP on {address}; host key {keys}"));
     }
     Ok(exchange)
 }
@@ -140,9 +140,9 @@ fn fetch_keys(access: AccessControl) {
 fn announce(server: &Server, settings: &ServerSettings) {
     let scheme = if settings.tls.is_some() { "https" } else { "http" };
     let address = server.local_addr();
-    complain(&format!("listening on {scheme}://{address}; try {scheme}://{address}{}", api::PAGE));
+    print_error(&format!("listening on {scheme}://{address}; try {scheme}://{address}{}", api::PAGE));
     if settings.tls.is_none() && !address.ip().is_loopback() {
-        complain(
+        print_error(
             "note: this is plain HTTP, and not only for this machine: put a proxy with TLS before it, or set [server.tls]",
         );
     }

@@ -16,7 +16,7 @@ use serde_json::json;
 use crate::access::{Access, record_access};
 use crate::cli::{SqlArgs, SqlFormat};
 use crate::outfile::OutFile;
-use crate::output::{Outcome, Output, complain};
+use crate::output::{Outcome, Output, print_error};
 use crate::session::Session;
 
 /// A table for reading ends here.
@@ -123,7 +123,9 @@ where
     while let Some(batch) = batches.try_next().await? {
         shown.push(batch.slice(0, batch.num_rows().min(left)));
         if batch.num_rows() > left {
-            complain(&format!("note: there are more than these {TABLE_ROWS} rows; --format csv gives all"));
+            print_error(&format!(
+                "note: there are more than these {TABLE_ROWS} rows; --format csv gives all"
+            ));
             break;
         }
         left -= batch.num_rows();

@@ -12,7 +12,7 @@ use sporlog_record::identifier::mask_text;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::ConnectionArgs;
-use crate::output::{INTERRUPTED, Outcome, Output, complain, counted};
+use crate::output::{INTERRUPTED, Outcome, Output, counted, print_error};
 use crate::progress::{Progress, Results};
 use crate::session::Session;
 
@@ -48,7 +48,7 @@ pub fn stop_on_signal() -> Result<CancellationToken> {
                 _ = terminate.recv() => {}
             }
             if last {
-                complain("stopped at once; the next run goes on with what is durable");
+                print_error("stopped at once; the next run goes on with what is durable");
                 process::exit(INTERRUPTED.into());
             }
             asked.cancel();
@@ -138,7 +138,7 @@ impl Watch for Teller {
         if is_amiss(item) {
             let name = if item.file.is_empty() { &item.remote } else { &item.file };
             let why = if item.note.is_empty() { "the receipt says that not all is well" } else { &item.note };
-            complain(&format!("{name}: {why}"));
+            print_error(&format!("{name}: {why}"));
         }
     }
 }
@@ -227,7 +227,7 @@ pub fn conclude(teller: Teller, ended: Result<(), client::Error>) -> Result<Outc
     match ended {
         Ok(()) => Ok(state.outcome),
         Err(client::Error::Stopped) => {
-            complain("stopped; the next run goes on with what is there");
+            print_error("stopped; the next run goes on with what is there");
             Ok(Outcome::Interrupted)
         }
         Err(error) => Err(error.into()),

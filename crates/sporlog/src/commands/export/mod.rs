@@ -21,7 +21,7 @@ use sporlog_record::revision::write_csv_rows;
 
 use crate::access::{Access, record_access};
 use crate::cli::ExportRevisionArgs;
-use crate::output::{Outcome, Output, complain, counted};
+use crate::output::{Outcome, Output, counted, print_error};
 use crate::progress::{Progress, Results};
 use crate::session::Session;
 use files::{DayFiles, Written};
@@ -85,7 +85,7 @@ pub async fn run(session: &Session, args: &ExportRevisionArgs) -> Result<Outcome
     };
     let today = Utc::now().date_naive();
     if written.iter().any(|file| file.day >= today) {
-        complain("note: the day is not over (UTC); what comes in later today is not in its files");
+        print_error("note: the day is not over (UTC); what comes in later today is not in its files");
     }
     summarise(session, args, &written)?;
     Ok(Outcome::Done)

@@ -21,8 +21,8 @@ const SLOW: u32 = 16 << 10;
 /// More keys than this on one connection are somebody's guesses.
 const MANY_KEYS: usize = 20;
 
-/// Says it.
-pub(super) fn about(config: &Config, remarks: &mut Remarks) {
+/// Errors and warnings about `[sftp]`.
+pub(super) fn lint(config: &Config, remarks: &mut Remarks) {
     let Some(sftp) = &config.sftp else { return };
     if let Err((key, text)) = check(sftp) {
         // The rest builds on names that can be told apart.

@@ -1,4 +1,5 @@
-//! What is wrong with settings that can be read, and what can hardly be meant.
+//! Errors and warnings about settings that can be read: values that contradict each other, files that are missing
+//! or that others may read, limits under which nothing can be done.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -17,8 +18,8 @@ const READ_BY_OTHERS: u32 = 0o004;
 /// Anyone but the owner may do something with it.
 const FOR_OTHERS: u32 = 0o077;
 
-/// Says it.
-pub fn about(config: &Config, file: Option<&Path>) -> Vec<Remark> {
+/// Errors and warnings about settings that can be read.
+pub fn lint(config: &Config, file: Option<&Path>) -> Vec<Remark> {
     let mut remarks = Remarks::default();
     server(config, &mut remarks);
     issuers(config, &mut remarks);
@@ -27,7 +28,7 @@ pub fn about(config: &Config, file: Option<&Path>) -> Vec<Remark> {
     }
     store(config, &mut remarks);
     kafka(config, file, &mut remarks);
-    exchange::about(config, &mut remarks);
+    exchange::lint(config, &mut remarks);
     variables(&mut remarks);
     remarks.0
 }

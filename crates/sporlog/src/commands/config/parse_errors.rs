@@ -1,7 +1,7 @@
 //! All settings that cannot be read, and not only the first.
 //!
-//! Reading ends at the first mistake. So what is mistaken is taken out, and the rest is read again,
-//! until it can be, or nothing is left to take out.
+//! Reading ends at the first error. So the setting that the error is about is taken out, and the rest is read again,
+//! until all of it can be read or nothing is left to take out.
 
 use figment::error::Kind;
 use figment::providers::Serialized;
@@ -11,11 +11,11 @@ use figment::{Error, Figment, Profile, Provider};
 use super::{Remark, Severity, about};
 use crate::config::{Settings, removed};
 
-/// More mistakes than this are not looked for.
+/// Errors that are looked for at most.
 const ENOUGH: usize = 100;
 
-/// Says what cannot be read.
-pub fn of(figment: &Figment) -> Vec<Remark> {
+/// An error for each setting that cannot be read.
+pub fn parse_errors(figment: &Figment) -> Vec<Remark> {
     let mut values = match values(figment) {
         Ok(values) => values,
         // The file itself cannot be read, or is no TOML.
