@@ -13,6 +13,7 @@ use futures::TryStreamExt;
 use sporlog_ledger::{Advance, Append, Appended, Log, Outcome, Store, Writer, WriterOptions};
 use sporlog_record::json::quarantine::{Action, QuarantineRecord};
 use sporlog_record::json::{Judged, RowsBuilder};
+use sporlog_record::kind::Format;
 use sporlog_record::revision::{Header, parse_slab};
 use sporlog_record::{Finding, Kind, Rules};
 use tokio::sync::Mutex;
@@ -223,7 +224,7 @@ fn judge(
     origin: &str,
     rules: &Rules,
 ) -> Result<std::result::Result<RecordBatch, Vec<Finding>>> {
-    if kind != Kind::Revision {
+    if kind.format() != Format::Csv {
         let mut builder = RowsBuilder::new(kind, rules);
         let at = sporlog_record::Position { line: 1, column: 1 };
         return Ok(match builder.push_with(content, origin, envelope, at) {

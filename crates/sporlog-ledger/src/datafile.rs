@@ -21,6 +21,7 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::ColumnPath;
 use sha2::{Digest, Sha256};
 use sporlog_record::Kind;
+use sporlog_record::kind::Values;
 
 use crate::delta::Sha;
 use crate::schema::{ENGINE, table_schema};
@@ -34,44 +35,6 @@ const PAGE_BYTES: usize = 256 << 10;
 pub(crate) const PACKED_FROM: usize = 4 << 20;
 /// Rows in a row group.
 pub(crate) const GROUP_ROWS: usize = 64 << 10;
-
-/// Columns whose values (nearly) all differ, in any of the kinds.
-const UNIQUE: &[&str] = &[
-    // every kind's
-    "id",
-    "occurred_at",
-    "origin",
-    "envelope",
-    "extra",
-    // disclosures
-    "person",
-    "uthentingsTidspunkt",
-    "leverteData",
-    "samtykkeToken",
-    "dataForespoersel",
-    // revisions
-    "TransaktionsId",
-    "TransaktionsTid",
-    "LogId",
-    "CallersServiceCallIdentifier",
-    "Parametre",
-    "BorgerId",
-    "SagId",
-    "PartId",
-    "OpgaveId",
-    // audit records
-    "tts",
-    "correlationId",
-    "cpr",
-    "detailContent",
-    "detailSupplement",
-    "sourceId",
-    // quarantine
-    "content",
-    "reasons",
-    "item",
-    "line",
-];
 
 /// How files of this kind are written.
 pub(crate) fn properties(kind: Kind, packed: bool) -> WriterProperties {
@@ -87,12 +50,13 @@ pub(crate) fn properties(kind: Kind, packed: bool) -> WriterProperties {
         .set_max_row_group_row_count(Some(GROUP_ROWS))
         .set_statistics_enabled(EnabledStatistics::None);
     for field in table_schema(kind).fields() {
-        if UNIQUE.contains(&field.name().as_str()) {
+        let values = if field.name() == "id" { Values::Distinct } else { kind.values_of(field.name()) };
+        if values != Values::Repeating {
             builder = builder.set_column_dictionary_enabled(column(field.name()), false);
             // Lengths apart from the bytes: what is left is all of one sort, and compresses better.
             let encoding = match field.data_type() {
                 DataType::Int64 | DataType::Timestamp(..) => Encoding::DELTA_BINARY_PACKED,
-                _ if field.name() == "origin" => Encoding::DELTA_BYTE_ARRAY,
+                _ if values == Values::Prefixed => Encoding::DELTA_BYTE_ARRAY,
                 _ => Encoding::DELTA_LENGTH_BYTE_ARRAY,
             };
             builder = builder.set_column_encoding(column(field.name()), encoding);

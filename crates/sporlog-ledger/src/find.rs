@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, StringArray};
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
 use arrow::datatypes::TimestampMicrosecondType;
 use futures::stream::{StreamExt, TryStreamExt};
@@ -78,7 +78,7 @@ async fn find_in(shared: &Shared, file: &DataFile, find: &Find) -> Result<Record
     let outside = |(earliest, latest): (i64, i64)| {
         find.from.is_some_and(|from| latest < from) || find.to.is_some_and(|to| earliest >= to)
     };
-    if keyindex::columns(kind, &find.key).is_empty() || file.occurred.is_some_and(outside) {
+    if find.key.columns(kind).is_empty() || file.occurred.is_some_and(outside) {
         return Ok(none());
     }
     let rows = if file.index.is_some() {
@@ -130,7 +130,7 @@ async fn look_up(shared: &Shared, file: &DataFile, key: u32) -> Result<Vec<u32>>
 
 /// The rows of a file without an index, from its key column.
 async fn look_through(shared: &Shared, file: &DataFile, key: &Key) -> Result<Vec<u32>> {
-    let columns = keyindex::columns(shared.kind, key);
+    let columns = key.columns(shared.kind);
     let mut batches = scan::select(shared, file, None, Some(columns)).await?;
     let (mut rows, mut start) = (Vec::new(), 0);
     while let Some(batch) = batches.try_next().await? {
@@ -156,12 +156,9 @@ fn matches(kind: Kind, batch: &RecordBatch, find: &Find) -> BooleanArray {
 }
 
 fn has_key(kind: Kind, batch: &RecordBatch, key: &Key) -> BooleanArray {
-    let equal = |column: Option<StringArray>, wanted: &str| match column {
+    let (Key::Subject(wanted) | Key::Actor(wanted)) = key;
+    match keyindex::identifiers(key.columns(kind), batch) {
         Some(column) => column.iter().map(|value| Some(value == Some(wanted))).collect(),
         None => BooleanArray::from(vec![false; batch.num_rows()]),
-    };
-    match key {
-        Key::Subject(id) => equal(keyindex::subjects(kind, batch), id),
-        Key::Actor(id) => equal(keyindex::actors(kind, batch), id),
     }
 }

@@ -8,13 +8,15 @@
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{AsArray, RecordBatch, StringArray, UInt32Array};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt32Type};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt32Type};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 use sha2::{Digest, Sha256};
 use sporlog_record::Kind;
+use sporlog_record::kind::Names;
 use twox_hash::XxHash64;
 
 use crate::delta::DataFile;
@@ -33,13 +35,21 @@ const PAGE_ROWS: usize = 2_048;
 /// Whom a look-up is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Key {
-    /// The person that records are about (`person`, `BorgerId`, `cpr`).
+    /// The person that records are about.
     Subject(String),
-    /// Who did it (`BrugerId`, `performerId` or else `samaccountName`).
+    /// Who did it.
     Actor(String),
 }
 
 impl Key {
+    /// The columns of a kind that the key is compared with.
+    pub(crate) fn columns(&self, kind: Kind) -> Names {
+        match self {
+            Key::Subject(_) => kind.subject_columns(),
+            Key::Actor(_) => kind.actor_columns(),
+        }
+    }
+
     pub(crate) fn hash(&self) -> u32 {
         match self {
             Key::Subject(id) => hash(SUBJECT, id.as_bytes()),
@@ -55,51 +65,24 @@ fn hash(role: u64, identifier: &[u8]) -> u32 {
     (XxHash64::oneshot(role, identifier) >> 32) as u32
 }
 
-fn texts<'a>(batch: &'a RecordBatch, name: &str) -> Option<&'a StringArray> {
-    batch.column_by_name(name).and_then(|c| c.as_string_opt::<i32>())
-}
-
-/// Who did it, row by row; `None` where nobody is named.
-///
-/// A disclosure is made by a system and names no user. An audit record names the third party who
-/// acted for somebody (`performerId`), and otherwise the person has acted themself.
-pub(crate) fn actors(kind: Kind, batch: &RecordBatch) -> Option<StringArray> {
-    match kind {
-        Kind::Revision => texts(batch, "BrugerId").cloned(),
-        Kind::Auditlog => {
-            let performer = batch.column_by_name("performerId")?.as_primitive_opt::<Int64Type>()?;
-            let account = texts(batch, "samaccountName")?;
-            let actor = |(performer, account): (Option<i64>, Option<&str>)| {
-                performer.map(|id| id.to_string()).or_else(|| account.map(str::to_owned))
-            };
-            Some(performer.iter().zip(account).map(actor).collect())
-        }
-        Kind::Disclosure | Kind::Quarantine => None,
-    }
-}
-
-/// Whom it is about, row by row.
-pub(crate) fn subjects(kind: Kind, batch: &RecordBatch) -> Option<StringArray> {
-    kind.subject_column().and_then(|name| texts(batch, name)).cloned()
-}
-
-/// The columns that [`actors`] or [`subjects`] look at.
-pub(crate) fn columns(kind: Kind, key: &Key) -> &'static [&'static str] {
-    match (key, kind) {
-        (Key::Subject(_), Kind::Disclosure) => &["person"],
-        (Key::Subject(_), Kind::Revision) => &["BorgerId"],
-        (Key::Subject(_), Kind::Auditlog) => &["cpr"],
-        (Key::Actor(_), Kind::Revision) => &["BrugerId"],
-        (Key::Actor(_), Kind::Auditlog) => &["performerId", "samaccountName"],
-        (Key::Subject(_), Kind::Quarantine) | (Key::Actor(_), Kind::Disclosure | Kind::Quarantine) => &[],
-    }
+/// The identifiers that a key is compared with, row by row: of the key's columns, the first that has a value.
+/// `None` if the kind has no such columns.
+pub(crate) fn identifiers(columns: Names, batch: &RecordBatch) -> Option<StringArray> {
+    let mut texts = columns.iter().map(|name| {
+        let text = cast(batch.column_by_name(name)?, &DataType::Utf8).ok()?;
+        text.as_string_opt::<i32>().cloned()
+    });
+    let first = texts.next()??;
+    texts.try_fold(first, |first, next| {
+        Some(first.iter().zip(&next?).map(|(first, next)| first.or(next)).collect())
+    })
 }
 
 /// The postings of a batch, its rows counted from 0, unsorted.
 pub(crate) fn postings(kind: Kind, batch: &RecordBatch) -> Vec<Posting> {
     let mut postings = Vec::with_capacity(2 * batch.num_rows());
-    for (role, column) in [(SUBJECT, subjects(kind, batch)), (ACTOR, actors(kind, batch))] {
-        for (row, id) in column.iter().flatten().enumerate() {
+    for (role, columns) in [(SUBJECT, kind.subject_columns()), (ACTOR, kind.actor_columns())] {
+        for (row, id) in identifiers(columns, batch).iter().flatten().enumerate() {
             if let Some(id) = id {
                 postings.push(posting(hash(role, id.as_bytes()), row as u32));
             }

@@ -78,48 +78,17 @@ async fn register_patterns(context: &SessionContext, logs: &[Log], sql: &str) ->
     Ok(())
 }
 
-/// A kind's share of the view `events`.
+/// A log's share of the view `events`; none if its records are no events.
 fn events_of(log: &str, kind: Kind) -> Option<String> {
-    // actor, subject, organisation, recipient, system, action, ground, case_id
-    let columns = match kind {
-        Kind::Disclosure => [
-            "CAST(NULL AS VARCHAR)",
-            "\"person\"",
-            "\"leverandoer\"",
-            "\"mottaker\"",
-            "CAST(NULL AS VARCHAR)",
-            "\"tema\"",
-            "\"behandlingsGrunnlag\"",
-            "CAST(NULL AS VARCHAR)",
-        ],
-        Kind::Revision => [
-            "\"BrugerId\"",
-            "\"BorgerId\"",
-            "\"KalderOrganisation\"",
-            "CAST(NULL AS VARCHAR)",
-            "coalesce(\"KalderItSystemNavn\", \"KalderItSystemInstans\")",
-            "coalesce(\"ServiceNavn\", \"KaldtServiceId\")",
-            "\"Note\"",
-            "\"SagId\"",
-        ],
-        Kind::Auditlog => [
-            "coalesce(CAST(\"performerId\" AS VARCHAR), \"samaccountName\")",
-            "\"cpr\"",
-            "\"personDomain\"",
-            "CAST(NULL AS VARCHAR)",
-            "CAST(NULL AS VARCHAR)",
-            "\"logAction\"",
-            "\"message\"",
-            "CAST(NULL AS VARCHAR)",
-        ],
-        Kind::Quarantine => return None,
-    };
-    let [actor, subject, organisation, recipient, system, action, ground, case_id] = columns;
-    Some(format!(
-        "SELECT '{log}' AS log, id, occurred_at, received_at, {actor} AS actor, {subject} AS subject, \
-         {organisation} AS organisation, {recipient} AS recipient, {system} AS system, {action} AS action, \
-         {ground} AS ground, {case_id} AS case_id FROM \"{log}\""
-    ))
+    let roles = kind.definition().roles.as_ref()?.named().map(|(role, columns)| {
+        let values: Vec<_> = columns.iter().map(|name| format!("CAST(\"{name}\" AS VARCHAR)")).collect();
+        match values.as_slice() {
+            [] => format!("CAST(NULL AS VARCHAR) AS {role}"),
+            values => format!("coalesce({}) AS {role}", values.join(", ")),
+        }
+    });
+    let roles = roles.join(", ");
+    Some(format!("SELECT '{log}' AS log, id, occurred_at, received_at, {roles} FROM \"{log}\""))
 }
 
 /// A log as DataFusion sees it: the files of one state.

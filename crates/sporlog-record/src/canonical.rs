@@ -14,7 +14,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use chrono::{DateTime, Utc};
 
 use crate::Kind;
-use crate::kind::{ENVELOPE, EXTRA};
+use crate::kind::{Column, Content, ENVELOPE, EXTRA};
 
 /// A batch that lacks a column, or has it in another type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -80,26 +80,23 @@ impl<'a> EntryWriter<'a> {
         opening.extend_from_slice(b",\"id\":");
 
         let mut fields = Vec::new();
-        for name in kind.columns() {
-            let values = match (kind, *name) {
-                (Kind::Disclosure, "leverteDataEncoding") => continue, // how to write the one before
-                (Kind::Disclosure, "leverteData") => {
-                    let encoding = column(rows, "leverteDataEncoding", DataType::Utf8)?;
+        for &Column { name, content, shows_null: always, .. } in kind.columns() {
+            let values = match content {
+                Content::Encoding => continue, // says how to write another column
+                Content::Encoded(encoding) => {
+                    let encoding = column(rows, encoding, DataType::Utf8)?;
                     Values::Stored(column(rows, name, DataType::Binary)?, encoding)
                 }
-                (Kind::Quarantine, "content") => Values::Base64(column(rows, name, DataType::Binary)?),
-                (Kind::Quarantine, "reasons") => Values::Json(column(rows, name, DataType::Utf8)?),
-                (_, "personId" | "performerId" | "sourceId" | "item" | "line") => {
-                    Values::Number(column(rows, name, DataType::Int64)?)
-                }
-                _ => Values::Text(column(rows, name, DataType::Utf8)?, Plain::default()),
+                Content::Bytes => Values::Base64(column(rows, name, DataType::Binary)?),
+                Content::Json => Values::Json(column(rows, name, DataType::Utf8)?),
+                Content::Integer => Values::Number(column(rows, name, DataType::Int64)?),
+                Content::Text => Values::Text(column(rows, name, DataType::Utf8)?, Plain::default()),
             };
             let quote = match values {
                 Values::Number(_) | Values::Json(_) => "",
                 _ => "\"",
             };
             let key = format!(",\"{name}\":{quote}").into_bytes();
-            let always = kind == Kind::Auditlog && *name != "sourceId";
             fields.push(Field { key, values, always });
         }
         Ok(EntryWriter {
@@ -110,7 +107,7 @@ impl<'a> EntryWriter<'a> {
             envelope: column(rows, ENVELOPE, DataType::Utf8)?,
             fields,
             extra: column(rows, EXTRA, DataType::Utf8)?,
-            wire_id: kind == Kind::Auditlog,
+            wire_id: kind.definition().shows_id,
         })
     }
 

@@ -7,6 +7,7 @@ use arrow::array::RecordBatch;
 use sporlog_ledger::{Log, numbers};
 use sporlog_record::Kind;
 use sporlog_record::canonical::EntryWriter;
+use sporlog_record::kind::Format;
 use sporlog_record::revision::{write_csv_header, write_csv_rows};
 
 use crate::cli::Shape;
@@ -30,7 +31,7 @@ impl RowWriter {
         self.buffer.clear();
         match self.shape {
             Shape::Entries | Shape::Records => self.json(log, batch)?,
-            Shape::Csv if self.kind == Kind::Revision => {
+            Shape::Csv if self.kind.format() == Format::Csv => {
                 if !self.begun {
                     write_csv_header(&mut self.buffer);
                 }

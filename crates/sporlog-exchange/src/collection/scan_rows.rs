@@ -27,7 +27,7 @@ use tokio::runtime::Handle;
 
 use super::split_writer::{FileSink, SplitWriter};
 use sporlog_intake::{Error, Result};
-use sporlog_record::Kind;
+use sporlog_record::kind::REVISION_COLUMNS;
 use std::sync::LazyLock;
 
 /// Ids in a worker's part: no fewer than a data file keeps together.
@@ -47,7 +47,7 @@ const FEW: u64 = 8;
 const ORGANISATION: &str = "KalderOrganisation";
 /// What a file needs of a row, and its number.
 static COLUMNS: LazyLock<Vec<&'static str>> =
-    LazyLock::new(|| ["id"].into_iter().chain(Kind::Revision.columns().iter().copied()).collect());
+    LazyLock::new(|| ["id"].into_iter().chain(REVISION_COLUMNS).collect());
 
 /// Where the rows come from.
 pub(super) struct Source<'a> {

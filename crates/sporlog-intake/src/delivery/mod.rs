@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::array::RecordBatch;
 use sporlog_record::json::FileError;
+use sporlog_record::kind::Format;
 use sporlog_record::revision::FileRefusal;
 use sporlog_record::{Finding, Kind, Position, Rules, Severity};
 
@@ -123,9 +124,9 @@ pub fn deliver(
     let (mut reader, account) = source.unpack()?;
     let context = Context { options, origin: &origin, name: &name };
     let told = Told { inner: &mut reader, account: &account, progress };
-    let result = match options.kind {
-        Kind::Revision => csv::deliver(&context, told, receiver),
-        _ => json::deliver(&context, told, receiver),
+    let result = match options.kind.format() {
+        Format::Csv => csv::deliver(&context, told, receiver),
+        Format::Json | Format::Internal => json::deliver(&context, told, receiver),
     };
     if result.is_err() {
         receiver.failed();

@@ -216,8 +216,8 @@ proptest! {
         id in any::<u64>(),
         received_at in any::<i64>(),
     ) {
-        let fields: Vec<(&str, Value)> = Kind::Revision.columns().iter().zip(values)
-            .filter_map(|(name, value)| Some((*name, Value::from(value?))))
+        let fields: Vec<(&str, Value)> = crate::kind::REVISION_COLUMNS.into_iter().zip(values)
+            .filter_map(|(name, value)| Some((name, Value::from(value?))))
             .collect();
         let rows = batch(Kind::Revision, &fields);
         let mut out = Vec::new();

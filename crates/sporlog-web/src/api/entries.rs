@@ -4,7 +4,8 @@ use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::to_writer;
-use sporlog_record::{Kind, Position};
+use sporlog_record::Position;
+use sporlog_record::kind::Format;
 
 use super::content;
 use super::idempotency::{IdempotencyKey, REPLAYED, Stored, quarantine, store};
@@ -57,7 +58,7 @@ pub async fn entries(
     request: Request,
 ) -> Result<Response, Problem> {
     let kind = sender.kind(&app, &log).await?;
-    if !matches!(kind, Kind::Disclosure | Kind::Auditlog) {
+    if kind.format() != Format::Json {
         let detail = format!("the log '{log}' takes no single records: deliver files, to /api/deliveries");
         return Err(Problem::bad_request(detail));
     }

@@ -6,7 +6,6 @@ use anyhow::{Context, Result, bail};
 use futures::TryStreamExt;
 use serde_json::json;
 use sporlog_ledger::{Find, Key, Log, find_in_all};
-use sporlog_record::Kind;
 use sporlog_record::time::format_local;
 
 use crate::access::{Access, include_own_access, record_access};
@@ -21,10 +20,11 @@ pub async fn run(session: &Session, args: &FindArgs) -> Result<Outcome> {
     let name = &args.log.log;
     let logs = session.logs_of(&store, name).await?;
     let Some(kind) = logs.first().map(Log::kind) else { return Ok(Outcome::Done) };
-    match (kind, &key) {
-        (Kind::Disclosure, Key::Actor(_)) => bail!("disclosures name no user; --subject finds a person's"),
-        (Kind::Quarantine, _) => bail!("the quarantine is listed by `sporlog quarantine list`"),
-        _ => {}
+    if kind.subject_columns().is_empty() {
+        bail!("{kind} records name nobody; the quarantine is listed by `sporlog quarantine list`");
+    }
+    if matches!(key, Key::Actor(_)) && kind.actor_columns().is_empty() {
+        bail!("{kind} records name no user; --subject finds a person's");
     }
     let (role, id) = match &key {
         Key::Subject(id) => ("subject", id),

@@ -1,0 +1,293 @@
+//! The record kinds, and all that is known of their columns.
+//!
+//! Each kind has a file of its own with its [`Definition`]. Whoever stores, indexes, searches or shows records asks
+//! the definition; no other crate knows a column of a kind by its name.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::{Arc, LazyLock};
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use serde::{Deserialize, Serialize};
+
+mod auditlog;
+mod disclosure;
+mod quarantine;
+mod revision;
+
+/// What a log's records are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Sporingslogg: what was handed out about a person, to whom, when and on what ground.
+    Disclosure,
+    /// Fælles Revisionslog: which citizen a member of staff looked up, through which system.
+    Revision,
+    /// OS2faktor Login's audit log; also Sporlog's own log of who read what.
+    Auditlog,
+    /// What was refused and why, and what became of it (`action`).
+    Quarantine,
+}
+
+/// Names of columns.
+pub type Names = &'static [&'static str];
+
+/// All that is known of the columns of one kind.
+#[derive(Debug)]
+pub struct Definition {
+    /// The kind's name, as commands and configuration spell it.
+    pub name: &'static str,
+    /// How records of this kind are delivered.
+    pub format: Format,
+    /// The columns that only this kind has, in the order of the specification.
+    pub columns: &'static [Column],
+    /// What the columns mean; `None` if the records are no events.
+    pub roles: Option<Roles>,
+    /// The columns that say which organisations a record is of: whose employee acted, or who was given the data.
+    /// Whoever is bounded to certain organisations sees the records that name one of them in any of these columns.
+    pub organisations: Names,
+    /// Whether the kind's own API shows the record's id in the log as the first field.
+    pub shows_id: bool,
+}
+
+/// How records of a kind are delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// As JSON objects: in files, as messages, or posted one by one.
+    Json,
+    /// As CSV files.
+    Csv,
+    /// Not at all: Sporlog writes these records itself.
+    Internal,
+}
+
+/// One column.
+#[derive(Debug, Clone, Copy)]
+pub struct Column {
+    /// The column's name, which is the field's name on the wire.
+    pub name: &'static str,
+    /// What the values are.
+    pub content: Content,
+    /// How the values of several records resemble each other.
+    pub values: Values,
+    /// Whether JSON has `null` where there is no value, instead of leaving the field out.
+    pub shows_null: bool,
+}
+
+/// What the values of a column are, and how JSON has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// Text.
+    Text,
+    /// Integers of 64 bits.
+    Integer,
+    /// JSON, stored as text.
+    Json,
+    /// Bytes, which JSON has in Base64.
+    Bytes,
+    /// Text that is stored as the bytes that it encodes, where the column of this name says `base64`, and else as
+    /// it is.
+    Encoded(&'static str),
+    /// How another column is stored ([`Content::Encoded`]). JSON does not have this column.
+    Encoding,
+}
+
+/// How the values of a column resemble each other, which decides how files store them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Values {
+    /// Values repeat: a dictionary of them is small.
+    Repeating,
+    /// (Nearly) all values differ.
+    Distinct,
+    /// All values differ, and most begin like the one before.
+    Prefixed,
+}
+
+/// What the columns of a kind mean, in terms that all kinds share. A role is played by the first of its columns
+/// that has a value; by none if there are no columns.
+#[derive(Debug)]
+pub struct Roles {
+    /// Who did it.
+    pub actor: Names,
+    /// Whom the record is about, by which a person finds their own records.
+    pub subject: Names,
+    /// Whose employee or system did it.
+    pub organisation: Names,
+    /// Who was given the data.
+    pub recipient: Names,
+    /// Through which system it was done.
+    pub system: Names,
+    /// What was done.
+    pub action: Names,
+    /// On what ground.
+    pub ground: Names,
+    /// In which case.
+    pub case_id: Names,
+}
+
+impl Roles {
+    /// The roles by their names.
+    pub fn named(&self) -> [(&'static str, Names); 8] {
+        [
+            ("actor", self.actor),
+            ("subject", self.subject),
+            ("organisation", self.organisation),
+            ("recipient", self.recipient),
+            ("system", self.system),
+            ("action", self.action),
+            ("ground", self.ground),
+            ("case_id", self.case_id),
+        ]
+    }
+}
+
+impl Column {
+    const fn new(name: &'static str, content: Content) -> Self {
+        Column { name, content, values: Values::Repeating, shows_null: false }
+    }
+
+    const fn text(name: &'static str) -> Self {
+        Column::new(name, Content::Text)
+    }
+
+    const fn distinct(self) -> Self {
+        Column { values: Values::Distinct, ..self }
+    }
+
+    fn field(&self) -> Field {
+        let data_type = match self.content {
+            Content::Text | Content::Json | Content::Encoding => DataType::Utf8,
+            Content::Integer => DataType::Int64,
+            Content::Bytes | Content::Encoded(_) => DataType::Binary,
+        };
+        Field::new(self.name, data_type, true)
+    }
+}
+
+/// The column of what a record's message carried besides the record (a key, headers, a time), as one
+/// JSON object; null for most.
+pub const ENVELOPE: &str = "envelope";
+
+/// The last column of every kind: fields that the spec does not know, as one JSON object.
+pub const EXTRA: &str = "extra";
+
+/// The columns of a revision log, in the order of the spec; the first five are required.
+pub const REVISION_COLUMNS: [&str; 23] = names(&revision::COLUMNS);
+
+const fn names<const N: usize>(columns: &[Column; N]) -> [&'static str; N] {
+    let mut names = [""; N];
+    let mut at = 0;
+    while at < N {
+        names[at] = columns[at].name;
+        at += 1;
+    }
+    names
+}
+
+impl Kind {
+    /// All kinds.
+    const ALL: [Kind; 4] = [Kind::Disclosure, Kind::Revision, Kind::Auditlog, Kind::Quarantine];
+
+    /// The kinds that records are delivered as.
+    pub const DELIVERED: [Kind; 3] = [Kind::Disclosure, Kind::Revision, Kind::Auditlog];
+
+    /// What is known of the kind's columns.
+    pub fn definition(self) -> &'static Definition {
+        match self {
+            Kind::Disclosure => &disclosure::DEFINITION,
+            Kind::Revision => &revision::DEFINITION,
+            Kind::Auditlog => &auditlog::DEFINITION,
+            Kind::Quarantine => &quarantine::DEFINITION,
+        }
+    }
+
+    /// The kind's name, as commands and configuration spell it.
+    pub fn name(self) -> &'static str {
+        self.definition().name
+    }
+
+    /// How records of the kind are delivered.
+    pub fn format(self) -> Format {
+        self.definition().format
+    }
+
+    /// The columns that only this kind has, in the order of the specification.
+    pub fn columns(self) -> &'static [Column] {
+        self.definition().columns
+    }
+
+    /// The columns of a row before it has a number: the common ones, the native ones, [`EXTRA`].
+    ///
+    /// Texts are `Utf8`, as given; `occurred_at` is a local time in microseconds without a zone,
+    /// null only where an audit record has no `tts`; `remarks` and `envelope` are null where there is
+    /// none.
+    pub fn row_schema(self) -> SchemaRef {
+        static SCHEMAS: LazyLock<[SchemaRef; Kind::ALL.len()]> = LazyLock::new(|| {
+            Kind::ALL.map(|kind| {
+                let common = [
+                    Field::new("occurred_at", DataType::Timestamp(TimeUnit::Microsecond, None), true),
+                    Field::new("origin", DataType::Utf8, false),
+                    Field::new("remarks", DataType::Utf8, true),
+                    Field::new(ENVELOPE, DataType::Utf8, true),
+                ];
+                let native = kind.columns().iter().map(Column::field);
+                let fields =
+                    common.into_iter().chain(native).chain([Field::new(EXTRA, DataType::Utf8, true)]);
+                Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+            })
+        });
+        SCHEMAS[self as usize].clone()
+    }
+
+    /// How the values of a column of [`Kind::row_schema`] resemble each other.
+    pub fn values_of(self, column: &str) -> Values {
+        match column {
+            "occurred_at" | ENVELOPE | EXTRA => Values::Distinct,
+            "origin" => Values::Prefixed,
+            native => {
+                let native = self.columns().iter().find(|column| column.name == native);
+                native.map_or(Values::Repeating, |column| column.values)
+            }
+        }
+    }
+
+    /// The columns by which a person finds the records about them: the first that has a value says whom a record is
+    /// about.
+    pub fn subject_columns(self) -> Names {
+        self.definition().roles.as_ref().map_or(&[], |roles| roles.subject)
+    }
+
+    /// The columns by which a user's records are found: the first that has a value says who acted.
+    pub fn actor_columns(self) -> Names {
+        self.definition().roles.as_ref().map_or(&[], |roles| roles.actor)
+    }
+
+    /// The columns that say which organisations a record is of.
+    pub fn organisation_columns(self) -> Names {
+        self.definition().organisations
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A name that is no kind's.
+#[derive(Debug, thiserror::Error)]
+#[error("'{name}' is no kind of record: it is one of {}", Kind::DELIVERED.map(Kind::name).join(", "))]
+pub struct UnknownKind {
+    name: String,
+}
+
+impl FromStr for Kind {
+    type Err = UnknownKind;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        Kind::ALL
+            .into_iter()
+            .find(|kind| kind.name() == name)
+            .ok_or_else(|| UnknownKind { name: name.to_owned() })
+    }
+}
