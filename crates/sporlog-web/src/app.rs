@@ -16,6 +16,7 @@ use crate::access::AccessControl;
 use crate::api::ApiSettings;
 use crate::catalog::Catalog;
 use crate::problem::Problem;
+use crate::sign_in::SignIn;
 
 /// What handlers work with. Cheap to clone.
 #[derive(Clone)]
@@ -31,6 +32,7 @@ pub struct Inner {
     pub settings: ApiSettings,
     rules: Rules,
     exchange: OnceLock<Exchange>,
+    sign_in: OnceLock<SignIn>,
     /// Turns true when the server is about to stop.
     stopping: watch::Sender<bool>,
 }
@@ -48,7 +50,15 @@ impl App {
     /// Records are judged by `rules`.
     pub fn new(catalog: Catalog, access: AccessControl, settings: ApiSettings, rules: Rules) -> Self {
         let stopping = watch::channel(false).0;
-        App(Arc::new(Inner { catalog, access, settings, rules, exchange: OnceLock::new(), stopping }))
+        App(Arc::new(Inner {
+            catalog,
+            access,
+            settings,
+            rules,
+            exchange: OnceLock::new(),
+            sign_in: OnceLock::new(),
+            stopping,
+        }))
     }
 
     /// With the exchange that deliveries come over, whose folder is `root`. The first one is kept.
@@ -61,6 +71,18 @@ impl App {
     /// The exchange that deliveries come over, if there is one.
     pub fn exchange(&self) -> Option<&Exchange> {
         self.0.exchange.get()
+    }
+
+    /// With persons who sign in. The first way is kept.
+    #[must_use]
+    pub fn with_sign_in(self, sign_in: SignIn) -> Self {
+        self.0.sign_in.get_or_init(|| sign_in);
+        self
+    }
+
+    /// How persons sign in, if they can.
+    pub fn sign_in(&self) -> Option<&SignIn> {
+        self.0.sign_in.get()
     }
 
     /// How records are judged now.

@@ -11,6 +11,7 @@
 //! | [`catalog`](Catalog) | the logs, opened once and kept up with |
 //! | [`app`](App) | what handlers work with |
 //! | [`problem`](Problem) | what a client is told when a request fails |
+//! | [`sign_in`] | how a person signs in, and their session |
 //! | [`server`] | listening, limits, and what an operator watches |
 #![forbid(unsafe_code)]
 
@@ -20,6 +21,7 @@ mod app;
 mod catalog;
 mod problem;
 pub mod server;
+pub mod sign_in;
 
 pub use app::App;
 pub use catalog::Catalog;

@@ -39,4 +39,5 @@ pub use issuer::FetchError;
 pub use keyring::{Key, KeyRefusal, KeyRegistry, KeyRing, KeyRingError, NewKey, PREFIX};
 pub use principal::{Person, Principal, Via};
 pub use role::{Permission, Role, UnknownRole};
+pub(crate) use settings::is_allowed;
 pub use settings::{AccessSettings, IssuerSettings, PersonSettings, RoleSettings, SettingsError};

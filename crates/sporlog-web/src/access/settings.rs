@@ -250,8 +250,8 @@ impl RoleSettings {
     }
 }
 
-/// Whether keys may be fetched from here: encrypted, or from this machine, or as allowed.
-pub(super) fn is_allowed(url: &Url, allow_http: bool) -> bool {
+/// Whether an issuer may be asked here: encrypted, or from this machine, or as allowed.
+pub(crate) fn is_allowed(url: &Url, allow_http: bool) -> bool {
     match url.scheme() {
         "https" => true,
         "http" => allow_http || url.host().is_some_and(|host| is_loopback(&host)),
