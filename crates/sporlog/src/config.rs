@@ -167,7 +167,8 @@ pub(crate) fn removed(error: &figment::Error) -> Option<(&'static str, &'static 
         path.push(unknown.clone());
     }
     let name = path.join(".");
-    ServerSettings::REMOVED.into_iter().find(|(removed, _)| *removed == name)
+    let mut all = ServerSettings::REMOVED.into_iter().chain(sporlog_intake::kafka::Settings::REMOVED);
+    all.find(|(removed, _)| *removed == name)
 }
 
 /// What the settings are taken from: the file, if there is one, and the environment over it.

@@ -1,20 +1,56 @@
-//! The handle to a running consumer.
+//! The consumer: a thread that polls Kafka, and the handle to it.
+//!
+//! The thread is the only one that speaks to librdkafka's consumer. It adds messages to the batches of
+//! their logs, hands the batches to the logs' pipelines, follows the group (`assignment`), and keeps to
+//! its memory: each log may have one batch open and two under way, and the size of a batch is such that
+//! all of them together keep to `kafka.memory_bytes`. Whatever the group has noted, reading begins where
+//! the logs say; the offsets in Kafka are written for tools that show lags, and never read.
 
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
+use crossbeam_channel::Receiver;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Headers, Message};
+use rdkafka::{Offset, TopicPartitionList};
 use sporlog_ledger::Store;
 use sporlog_record::Rules;
-use tokio::sync::{Semaphore, watch};
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, oneshot, watch};
 
-use super::dead_letter::DeadLetters;
-use super::lane::Shared;
-use super::poll::Poll;
+use self::assignment::{Partition, State};
+use super::batch::{Batch, Envelope, Key};
+use super::context::{Context, Event, answer};
+use super::pipeline::{PartitionPipeline, Shared};
 use super::refusals::Refusals;
 use super::settings::Settings;
 use super::status::{Reports, Status, Totals};
 use crate::error::{Error, Result};
+
+mod assignment;
+
+/// How long a poll waits for a message.
+const POLL: Duration = Duration::from_millis(50);
+/// Messages that are taken before anything else is done.
+const BURST: usize = 1_000;
+/// The interval of [`Poll::tick`].
+const TICK: Duration = Duration::from_millis(500);
+/// How long pipelines are waited for when the consumer is stopped.
+const STOPPING: Duration = Duration::from_secs(10);
+/// How long a group is waited for in [`Mode::UntilEnd`].
+const JOINING: Duration = Duration::from_secs(60);
+/// A full log is waited for this long before its partitions are paused.
+const FULL: Duration = Duration::from_millis(500);
+
+/// A batch is handed over when it has so many messages, so many bytes, or is so old. Larger ones would
+/// not be stored faster; younger ones would make a commit each.
+const BATCH_MESSAGES: usize = 16_384;
+const BATCH_BYTES: usize = 8 << 20;
+const BATCH_AGE: Duration = Duration::from_millis(500);
 
 /// How long a consumer goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,13 +61,12 @@ pub enum Mode {
     UntilEnd,
 }
 
-/// A consumer at work. Dropping it asks it to stop, and does not wait for that.
+/// A running consumer. Dropping it asks the consumer to stop, and does not wait for that.
 #[derive(Debug)]
 pub struct Consumer {
     reports: Arc<Reports>,
     stop: Arc<AtomicBool>,
-    /// How it ended, once it has; an error is told to whoever asks first.
-    ended: watch::Receiver<Option<Arc<std::sync::Mutex<Option<Error>>>>>,
+    ended: oneshot::Receiver<Result<()>>,
 }
 
 impl Consumer {
@@ -39,78 +74,86 @@ impl Consumer {
     /// be. To be called within a runtime; the work is done in a thread and in tasks of its own.
     ///
     /// `rules` judge the messages; their `now` is set anew for each batch. Fails if the settings
-    /// make no sense; that no broker can be reached is no failure, but waited for.
+    /// make no sense. That no broker can be reached is no failure: the consumer waits for one.
     pub fn start(settings: Settings, store: Store, rules: Rules, mode: Mode) -> Result<Self> {
         settings.check()?;
         let reports = Arc::new(Reports::default());
         let stop = Arc::new(AtomicBool::new(false));
-        let (events, told) = crossbeam_channel::unbounded();
+        let (sender, events) = crossbeam_channel::unbounded();
         let (give_up, giving_up) = watch::channel(false);
-        let dead = settings.topics.iter().any(|topic| topic.dead_letter.is_some());
+        let context = Context { events: sender.clone(), closing: AtomicBool::new(false) };
+        let config = settings.consumer_config(mode == Mode::UntilEnd);
+        let consumer: BaseConsumer<Context> = config.create_with_context(context).map_err(Error::Kafka)?;
+        let names: Vec<_> = settings.topics.iter().map(|topic| topic.name.as_str()).collect();
+        consumer.subscribe(&names).map_err(Error::Kafka)?;
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        let shared = Shared {
-            topics: settings.topics.clone(),
-            store: store.clone(),
-            rules,
-            refusals: Refusals::new(store),
-            dead_letters: dead.then(|| DeadLetters::new(&settings)).transpose()?,
-            reports: reports.clone(),
+        let poll = Poll {
+            consumer,
+            topics: names.iter().enumerate().map(|(at, name)| ((*name).to_owned(), at)).collect(),
             events,
-            judging: Semaphore::new(cores),
-            giving_up,
+            give_up,
+            stop: stop.clone(),
+            mode,
+            runtime: Handle::current(),
+            memory: settings.memory_bytes,
+            partitions: HashMap::new(),
+            pipelines: HashMap::new(),
+            closing: 0,
+            generation: 0,
+            lags: HashMap::new(),
+            noted: HashMap::new(),
+            begun: Instant::now(),
+            last_message: Instant::now(),
+            joined: None,
+            unanswered: None,
+            at_end: false,
+            doubtful: false,
+            shared: Arc::new(Shared {
+                refusals: Refusals::new(&settings, store.clone())?,
+                topics: settings.topics,
+                store,
+                rules,
+                reports: reports.clone(),
+                events: sender,
+                judging: Semaphore::new(cores),
+                giving_up,
+            }),
         };
-        let poll = Poll::new(&settings, Arc::new(shared), told, give_up, stop.clone(), mode)?;
-        let (end, ended) = watch::channel(None);
-        let told = reports.clone();
+        let (end, ended) = oneshot::channel();
+        let outside = reports.clone();
         let run = move || {
-            // Whatever happens in there, it must not look as if all were well.
+            // After a panic the status must not go on saying that all is well.
             let failed = |_| Err(Error::Internal("the consumer's thread has failed".into()));
             let result = catch_unwind(AssertUnwindSafe(|| poll.run())).unwrap_or_else(failed);
-            told.ended(match &result {
+            outside.ended(match &result {
                 Ok(()) => "the consumer has stopped".to_owned(),
                 Err(error) => format!("the consumer has stopped: {error}"),
             });
             if let Err(error) = &result {
                 tracing::error!(%error, "the consumer has stopped");
             }
-            end.send_replace(Some(Arc::new(std::sync::Mutex::new(result.err()))));
+            let _ = end.send(result);
         };
         let spawned = std::thread::Builder::new().name("kafka".into()).spawn(run);
         spawned.map_err(|e| Error::Internal(format!("starting the consumer: {e}")))?;
         Ok(Consumer { reports, stop, ended })
     }
 
-    /// How it is doing.
-    pub fn status(&self) -> Status {
-        self.reports.status()
-    }
-
-    /// Tells how it is doing, for as long as anyone asks.
+    /// A function that tells how the consumer is doing, for as long as anyone asks.
     pub fn watch(&self) -> impl Fn() -> Status + Send + Sync + use<> {
         let reports = self.reports.clone();
         move || reports.status()
     }
 
-    /// Whether it takes in what it should; [`status`](Self::status) says why it does not.
-    pub fn is_healthy(&self) -> bool {
-        self.status().healthy
-    }
-
-    /// Waits until it has ended by itself: at the end in [`Mode::UntilEnd`], or because it cannot
-    /// go on, which is an error.
+    /// Waits until the consumer has ended by itself: at the end in [`Mode::UntilEnd`], or because it
+    /// cannot go on, which is an error. To be called again only after a call that was dropped.
     pub async fn ended(&mut self) -> Result<Totals> {
-        let ended = self.ended.wait_for(Option::is_some).await;
-        let outcome = ended.map(|ended| ended.clone()).unwrap_or_default();
-        let error = outcome
-            .and_then(|outcome| outcome.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take());
-        match error {
-            Some(error) => Err(error),
-            None => Ok(self.reports.totals()),
-        }
+        (&mut self.ended).await.unwrap_or(Ok(()))?;
+        Ok(self.reports.status().totals)
     }
 
-    /// Has it store what it has read, leave the group, and end. What cannot be stored within ten
-    /// seconds is left to be read again.
+    /// Has the consumer store what it has read, leave the group, and end. What cannot be stored
+    /// within ten seconds is left to be read again.
     pub async fn stop(mut self) -> Result<Totals> {
         self.stop.store(true, Ordering::Release);
         self.ended().await
@@ -121,4 +164,341 @@ impl Drop for Consumer {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
     }
+}
+
+/// What the polling thread owns.
+struct Poll {
+    consumer: BaseConsumer<Context>,
+    shared: Arc<Shared>,
+    events: Receiver<Event>,
+    give_up: watch::Sender<bool>,
+    stop: Arc<AtomicBool>,
+    mode: Mode,
+    runtime: Handle,
+    memory: usize,
+    /// The topics' indices in the settings.
+    topics: HashMap<String, usize>,
+    partitions: HashMap<Key, Partition>,
+    /// By log.
+    pipelines: HashMap<String, PartitionPipeline>,
+    /// Pipelines that were given up and are still to be closed.
+    closing: usize,
+    generation: u64,
+    lags: HashMap<Key, i64>,
+    /// The offsets that the group has been told.
+    noted: HashMap<Key, i64>,
+    begun: Instant,
+    last_message: Instant,
+    /// Since when the group has given out partitions.
+    joined: Option<Instant>,
+    /// Until when Kafka is not asked about a partition's bounds again, since it did not answer.
+    unanswered: Option<Instant>,
+    /// All that is waited for has been read.
+    at_end: bool,
+    /// An error about an offset was reported: a partition may no longer be what it was.
+    doubtful: bool,
+}
+
+impl Poll {
+    /// Polls until the consumer is stopped, or at the end, or cannot go on.
+    fn run(mut self) -> Result<()> {
+        let polled = self.poll();
+        self.shut_down(polled.is_ok());
+        polled
+    }
+
+    fn poll(&mut self) -> Result<()> {
+        let mut ticked = Instant::now();
+        while !self.stop.load(Ordering::Acquire) {
+            while let Ok(event) = self.events.try_recv() {
+                self.handle(event)?;
+            }
+            self.send_due(false);
+            if ticked.elapsed() >= TICK {
+                ticked = Instant::now();
+                self.tick()?;
+            }
+            if self.apply_backpressure()? {
+                continue;
+            }
+            let idle = self.take_burst()?;
+            if idle && self.at_end && !self.pipelines.values().any(PartitionPipeline::is_busy) {
+                return match self.partitions.values().find_map(Partition::broken) {
+                    Some(why) => Err(Error::Unfinished(why.to_owned())),
+                    None => Ok(()),
+                };
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes messages while there are any. True if there was none.
+    fn take_burst(&mut self) -> Result<bool> {
+        let begun = self.pipelines.values().filter_map(|pipeline| Some(pipeline.open.as_ref()?.begun)).min();
+        let mut wait = begun.map_or(POLL, |begun| BATCH_AGE.saturating_sub(begun.elapsed()).min(POLL));
+        let limit = self.batch_bytes();
+        for taken in 0..BURST {
+            match self.consumer.poll(wait) {
+                Some(Ok(message)) => {
+                    self.last_message = Instant::now();
+                    let topic = self.topics.get(message.topic());
+                    let key = topic.map(|topic| Key { topic: *topic, partition: message.partition() });
+                    let partition = key.and_then(|key| Some((key, self.partitions.get_mut(&key)?)));
+                    if let Some((key, partition)) = partition
+                        && let Some(pipeline) = self.pipelines.get_mut(&partition.log)
+                        && take(key, &message, partition, pipeline, limit)
+                    {
+                        return Ok(false);
+                    }
+                }
+                Some(Err(error)) => {
+                    self.report_error(error)?;
+                    return Ok(false);
+                }
+                None => return Ok(taken == 0),
+            }
+            wait = Duration::ZERO;
+        }
+        Ok(false)
+    }
+
+    fn handle(&mut self, event: Event) -> Result<()> {
+        match event {
+            // A rebalance is answered in any case, or the consumer could not be closed.
+            Event::Assigned(ref list) => self.assign(list).inspect_err(|_| {
+                let _ = answer(&self.consumer, &event);
+            })?,
+            Event::Revoked(ref list) => self.revoke(list).inspect_err(|_| {
+                let _ = answer(&self.consumer, &event);
+            })?,
+            Event::Statistics(statistics) => self.take_statistics(&statistics),
+            Event::Position { key, generation, position } => {
+                if let Some(partition) = self.current(key, generation)
+                    && partition.state == State::Asking
+                {
+                    (partition.read, partition.stored) = (position, position);
+                    partition.state = State::Placing;
+                    self.place();
+                }
+            }
+            Event::Stored { log, positions } => {
+                if let Some(pipeline) = self.pipelines.get_mut(&log) {
+                    pipeline.under_way = pipeline.under_way.saturating_sub(1);
+                }
+                for (key, generation, position) in positions {
+                    if let Some(partition) = self.current(key, generation) {
+                        partition.stored = partition.stored.max(position);
+                    }
+                }
+            }
+            Event::Behind { key, generation, position } => self.go_back(key, generation, position),
+            Event::Fatal(error) => return Err(error),
+            Event::Closed => self.closing = self.closing.saturating_sub(1),
+        }
+        Ok(())
+    }
+
+    /// What has to be done twice a second.
+    fn tick(&mut self) -> Result<()> {
+        if std::mem::take(&mut self.doubtful) {
+            self.begin_anew();
+        }
+        self.place();
+        self.drop_partitions(&[]);
+        self.note_offsets(CommitMode::Async);
+        self.publish_status();
+        if self.mode == Mode::UntilEnd && self.joined.is_none() && self.begun.elapsed() >= JOINING {
+            let problems = self.shared.reports.status().problems.join("; ");
+            let seconds = JOINING.as_secs();
+            return Err(Error::Unfinished(format!(
+                "the group gave no partitions within {seconds} s: {problems}"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Takes an error that Kafka reports in the place of a message.
+    fn report_error(&mut self, error: KafkaError) -> Result<()> {
+        if let KafkaError::MessageConsumptionFatal(_) = error {
+            return Err(Error::Kafka(error));
+        }
+        match error.rdkafka_error_code() {
+            // The statistics tell of this, too, and librdkafka connects again by itself.
+            Some(RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::BrokerTransportFailure) => {
+                self.shared.reports.connected(false);
+                return Ok(());
+            }
+            Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
+                self.doubtful = true
+            }
+            _ => {}
+        }
+        self.shared.reports.error(error.to_string());
+        Ok(())
+    }
+
+    /// Stores what has been read if `orderly`, leaves the group, and waits for the logs to be closed.
+    fn shut_down(mut self, orderly: bool) {
+        let deadline = Instant::now() + STOPPING;
+        while orderly && self.pipelines.values().any(PartitionPipeline::is_busy) && Instant::now() < deadline
+        {
+            self.send_due(true);
+            self.handle_late(POLL);
+        }
+        self.note_offsets(CommitMode::Sync);
+        let _ = self.give_up.send(true);
+        self.closing += self.pipelines.len();
+        self.pipelines.clear();
+        while self.closing > 0 && Instant::now() < deadline {
+            self.handle_late(POLL);
+        }
+        self.runtime.block_on(self.shared.refusals.reset());
+        // Closing the consumer has the group know at once that the partitions are free.
+        self.consumer.context().closing.store(true, Ordering::Release);
+        while self.handle_late(Duration::ZERO) {}
+        drop(self.consumer);
+    }
+
+    /// Handles an event while the consumer is stopped: a rebalance is only answered. False if there was none.
+    fn handle_late(&mut self, wait: Duration) -> bool {
+        let Ok(event) = self.events.recv_timeout(wait) else { return false };
+        let handled = match event {
+            Event::Assigned(_) | Event::Revoked(_) => answer(&self.consumer, &event).map_err(Error::Kafka),
+            Event::Statistics(_) | Event::Behind { .. } => Ok(()),
+            event => self.handle(event),
+        };
+        if let Err(error) = handled {
+            tracing::warn!(%error, "while the consumer was stopped");
+        }
+        true
+    }
+
+    /// How large a batch may become, in bytes.
+    fn batch_bytes(&self) -> usize {
+        let batches = self.pipelines.len().max(1) * (1 + PartitionPipeline::UNDER_WAY);
+        BATCH_BYTES.min(self.memory / batches).max(1)
+    }
+
+    /// Hands over batches that are full or old enough, or all of them.
+    fn send_due(&mut self, all: bool) {
+        let limit = self.batch_bytes();
+        let mut rested = Vec::new();
+        for (log, pipeline) in &mut self.pipelines {
+            if let Some(batch) = &pipeline.open
+                && (all || is_full(batch, limit) || batch.begun.elapsed() >= BATCH_AGE)
+                && pipeline.under_way < PartitionPipeline::UNDER_WAY
+            {
+                let bytes = batch.bytes.len() as f64;
+                metrics::histogram!("sporlog_kafka_batch_bytes", "log" => log.clone()).record(bytes);
+                pipeline.send(&self.runtime);
+            }
+            if pipeline.paused && pipeline.open.is_none() {
+                rested.push(log.clone());
+            }
+        }
+        for log in rested {
+            self.pause(&log, false);
+        }
+    }
+
+    /// Waits a moment if a log is full, in which nothing is read; pauses its partitions if the log is
+    /// still full then, and the others go on. Pausing at once would throw away what has been fetched
+    /// ahead. True if nothing is to be read now.
+    fn apply_backpressure(&mut self) -> Result<bool> {
+        let limit = self.batch_bytes();
+        let mut over = Vec::new();
+        let mut wait = false;
+        for (log, pipeline) in &mut self.pipelines {
+            if pipeline.paused || !pipeline.open.as_ref().is_some_and(|batch| is_full(batch, limit)) {
+                continue;
+            }
+            let since = *pipeline.full_since.get_or_insert_with(Instant::now);
+            if since.elapsed() >= FULL {
+                over.push(log.clone());
+            } else {
+                wait = true;
+            }
+        }
+        for log in over {
+            self.pause(&log, true);
+        }
+        if wait && let Ok(event) = self.events.recv_timeout(POLL) {
+            self.handle(event)?;
+        }
+        Ok(wait)
+    }
+
+    /// Pauses the partitions of a log, or has them go on.
+    fn pause(&mut self, log: &str, pause: bool) {
+        let running = |partition: &&Partition| partition.log == log && partition.state == State::Running;
+        let keys: Vec<_> = self.partitions.iter().filter(|(_, p)| running(p)).map(|(key, _)| *key).collect();
+        let list = self.list(keys.iter().map(|key| (*key, Offset::Invalid)));
+        let done = if pause { self.consumer.pause(&list) } else { self.consumer.resume(&list) };
+        if let Err(error) = done {
+            tracing::warn!(log, %error, "partitions could not be paused or resumed");
+        }
+        tracing::debug!(log, partitions = keys.len(), pause, "back-pressure");
+        if let Some(pipeline) = self.pipelines.get_mut(log) {
+            pipeline.paused = pause;
+            pipeline.full_since = None;
+        }
+    }
+
+    /// A partition, if it is still read in this generation.
+    fn current(&mut self, key: Key, generation: u64) -> Option<&mut Partition> {
+        self.partitions.get_mut(&key).filter(|partition| partition.generation == generation)
+    }
+
+    fn topic_name(&self, key: Key) -> &str {
+        &self.shared.topics[key.topic].name
+    }
+
+    /// For messages: `topic/3`.
+    fn name(&self, key: Key) -> String {
+        format!("{}/{}", self.topic_name(key), key.partition)
+    }
+
+    fn list(&self, keys: impl IntoIterator<Item = (Key, Offset)>) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        for (key, offset) in keys {
+            if let Err(error) = list.add_partition_offset(self.topic_name(key), key.partition, offset) {
+                tracing::error!(partition = self.name(key), %error, "an offset that librdkafka does not take");
+            }
+        }
+        list
+    }
+}
+
+/// Adds a message to its log's batch. True if the batch is full now.
+fn take(
+    key: Key,
+    message: &BorrowedMessage<'_>,
+    partition: &mut Partition,
+    pipeline: &mut PartitionPipeline,
+    limit: usize,
+) -> bool {
+    let offset = message.offset();
+    if partition.state != State::Running || offset <= partition.read {
+        return false;
+    }
+    let batch = pipeline.open.get_or_insert_with(|| Batch::new(limit));
+    let read = (partition.generation, partition.read);
+    batch.push(key, read, offset, message.payload().unwrap_or_default(), || {
+        let headers = message.headers().map(headers_of).unwrap_or_default();
+        Envelope::new(message.key(), headers.into_iter(), message.timestamp())
+    });
+    partition.read = offset;
+    is_full(batch, limit)
+}
+
+fn is_full(batch: &Batch, limit: usize) -> bool {
+    batch.size() >= limit || batch.messages >= BATCH_MESSAGES
+}
+
+/// Names and values. The library panics over a name that is not UTF-8, which a producer could use to
+/// stop the partition: of such a header there is only the name `\u{fffd}`.
+fn headers_of(headers: &BorrowedHeaders) -> Vec<(&str, Option<&[u8]>)> {
+    let pair = |at: usize| headers.try_get(at).map(|header| (header.key, header.value));
+    let guarded = |at| catch_unwind(AssertUnwindSafe(|| pair(at))).unwrap_or(Some(("\u{fffd}", None)));
+    (0..headers.count()).filter_map(guarded).collect()
 }

@@ -1,30 +1,51 @@
-//! What librdkafka tells besides messages: rebalances, statistics, errors, its own log.
+//! What the polling thread is told, by librdkafka's callbacks and by the pipelines.
 //!
-//! A rebalance is only noted here; [`poll`](super::poll) assigns and gives up partitions once the
-//! log has said where they stand.
+//! A rebalance is only noted here; the polling thread assigns and gives up partitions once their logs
+//! have said where they stand.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::Sender;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Offset, Statistics, TopicPartitionList};
 use sporlog_record::identifier::mask_text;
 
-use super::lane::Event;
+use super::batch::Key;
+use crate::error::Error;
+
+/// An event for the polling thread.
+pub(super) enum Event {
+    /// The group gives these partitions to this instance.
+    Assigned(TopicPartitionList),
+    /// The group takes these partitions away.
+    Revoked(TopicPartitionList),
+    /// librdkafka's statistics.
+    Statistics(Box<Statistics>),
+    /// A log covers the partition up to the offset `position`; −1 if it has none of its messages.
+    Position { key: Key, generation: u64, position: i64 },
+    /// A batch of `log` is stored, and covers these partitions up to these offsets.
+    Stored { log: String, positions: Vec<(Key, u64, i64)> },
+    /// A log covers less than was read before a batch: reading has to begin anew after `position`.
+    Behind { key: Key, generation: u64, position: i64 },
+    /// The consumer cannot go on.
+    Fatal(Error),
+    /// A pipeline has published what it had committed, and is closed.
+    Closed,
+}
 
 /// The consumer's context.
 pub(super) struct Context {
     pub events: Sender<Event>,
-    /// Nobody handles what is noted any more.
+    /// The polling thread handles no events any more.
     pub closing: AtomicBool,
 }
 
-/// A context that only logs.
+/// The producer's context.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Quiet;
+pub(super) struct LogOnly;
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -48,21 +69,25 @@ impl ConsumerContext for Context {
         partitions: &mut TopicPartitionList,
     ) {
         let assigned = error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
-        let answered = match (self.closing.load(Ordering::Acquire), assigned) {
-            (false, true) => return drop(self.events.send(Event::Assigned(partitions.clone()))),
-            (false, false) => return drop(self.events.send(Event::Revoked(partitions.clone()))),
-            (true, true) => accept(consumer, partitions),
-            (true, false) => give_up(consumer, partitions),
-        };
-        if let Err(error) = answered {
-            tracing::debug!(%error, "a rebalance came too late");
+        let event = if assigned { Event::Assigned } else { Event::Revoked };
+        let event = event(partitions.clone());
+        if self.closing.load(Ordering::Acquire) {
+            if let Err(error) = answer(consumer, &event) {
+                tracing::debug!(%error, "a rebalance came while the consumer was closed");
+            }
+            return;
         }
+        let _ = self.events.send(event);
     }
 }
 
-impl ClientContext for Quiet {
+impl ClientContext for LogOnly {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        log(level, facility, message);
+        // The properties that are set are meant for the consumer, too: of each that a producer has no
+        // use for, librdkafka warns.
+        if facility != "CONFWARN" {
+            log(level, facility, message);
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -70,42 +95,27 @@ impl ClientContext for Quiet {
     }
 }
 
-/// Answers that `partitions` are taken, without anything being read from them.
-pub(super) fn accept(
-    consumer: &BaseConsumer<Context>,
-    partitions: &TopicPartitionList,
-) -> Result<(), KafkaError> {
-    let mut partitions = partitions.clone();
-    partitions.set_all_offsets(Offset::End)?;
-    match consumer.rebalance_protocol() {
-        RebalanceProtocol::Cooperative => consumer.incremental_assign(&partitions),
-        _ => consumer.assign(&partitions),
+/// Answers a rebalance, if `event` is one, without anything being read from the partitions. A
+/// consumer cannot be closed before each rebalance has been answered.
+pub(super) fn answer(consumer: &BaseConsumer<Context>, event: &Event) -> Result<(), KafkaError> {
+    match event {
+        Event::Assigned(partitions) => {
+            let mut partitions = partitions.clone();
+            partitions.set_all_offsets(Offset::End)?;
+            consumer.incremental_assign(&partitions)
+        }
+        Event::Revoked(partitions) => consumer.incremental_unassign(partitions),
+        _ => Ok(()),
     }
-}
-
-/// Tells Kafka that `partitions` are given up.
-pub(super) fn give_up(
-    consumer: &BaseConsumer<Context>,
-    partitions: &TopicPartitionList,
-) -> Result<(), KafkaError> {
-    match consumer.rebalance_protocol() {
-        RebalanceProtocol::Cooperative => consumer.incremental_unassign(partitions),
-        _ => consumer.unassign(),
-    }
-}
-
-/// The code of an error, if it is one of librdkafka's or of the broker's.
-pub(super) fn code(error: &KafkaError) -> Option<RDKafkaErrorCode> {
-    error.rdkafka_error_code()
 }
 
 fn warn(error: &KafkaError, reason: &str) {
-    // These are in librdkafka's log, too.
+    // librdkafka's log has these, too.
     if let Some(
         RDKafkaErrorCode::BrokerTransportFailure
         | RDKafkaErrorCode::AllBrokersDown
         | RDKafkaErrorCode::Resolve,
-    ) = code(error)
+    ) = error.rdkafka_error_code()
     {
         tracing::debug!("Kafka: {}", mask_text(reason));
         return;

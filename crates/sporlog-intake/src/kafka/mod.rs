@@ -1,27 +1,23 @@
 //! Kafka: a topic's messages into a log, each exactly once.
 //!
-//! How far each partition has been taken in is kept by the log itself, as `kafka:TOPIC:PARTITION`, in
-//! the very commit that its records are in. So whatever happens, a rebalance, a kill, a group whose
-//! offsets were reset, the log alone says where to go on, and a message that comes twice is turned away.
+//! The log itself stores how far each partition has been taken in, as the position
+//! `kafka:TOPIC:PARTITION`, in the very commit that holds the records. After a rebalance, a kill or a
+//! reset of the group's offsets, the log alone says where reading goes on, and a message that is read
+//! twice is dropped.
 //!
 //! | module | idea |
 //! |---|---|
-//! | [`settings`], `client` | what may be set, and what librdkafka makes of it |
-//! | `consumer`, `status` | the handle to a running consumer, and how it is doing |
-//! | `poll`, `context`, `partition` | the loop that polls, follows the group (`poll/group`), begins where the logs say (`poll/place`), and keeps to its memory (`poll/pressure`) |
-//! | `batch`, `envelope` | messages as bytes, and as judged rows; what they carry besides |
-//! | `lane` | the way into one log |
-//! | `refusals`, `dead_letter` | what becomes of refused messages |
+//! | [`settings`] | what may be set, and librdkafka's configuration |
+//! | `consumer`, `consumer/assignment`, `context` | the polling thread; its partitions; librdkafka's callbacks |
+//! | `batch` | messages as bytes with their envelopes, and as judged rows |
+//! | `pipeline` | a log's batches: judged in parallel, committed one after another, with their positions |
+//! | `refusals` | refused messages: into the quarantine, and copies to a topic of their own |
+//! | `status` | how the consumer is doing, for the outside |
 
 mod batch;
-mod client;
 mod consumer;
 mod context;
-mod dead_letter;
-mod envelope;
-mod lane;
-mod partition;
-mod poll;
+mod pipeline;
 mod refusals;
 pub mod settings;
 mod status;

@@ -1,30 +1,47 @@
-//! Refused messages into the quarantine, each once.
+//! Refused messages: each once into the quarantine, and copies to a topic of their own.
 //!
-//! They go there before their batch goes into the log. A crash in between has them read again; by
-//! then the rules may have changed, and batches end elsewhere. So what counts is not how far the
-//! quarantine has got, but which of the messages that the log does not cover yet are in it.
+//! Refused messages go into the quarantine before their batch goes into the log. After a crash in
+//! between they are read again; by then the rules may have changed, and batches end elsewhere. So
+//! what decides is not how far the quarantine has got, but which of the messages that the log does
+//! not cover yet are in it.
+//!
+//! A copy has the message's key, bytes and headers; further headers say where the message stood and
+//! what was wrong. It is sent before the message goes into the quarantine: after a crash it may be
+//! there twice, and is never missing for one. A copy that cannot be sent is logged and counted, and
+//! intake goes on, for the quarantine has the message.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use futures::TryStreamExt;
+use futures::future::join_all;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord};
 use sporlog_ledger::{Advance, Append, Error as LedgerError, Outcome, Store, Writer, WriterOptions};
 use sporlog_record::Kind;
 use sporlog_record::json::quarantine::{Action, QuarantineRecord};
 use tokio::sync::RwLock;
 
-use super::batch::Refused;
-use crate::error::Result;
+use super::batch::{Bytes, Envelope, Refused};
+use super::context::LogOnly;
+use super::settings::Settings;
+use crate::error::{Error, Result};
 use crate::quarantine;
 
-/// The way into the quarantine, for all partitions of this instance.
+/// How long sending one copy is tried.
+const SENDING: Duration = Duration::from_secs(10);
+
+/// The way of refused messages, for all partitions of this instance.
 pub(super) struct Refusals {
     store: Store,
     writer: RwLock<Option<Writer>>,
+    /// Sends copies; there only if a topic has `dead_letter`.
+    producer: Option<FutureProducer<LogOnly>>,
 }
 
-/// Whose messages they are.
+/// The partition whose messages were refused.
 pub(super) struct From<'a> {
     pub log: &'a str,
     pub kind: Kind,
@@ -34,31 +51,37 @@ pub(super) struct From<'a> {
     pub position: &'a str,
 }
 
-/// What is in the quarantine of a partition.
+/// What the quarantine has of a partition.
 #[derive(Debug, Clone)]
 pub(super) struct Known {
     /// How far the partition's refused messages have been taken in; −1 if none has.
     pub position: i64,
-    /// The offsets that are there of those that the log did not cover when this was read.
+    /// The offsets in the quarantine that the log did not cover when the quarantine was read.
     pub offsets: BTreeSet<i64>,
 }
 
 impl Refusals {
-    pub(super) fn new(store: Store) -> Self {
-        Refusals { store, writer: RwLock::new(None) }
+    pub(super) fn new(settings: &Settings, store: Store) -> Result<Self> {
+        let copies = settings.topics.iter().any(|topic| topic.dead_letter.is_some());
+        let producer = || {
+            let mut config = settings.producer_config();
+            config.set("message.timeout.ms", SENDING.as_millis().to_string());
+            config.create_with_context(LogOnly).map_err(Error::Kafka)
+        };
+        Ok(Refusals { store, writer: RwLock::new(None), producer: copies.then(producer).transpose()? })
     }
 
-    /// What is there of a partition whose log stands at the offset `stand`.
-    pub(super) async fn known(&self, from: &From<'_>, stand: i64) -> Result<Known> {
+    /// What the quarantine has of a partition that its log covers up to the offset `stored`.
+    pub(super) async fn known(&self, from: &From<'_>, stored: i64) -> Result<Known> {
         let mut known = Known { position: -1, offsets: BTreeSet::new() };
-        // Opened anew: other instances write to it, too.
+        // Opened anew: other instances write to the quarantine, too.
         let log = match self.store.log(quarantine::LOG).await {
             Ok(log) => log,
             Err(LedgerError::NoSuchLog(_)) => return Ok(known),
             Err(error) => return Err(error.into()),
         };
         known.position = log.position(from.position).map_or(-1, |position| position.version);
-        if known.position <= stand {
+        if known.position <= stored {
             return Ok(known);
         }
         let mut batches = log.read_where(0, log.head(), "source", from.source);
@@ -72,14 +95,14 @@ impl Refusals {
             let offsets = rows.filter_map(|((line, action), log)| {
                 (action == Some("REFUSED") && log == Some(from.log)).then_some(line).flatten()
             });
-            known.offsets.extend(offsets.filter(|offset| *offset > stand));
+            known.offsets.extend(offsets.filter(|offset| *offset > stored));
         }
         Ok(known)
     }
 
-    /// Puts `refused` there, in the order of their offsets. False if another instance has put
-    /// something there meanwhile, or this one did not know of it: then nothing is stored, and
-    /// what is known has to be read again.
+    /// Puts `refused`, in the order of their offsets, into the quarantine; they are durable there when
+    /// this returns true. False if the quarantine has more of the partition than `known` says: then
+    /// nothing was stored, and what is known has to be read again.
     pub(super) async fn append(
         &self,
         from: &From<'_>,
@@ -113,7 +136,7 @@ impl Refusals {
             }
             Outcome::AlreadyThere { position, .. } => {
                 if position.version < known.position {
-                    // Another instance wrote before we looked, and our writer has not seen it yet.
+                    // Another instance appended before `known` was read, and this writer has not seen that yet.
                     self.reset().await;
                 }
                 Ok(false)
@@ -134,7 +157,7 @@ impl Refusals {
         Ok(writer.insert(opened).clone())
     }
 
-    /// Gives the writer up; the next refusal opens another. What it had to publish, it publishes.
+    /// Closes the quarantine's writer, which publishes what it has committed; the next refusal opens another.
     pub(super) async fn reset(&self) {
         let writer = self.writer.write().await.take();
         if let Some(writer) = writer
@@ -143,4 +166,45 @@ impl Refusals {
             tracing::debug!(%error, "the quarantine's writer had stopped before");
         }
     }
+
+    /// Sends copies to `topic`.
+    pub(super) async fn send_copies(&self, topic: &str, source: &str, refused: &[&Refused]) {
+        let Some(producer) = &self.producer else { return };
+        let sent = join_all(refused.iter().map(|refused| send_copy(producer, topic, source, refused))).await;
+        let failed: Vec<_> = sent.into_iter().filter_map(Result::err).collect();
+        let Some(error) = failed.first() else { return };
+        let count = failed.len();
+        tracing::error!(topic, count, %error, "dead letters could not be sent; the quarantine has them");
+        metrics::counter!("sporlog_kafka_dead_letter_failures_total", "topic" => topic.to_owned())
+            .increment(count as u64);
+    }
+}
+
+async fn send_copy(
+    producer: &FutureProducer<LogOnly>,
+    topic: &str,
+    source: &str,
+    refused: &Refused,
+) -> Result<()> {
+    let envelope: Envelope = serde_json::from_str(&refused.envelope).unwrap_or_default();
+    let key = envelope.key();
+    let mut headers = OwnedHeaders::new();
+    for (name, value) in &envelope.headers {
+        let value = value.as_ref().map(Bytes::to_vec);
+        headers = headers.insert(Header { key: name, value: value.as_ref() });
+    }
+    let origin = format!("{source}@{}", refused.offset);
+    headers = headers.insert(Header { key: "sporlog-origin", value: Some(&origin) });
+    let reason = refused.findings.first().map(ToString::to_string).unwrap_or_default();
+    headers = headers.insert(Header { key: "sporlog-reason", value: Some(&reason) });
+    let record = FutureRecord {
+        topic,
+        partition: None,
+        payload: Some(&refused.content),
+        key: key.as_ref(),
+        timestamp: None,
+        headers: Some(headers),
+    };
+    let sent = producer.send(record, SENDING).await;
+    sent.map(drop).map_err(|(error, _)| Error::Kafka(error))
 }

@@ -1,4 +1,4 @@
-//! What may be set about Kafka: brokers, topics and their logs, security, batches, memory.
+//! What may be set about Kafka, and the configuration of librdkafka that follows from it.
 //!
 //! ```toml
 //! [kafka]
@@ -8,31 +8,52 @@
 //! name = "aapen-sporingslogg-loggmeldingMottatt"
 //! log = "disclosure-{partition}"
 //!
-//! [kafka.tls]
-//! ca = "ca.pem"
-//!
-//! [kafka.sasl]
-//! mechanism = "SCRAM-SHA-512"
-//! username = "sporlog"
-//! password = "…"
+//! [kafka.properties]
+//! security.protocol = "sasl_ssl"
+//! ssl.ca.location = "ca.pem"
+//! sasl.mechanism = "SCRAM-SHA-512"
+//! sasl.username = "sporlog"
+//! sasl.password = "…"
 //! ```
 //!
-//! The defaults are safe for any backlog. What librdkafka can do besides is set under
-//! `[kafka.properties]`, but for what would break the promises made here.
+//! Security and tuning are librdkafka's own properties. The defaults are safe for any backlog; a
+//! property that would break a promise of this module is refused.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
 use serde::Deserialize;
 use sporlog_ledger::is_log_name;
 use sporlog_record::Kind;
 
-use super::client;
 use crate::error::{Error, Result};
 
-/// Where a partition's number goes in a log's name.
+/// Stands for the partition's number in a log's name.
 const PARTITION: &str = "{partition}";
+
+/// What librdkafka may keep fetched ahead, over all partitions, in KiB. A fetch that is under way
+/// comes on top of it.
+const QUEUED_KIB: usize = 16 << 10;
+/// What one fetch may bring, in bytes, unless a single message is larger.
+const FETCH_BYTES: usize = 8 << 20;
+/// What the producer of dead letters may hold, in KiB. A copy of the largest record has to fit.
+const DEAD_LETTER_KIB: usize = 96 << 10;
+
+/// Properties that may not be set, and why.
+const RESERVED: [(&str, &str); 9] = [
+    ("bootstrap.servers", "kafka.brokers names the brokers"),
+    ("metadata.broker.list", "kafka.brokers names the brokers"),
+    ("group.id", "kafka.group names the group"),
+    ("enable.auto.commit", "offsets follow what is in the log"),
+    ("auto.commit.enable", "offsets follow what is in the log"),
+    ("enable.auto.offset.store", "offsets follow what is in the log"),
+    ("auto.offset.reset", "partitions begin where the log says, or kafka.topic.start"),
+    ("partition.assignment.strategy", "partitions are handed over one by one (cooperative-sticky)"),
+    ("statistics.interval.ms", "lags and the end of a partition are taken from the statistics"),
+];
 
 /// The section `[kafka]`.
 #[derive(Debug, Clone, Deserialize)]
@@ -40,26 +61,17 @@ const PARTITION: &str = "{partition}";
 pub struct Settings {
     /// `host:port` of some of the brokers, separated by commas; the others are found through them.
     pub brokers: String,
-    /// The consumer group that the instances of Sporlog share the partitions in.
+    /// The consumer group in which the instances of Sporlog share the partitions.
     #[serde(default = "default_group")]
     pub group: String,
     /// The topics; at least one.
     #[serde(rename = "topic")]
     pub topics: Vec<Topic>,
-    /// Present if connections are encrypted.
-    #[serde(default)]
-    pub tls: Option<Tls>,
-    /// Present if Sporlog has to say who it is by SASL.
-    #[serde(default)]
-    pub sasl: Option<Sasl>,
-    /// When messages are put into their log.
-    #[serde(default)]
-    pub batch: BatchLimits,
     /// About how many bytes of messages are held at once, over all partitions, fetched and not yet
     /// in their log. What a batch takes while it is judged and stored comes on top of that.
     #[serde(default = "default_memory_bytes")]
     pub memory_bytes: usize,
-    /// Further properties of librdkafka, by their own names; they go before all that is set here.
+    /// Properties of librdkafka, by their own names; they override what Sporlog would set.
     #[serde(default)]
     pub properties: BTreeMap<String, Property>,
 }
@@ -68,7 +80,7 @@ pub struct Settings {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Topic {
-    /// Its name.
+    /// The topic's name.
     pub name: String,
     /// The log's name; with `{partition}` in it, each partition has a log of its own.
     pub log: String,
@@ -83,122 +95,22 @@ pub struct Topic {
     pub dead_letter: Option<String>,
     /// To be set to a new value when the topic has been deleted and made anew: its offsets then
     /// begin again, and those before are another topic's. 1 to 20 letters and digits.
+    ///
+    /// The topic's id (KIP-516) would tell the same by itself, but the crate `rdkafka` has no safe
+    /// function that asks for it.
     #[serde(default)]
     pub incarnation: Option<String>,
 }
 
-/// Where an unknown partition begins.
+/// Where a partition begins that the log does not know yet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Start {
-    /// With the oldest message that is there.
+    /// With the oldest message that Kafka has.
     #[default]
     Earliest,
-    /// With what comes from now on.
+    /// With the next message that is produced.
     Latest,
-}
-
-/// When the messages gathered for a log are put into it: at whichever limit is reached first.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct BatchLimits {
-    /// So many messages.
-    pub messages: usize,
-    /// So many bytes of messages.
-    pub bytes: usize,
-    /// So many milliseconds after the first of them came.
-    pub delay_ms: u64,
-}
-
-impl Default for BatchLimits {
-    fn default() -> Self {
-        BatchLimits { messages: 16_384, bytes: 8 << 20, delay_ms: 500 }
-    }
-}
-
-/// Encryption. Files are PEM unless something else is said.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Tls {
-    /// The certificates that the brokers' are checked against; those of the system by default.
-    pub ca: Option<PathBuf>,
-    /// Sporlog's own certificate, if the brokers ask for one, with those it was signed by.
-    pub certificate: Option<PathBuf>,
-    /// The key to `certificate`.
-    pub key: Option<PathBuf>,
-    /// Certificate and key together, as PKCS#12, in the place of the two above.
-    pub pkcs12: Option<PathBuf>,
-    /// The password of `key` or `pkcs12`.
-    pub password: Option<Secret>,
-}
-
-/// How Sporlog says who it is.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Sasl {
-    /// The mechanism.
-    pub mechanism: Mechanism,
-    /// The user, for SCRAM.
-    #[serde(default)]
-    pub username: Option<String>,
-    /// The user's password, for SCRAM.
-    #[serde(default)]
-    pub password: Option<Secret>,
-    /// Where tokens are had by client credentials (OAuth 2.0), for OAUTHBEARER.
-    #[serde(default)]
-    pub token_url: Option<String>,
-    /// The client's id there.
-    #[serde(default)]
-    pub client_id: Option<String>,
-    /// The client's secret there.
-    #[serde(default)]
-    pub client_secret: Option<Secret>,
-    /// What the token is to be good for.
-    #[serde(default)]
-    pub scope: Option<String>,
-}
-
-/// A SASL mechanism.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-pub enum Mechanism {
-    /// Salted challenge and response over SHA-256.
-    #[serde(rename = "SCRAM-SHA-256")]
-    ScramSha256,
-    /// Salted challenge and response over SHA-512.
-    #[serde(rename = "SCRAM-SHA-512")]
-    ScramSha512,
-    /// A token of an OAuth 2.0 server.
-    #[serde(rename = "OAUTHBEARER")]
-    Oauthbearer,
-}
-
-impl Mechanism {
-    /// Its name on the wire.
-    pub fn name(self) -> &'static str {
-        match self {
-            Mechanism::ScramSha256 => "SCRAM-SHA-256",
-            Mechanism::ScramSha512 => "SCRAM-SHA-512",
-            Mechanism::Oauthbearer => "OAUTHBEARER",
-        }
-    }
-}
-
-/// Something that is not to be shown.
-#[derive(Clone, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The secret itself.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(secret)")
-    }
 }
 
 /// A property's value. Names have dots in them, which TOML takes for tables unless they are quoted:
@@ -220,7 +132,7 @@ pub enum Property {
 
 impl fmt::Debug for Property {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // It may be a password.
+        // The value may be a password.
         f.write_str("(set)")
     }
 }
@@ -244,7 +156,7 @@ impl Topic {
     }
 
     /// What the topic is called in origins and positions: its name and, if there is one, its
-    /// incarnation (`~` can be in neither).
+    /// incarnation. Neither of the two can contain `~`.
     pub fn identity(&self) -> String {
         match &self.incarnation {
             Some(incarnation) => format!("{}~{incarnation}", self.name),
@@ -254,12 +166,58 @@ impl Topic {
 }
 
 impl Settings {
+    /// Settings that there are no more, by their full names, and what replaced them.
+    pub const REMOVED: [(&str, &str); 3] = [
+        (
+            "kafka.tls",
+            "its place is taken by librdkafka's properties: [kafka.properties] with security.protocol = \"ssl\" or \
+             \"sasl_ssl\", ssl.ca.location, ssl.certificate.location, ssl.key.location, ssl.key.password",
+        ),
+        (
+            "kafka.sasl",
+            "its place is taken by librdkafka's properties: [kafka.properties] with security.protocol = \"sasl_ssl\", \
+             sasl.mechanism, sasl.username and sasl.password, or for OAUTHBEARER sasl.oauthbearer.method = \"oidc\", \
+             sasl.oauthbearer.token.endpoint.url, sasl.oauthbearer.client.id, sasl.oauthbearer.client.secret and \
+             sasl.oauthbearer.scope",
+        ),
+        (
+            "kafka.batch",
+            "a batch is stored after 16,384 messages, 8 MiB or 500 ms, whichever comes first; kafka.memory_bytes bounds \
+             all batches together",
+        ),
+    ];
+
     /// Takes relative paths as relative to `dir`, the configuration's folder.
     pub fn relative_to(&mut self, dir: &Path) {
-        let Some(tls) = &mut self.tls else { return };
-        for path in [&mut tls.ca, &mut tls.certificate, &mut tls.key, &mut tls.pkcs12].into_iter().flatten() {
-            *path = dir.join(&*path);
+        let absolute = |(name, value): (String, String)| {
+            let value =
+                if is_path(&name, &value) { dir.join(value).to_string_lossy().into_owned() } else { value };
+            (name, Property::Text(value))
+        };
+        self.properties = self.properties_by_name().into_iter().map(absolute).collect();
+    }
+
+    /// The properties by their full names, `fetch.min.bytes`.
+    pub fn properties_by_name(&self) -> BTreeMap<String, String> {
+        fn add(prefix: &str, properties: &BTreeMap<String, Property>, flat: &mut BTreeMap<String, String>) {
+            for (name, value) in properties {
+                let name = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+                let text = match value {
+                    Property::Table(table) => {
+                        add(&name, table, flat);
+                        continue;
+                    }
+                    Property::Switch(switch) => switch.to_string(),
+                    Property::Number(number) => number.to_string(),
+                    Property::Fraction(fraction) => fraction.to_string(),
+                    Property::Text(text) => text.clone(),
+                };
+                flat.insert(name, text);
+            }
         }
+        let mut flat = BTreeMap::new();
+        add("", &self.properties, &mut flat);
+        flat
     }
 
     /// Whether these settings make sense together; the error names the one that does not.
@@ -305,15 +263,83 @@ impl Settings {
                 return bad(format!("kafka.topic.dead_letter: '{dead}' has to name another topic"));
             }
         }
-        let BatchLimits { messages, bytes, delay_ms } = self.batch;
-        if messages == 0 || bytes == 0 || delay_ms == 0 || delay_ms > 60_000 {
-            return bad("kafka.batch: limits are 1 or more, and delay_ms 60000 at most".into());
-        }
         if self.memory_bytes < 1 << 20 {
             return bad("kafka.memory_bytes: less than 1 MiB".into());
         }
-        client::consumer(self, false).map(drop)
+        for (name, value) in self.properties_by_name() {
+            if let Some((_, why)) = RESERVED.iter().find(|(reserved, _)| *reserved == name) {
+                return bad(format!("kafka.properties: '{name}' cannot be set here: {why}"));
+            }
+            // librdkafka would say of a missing file only that the client cannot be created.
+            if is_path(&name, &value) && !Path::new(&value).exists() {
+                return bad(format!("kafka.properties: {name}: {value}: there is no such file"));
+            }
+        }
+        match self.consumer_config(false).create_native_config() {
+            Ok(_) => Ok(()),
+            // The value, which may be a password, is left out.
+            Err(KafkaError::ClientConfig(_, reason, name, _)) => {
+                bad(format!("kafka.properties: {name}: {reason}"))
+            }
+            Err(error) => Err(Error::Kafka(error)),
+        }
     }
+
+    /// librdkafka's configuration for the consumer.
+    pub(super) fn consumer_config(&self, until_end: bool) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config
+            .set("queued.max.messages.kbytes", QUEUED_KIB.to_string())
+            .set("fetch.max.bytes", FETCH_BYTES.to_string())
+            // librdkafka's own default, a second, would leave a queue of this size empty for most of the time.
+            .set("fetch.queue.backoff.ms", "10")
+            .set("isolation.level", "read_committed")
+            // Soon enough for a topic that is made later, and for partitions that are added.
+            .set("topic.metadata.refresh.interval.ms", "10000");
+        self.set_common(&mut config);
+        if config.get("group.protocol") != Some("consumer") {
+            config.set("partition.assignment.strategy", "cooperative-sticky");
+        }
+        config
+            .set("group.id", &self.group)
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            // A partition never begins at an offset that Sporlog has not named.
+            .set("auto.offset.reset", "error")
+            .set("statistics.interval.ms", if until_end { "250" } else { "1000" });
+        config
+    }
+
+    /// librdkafka's configuration for the producer of dead letters.
+    pub(super) fn producer_config(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        // How large a copy may be is the topic's to say; librdkafka's own limit is 1 MB.
+        config.set("message.max.bytes", (DEAD_LETTER_KIB << 10).to_string());
+        self.set_common(&mut config);
+        config
+            .set("enable.idempotence", "true")
+            .set("queue.buffering.max.kbytes", DEAD_LETTER_KIB.to_string());
+        config
+    }
+
+    /// What consumer and producer share: the brokers, and the properties that are set.
+    fn set_common(&self, config: &mut ClientConfig) {
+        config.set("bootstrap.servers", &self.brokers).set("client.id", "sporlog");
+        for (name, value) in self.properties_by_name() {
+            config.set(name, value);
+        }
+        let encrypted =
+            config.get("security.protocol").is_some_and(|p| p.to_ascii_lowercase().ends_with("ssl"));
+        if encrypted && config.get("ssl.ca.location").is_none() && config.get("ssl.ca.pem").is_none() {
+            // The system's authorities, wherever the system keeps them.
+            config.set("ssl.ca.location", "probe");
+        }
+    }
+}
+
+/// Whether a property names a file or a folder.
+fn is_path(name: &str, value: &str) -> bool {
+    name.ends_with(".location") && value != "probe"
 }
 
 /// Kafka's own rule.
@@ -328,15 +354,32 @@ fn is_topic_name(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn check(json: &str) -> Result<(), String> {
-        let settings: Settings = serde_json::from_str(json).map_err(|e| e.to_string())?;
-        settings.check().map_err(|e| e.to_string())
+    fn settings(topics: &str, more: &str) -> Result<Settings, String> {
+        let json = format!(r#"{{"brokers":"b","topic":[{topics}]{more}}}"#);
+        serde_json::from_str(&json).map_err(|e| e.to_string())
+    }
+
+    fn check(topics: &str, more: &str) -> Result<(), String> {
+        settings(topics, more)?.check().map_err(|e| e.to_string())
+    }
+
+    const LEAST: &str = r#"{"name":"t","log":"disclosure"}"#;
+
+    /// What librdkafka is given of `name` with these properties.
+    fn value(properties: &str, name: &str) -> Option<String> {
+        let settings = settings(LEAST, &format!(r#","properties":{{{properties}}}"#)).expect("JSON");
+        settings.check().expect(properties);
+        settings.consumer_config(false).get(name).map(str::to_owned)
+    }
+
+    fn refusal(properties: &str) -> String {
+        check(LEAST, &format!(r#","properties":{{{properties}}}"#)).expect_err(properties)
     }
 
     #[test]
     fn little_is_needed() {
-        check(r#"{"brokers":"b","topic":[{"name":"t","log":"disclosure"}]}"#).expect("in order");
-        check(r#"{"brokers":"b","topic":[{"name":"t","log":"d-{partition}"},{"name":"u","log":"d-{partition}"}]}"#)
+        check(LEAST, "").expect("in order");
+        check(r#"{"name":"t","log":"d-{partition}"},{"name":"u","log":"d-{partition}"}"#, "")
             .expect("in order");
     }
 
@@ -354,25 +397,12 @@ mod tests {
             (r#"{"name":"t","log":"a","dead_letter":"t"}"#, "", "dead_letter"),
             (r#"{"name":"t","log":"a","incarnation":"a/b"}"#, "", "incarnation"),
             (r#"{"name":"t","log":"a","offset":1}"#, "", "offset"),
-            (r#"{"name":"t","log":"a"}"#, r#","batch":{"messages":0}"#, "kafka.batch"),
             (r#"{"name":"t","log":"a"}"#, r#","memory_bytes":1000"#, "memory_bytes"),
             (r#"{"name":"t","log":"a"}"#, r#","group":"""#, "kafka.group"),
-            (r#"{"name":"t","log":"a"}"#, r#","sasl":{"mechanism":"PLAIN"}"#, "SCRAM"),
-            (r#"{"name":"t","log":"a"}"#, r#","sasl":{"mechanism":"OAUTHBEARER"}"#, "token_url"),
         ] {
-            let told = check(&format!(r#"{{"brokers":"b","topic":[{topics}]{more}}}"#)).expect_err(topics);
+            let told = check(topics, more).expect_err(topics);
             assert!(told.contains(named), "{topics} {more}: {told}");
         }
-    }
-
-    #[test]
-    fn paths_are_relative_to_the_configuration() {
-        let json = r#"{"brokers":"b","topic":[],"tls":{"ca":"ca.pem","key":"/k.pem"}}"#;
-        let mut settings: Settings = serde_json::from_str(json).expect("JSON");
-        settings.relative_to(Path::new("/etc/sporlog"));
-        let tls = settings.tls.expect("set");
-        assert_eq!(tls.ca.as_deref(), Some(Path::new("/etc/sporlog/ca.pem")));
-        assert_eq!(tls.key.as_deref(), Some(Path::new("/k.pem")));
     }
 
     #[test]
@@ -380,5 +410,60 @@ mod tests {
         let topic: Topic =
             serde_json::from_str(r#"{"name":"t","log":"d-{partition}","incarnation":"2"}"#).expect("JSON");
         assert_eq!((topic.log_of(3).as_str(), topic.identity().as_str()), ("d-3", "t~2"));
+    }
+
+    #[test]
+    fn the_least_configuration_is_plain() {
+        assert_eq!(value("", "isolation.level").as_deref(), Some("read_committed"));
+        assert_eq!(value("", "group.id").as_deref(), Some("sporlog"));
+        assert_eq!(value("", "ssl.ca.location"), None);
+        let producer = settings(LEAST, "").expect("JSON").producer_config();
+        producer.create_native_config().expect("librdkafka agrees");
+    }
+
+    #[test]
+    fn properties_pass_through_quoted_or_not_and_override() {
+        let nested = r#""fetch":{"min":{"bytes":7}},"isolation.level":"read_uncommitted""#;
+        assert_eq!(value(nested, "fetch.min.bytes").as_deref(), Some("7"));
+        assert_eq!(value(nested, "isolation.level").as_deref(), Some("read_uncommitted"));
+        assert_eq!(value(r#""check.crcs":true"#, "check.crcs").as_deref(), Some("true"));
+        assert_eq!(value("", "partition.assignment.strategy").as_deref(), Some("cooperative-sticky"));
+        assert_eq!(value(r#""group.protocol":"consumer""#, "partition.assignment.strategy"), None);
+        let token = r#""security.protocol":"sasl_ssl","sasl.mechanism":"OAUTHBEARER","sasl.oauthbearer.method":"oidc""#;
+        assert_eq!(value(token, "sasl.oauthbearer.method").as_deref(), Some("oidc"));
+        assert_eq!(value(token, "ssl.ca.location").as_deref(), Some("probe"), "the system's authorities");
+    }
+
+    #[test]
+    fn what_would_break_a_promise_or_means_nothing_cannot_be_set() {
+        for (name, _) in RESERVED {
+            let told = refusal(&format!(r#""{name}":"true""#));
+            assert!(told.contains(name), "{told}");
+        }
+        assert!(refusal(r#""sasl.pasword":"hush""#).contains("sasl.pasword"));
+        let told = refusal(r#""security.protocol":"hush""#);
+        assert!(told.contains("security.protocol"), "{told}");
+    }
+
+    #[test]
+    fn paths_are_relative_to_the_configuration_and_have_to_exist() {
+        let dir = tempfile::tempdir().expect("a folder");
+        std::fs::write(dir.path().join("ca.pem"), "").expect("written");
+        let more = r#","properties":{"ssl":{"ca.location":"ca.pem","key.location":"/nowhere/k.pem"}}"#;
+        let mut settings = settings(LEAST, more).expect("JSON");
+        settings.relative_to(dir.path());
+        assert_eq!(
+            settings.properties_by_name().remove("ssl.ca.location"),
+            dir.path().join("ca.pem").to_str().map(str::to_owned)
+        );
+        let told = settings.check().expect_err("a file is missing").to_string();
+        assert!(told.contains("ssl.key.location") && told.contains("/nowhere/k.pem"), "{told}");
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let settings =
+            settings(LEAST, r#","properties":{"sasl":{"password":"hush"},"ssl.key.password":"hush"}"#);
+        assert!(!format!("{settings:?}").contains("hush"));
     }
 }

@@ -1,4 +1,4 @@
-//! How the consumer is doing, for whoever asks from outside.
+//! How the consumer is doing, as the outside is told.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,24 +6,24 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-/// For how long an error of Kafka's counts against health after it was last reported.
+/// How long an error that Kafka reported counts against health.
 const REMEMBERED: Duration = Duration::from_secs(10);
 
 /// How the consumer is doing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
-    /// Whether it takes in, or would if there was something, all that is its to take in.
+    /// Whether the consumer takes in, or would if there was something, all that is its to take in.
     pub healthy: bool,
-    /// Why it does not.
+    /// Why the consumer is not healthy.
     pub problems: Vec<String>,
-    /// The partitions that it has now.
+    /// The partitions that this instance has now.
     pub partitions: Vec<PartitionStatus>,
-    /// What it has done since it began.
+    /// What the consumer has done since it began.
     pub totals: Totals,
 }
 
-/// How one partition is doing.
+/// One partition of this instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PartitionStatus {
@@ -35,7 +35,7 @@ pub struct PartitionStatus {
     pub log: String,
     /// The offset of the last message that is in the log; −1 if none is.
     pub position: i64,
-    /// How many offsets Kafka is ahead of that; `None` while it is not known.
+    /// How many offsets Kafka is ahead of `position`; `None` while that is not known.
     pub lag: Option<i64>,
 }
 
@@ -51,7 +51,7 @@ pub struct Totals {
     pub skipped: u64,
 }
 
-/// What the consumer's parts report to.
+/// Where the polling thread and the pipelines report.
 #[derive(Debug, Default)]
 pub(super) struct Reports(Mutex<Inner>);
 
@@ -60,8 +60,9 @@ struct Inner {
     joined: bool,
     connected: bool,
     ended: Option<String>,
-    /// By log, and by partition.
+    /// What is wrong, by log.
     failing: BTreeMap<String, String>,
+    /// What is wrong, by partition.
     broken: BTreeMap<String, String>,
     error: Option<(String, Instant)>,
     partitions: Vec<PartitionStatus>,
@@ -73,17 +74,17 @@ impl Reports {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The group has given this instance its share, be it none.
+    /// The group has given this instance its share of the partitions, be it none.
     pub(super) fn joined(&self) {
         self.inner().joined = true;
     }
 
-    /// Whether a broker is there.
+    /// Whether a broker can be reached.
     pub(super) fn connected(&self, connected: bool) {
         self.inner().connected = connected;
     }
 
-    /// A log cannot be written to, or can again.
+    /// A log cannot be written to (`error` says why), or can be again.
     pub(super) fn failing(&self, log: &str, error: Option<String>) {
         let mut inner = self.inner();
         match error {
@@ -97,13 +98,13 @@ impl Reports {
         self.inner().error = Some((error, Instant::now()));
     }
 
-    /// The partitions as they are, with those that are not read and why.
+    /// The partitions, and why some of them are not read.
     pub(super) fn partitions(&self, partitions: Vec<PartitionStatus>, broken: BTreeMap<String, String>) {
         let mut inner = self.inner();
         (inner.partitions, inner.broken) = (partitions, broken);
     }
 
-    /// Something has been stored.
+    /// A batch has been stored, or some of its messages have been refused.
     pub(super) fn add(&self, totals: Totals) {
         let sum = &mut self.inner().totals;
         sum.accepted += totals.accepted;
@@ -114,10 +115,6 @@ impl Reports {
     /// The consumer has ended.
     pub(super) fn ended(&self, why: String) {
         self.inner().ended = Some(why);
-    }
-
-    pub(super) fn totals(&self) -> Totals {
-        self.inner().totals
     }
 
     pub(super) fn status(&self) -> Status {

@@ -168,7 +168,7 @@ fn is_secret(key: &str) -> bool {
     let name = key.to_lowercase();
     ["password", "secret", "token", "private", "pem", "jaas", "oauthbearer.config"]
         .iter()
-        .any(|part| name.contains(part) && !name.ends_with("_url"))
+        .any(|part| name.contains(part) && !name.ends_with("url"))
 }
 
 #[cfg(test)]

@@ -63,6 +63,16 @@ fn settings_that_were_removed_say_what_holds_instead() {
         assert!(ran.out.contains(line), "{line}: {}", ran.out);
     }
     place.run("logs").code(2).complains("server.limits.").complains("any more");
+    for (section, instead) in [
+        ("[kafka.tls]\nca = 'ca.pem'", "ssl.ca.location"),
+        ("[kafka.sasl]\nmechanism = 'SCRAM-SHA-512'", "sasl.mechanism"),
+        ("[kafka.batch]\nmessages = 9", "16,384 messages"),
+    ] {
+        let kafka = "[kafka]\nbrokers = 'a:1'\n[[kafka.topic]]\nname = 't'\nlog = 'disclosure'";
+        place.file("sporlog.toml", format!("{kafka}\n{section}\n"));
+        place.run("config check").code(1).says("any more").says(instead);
+        place.run("consume").code(2).complains("any more").complains(instead);
+    }
 }
 
 #[test]
@@ -141,7 +151,8 @@ fn what_is_set_is_printed_without_secrets() {
     place.file(
         "sporlog.toml",
         "store = 'here'\n[kafka]\nbrokers = 'a:1'\n[[kafka.topic]]\nname = 't'\nlog = 'disclosure'\n\
-         [kafka.tls]\n[kafka.sasl]\nmechanism = 'SCRAM-SHA-512'\nusername = 'u'\npassword = 'hunter2'\n",
+         [kafka.properties]\nsecurity.protocol = 'sasl_ssl'\nsasl.mechanism = 'SCRAM-SHA-512'\nsasl.username = 'u'\n\
+         sasl.password = 'hunter2'\n",
     );
     let output = place
         .command()
@@ -154,7 +165,7 @@ fn what_is_set_is_printed_without_secrets() {
         "store = \"here\"  # file",
         "server.listen = \"127.0.0.1:9\"  # SPORLOG_SERVER__LISTEN",
         "kafka.topic.0.name = \"t\"  # file",
-        "kafka.sasl.password = \"(secret)\"  # file",
+        "kafka.properties.sasl.password = \"(secret)\"  # file",
     ] {
         assert!(out.contains(line), "{line}: {out}");
     }

@@ -17,16 +17,23 @@ pub struct Place {
     pub store: PathBuf,
     config: PathBuf,
     log: PathBuf,
+    settings: String,
 }
 
 impl Place {
     /// `log` is the log's name as it is configured, `further` what else the section of the topic
     /// has, and after that whole sections.
     pub fn new(cluster: &Cluster, name: &str, log: &str, further: &str) -> Self {
+        Place::with_settings(cluster, name, log, "", further)
+    }
+
+    /// The same, with these lines in the section `[kafka]`.
+    pub fn with_settings(cluster: &Cluster, name: &str, log: &str, settings: &str, further: &str) -> Self {
         let place = Place {
             store: cluster.path(&format!("store-{name}")),
             config: cluster.path(&format!("{name}.toml")),
             log: cluster.path(&format!("{name}.log")),
+            settings: settings.to_owned(),
         };
         place.configure(cluster, log, further);
         place
@@ -34,12 +41,13 @@ impl Place {
 
     pub fn configure(&self, cluster: &Cluster, log: &str, further: &str) {
         let text = format!(
-            "store = {:?}\n[kafka]\nbrokers = {:?}\n\
-             properties = {{ \"session.timeout.ms\" = 1500, \"heartbeat.interval.ms\" = 300, \
-             \"reconnect.backoff.max.ms\" = 500, \"topic.metadata.refresh.interval.ms\" = 1000 }}\n\
+            "store = {:?}\n[kafka]\nbrokers = {:?}\nproperties.session.timeout.ms = 1500\n\
+             properties.heartbeat.interval.ms = 300\nproperties.reconnect.backoff.max.ms = 500\n\
+             properties.topic.metadata.refresh.interval.ms = 1000\n{}\n\
              [[kafka.topic]]\nname = {TOPIC:?}\nlog = {log:?}\n{further}\n",
             self.store,
-            cluster.addresses()
+            cluster.addresses(),
+            self.settings
         );
         std::fs::write(&self.config, text).expect("written");
     }

@@ -111,7 +111,8 @@ fn tls_scram_and_tokens() {
         (made.path("ca.pem"), made.path("client.pem"), made.path("client.key"), made.path("client.p12"));
     let scram_as = |password: &str| {
         format!(
-            "[kafka.tls]\nca = {}\n[kafka.sasl]\nmechanism = \"SCRAM-SHA-512\"\nusername = \"sporlog\"\npassword = \"{password}\"\n",
+            "properties.security.protocol = \"sasl_ssl\"\nproperties.ssl.ca.location = {}\nproperties.sasl.mechanism = \"SCRAM-SHA-512\"\n\
+             properties.sasl.username = \"sporlog\"\nproperties.sasl.password = \"{password}\"\n",
             shown(&ca)
         )
     };
@@ -120,7 +121,7 @@ fn tls_scram_and_tokens() {
             "pem",
             tls,
             format!(
-                "[kafka.tls]\nca = {}\ncertificate = {}\nkey = {}\n",
+                "properties.security.protocol = \"ssl\"\nproperties.ssl.ca.location = {}\nproperties.ssl.certificate.location = {}\nproperties.ssl.key.location = {}\n",
                 shown(&ca),
                 shown(&certificate),
                 shown(&key)
@@ -129,27 +130,35 @@ fn tls_scram_and_tokens() {
         (
             "pkcs12",
             tls,
-            format!("[kafka.tls]\nca = {}\npkcs12 = {}\npassword = \"hush\"\n", shown(&ca), shown(&pkcs12)),
+            format!(
+                "properties.security.protocol = \"ssl\"\nproperties.ssl.ca.location = {}\nproperties.ssl.keystore.location = {}\n\
+                 properties.ssl.keystore.password = \"hush\"\n",
+                shown(&ca),
+                shown(&pkcs12)
+            ),
         ),
         ("scram", scram, scram_as("hush")),
         (
             "token",
             token,
             format!(
-                "[kafka.sasl]\nmechanism = \"OAUTHBEARER\"\ntoken_url = \"{}\"\nclient_id = \"sporlog\"\nclient_secret = \"hush\"\nscope = \"kafka\"\n",
+                "properties.security.protocol = \"sasl_plaintext\"\nproperties.sasl.mechanism = \"OAUTHBEARER\"\n\
+                 properties.sasl.oauthbearer.method = \"oidc\"\nproperties.sasl.oauthbearer.token.endpoint.url = \"{}\"\n\
+                 properties.sasl.oauthbearer.client.id = \"sporlog\"\nproperties.sasl.oauthbearer.client.secret = \"hush\"\n\
+                 properties.sasl.oauthbearer.scope = \"kafka\"\n",
                 token_server()
             ),
         ),
     ];
-    for (number, (name, port, section)) in ways.iter().enumerate() {
+    for (number, (name, port, settings)) in ways.iter().enumerate() {
         messages.send(TOPIC, 0, None, Some(&disclosure(number as u64, 40)));
         messages.flush();
-        let place = Place::new(&cluster, name, "disclosure", section);
+        let place = Place::with_settings(&cluster, name, "disclosure", settings, "");
         place.redirect(&cluster, *port);
         assert_eq!(place.drain()["accepted"], number + 1, "{name}");
     }
     // Whoever does not know the password does not come in, is told so, and goes on trying.
-    let place = Place::new(&cluster, "wrong", "disclosure", &scram_as("guess"));
+    let place = Place::with_settings(&cluster, "wrong", "disclosure", &scram_as("guess"), "");
     place.redirect(&cluster, scram);
     let mut running = place.consume();
     place.wait_for("the refusal", || place.said().contains("uthentication failed"));

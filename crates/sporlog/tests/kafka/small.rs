@@ -10,6 +10,9 @@ use crate::instance::{Place, TOPIC};
 use crate::messages::{Messages, disclosure, faulty};
 use crate::storm;
 
+/// So little that a thousand messages fill a batch, and the largest message is more than one.
+const LITTLE_MEMORY: &str = "memory_bytes = 1048576";
+
 fn names(names: &[&str]) -> Vec<String> {
     names.iter().map(ToString::to_string).collect()
 }
@@ -106,7 +109,7 @@ fn a_broker_and_a_topic_that_come_later_are_waited_for() {
 fn a_message_as_large_as_the_broker_takes_goes_in() {
     let cluster = Cluster::start(1);
     cluster.create_topic(TOPIC, 1, &[]);
-    let place = Place::new(&cluster, "large", "disclosure", "[kafka.batch]\nbytes = 4096\ndelay_ms = 10");
+    let place = Place::with_settings(&cluster, "large", "disclosure", LITTLE_MEMORY, "");
     let producer: FutureProducer =
         cluster.client().set("message.max.bytes", "2000000").create().expect("a producer");
     let of_size = |size: usize| {
@@ -266,13 +269,12 @@ fn of_three_brokers_one_may_die() {
 fn a_log_that_cannot_be_written_to_holds_nobody_else_up() {
     let cluster = Cluster::start(1);
     cluster.create_topic(TOPIC, 2, &[]);
-    let limits = "[kafka.batch]\nmessages = 50\ndelay_ms = 20\n";
-    let place = Place::new(&cluster, "stuck", "disclosure-{partition}", limits);
+    let place = Place::with_settings(&cluster, "stuck", "disclosure-{partition}", LITTLE_MEMORY, "");
     let messages = Messages::new(&cluster);
     let mut sent = vec![0, 0];
     let mut send = |count: u64| {
         for number in 0..2 * count {
-            messages.send(TOPIC, (number % 2) as i32, None, Some(&disclosure(number, 100)));
+            messages.send(TOPIC, (number % 2) as i32, None, Some(&disclosure(number, 1_000)));
             sent[(number % 2) as usize] += 1;
         }
         messages.flush();

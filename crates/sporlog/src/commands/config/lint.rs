@@ -127,16 +127,18 @@ fn kafka(config: &Config, file: Option<&Path>, remarks: &mut Remarks) {
     if let Err(error) = kafka.check() {
         remarks.error("kafka", error.to_string());
     }
-    let Some(sasl) = &kafka.sasl else { return };
-    if kafka.tls.is_none() {
-        remarks
-            .warn("kafka.sasl", "without [kafka.tls], what proves who we are goes over the network in clear");
+    let properties = kafka.properties_by_name();
+    let protocol = properties.get("security.protocol");
+    if protocol.is_some_and(|protocol| protocol.eq_ignore_ascii_case("sasl_plaintext")) {
+        let text = "security.protocol = \"sasl_plaintext\" sends the password or token unencrypted; use \"sasl_ssl\"";
+        remarks.warn("kafka.properties", text);
     }
-    let set = |name: &str| std::env::var_os(format!("{PREFIX}KAFKA__SASL__{name}")).is_some();
-    let in_file =
-        sasl.password.is_some() && !set("PASSWORD") || sasl.client_secret.is_some() && !set("CLIENT_SECRET");
-    if in_file && file.and_then(mode).is_some_and(|mode| mode & READ_BY_OTHERS != 0) {
-        remarks.warn("kafka.sasl", "there is a secret in a file that everybody on this machine may read");
+    let variable =
+        |name: &str| format!("{PREFIX}KAFKA__PROPERTIES__{}", name.to_uppercase().replace('.', "__"));
+    let in_file = |name: &String| super::is_secret(name) && std::env::var_os(variable(name)).is_none();
+    if properties.keys().any(in_file) && file.and_then(mode).is_some_and(|mode| mode & READ_BY_OTHERS != 0) {
+        remarks
+            .warn("kafka.properties", "there is a secret in a file that everybody on this machine may read");
     }
 }
 

@@ -73,15 +73,16 @@ fn every_limit_is_in_the_example() {
 #[test]
 fn secrets_are_not_shown() {
     for secret in [
-        "kafka.sasl.password",
-        "kafka.sasl.client_secret",
-        "kafka.tls.password",
+        "kafka.properties.sasl.password",
+        "kafka.properties.ssl.key.password",
         "kafka.properties.ssl.key.pem",
         "kafka.properties.sasl.oauthbearer.client.secret",
     ] {
         assert!(super::is_secret(secret), "{secret}");
     }
-    for shown in ["kafka.sasl.token_url", "server.listen", "store", "server.tls.key"] {
+    for shown in
+        ["kafka.properties.sasl.oauthbearer.token.endpoint.url", "server.listen", "store", "server.tls.key"]
+    {
         assert!(!super::is_secret(shown), "{shown}");
     }
 }

@@ -6,23 +6,18 @@ use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use crossbeam_channel::{Receiver, unbounded};
 use futures::TryStreamExt;
+use rdkafka::Timestamp;
 use sporlog_ledger::StoreOptions;
 
-use super::super::partition::{Partition, State};
-use super::super::settings::Start;
+use super::super::batch::Envelope;
+use super::super::settings::Settings;
 use super::*;
 
 const KEY: Key = Key { topic: 0, partition: 3 };
 
-fn topic() -> Topic {
-    Topic {
-        name: "t".into(),
-        log: "disclosure".into(),
-        kind: Kind::Disclosure,
-        start: Start::Earliest,
-        dead_letter: None,
-        incarnation: None,
-    }
+fn settings() -> Settings {
+    let json = r#"{"brokers":"","topic":[{"name":"t","log":"disclosure"}]}"#;
+    serde_json::from_str(json).expect("settings")
 }
 
 /// An instance's one log.
@@ -36,32 +31,24 @@ impl Instance {
     fn new(store: &Store) -> Self {
         let (sender, events) = unbounded();
         let (_give_up, giving_up) = watch::channel(false);
+        let settings = settings();
         let shared = Shared {
-            topics: vec![topic()],
+            refusals: Refusals::new(&settings, store.clone()).expect("no copies"),
+            topics: settings.topics,
             store: store.clone(),
             rules: Rules::default(),
-            refusals: Refusals::new(store.clone()),
-            dead_letters: None,
             reports: Arc::default(),
             events: sender,
             judging: Semaphore::new(1),
             giving_up,
         };
-        let committer = Committer {
-            log: "disclosure".into(),
-            kind: Kind::Disclosure,
-            shared: Arc::new(shared),
-            writer: None,
-            ahead: BTreeMap::new(),
-            known: HashMap::new(),
-            flushed: Instant::now(),
-        };
+        let committer = Committer::new("disclosure".into(), Kind::Disclosure, Arc::new(shared));
         Instance { committer, events, _give_up }
     }
 
     /// Stores what is left to be stored, and closes what is open.
     async fn end(mut self) {
-        assert!(self.committer.see_through(Work::Flush).await);
+        assert!(self.committer.retry_until_done(Step::Flush).await);
         self.crash().await;
     }
 
@@ -73,10 +60,12 @@ impl Instance {
 
     /// Where the log says that it stands.
     async fn position(&mut self) -> i64 {
-        assert!(self.committer.see_through(Work::Ask(vec![(KEY, 1)])).await);
+        assert!(self.committer.retry_until_done(Step::Tell(vec![(KEY, 1)])).await);
         self.events
             .try_iter()
-            .find_map(|event| if let Event::Stands { position, .. } = event { Some(position) } else { None })
+            .find_map(
+                |event| if let Event::Position { position, .. } = event { Some(position) } else { None },
+            )
             .expect("an answer")
     }
 }
@@ -96,18 +85,10 @@ fn content(offset: i64) -> String {
 
 /// The messages `from + 1` to `to`, judged.
 fn judged(from: i64, to: i64, strict: bool) -> Vec<JudgedPart> {
-    let mut partition = Partition {
-        generation: 1,
-        log: "disclosure".into(),
-        read: from,
-        stored: from,
-        end: None,
-        state: State::Running,
-    };
     let mut batch = Batch::new(0);
     for offset in from + 1..=to {
-        let envelope = |out: &mut Vec<u8>| out.extend_from_slice(b"{\"key\":\"k\"}");
-        batch.push(KEY, &mut partition, offset, content(offset).as_bytes(), envelope);
+        let envelope = || Envelope::new(Some(b"k"), std::iter::empty(), Timestamp::NotAvailable);
+        batch.push(KEY, (1, offset - 1), offset, content(offset).as_bytes(), envelope);
     }
     let mut rules = Rules::default();
     if strict {
@@ -215,7 +196,7 @@ async fn an_instance_that_should_have_stopped_does_no_harm() {
         let instance = if which == 0 { &mut one } else { &mut two };
         let to = last.min(read[which] + 1 + chance.below(30) as i64);
         if to > read[which] {
-            assert!(instance.committer.see_through(Work::Judged(judged(read[which], to, false))).await);
+            assert!(instance.committer.retry_until_done(Step::Store(judged(read[which], to, false))).await);
             read[which] = to;
         }
         for event in instance.events.try_iter() {
@@ -244,7 +225,7 @@ async fn two_at_the_very_same_moment() {
             let mut read = instance.position().await;
             while read < last {
                 let to = last.min(read + 1 + chance.below(20) as i64);
-                assert!(instance.committer.see_through(Work::Judged(judged(read, to, false))).await);
+                assert!(instance.committer.retry_until_done(Step::Store(judged(read, to, false))).await);
                 read = to;
                 for event in instance.events.try_iter() {
                     if let Event::Behind { position, .. } = event {
@@ -274,7 +255,7 @@ async fn empty_messages_alone_move_the_position_in_the_end() {
     instance.committer.store(&judged(-1, 3, false), false).await.expect("stored");
     instance.committer.store(&judged(3, 4, false), false).await.expect("stored");
     assert_eq!(instance.committer.ahead, BTreeMap::from([(KEY, 4)]));
-    assert!(instance.committer.see_through(Work::Flush).await);
+    assert!(instance.committer.retry_until_done(Step::Flush).await);
     assert!(instance.committer.ahead.is_empty());
     instance.end().await;
     assert_eq!(Instance::new(&store).position().await, 4);
