@@ -15,7 +15,6 @@
 //! | [`name`] | file names: which are temporary, and what a file's receipts are called |
 //! | [`inbox`] | suppliers' files: detected, claimed, taken into the log, answered |
 //! | [`receipt`] | what became of a delivery |
-//! | [`overlap`] | which rows of a delivery the log has already |
 //! | [`register`] | all deliveries, a line for each |
 //! | [`server`] | the folders, served over SFTP |
 //! | [`watch`] | who has delivered, who is late, and whose deliveries are of unusual size |
@@ -27,7 +26,6 @@ pub mod client;
 pub mod collection;
 pub mod inbox;
 pub mod name;
-pub mod overlap;
 pub mod receipt;
 pub mod register;
 pub mod server;

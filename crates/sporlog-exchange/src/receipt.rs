@@ -2,10 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+pub use sporlog_intake::import::{Earlier, LISTED_ROWS};
 use sporlog_record::Finding;
-
-/// The most refused rows that a receipt lists; their number counts all of them.
-pub const LISTED_ROWS: usize = 10_000;
 
 /// The most overlapped deliveries that the register keeps of a receipt.
 const LISTED_OVERLAPS: usize = 20;
@@ -90,23 +88,6 @@ impl Outcome {
             Outcome::Refused => "refused",
         }
     }
-}
-
-/// An earlier delivery that a receipt names.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Earlier {
-    /// Its id; absent if the rows came from another account or by another way than SFTP.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub delivery: Option<String>,
-    /// Its file's name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub file: Option<String>,
-    /// When its rows were received.
-    pub received_at: DateTime<Utc>,
-    /// How many rows it shares with this one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rows: Option<u64>,
 }
 
 /// A finding about a file or a row, with its position.

@@ -28,6 +28,8 @@ use sporlog_record::Rules;
 use sporlog_record::rules::Encoding;
 
 use super::tree::Home;
+pub use sporlog_intake::delivery::Overlap;
+use sporlog_intake::delivery::OverlapPolicy;
 use sporlog_intake::{Error, Result};
 
 /// The folder of the exchange in a store on a local disk, unless configured otherwise.
@@ -52,7 +54,7 @@ pub struct Settings {
     /// Seconds after its last byte when a file counts as complete; by default 2 where our server has
     /// seen it closed, 10 where another serves the folders.
     pub settle_seconds: Option<u32>,
-    /// What to do with rows that the log has from another file.
+    /// What to do with rows that the log has from another file, whichever way a file comes in.
     pub overlap: Overlap,
     /// For how many days after its receipt a row is compared with new deliveries.
     pub overlap_days: u32,
@@ -74,23 +76,13 @@ impl Default for Settings {
             host_keys: Vec::new(),
             log: "revision".to_owned(),
             settle_seconds: None,
-            overlap: Overlap::Skip,
-            overlap_days: 35,
+            overlap: OverlapPolicy::default().rows,
+            overlap_days: OverlapPolicy::default().days,
             collect_at: CollectAt::default(),
             limits: Limits::default(),
             accounts: Vec::new(),
         }
     }
-}
-
-/// What to do with rows that the log has from another file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Overlap {
-    /// They are not stored again; the receipt says how many there were.
-    Skip,
-    /// They are stored again; the receipt says how many there are.
-    Take,
 }
 
 /// When the nightly collection begins.
@@ -262,6 +254,11 @@ impl Account {
 }
 
 impl Settings {
+    /// What becomes of rows that the log has already.
+    pub fn overlap_policy(&self) -> OverlapPolicy {
+        OverlapPolicy { rows: self.overlap, days: self.overlap_days }
+    }
+
     /// Makes the paths that are relative to the configuration's folder absolute.
     pub fn relative_to(&mut self, folder: &Path) {
         let homes = self.accounts.iter_mut().filter_map(|account| account.home.as_mut());

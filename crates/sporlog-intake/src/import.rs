@@ -4,25 +4,35 @@
 //! the two commits carries the file's digest as its position. So a crash anywhere leaves a file
 //! that is taken in whole when it is delivered again, and one that is in already is recognised.
 //!
-//! [`prepare`] reads and stages, [`Prepared::commit`] makes it so: whoever has to decide between the two
-//! can; [`import`] does both.
+//! Rows that the log has already, from whatever file and by whichever way, are left out, or counted
+//! ([`OverlapPolicy`](crate::delivery::OverlapPolicy)): when all is staged, and nobody else can append, the rows are
+//! compared with those of the log. If some are to be left out, the file is staged a second time without them:
+//! staged rows have their ids, so none can be taken out.
+//!
+//! [`prepare`] reads, stages and compares, [`Prepared::commit`] makes it so: whoever has to decide between the
+//! two can; [`import`] does both.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
-use serde::Serialize;
-use sporlog_ledger::{Advance, Bulk, BulkPusher, Outcome, Position, Writer};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use sporlog_ledger::{Advance, Bulk, BulkPusher, Outcome, Overlap, Position, ReceivedBefore, Writer};
 use sporlog_record::json::quarantine::{Action, QuarantineRecord};
-use sporlog_record::{Finding, Kind};
+use sporlog_record::{Finding, Kind, Severity};
 use tokio::runtime::Handle;
 
-use crate::delivery::{Judged, Options, Receiver, RefusedRecord, deliver};
+use crate::blocking::blocking;
+use crate::delivery::{self, Judged, Options, Receiver, RefusedRecord, deliver};
 use crate::error::{Error, Result};
 use crate::quarantine::Quarantine;
 use crate::source::Source;
 use sporlog_record::hex;
+
+/// The most reasons for refusals that are listed; their number counts all of them.
+pub const LISTED_ROWS: usize = 10_000;
 
 /// What became of a delivery.
 #[derive(Debug, Clone, Serialize)]
@@ -43,8 +53,12 @@ pub struct Receipt {
     pub accepted: u64,
     /// Records refused, each kept in the quarantine.
     pub quarantined: u64,
-    /// Remarks on stored records.
+    /// Remarks on accepted records, skipped ones included.
     pub remarks: u64,
+    /// Rows that the log had before, from other files.
+    pub overlapping: u64,
+    /// Overlapping rows that were not stored again.
+    pub skipped: u64,
     /// The first record's id, if any was stored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_id: Option<u64>,
@@ -57,6 +71,9 @@ pub struct Receipt {
     /// Since when the same bytes have been there, RFC 3339; then nothing was stored now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub already_since: Option<String>,
+    /// What the overlapping rows came in.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub overlaps: Vec<Earlier>,
     /// Remarks on the file as a whole.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub file_remarks: Vec<Finding>,
@@ -79,10 +96,13 @@ impl Receipt {
             accepted: 0,
             quarantined: 0,
             remarks: 0,
+            overlapping: 0,
+            skipped: 0,
             first_id: None,
             last_id: None,
             received_at: None,
             already_since: None,
+            overlaps: Vec::new(),
             file_remarks: Vec::new(),
             refused: Vec::new(),
             seconds: 0.0,
@@ -95,24 +115,47 @@ impl Receipt {
     }
 }
 
-/// Who sees a delivery's records on their way into the log.
-pub trait Rows: Send + Sync {
-    /// A part's accepted rows, before they are staged; those that come back are.
-    ///
-    /// Called by several threads, with the parts in no order. The same bytes judged by the same rules
-    /// make the same parts with the same rows each time, however they are read.
-    fn rows(&self, part: u64, rows: RecordBatch) -> Result<RecordBatch>;
-
-    /// A refused record; they come in the order of the file.
-    fn refused(&self, _record: &RefusedRecord) {}
+/// An earlier delivery that a receipt names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Earlier {
+    /// Its id; absent if the rows came from another account or by another way than SFTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<String>,
+    /// Its file's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// When its rows were received.
+    pub received_at: DateTime<Utc>,
+    /// How many rows it shares with this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<u64>,
 }
 
-/// Lets everything pass.
-struct PassThrough;
-
-impl Rows for PassThrough {
-    fn rows(&self, _part: u64, rows: RecordBatch) -> Result<RecordBatch> {
-        Ok(rows)
+impl Earlier {
+    /// What the rows were received in, earliest first. `named` gives the id and the file of a delivery that is
+    /// known; of others, those received within an hour are one, for rows may have come one by one.
+    pub fn deliveries(
+        received: &[ReceivedBefore],
+        named: impl Fn(&ReceivedBefore) -> Option<(String, String)>,
+    ) -> Vec<Earlier> {
+        let mut all: Vec<Earlier> = Vec::new();
+        for before in received {
+            let (delivery, file) = named(before).unzip();
+            let received_at = DateTime::from_timestamp_micros(before.at).unwrap_or_default();
+            let hour = |at: DateTime<Utc>| at.timestamp() / 3_600;
+            let same = |last: &&mut Earlier| {
+                last.delivery.is_none() && delivery.is_none() && hour(last.received_at) == hour(received_at)
+            };
+            match all.last_mut().filter(same) {
+                Some(last) => {
+                    last.received_at = received_at;
+                    last.rows = last.rows.map(|rows| rows + before.rows);
+                }
+                None => all.push(Earlier { delivery, file, received_at, rows: Some(before.rows) }),
+            }
+        }
+        all
     }
 }
 
@@ -131,25 +174,36 @@ pub struct Prepared {
     bulk: Bulk,
     refused: Option<Bulk>,
     receipt: Receipt,
+    reasons: Vec<Finding>,
+    received_before: Vec<ReceivedBefore>,
     started: Instant,
 }
 
 impl Prepared {
-    /// What is known by now: the digest, the size, the counts. `accepted` are the rows that are staged;
-    /// `remarks` also counts those on rows that [`Rows`] has left out.
+    /// What is known by now: the digest, the size, the counts. `accepted` are the rows that are staged.
     pub fn receipt(&self) -> &Receipt {
         &self.receipt
+    }
+
+    /// Why records were refused, in the order of the file: the first [`LISTED_ROWS`] reasons.
+    pub fn reasons(&self) -> &[Finding] {
+        &self.reasons
+    }
+
+    /// The rows of the log that the overlapping rows are.
+    pub fn received_before(&self) -> &[ReceivedBefore] {
+        &self.received_before
     }
 
     /// Makes the delivery durable and visible: what was refused first, the log then, which moves the
     /// position `file:<sha256>` and those in `more` in the same step.
     pub async fn commit(self, mut more: Vec<(String, Advance)>) -> Result<Receipt> {
-        let Prepared { bulk, refused, mut receipt, started } = self;
+        let Prepared { bulk, refused, mut receipt, started, .. } = self;
         if let Some(refused) = refused {
             let position = (format!("file:{}:{}", receipt.log, receipt.sha256), Advance::To(1));
             refused.finish(vec![position]).await?;
         }
-        more.insert(0, (format!("file:{}", receipt.sha256), Advance::To(1)));
+        more.insert(0, (file_position(&receipt.sha256), Advance::To(1)));
         match bulk.finish(more).await? {
             Outcome::Appended(appended) => {
                 if appended.last >= appended.first {
@@ -185,31 +239,84 @@ pub async fn import(
     options: Options,
     progress: impl Fn(u64) + Send + Sync + 'static,
 ) -> Result<Receipt> {
-    match prepare(writer, quarantine, source, options, Arc::new(PassThrough), progress).await? {
+    match prepare(writer, quarantine, source, options, progress).await? {
         Preparation::Refused(receipt) => Ok(receipt),
         Preparation::Ready(prepared) => prepared.commit(Vec::new()).await,
     }
 }
 
-/// Reads `source` to its end and stages what is to go into the log of `writer`; `rows` sees it go by.
-/// `progress` is told how many bytes have been read.
+/// Reads `source` to its end, stages what is to go into the log of `writer`, and compares it with what the log has.
+/// `progress` is told how many bytes have been read; it begins anew if the file is read a second time.
 ///
-/// A file that is refused whole is no error.
+/// A file that is refused whole is no error. It is one, [`Error::Overtaken`], if some of its rows came into the log
+/// by another way between the two readings.
 pub async fn prepare(
     writer: &Writer,
     quarantine: &Quarantine,
-    source: Source,
+    mut source: Source,
     options: Options,
-    rows: Arc<dyn Rows>,
     progress: impl Fn(u64) + Send + Sync + 'static,
+) -> Result<Preparation> {
+    let progress: Arc<dyn Fn(u64) + Send + Sync> = Arc::new(progress);
+    let (log, file) = (writer.log(), source.name().to_owned());
+    let compared = !options.kind.identity_columns().is_empty();
+    if compared {
+        // Otherwise the commit might only find out at its end that others have appended.
+        log.refresh().await?;
+    }
+    let mut skipped: Option<Arc<Overlap>> = None;
+    loop {
+        let (read, again) = if compared && options.overlap.rows == delivery::Overlap::Skip {
+            blocking(move || source.twice()).await.map(|(first, second)| (first, Some(second)))?
+        } else {
+            (source, None)
+        };
+        let staged = stage(writer, quarantine, read, &options, skipped.clone(), progress.clone()).await?;
+        let Preparation::Ready(mut prepared) = staged else { return Ok(staged) };
+        let repeated = log.position(&file_position(&prepared.receipt.sha256)).is_some();
+        if !compared || repeated {
+            return Ok(Preparation::Ready(prepared));
+        }
+        let found = prepared.bulk.overlap(options.overlap.since(Utc::now())).await?;
+        match (&skipped, again) {
+            (Some(_), _) if found.rows() > 0 => {
+                // The log was free between the two readings.
+                prepared.abort().await;
+                return Err(Error::Overtaken(file));
+            }
+            (None, Some(again)) if found.rows() > 0 => {
+                prepared.abort().await;
+                (skipped, source) = (Some(Arc::new(found)), again);
+                continue;
+            }
+            _ => {}
+        }
+        prepared.receipt.skipped = skipped.as_ref().map_or(0, |skipped| skipped.rows());
+        let overlap = skipped.as_deref().unwrap_or(&found);
+        prepared.receipt.overlapping = overlap.rows();
+        prepared.receipt.overlaps = Earlier::deliveries(overlap.received(), |_| None);
+        prepared.received_before = overlap.received().to_vec();
+        return Ok(Preparation::Ready(prepared));
+    }
+}
+
+/// Reads `source` to its end and stages its rows, but for those that are to be `skipped`.
+async fn stage(
+    writer: &Writer,
+    quarantine: &Quarantine,
+    source: Source,
+    options: &Options,
+    skipped: Option<Arc<Overlap>>,
+    progress: Arc<dyn Fn(u64) + Send + Sync>,
 ) -> Result<Preparation> {
     let started = Instant::now();
     let mut receipt = Receipt::begun(&source, options.kind, writer.log().name());
     let bulk = writer.bulk().await?;
     let staging = Staging {
-        seen_by: rows,
+        skipped,
         pusher: bulk.pusher(),
         staged: AtomicU64::new(0),
+        reasons: Mutex::default(),
         refused: Refusals {
             runtime: Handle::current(),
             quarantine: quarantine.clone(),
@@ -219,12 +326,15 @@ pub async fn prepare(
             bulk: Mutex::new(None),
         },
     };
+    let options = options.clone();
     let delivered = tokio::task::spawn_blocking(move || {
-        let result = deliver(source, &options, &staging, &progress);
-        let refused = staging.refused.bulk.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-        (result, staging.staged.into_inner(), refused.map(|(bulk, _)| bulk))
+        let result = deliver(source, &options, &staging, &*progress);
+        let Staging { staged, reasons, refused, .. } = staging;
+        let refused = refused.bulk.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let reasons = reasons.into_inner().unwrap_or_else(PoisonError::into_inner);
+        (result, staged.into_inner(), reasons, refused.map(|(bulk, _)| bulk))
     });
-    let (result, staged, refused) = delivered.await.map_err(|e| Error::Internal(e.to_string()))?;
+    let (result, staged, reasons, refused) = delivered.await.map_err(|e| Error::Internal(e.to_string()))?;
     match result {
         Ok(summary) => {
             receipt.sha256 = hex(summary.sha256);
@@ -233,7 +343,8 @@ pub async fn prepare(
             receipt.quarantined = summary.refused;
             receipt.remarks = summary.remarks;
             receipt.file_remarks = summary.file_remarks;
-            Ok(Preparation::Ready(Prepared { bulk, refused, receipt, started }))
+            let received_before = Vec::new();
+            Ok(Preparation::Ready(Prepared { bulk, refused, receipt, reasons, received_before, started }))
         }
         Err(error) => {
             if let Some(refused) = refused {
@@ -256,21 +367,32 @@ pub async fn prepare(
 
 /// A delivery on its way into a bulk append.
 struct Staging {
-    seen_by: Arc<dyn Rows>,
+    skipped: Option<Arc<Overlap>>,
     pusher: BulkPusher,
     staged: AtomicU64,
+    reasons: Mutex<Vec<Finding>>,
     refused: Refusals,
 }
 
 impl Receiver for Staging {
-    fn rows(&self, part: u64, rows: RecordBatch) -> Result<()> {
-        let rows = self.seen_by.rows(part, rows)?;
+    fn rows(&self, part: u64, mut rows: RecordBatch) -> Result<()> {
+        if let Some(skipped) = &self.skipped {
+            // The same bytes judged by the same rules make the same parts, however they are read.
+            let changed = || Error::Unsettled(self.refused.source.clone());
+            rows = skipped.only_new(part, &rows).ok_or_else(changed)??;
+        }
         self.staged.fetch_add(rows.num_rows() as u64, Ordering::Relaxed);
         Ok(self.pusher.push(part, &rows)?)
     }
 
     fn judged(&self, header: &[u8], judged: Judged) -> Result<()> {
-        judged.refused.iter().for_each(|record| self.seen_by.refused(record));
+        {
+            let mut reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
+            let all = judged.refused.iter().flat_map(|record| &record.findings);
+            let errors = all.filter(|finding| finding.severity == Severity::Error);
+            let room = LISTED_ROWS.saturating_sub(reasons.len());
+            reasons.extend(errors.take(room).cloned());
+        }
         self.refused.take(header, judged.refused)
     }
 
@@ -295,7 +417,7 @@ impl Refusals {
         if refused.is_empty() {
             return Ok(());
         }
-        let mut bulk = self.bulk.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut bulk = self.bulk.lock().unwrap_or_else(PoisonError::into_inner);
         let (bulk, parts) = match &mut *bulk {
             Some(begun) => begun,
             none => {
@@ -322,6 +444,11 @@ impl Refusals {
         *parts += 1;
         Ok(())
     }
+}
+
+/// The source position that a log has for each file stored, whichever way the file came.
+pub fn file_position(sha256: &str) -> String {
+    format!("file:{sha256}")
 }
 
 /// RFC 3339, to the second.

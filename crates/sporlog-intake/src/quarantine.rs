@@ -9,8 +9,11 @@ use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
+use chrono::DateTime;
 use futures::TryStreamExt;
-use sporlog_ledger::{Advance, Append, Appended, Log, Outcome, Store, Writer, WriterOptions};
+use sporlog_ledger::{
+    Advance, Append, Appended, Log, Outcome, ReceivedBefore, Store, Writer, WriterOptions,
+};
 use sporlog_record::json::quarantine::{Action, QuarantineRecord};
 use sporlog_record::json::{Judged, RowsBuilder};
 use sporlog_record::kind::Format;
@@ -18,6 +21,7 @@ use sporlog_record::revision::{Header, parse_slab};
 use sporlog_record::{Finding, Kind, Rules};
 use tokio::sync::Mutex;
 
+use crate::delivery::{Overlap, OverlapPolicy};
 use crate::error::{Error, Result};
 
 /// The quarantine's name as a log.
@@ -72,6 +76,8 @@ pub enum Replay {
     Appended(Appended),
     /// It is still refused, for these reasons; nothing has changed.
     StillRefused(Vec<Finding>),
+    /// Its log has the same row already, here; nothing has changed.
+    AlreadyThere(ReceivedBefore),
 }
 
 impl Quarantine {
@@ -149,8 +155,15 @@ impl Quarantine {
         Ok(refused)
     }
 
-    /// Puts an item into its log after all: as it is, or with `corrected` in its place.
-    pub async fn replay(&self, id: u64, corrected: Option<Vec<u8>>, rules: &Rules) -> Result<Replay> {
+    /// Puts an item into its log after all: as it is, or with `corrected` in its place. If `overlap` says so, it is
+    /// left out where the log has the same row, received since so long before it was refused.
+    pub async fn replay(
+        &self,
+        id: u64,
+        corrected: Option<Vec<u8>>,
+        rules: &Rules,
+        overlap: OverlapPolicy,
+    ) -> Result<Replay> {
         let Refused { item, content, header } = self.waiting(id).await?;
         let kind: Kind =
             item.kind.parse().map_err(|_| Error::Item { id, reason: "its kind is unknown".into() })?;
@@ -161,6 +174,15 @@ impl Quarantine {
             Err(findings) => return Ok(Replay::StillRefused(findings)),
         };
         let writer = self.store.writer(&item.log, kind, WriterOptions { take_turns: true }).await?;
+        let known = writer.log().position(&origin).is_some();
+        if overlap.rows == Overlap::Skip && !known {
+            let since = overlap.since(DateTime::from_timestamp_micros(item.refused_at).unwrap_or_default());
+            let found = writer.log().overlap(&rows, since).await?;
+            if let Some(before) = found.received().first() {
+                writer.close().await?;
+                return Ok(Replay::AlreadyThere(*before));
+            }
+        }
         let outcome = writer.append(Append { rows, positions: vec![(origin, Advance::To(1))] }).await?;
         writer.close().await?;
         self.note(Action::Replayed, &item, None).await?;

@@ -1,7 +1,7 @@
 //! Where a delivery's bytes come from.
 
 use std::fs::File;
-use std::io::{self, BufReader, Cursor, Read};
+use std::io::{self, BufReader, Cursor, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,14 +17,22 @@ use sporlog_record::hex;
 pub struct Source {
     name: String,
     size: Option<u64>,
-    reader: Box<dyn Read + Send>,
+    input: Input,
+    stop: Option<Arc<AtomicBool>>,
+}
+
+enum Input {
+    /// Each source of one file reads from a place of its own.
+    File(Arc<File>),
+    Bytes(Arc<[u8]>),
+    Stream(Box<dyn Read + Send>),
 }
 
 impl Source {
     /// The file at `path`; `-` is standard input.
     pub fn open(path: &Path) -> Result<Self> {
         if path == Path::new("-") {
-            return Ok(Source { name: "-".into(), size: None, reader: Box::new(io::stdin()) });
+            return Ok(Source::stream("-", io::stdin()));
         }
         let fail = |source| Error::Read { name: path.display().to_string(), source };
         let file = File::open(path).map_err(fail)?;
@@ -32,34 +40,52 @@ impl Source {
         if metadata.is_dir() {
             return Err(fail(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory")));
         }
-        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-        Ok(Source { name, size: metadata.is_file().then_some(metadata.len()), reader: Box::new(file) })
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+        if metadata.is_file() { Source::file(&name, Arc::new(file)) } else { Ok(Source::stream(&name, file)) }
     }
 
-    /// A file that is open already, from its beginning, under a name that it is known by. Each source
-    /// of one file reads from a place of its own.
+    /// A file that is open already, from its beginning, under a name that it is known by.
     pub fn file(name: &str, file: Arc<File>) -> Result<Self> {
         let size = file.metadata().map_err(|source| Error::Read { name: name.to_owned(), source })?.len();
-        Ok(Source { name: name.to_owned(), size: Some(size), reader: Box::new(FromStart { file, at: 0 }) })
+        Ok(Source::new(name, Some(size), Input::File(file)))
     }
 
     /// Whatever `reader` gives, under a name that it is known by.
     pub fn stream(name: &str, reader: impl Read + Send + 'static) -> Self {
-        Source { name: name.to_owned(), size: None, reader: Box::new(reader) }
+        Source::new(name, None, Input::Stream(Box::new(reader)))
     }
 
     /// Bytes in memory.
     pub fn bytes(name: &str, bytes: Vec<u8>) -> Self {
-        let size = Some(bytes.len() as u64);
-        Source { name: name.to_owned(), size, reader: Box::new(Cursor::new(bytes)) }
+        Source::new(name, Some(bytes.len() as u64), Input::Bytes(bytes.into()))
+    }
+
+    fn new(name: &str, size: Option<u64>, input: Input) -> Self {
+        Source { name: name.to_owned(), size, input, stop: None }
     }
 
     /// This source, whose reading fails as soon as `stop` is set. Its end counts as reading, too:
     /// the same Ctrl-C that stops us has ended whoever writes into a pipe, and what came out of it
     /// until then is no whole file.
     pub fn until(self, stop: Arc<AtomicBool>) -> Self {
-        let pipe = self.size.is_none();
-        Source { reader: Box::new(Stoppable { inner: self.reader, stop, pipe }), ..self }
+        Source { stop: Some(stop), ..self }
+    }
+
+    /// Two sources of the same bytes, of which the second is to be read after the first. What a stream gives to
+    /// the first is kept for the second in a temporary file without a name.
+    pub fn twice(self) -> Result<(Self, Self)> {
+        let (first, second) = match self.input {
+            Input::File(file) => (Input::File(file.clone()), Input::File(file)),
+            Input::Bytes(bytes) => (Input::Bytes(bytes.clone()), Input::Bytes(bytes)),
+            Input::Stream(stream) => {
+                let kept = tempfile::tempfile();
+                let kept = kept.map_err(|source| Error::Read { name: self.name.clone(), source })?;
+                let kept = Arc::new(kept);
+                (Input::Stream(Box::new(Kept { stream, copy: kept.clone() })), Input::File(kept))
+            }
+        };
+        let (name, stop) = (self.name.clone(), self.stop.clone());
+        Ok((Source { input: first, ..self }, Source { name, size: self.size, input: second, stop }))
     }
 
     /// The file's name, without its folder.
@@ -75,9 +101,10 @@ impl Source {
     /// The SHA-256 of its bytes as delivered, in hexadecimal. Reads all of it.
     pub fn digest(self) -> Result<String> {
         let account = Arc::new(Account::default());
-        let mut raw = Accounted { inner: self.reader, account: account.clone() };
+        let (name, reader) = self.into_reader();
+        let mut raw = Accounted { inner: reader, account: account.clone() };
         let read = io::copy(&mut BufReader::with_capacity(1 << 20, &mut raw), &mut io::sink());
-        read.map_err(|source| Error::Read { name: self.name, source })?;
+        read.map_err(|source| Error::Read { name, source })?;
         Ok(hex(account.sha256()))
     }
 
@@ -85,8 +112,9 @@ impl Source {
     /// and an account of what was read.
     pub fn unpack(self) -> Result<(Box<dyn Read + Send>, Arc<Account>)> {
         let account = Arc::new(Account::default());
-        let fail = |source| Error::Read { name: self.name.clone(), source };
-        let mut raw = Accounted { inner: self.reader, account: account.clone() };
+        let (name, reader) = self.into_reader();
+        let fail = |source| Error::Read { name: name.clone(), source };
+        let mut raw = Accounted { inner: reader, account: account.clone() };
         let mut magic = Vec::with_capacity(4);
         (&mut raw).take(4).read_to_end(&mut magic).map_err(fail)?;
         let whole = Cursor::new(magic.clone()).chain(raw);
@@ -98,6 +126,19 @@ impl Source {
             Box::new(whole)
         };
         Ok((reader, account))
+    }
+
+    fn into_reader(self) -> (String, Box<dyn Read + Send>) {
+        let inner: Box<dyn Read + Send> = match self.input {
+            Input::File(file) => Box::new(FromStart { file, at: 0 }),
+            Input::Bytes(bytes) => Box::new(Cursor::new(bytes)),
+            Input::Stream(stream) => stream,
+        };
+        let pipe = self.size.is_none();
+        match self.stop {
+            Some(stop) => (self.name, Box::new(Stoppable { inner, stop, pipe })),
+            None => (self.name, inner),
+        }
     }
 }
 
@@ -111,6 +152,20 @@ impl Read for FromStart {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.file.read_at(buffer, self.at)?;
         self.at += read as u64;
+        Ok(read)
+    }
+}
+
+/// A stream of which all that is read is kept.
+struct Kept {
+    stream: Box<dyn Read + Send>,
+    copy: Arc<File>,
+}
+
+impl Read for Kept {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.stream.read(buffer)?;
+        (&*self.copy).write_all(&buffer[..read])?;
         Ok(read)
     }
 }

@@ -25,9 +25,10 @@ use tokio::sync::oneshot;
 use crate::datafile::{FileWriter, GroupEncoder};
 use crate::delta::DataFile;
 use crate::error::{Error, Result};
-use crate::keyindex::{self, Posting};
+use crate::keyindex::{self, Postings};
 use crate::keys::Commitment;
-use crate::log::Shared;
+use crate::log::{Log, Shared};
+use crate::overlap::{Overlap, PushedRows};
 use crate::seal::{Sealer, widest};
 use crate::spool::TileSpool;
 use crate::storage::Storage;
@@ -68,7 +69,7 @@ struct Group {
     rows: u64,
     chunks: Vec<ArrowColumnChunk>,
     entries: Vec<(Commitment, Hash)>,
-    postings: Vec<Posting>,
+    postings: Postings,
     occurred: Option<(i64, i64)>,
 }
 
@@ -84,6 +85,9 @@ struct Turn {
 struct Pushing {
     turn: Mutex<Turn>,
     moved: Condvar,
+    /// The first id of the bulk append.
+    first: u64,
+    pushed: Mutex<PushedRows>,
     sealer: Sealer,
     encoder: GroupEncoder,
     received_at: i64,
@@ -94,6 +98,7 @@ pub struct Bulk {
     pushing: Arc<Pushing>,
     groups: crossbeam_channel::Sender<(u64, Option<Group>)>,
     assembler: JoinHandle<Result<Assembled>>,
+    log: Log,
     received_at: i64,
     returned: oneshot::Sender<(BulkResult, oneshot::Sender<Result<Outcome>>)>,
 }
@@ -111,9 +116,11 @@ impl Writer {
         let BulkGrant { sealer, tree, received_at, shared, returned } = self.ask(Command::Bulk).await?;
         let encoder = GroupEncoder::new(sealer.kind, true).map_err(Error::parquet("a new data file"))?;
         let (groups, receiver) = crossbeam_channel::bounded(WAITING_GROUPS);
-        let turn = Turn { sequence: 0, next_id: tree.size() + 1, failed: false, complete: false };
-        let pushing =
-            Arc::new(Pushing { turn: Mutex::new(turn), moved: Condvar::new(), sealer, encoder, received_at });
+        let first = tree.size() + 1;
+        let turn = Mutex::new(Turn { sequence: 0, next_id: first, failed: false, complete: false });
+        let (moved, pushed) = (Condvar::new(), Mutex::default());
+        let pushing = Arc::new(Pushing { turn, moved, first, pushed, sealer, encoder, received_at });
+        let log = Log { shared: shared.clone() };
         let assembler = Assembler {
             runtime: Handle::current(),
             shared,
@@ -133,7 +140,7 @@ impl Writer {
         let spawned = std::thread::Builder::new().name("assembler".into()).spawn(run);
         let assembler =
             spawned.map_err(|source| Error::Io { what: "starting the assembler".into(), source })?;
-        Ok(Bulk { pushing, groups, assembler, received_at, returned })
+        Ok(Bulk { pushing, groups, assembler, log, received_at, returned })
     }
 }
 
@@ -141,6 +148,14 @@ impl Bulk {
     /// A handle to push rows with.
     pub fn pusher(&self) -> BulkPusher {
         BulkPusher { pushing: self.pushing.clone(), groups: self.groups.clone() }
+    }
+
+    /// Which of the rows pushed so far the log has already, received at `from` (microseconds UTC) or later. Other
+    /// processes may append until this bulk append is finished: then it fails. Ask once; rows that are pushed
+    /// afterwards are compared with nothing.
+    pub async fn overlap(&self, from: i64) -> Result<Overlap> {
+        let pushed = std::mem::take(&mut *self.pushing.pushed());
+        pushed.compare(&self.log, from).await
     }
 
     /// Gives up, and waits until what was written is gone again. Gives the failure that made a
@@ -157,7 +172,7 @@ impl Bulk {
 
     /// Commits all that has been pushed, with the source's `positions`. All pushers must be gone.
     pub async fn finish(self, positions: Vec<(String, Advance)>) -> Result<Outcome> {
-        let Bulk { pushing, groups, assembler, received_at, returned } = self;
+        let Bulk { pushing, groups, assembler, received_at, returned, .. } = self;
         pushing.turn().complete = true;
         drop((pushing, groups));
         let joined = tokio::task::spawn_blocking(move || assembler.join()).await;
@@ -175,6 +190,10 @@ impl Bulk {
 impl Pushing {
     fn turn(&self) -> MutexGuard<'_, Turn> {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pushed(&self) -> MutexGuard<'_, PushedRows> {
+        self.pushed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn fail(&self) {
@@ -215,10 +234,13 @@ impl BulkPusher {
             reason: "another part of the bulk append failed".into(),
         };
         let first = self.pushing.take_numbers(sequence, count).ok_or_else(failed)?;
+        let before = first - self.pushing.first;
         let group = if count == 0 {
+            self.pushing.pushed().push(sequence, before, 0, &[]);
             None
         } else {
             let sealed = self.pushing.sealer.seal(rows, first, self.pushing.received_at)?;
+            self.pushing.pushed().push(sequence, before, rows.num_rows(), sealed.postings.row_keys());
             let chunks =
                 self.pushing.encoder.encode(&[sealed.batch]).map_err(Error::parquet("a new data file"))?;
             let (entries, postings, occurred) = (sealed.entries, sealed.postings, sealed.occurred);
@@ -244,7 +266,7 @@ struct Assembled {
 struct OpenFile {
     writer: FileWriter<PartSink>,
     file: DataFile,
-    postings: Vec<Posting>,
+    postings: Postings,
 }
 
 struct Assembler {
@@ -302,8 +324,7 @@ impl Assembler {
         }
         let Some(open) = &mut self.open else { return Ok(()) };
         let offset = (group.first - open.file.first) as u32;
-        // The row is the lower half of a posting.
-        open.postings.extend(group.postings.iter().map(|posting| posting + u64::from(offset)));
+        open.postings.append(group.postings, offset);
         open.file.last = group.first + group.rows - 1;
         open.file.occurred = widest(open.file.occurred, group.occurred);
         open.writer.append(group.chunks).map_err(Error::parquet(open.file.name()))
@@ -313,7 +334,7 @@ impl Assembler {
         let file = DataFile::new(first, first, self.received_at);
         let sink = PartSink::new(self.runtime.clone(), &self.shared.storage, &file.name());
         let writer = FileWriter::new(self.shared.kind, true, sink).map_err(Error::parquet(file.name()))?;
-        Ok(OpenFile { writer, file, postings: Vec::new() })
+        Ok(OpenFile { writer, file, postings: Postings::default() })
     }
 
     fn close_file(&mut self) -> Result<()> {
@@ -323,7 +344,8 @@ impl Assembler {
         (file.size, file.sha256) = (size, sha256);
         sink.complete().map_err(Error::storage(&name))?;
         if file.rows() >= keyindex::MIN_ROWS {
-            self.runtime.block_on(keyindex::write(&self.shared.storage, &mut file, postings))?;
+            let Shared { storage, kind, .. } = &*self.shared;
+            self.runtime.block_on(keyindex::write(storage, *kind, &mut file, postings))?;
         }
         self.done.files.push(file);
         Ok(())

@@ -16,7 +16,7 @@ use crate::datafile::{FileWriter, GROUP_ROWS, GroupEncoder, PACKED_FROM};
 use crate::delta::DataFile;
 use crate::delta_checkpoint::{self, checkpoint_version};
 use crate::error::{Error, Result};
-use crate::keyindex::{self, Posting};
+use crate::keyindex::{self, Postings};
 use crate::log::Shared;
 use crate::scan;
 use crate::seal::widest;
@@ -243,7 +243,7 @@ fn merge_files(runtime: &Handle, shared: &Arc<Shared>, files: &[Arc<DataFile>]) 
     let encoder = GroupEncoder::new(shared.kind, packed).map_err(Error::parquet(&name))?;
     let sink = PartSink::new(runtime.clone(), &shared.storage, &name);
     let mut writer = FileWriter::new(shared.kind, packed, sink).map_err(Error::parquet(&name))?;
-    let mut postings: Vec<Posting> = Vec::new();
+    let mut postings = Postings::default();
     let mut group: Vec<RecordBatch> = Vec::new();
     let (mut rows, mut group_rows, mut group_bytes) = (0u64, 0, 0);
     for source in files {
@@ -251,8 +251,7 @@ fn merge_files(runtime: &Handle, shared: &Arc<Shared>, files: &[Arc<DataFile>]) 
         runtime.block_on(verify_digest(&shared.storage, &source.name(), source.sha256))?;
         let mut batches = runtime.block_on(scan::select(shared, source, None, None))?;
         while let Some(batch) = runtime.block_on(batches.try_next())? {
-            let found = keyindex::postings(shared.kind, &batch);
-            postings.extend(found.into_iter().map(|posting| posting + rows));
+            postings.append(Postings::of(shared.kind, &batch), rows as u32);
             rows += batch.num_rows() as u64;
             group_rows += batch.num_rows();
             group_bytes += batch.get_array_memory_size();
@@ -279,7 +278,7 @@ fn merge_files(runtime: &Handle, shared: &Arc<Shared>, files: &[Arc<DataFile>]) 
     (file.size, file.sha256) = (size, sha256);
     sink.complete().map_err(Error::storage(&name))?;
     if file.rows() >= keyindex::MIN_ROWS {
-        runtime.block_on(keyindex::write(&shared.storage, &mut file, postings))?;
+        runtime.block_on(keyindex::write(&shared.storage, shared.kind, &mut file, postings))?;
     }
     Ok(file)
 }

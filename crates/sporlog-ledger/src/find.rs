@@ -10,13 +10,10 @@ use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
 use arrow::datatypes::TimestampMicrosecondType;
 use futures::stream::{StreamExt, TryStreamExt};
-use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
-use parquet::file::page_index::column_index::ColumnIndexMetaData;
 use sporlog_record::Kind;
 
 use crate::delta::DataFile;
 use crate::error::{Error, Result};
-use crate::files::Pages;
 use crate::keyindex::{self, Key};
 use crate::log::{Log, Shared};
 use crate::scan;
@@ -82,7 +79,7 @@ async fn find_in(shared: &Shared, file: &DataFile, find: &Find) -> Result<Record
         return Ok(none());
     }
     let rows = if file.index.is_some() {
-        look_up(shared, file, find.key.hash()).await?
+        keyindex::rows_of(shared, file, find.key.hash()).await?
     } else {
         look_through(shared, file, &find.key).await?
     };
@@ -94,38 +91,6 @@ async fn find_in(shared: &Shared, file: &DataFile, find: &Find) -> Result<Record
     let batch = filter_record_batch(&batch, &matches(kind, &batch, find))?;
     let newest_first: arrow::array::UInt32Array = (0..batch.num_rows() as u32).rev().collect();
     Ok(take_record_batch(&batch, &newest_first)?)
-}
-
-/// The rows that the key index has.
-async fn look_up(shared: &Shared, file: &DataFile, key: u32) -> Result<Vec<u32>> {
-    let name = file.index_name();
-    let open = shared.files.open(&shared.storage, &name, Pages::Bounds).await?;
-    let missing = || Error::damaged(&name, "it has no page index");
-    let metadata = open.metadata().clone();
-    let (Some(bounds), Some(places)) = (metadata.column_index(), metadata.offset_index()) else {
-        return Err(missing());
-    };
-    let mut selectors = Vec::new();
-    for (group, row_group) in metadata.row_groups().iter().enumerate() {
-        let bounds = bounds.get(group).and_then(|g| g.first()).ok_or_else(missing)?;
-        let places = places.get(group).and_then(|g| g.first()).ok_or_else(missing)?.page_locations();
-        let ColumnIndexMetaData::INT32(bounds) = bounds else { return Err(missing()) };
-        for (page, place) in places.iter().enumerate() {
-            let end = places.get(page + 1).map_or(row_group.num_rows(), |next| next.first_row_index);
-            let rows = (end - place.first_row_index) as usize;
-            // The file format knows no unsigned numbers; these are, and sorted as such.
-            let (min, max) = (bounds.min_value(page), bounds.max_value(page));
-            let within = min.is_some_and(|m| *m as u32 <= key) && max.is_some_and(|m| *m as u32 >= key);
-            selectors.push(if within { RowSelector::select(rows) } else { RowSelector::skip(rows) });
-        }
-    }
-    if !selectors.iter().any(|s| !s.skip) {
-        return Ok(Vec::new());
-    }
-    let stream =
-        open.with_row_selection(RowSelection::from(selectors)).build().map_err(Error::parquet(&name))?;
-    let batches: Vec<_> = stream.try_collect().await.map_err(Error::parquet(&name))?;
-    Ok(batches.iter().flat_map(|batch| keyindex::rows_of(batch, key)).collect())
 }
 
 /// The rows of a file without an index, from its key column.

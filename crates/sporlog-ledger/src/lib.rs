@@ -20,6 +20,7 @@
 //! | `datafile`, `keyindex`, `files` | how Parquet files are laid out, indexed and opened |
 //! | `received_times` | which records were received when |
 //! | `scan`, `find`, `sql` | records by id, by person or user, by query |
+//! | `overlap` | which of many rows a log has already |
 //! | `listing` | the table's data files, for other programs |
 //! | `merge` | several logs read as one |
 //! | `prove`, `verify`, `replay`, `rebuild` | for those who do not take our word for it |
@@ -52,6 +53,7 @@ mod listing;
 pub mod local_files;
 mod log;
 mod merge;
+mod overlap;
 mod prove;
 mod rebuild;
 mod received_times;
@@ -86,6 +88,7 @@ pub use keys::{Commitment, LogKeys, Salt, check_vkey, commitment, open_note};
 pub use listing::ListedFile;
 pub use log::{KeySource, Log};
 pub use merge::{find_in_all, matches};
+pub use overlap::{Overlap, ReceivedBefore};
 pub use prove::{Proven, verify_proof};
 pub use rollback::RolledBack;
 pub use scan::Batches;

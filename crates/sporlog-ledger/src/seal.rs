@@ -12,7 +12,7 @@ use sporlog_record::canonical::EntryWriter;
 use tlog_tiles::tlog::{self, Hash};
 
 use crate::error::{Error, Result};
-use crate::keyindex::{self, Posting};
+use crate::keyindex::Postings;
 use crate::keys::{Commitment, LogKeys};
 use crate::schema;
 
@@ -22,8 +22,8 @@ pub(crate) struct Sealed {
     pub batch: RecordBatch,
     /// A commitment per row, and its leaf hash.
     pub entries: Vec<(Commitment, Hash)>,
-    /// Who is found where; rows counted from the first of this batch.
-    pub postings: Vec<Posting>,
+    /// Who and what is found where; rows counted from the first of this batch.
+    pub postings: Postings,
     /// The earliest and latest `occurred_at`.
     pub occurred: Option<(i64, i64)>,
 }
@@ -42,7 +42,7 @@ impl Sealer {
         let batch = number(self.kind, rows, first, received_at)?;
         let entries = self.commitments(&batch, &mut Vec::new())?;
         let Times { occurred, .. } = Times::of(&batch);
-        Ok(Sealed { postings: keyindex::postings(self.kind, &batch), batch, entries, occurred })
+        Ok(Sealed { postings: Postings::of(self.kind, &batch), batch, entries, occurred })
     }
 
     /// The commitments of rows that have their numbers; `buffer` is scratch space.

@@ -310,7 +310,8 @@ impl Sequencer {
             file.occurred = sealed.occurred;
             (file.size, file.sha256) = (bytes.len() as u64, Sha256::digest(&bytes).into());
             if file.rows() >= keyindex::MIN_ROWS {
-                self.runtime.block_on(keyindex::write(&self.shared.storage, &mut file, sealed.postings))?;
+                let Shared { storage, kind, .. } = &*self.shared;
+                self.runtime.block_on(keyindex::write(storage, *kind, &mut file, sealed.postings))?;
             }
             write = Some((file.name(), bytes));
             added.push(file);

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use sporlog_intake::access_event;
+use sporlog_intake::delivery::{Overlap, OverlapPolicy};
 use sporlog_ledger::{Error, Log, Store, StoreOptions, matches};
 use sporlog_record::{Kind, Rules};
 
@@ -101,6 +102,12 @@ impl Session {
                 declared.or_else(|| Kind::DELIVERED.into_iter().find(|kind| kind.name() == name))
             }
         }
+    }
+
+    /// What becomes of rows that the log has already: what the configuration says, unless they are to be taken.
+    pub fn overlap_policy(&self, take: bool) -> OverlapPolicy {
+        let configured = self.config.sftp.as_ref().map(|sftp| sftp.overlap_policy()).unwrap_or_default();
+        OverlapPolicy { rows: if take { Overlap::Take } else { configured.rows }, ..configured }
     }
 
     /// Whether records of `kind` may be imported into the log `name`.

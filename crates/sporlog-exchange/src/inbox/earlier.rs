@@ -4,12 +4,12 @@
 use chrono::{DateTime, Utc};
 
 use super::claim::Claim;
-use crate::overlap::{Found, Hit};
 use crate::receipt::{Earlier, Outcome, Receipt};
 use crate::register::Register;
 use crate::settings::Account;
 use sporlog_intake::blocking::blocking;
 use sporlog_intake::{Error, Result};
+use sporlog_ledger::ReceivedBefore;
 
 /// The delivery that the same bytes were accepted with, which are in the log since `since`.
 pub(super) async fn with_digest(
@@ -26,39 +26,31 @@ pub(super) async fn with_digest(
     let earlier = deliveries(register, account, has_digest).await?;
     let receipt = earlier.first();
     let received_at = receipt.and_then(|receipt| receipt.received_at).unwrap_or(since);
-    Ok(name(receipt, received_at, None))
+    let (delivery, file) = receipt.map(|receipt| (receipt.delivery.clone(), receipt.file.clone())).unzip();
+    Ok(Earlier { delivery, file, received_at, rows: None })
 }
 
-/// The deliveries that the rows found came in, oldest first.
+/// The deliveries that these rows of the log came in, oldest first.
 pub(super) async fn overlapped(
     register: &Register,
     account: &Account,
-    found: &Found,
+    received: &[ReceivedBefore],
 ) -> Result<Vec<Earlier>> {
-    if found.is_empty() {
+    if received.is_empty() {
         return Ok(Vec::new());
     }
-    let contains = |receipt: &Receipt, hit: &Hit| {
+    let contains = |receipt: &Receipt, rows: &ReceivedBefore| {
         let ids = receipt.first_id.zip(receipt.last_id);
-        ids.is_some_and(|(first, last)| first <= hit.first_id && hit.last_id <= last)
+        ids.is_some_and(|(first, last)| first <= rows.first_id && rows.last_id <= last)
     };
-    let hits = found.runs().to_vec();
-    let earlier = deliveries(register, account, move |receipt| hits.iter().any(|hit| contains(receipt, hit)));
-    let earlier = earlier.await?;
-    let named = found.runs().iter().map(|hit| {
-        let receipt = earlier.iter().find(|receipt| contains(receipt, hit));
-        name(receipt, hit.received_at, Some(hit.rows))
-    });
-    Ok(named.collect())
-}
-
-fn name(receipt: Option<&Receipt>, received_at: DateTime<Utc>, rows: Option<u64>) -> Earlier {
-    Earlier {
-        delivery: receipt.map(|receipt| receipt.delivery.clone()),
-        file: receipt.map(|receipt| receipt.file.clone()),
-        received_at,
-        rows,
-    }
+    let wanted = received.to_vec();
+    let wanted = move |receipt: &Receipt| wanted.iter().any(|rows| contains(receipt, rows));
+    let known = deliveries(register, account, wanted).await?;
+    let named = |rows: &ReceivedBefore| {
+        let receipt = known.iter().find(|receipt| contains(receipt, rows))?;
+        Some((receipt.delivery.clone(), receipt.file.clone()))
+    };
+    Ok(Earlier::deliveries(received, named))
 }
 
 /// The account's deliveries in the register that are `wanted`, oldest first.

@@ -1,7 +1,7 @@
 //! One claimed delivery, from the file to its receipts.
 //!
 //! ```text
-//! claim ─► stage ─► compare ─► decide ─► commit ─► receipts ─► register ─► the file goes, or is kept aside
+//! claim ─► stage and compare ─► decide ─► commit ─► receipts ─► register ─► the file goes, or is kept aside
 //! ```
 //!
 //! [`Ingest::attempt`] has these steps in this order, and says at each what a crash there leaves. Whoever runs
@@ -12,24 +12,22 @@
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use arrow::array::RecordBatch;
 use chrono::{DateTime, Utc};
-use sporlog_ledger::{Advance, Log, Writer, numbers};
-use sporlog_record::{Kind, Rules, Severity};
+use sporlog_ledger::{Advance, Writer, numbers};
+use sporlog_record::{Kind, Rules};
 
 use super::claim::{Claim, ClaimedFile, Stamp};
 use super::earlier;
 use super::receipts::{as_json, write_receipts};
 use crate::name::shown;
-use crate::overlap::{Found, Index, KeyCollector, Keys};
-use crate::receipt::{LISTED_ROWS, Note, Outcome, Receipt};
+use crate::receipt::{Note, Outcome, Receipt};
 use crate::register::Register;
-use crate::settings::{Account, Overlap, Settings};
+use crate::settings::{Account, Settings};
 use sporlog_intake::blocking::blocking;
-use sporlog_intake::delivery::{Options, RefusedRecord, damage};
-use sporlog_intake::import::{self, Preparation, Prepared, Rows, prepare};
+use sporlog_intake::delivery::{Options, damage};
+use sporlog_intake::import::{self, Preparation, Prepared, file_position, prepare};
 use sporlog_intake::quarantine::{self, Quarantine};
 use sporlog_intake::source::Source;
 use sporlog_intake::writers::Writers;
@@ -47,8 +45,6 @@ pub(super) struct Ingest {
     pub quarantine: Quarantine,
     pub rules: Rules,
     pub register: Register,
-    /// Which rows the log has received within the last `overlap_days`.
-    pub index: Arc<Index>,
     /// Set when the program is to end. Reading a file then fails, and its claim is left for the next start.
     pub stop: Arc<AtomicBool>,
 }
@@ -56,14 +52,9 @@ pub(super) struct Ingest {
 /// What is to be done about a delivery. Nothing of it is visible yet.
 struct Decision {
     receipt: Receipt,
-    /// The rows to be committed; `None` if the file is refused, or was stored before.
-    staged: Option<StagedDelivery>,
-}
-
-/// The staged rows of a delivery. Until they are committed or dropped, other appends to the log wait.
-struct StagedDelivery {
-    prepared: Prepared,
-    keys: Keys,
+    /// The rows to be committed, for which other appends to the log wait; `None` if the file is refused, or was
+    /// stored before.
+    staged: Option<Prepared>,
 }
 
 impl Decision {
@@ -120,8 +111,7 @@ impl Ingest {
         // between leaves the refused rows in the quarantine, which recognises the file when it comes again. The
         // log's commit moves the position named after the delivery, by which the next start tells a commit that
         // came about from one that did not.
-        let mut stored_keys = None;
-        if let Some(StagedDelivery { prepared, keys }) = staged {
+        if let Some(prepared) = staged {
             let committed = prepared.commit(vec![(claim.position(), Advance::Once)]).await?;
             if committed.already_since.is_some() {
                 // The same bytes were committed by another writer since they were compared.
@@ -129,7 +119,6 @@ impl Ingest {
             } else {
                 (receipt.first_id, receipt.last_id) = (committed.first_id, committed.last_id);
                 receipt.received_at = committed.received_at.as_deref().and_then(parse);
-                stored_keys = Some(keys);
             }
             receipt.seconds = seconds_since(claim.taken_at);
             self.write_decision(claim, &receipt).await?;
@@ -139,10 +128,6 @@ impl Ingest {
         // next start does all of it again; each part may be done twice.
         self.publish(account, claim, &receipt).await?;
 
-        // Index. A crash here loses nothing: the index reads rows that it does not have from the log.
-        if let Some(keys) = stored_keys {
-            self.index_rows(keys, &receipt).await;
-        }
         Ok(Some(receipt))
     }
 
@@ -170,93 +155,40 @@ impl Ingest {
         Ok(Some(receipt))
     }
 
-    /// Stages the file's rows and compares them with what the log has. Where rows that came before are to be
-    /// skipped, the file is staged a second time without them: staged rows have their ids, so none can be
-    /// taken out.
+    /// Stages the file's rows and compares them with what the log has. A damaged compressed file is refused.
     async fn stage_and_compare(&self, account: &Account, claim: &Claim, file: Arc<File>) -> Result<Decision> {
         let writer = self.writer().await?;
-        let log = writer.log().clone();
-        log.refresh().await?;
-        // Before staging holds the log: after a long absence this takes long.
-        self.index.catch_up(&log).await?;
-        let mut skipped: Option<Found> = None;
-        loop {
-            let collector = self.index.collect_keys();
-            let rows: Arc<dyn Rows> = match &skipped {
-                None => collector.clone(),
-                Some(skipped) => Arc::new(skipped.filter(collector.clone())),
-            };
-            let rows = Arc::new(RefusedRows::collected_from(rows));
-            let prepared = match self.stage(&writer, account, claim, file.clone(), rows.clone()).await? {
-                Preparation::Ready(prepared) => prepared,
-                Preparation::Refused(import) => {
-                    let receipt = receipt_of(claim, &import);
-                    return Ok(Decision::store_nothing(with_digest(receipt, file).await?));
-                }
-            };
-            if log.position(&file_position(&prepared.receipt().sha256)).is_some() {
-                let import = prepared.receipt().clone();
-                prepared.abort().await;
-                return Ok(Decision::store_nothing(self.repeated(account, claim, &import).await?));
-            }
-            let (keys, found) = self.compare(&log, collector).await?;
-            if !found.is_empty() {
-                if skipped.is_some() {
-                    // The log was free between the two stagings, and some of the rows came in meanwhile.
-                    prepared.abort().await;
-                    return Err(Error::Overtaken(shown(&claim.name)));
-                }
-                if self.settings.overlap == Overlap::Skip {
-                    prepared.abort().await;
-                    skipped = Some(found);
-                    continue;
-                }
-            }
-            let mut receipt = receipt_of(claim, prepared.receipt());
-            receipt.quarantined_rows = rows.take_notes();
-            receipt.skipped = skipped.as_ref().map_or(0, Found::rows);
-            let overlapping = skipped.as_ref().unwrap_or(&found);
-            receipt.overlapping = overlapping.rows();
-            receipt.overlaps = earlier::overlapped(&self.register, account, overlapping).await?;
-            return Ok(Decision { receipt, staged: Some(StagedDelivery { prepared, keys }) });
-        }
-    }
-
-    /// Reads the file to its end and stages its rows. A damaged compressed file is refused.
-    async fn stage(
-        &self,
-        writer: &Writer,
-        account: &Account,
-        claim: &Claim,
-        file: Arc<File>,
-        rows: Arc<dyn Rows>,
-    ) -> Result<Preparation> {
         let now = chrono::Local::now().naive_local();
         let rules = Rules { now, ..account.rules(&self.rules, &self.settings.limits) };
-        let source = Source::file(&shown(&claim.name), file)?.until(self.stop.clone());
+        let source = Source::file(&shown(&claim.name), file.clone())?.until(self.stop.clone());
         let begun = import::Receipt::begun(&source, Kind::Revision, &self.settings.log);
-        let options = Options::new(Kind::Revision, rules);
-        match prepare(writer, &self.quarantine, source, options, rows, |_| ()).await {
+        let overlap = self.settings.overlap_policy();
+        let options = Options { overlap, ..Options::new(Kind::Revision, rules) };
+        let prepared = match prepare(&writer, &self.quarantine, source, options, |_| ()).await {
             Err(Error::Read { source, .. })
                 if !self.stop.load(Ordering::Acquire)
                     && let Some(damage) = damage(&source) =>
             {
-                Ok(Preparation::Refused(import::Receipt { refused: vec![damage], ..begun }))
+                Preparation::Refused(import::Receipt { refused: vec![damage], ..begun })
             }
-            prepared => prepared,
+            prepared => prepared?,
+        };
+        let prepared = match prepared {
+            Preparation::Ready(prepared) => prepared,
+            Preparation::Refused(import) => {
+                let receipt = receipt_of(claim, &import);
+                return Ok(Decision::store_nothing(with_digest(receipt, file).await?));
+            }
+        };
+        if writer.log().position(&file_position(&prepared.receipt().sha256)).is_some() {
+            let import = prepared.receipt().clone();
+            prepared.abort().await;
+            return Ok(Decision::store_nothing(self.repeated(account, claim, &import).await?));
         }
-    }
-
-    /// Which of the staged rows the log has already. The log cannot change meanwhile: staging holds it.
-    async fn compare(&self, log: &Log, collector: Arc<KeyCollector>) -> Result<(Keys, Found)> {
-        self.index.catch_up(log).await?;
-        let index = self.index.clone();
-        blocking(move || {
-            let keys = collector.finish()?;
-            let found = index.compare(&keys, Utc::now())?;
-            Ok((keys, found))
-        })
-        .await
+        let mut receipt = receipt_of(claim, prepared.receipt());
+        receipt.quarantined_rows = prepared.reasons().iter().map(Note::from).collect();
+        receipt.overlaps = earlier::overlapped(&self.register, account, prepared.received_before()).await?;
+        Ok(Decision { receipt, staged: Some(prepared) })
     }
 
     /// The receipt of a file whose bytes are in the log since before.
@@ -299,21 +231,6 @@ impl Ingest {
         blocking(move || publish(&claim).map_err(|e| at(&claim, e))).await
     }
 
-    /// Adds the stored rows to the index, so that the next delivery need not read them from the log.
-    async fn index_rows(&self, keys: Keys, receipt: &Receipt) {
-        let Some(((first, last), at)) = receipt.first_id.zip(receipt.last_id).zip(receipt.received_at) else {
-            return;
-        };
-        let index = self.index.clone();
-        if let Err(error) = blocking(move || index.keep(keys, first, last, at)).await {
-            tracing::warn!(
-                delivery = receipt.delivery,
-                %error,
-                "the delivery's rows could not be added to the index of overlapping rows; the next delivery adds them"
-            );
-        }
-    }
-
     /// Whether another attempt at once may succeed after this error: other writers got in the way. A writer that
     /// has stopped is dropped, so that the next attempt opens another.
     async fn may_succeed_at_once(&self, error: &Error) -> bool {
@@ -337,35 +254,6 @@ impl Ingest {
     }
 }
 
-/// Sees the rows go by, for the index, and collects why rows were refused, for the receipt.
-struct RefusedRows {
-    rows: Arc<dyn Rows>,
-    notes: Mutex<Vec<Note>>,
-}
-
-impl RefusedRows {
-    fn collected_from(rows: Arc<dyn Rows>) -> Self {
-        RefusedRows { rows, notes: Mutex::default() }
-    }
-
-    fn take_notes(&self) -> Vec<Note> {
-        std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-impl Rows for RefusedRows {
-    fn rows(&self, part: u64, rows: RecordBatch) -> Result<RecordBatch> {
-        self.rows.rows(part, rows)
-    }
-
-    fn refused(&self, record: &RefusedRecord) {
-        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
-        let errors = record.findings.iter().filter(|finding| finding.severity == Severity::Error);
-        let room = LISTED_ROWS.saturating_sub(notes.len());
-        notes.extend(errors.take(room).map(Note::from));
-    }
-}
-
 /// The receipt of a delivery about which nothing is known but its claim.
 fn begun(claim: &Claim, log: &str) -> Receipt {
     Receipt::begun(&claim.id, &claim.account, shown(&claim.name), log, claim.taken_at)
@@ -380,6 +268,8 @@ fn receipt_of(claim: &Claim, import: &import::Receipt) -> Receipt {
         accepted: import.accepted,
         quarantined: import.quarantined,
         remarks: import.remarks,
+        overlapping: import.overlapping,
+        skipped: import.skipped,
         file_remarks: import.file_remarks.iter().map(Note::from).collect(),
         refused: import.refused.iter().map(Note::from).collect(),
         ..begun(claim, &import.log)
@@ -393,11 +283,6 @@ async fn with_digest(receipt: Receipt, file: Arc<File>) -> Result<Receipt> {
         Ok(Receipt { bytes: source.size().unwrap_or_default(), sha256: source.digest()?, ..receipt })
     })
     .await
-}
-
-/// The source position that a log has for each file stored, whichever way it came.
-fn file_position(sha256: &str) -> String {
-    format!("file:{sha256}")
 }
 
 /// Fails if the claimed file is not what it was when it was opened. Blocks.

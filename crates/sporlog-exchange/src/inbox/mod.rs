@@ -47,7 +47,6 @@ use self::detect::{Detector, SettleTimes};
 pub use self::events::{ClosedFile, InboxEvents};
 use self::ingest::Ingest;
 use super::name::shown;
-use super::overlap::Index;
 use super::receipt::Receipt;
 use super::register::Register;
 use super::settings::{Account, Settings};
@@ -212,8 +211,6 @@ impl InboxLoop {
         let InboxConfig { settings, root, writers, quarantine, rules, on_receipt } = config;
         let lock = lock(&root)?;
         let settle = SettleTimes { closed: settings.settle(true), unchanged: settings.settle(false) };
-        let index = root.join("overlap").join(&settings.log);
-        let index = Arc::new(Index::open(&index, settings.overlap_days)?);
         let (mut inboxes, mut pending) = (Vec::new(), VecDeque::new());
         for account in &settings.accounts {
             let home = settings.home(&root, account);
@@ -237,7 +234,6 @@ impl InboxLoop {
             writers,
             quarantine,
             rules,
-            index,
             stop: shared.stop.clone(),
         };
         Ok(InboxLoop {

@@ -16,6 +16,8 @@ use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::array::RecordBatch;
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
 use sporlog_record::json::FileError;
 use sporlog_record::kind::Format;
 use sporlog_record::revision::FileRefusal;
@@ -83,6 +85,40 @@ pub trait Receiver: Sync {
     fn failed(&self) {}
 }
 
+/// What to do with rows that the log has from another file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Overlap {
+    /// They are not stored again; the receipt says how many there were.
+    Skip,
+    /// They are stored again; the receipt says how many there are.
+    Take,
+}
+
+/// Which rows count as stored already, and what to do with them. Rows of one file are not compared with each other.
+#[derive(Debug, Clone, Copy)]
+pub struct OverlapPolicy {
+    /// What to do with them.
+    pub rows: Overlap,
+    /// For how many days after its receipt a row is compared with new ones.
+    pub days: u32,
+}
+
+impl Default for OverlapPolicy {
+    fn default() -> Self {
+        OverlapPolicy { rows: Overlap::Skip, days: 35 }
+    }
+}
+
+impl OverlapPolicy {
+    /// The time, in microseconds UTC, since when rows were received that are compared with those that came at
+    /// `now`.
+    pub fn since(&self, now: DateTime<Utc>) -> i64 {
+        let since = now.checked_sub_signed(TimeDelta::days(self.days.into()));
+        since.map_or(i64::MIN, |since| since.timestamp_micros())
+    }
+}
+
 /// How a delivery is taken.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -94,13 +130,15 @@ pub struct Options {
     pub collect: bool,
     /// Threads that judge.
     pub workers: usize,
+    /// What becomes of rows that the log has already.
+    pub overlap: OverlapPolicy,
 }
 
 impl Options {
     /// With as many workers as there are cores.
     pub fn new(kind: Kind, rules: Rules) -> Self {
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
-        Options { kind, rules, collect: false, workers }
+        Options { kind, rules, collect: false, workers, overlap: OverlapPolicy::default() }
     }
 }
 

@@ -46,7 +46,8 @@ impl Default for Places {
 ///
 /// The body is the file, as it is or packed with gzip or Zstandard. It is imported once all of it has
 /// come, and the answer is its receipt: rows that are in order are stored as one commit, and others kept in
-/// the quarantine. A file whose very bytes were delivered before is not stored again, so it may be sent again
+/// the quarantine. Rows of a revision log that the log has from another file are not stored again. A file whose very
+/// bytes were delivered before is not stored again, so it may be sent again
 /// whenever its fate is not known. Keys that are bound to organisations cannot deliver files.
 #[utoipa::path(post, path = "/api/deliveries", tag = "Deliveries",
     params(
@@ -178,10 +179,12 @@ async fn import_spooled(
         let writer = app.catalog.writer(log).await?;
         let source = spooled.source(name).map_err(|error| Problem::internal(&error))?;
         let begun = Receipt::begun(&source, kind, log);
-        let options = Options::new(kind, app.rules());
+        let overlap = app.exchange().map(|exchange| exchange.settings.overlap_policy()).unwrap_or_default();
+        let options = Options { overlap, ..Options::new(kind, app.rules()) };
         let imported = import(&writer, app.catalog.quarantine(), source, options, |_| ()).await;
         match imported {
             Ok(receipt) => return Ok(receipt),
+            Err(sporlog_intake::Error::Overtaken(_)) if tries < TRIES => tries += 1,
             Err(sporlog_intake::Error::Ledger(failure)) => {
                 if let LedgerError::Stopped { log, .. } = &failure {
                     app.catalog.forget(log).await;
@@ -219,8 +222,12 @@ pub struct DeliveryReceipt {
     accepted: u64,
     /// Records refused, each kept in the quarantine.
     quarantined: u64,
-    /// Remarks on stored records.
+    /// Remarks on accepted records, skipped ones included.
     remarks: u64,
+    /// Rows that the log had before, from other files.
+    overlapping: u64,
+    /// Overlapping rows that were not stored again.
+    skipped: u64,
     /// The first record's id, if any was stored.
     #[schema(required = false, minimum = 1)]
     firstId: u64,
@@ -233,6 +240,9 @@ pub struct DeliveryReceipt {
     /// Since when the same bytes have been there, RFC 3339; then nothing was stored now.
     #[schema(required = false)]
     alreadySince: String,
+    /// What the overlapping rows came in: when that was received, and how many rows it shares with this file.
+    #[schema(required = false, value_type = Vec<Object>)]
+    overlaps: (),
     /// Remarks on the file as a whole.
     #[schema(required = false, value_type = Vec<Object>)]
     fileRemarks: (),

@@ -170,6 +170,9 @@ pub struct ImportArgs {
     /// The log, made if it is not there [default: named after the kind]
     #[arg(short, long, value_name = "NAME")]
     pub log: Option<String>,
+    /// Store rows again that the log has from another file (revision only)
+    #[arg(long)]
+    pub take_overlapping: bool,
 }
 
 /// A log.
@@ -470,6 +473,9 @@ pub enum Quarantine {
         /// The corrected record (for revision: the row, with or without a header); - is standard input
         #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
         file: Option<PathBuf>,
+        /// Store a row that the log has already all the same
+        #[arg(long)]
+        force: bool,
     },
     /// Give an item up; that is recorded, too
     Discard {

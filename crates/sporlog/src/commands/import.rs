@@ -4,8 +4,9 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use chrono::SecondsFormat;
 use sporlog_intake::delivery::Options;
-use sporlog_intake::import::{Receipt, import};
+use sporlog_intake::import::{Earlier, Receipt, import};
 use sporlog_intake::quarantine::Quarantine;
 use sporlog_intake::source::Source;
 use sporlog_ledger::{Writer, WriterOptions};
@@ -18,11 +19,11 @@ use crate::output::{Outcome, Output, print_error};
 use crate::progress::Results;
 use crate::session::Session;
 
-/// Where an import's records go.
+/// Where an import's records go, and how they are taken.
 struct Target {
     writer: Writer,
     quarantine: Quarantine,
-    rules: Rules,
+    options: Options,
 }
 
 pub async fn run(session: &Session, args: &ImportArgs) -> Result<Outcome> {
@@ -93,7 +94,9 @@ async fn import_all(
 async fn open(session: &Session, log: &str, args: &ImportArgs, rules: &Rules) -> Result<Target> {
     let store = session.store_or_new()?;
     let writer = store.writer(log, args.delivery.kind, WriterOptions { take_turns: true }).await?;
-    Ok(Target { writer, quarantine: Quarantine::new(store), rules: rules.clone() })
+    let mut options = Options::new(args.delivery.kind, rules.clone());
+    options.overlap = session.overlap_policy(args.take_overlapping);
+    Ok(Target { writer, quarantine: Quarantine::new(store), options })
 }
 
 /// One file. `None` if it was interrupted.
@@ -108,7 +111,7 @@ async fn take_in(
     let refused_as = Receipt::begun(&source, kind, target.writer.log().name());
     let started = std::time::Instant::now();
     let progress = delivery::progress(&source, Results::After);
-    let options = Options::new(kind, target.rules.clone());
+    let options = target.options.clone();
     let imported =
         import(&target.writer, &target.quarantine, source, options, move |done| progress.at(done)).await;
     let stored = imported.as_ref().is_ok_and(|receipt| receipt.refused.is_empty());
@@ -144,6 +147,15 @@ fn print(out: &mut Output, file: &str, receipt: &Receipt) -> Result<()> {
         line("quarantined", &0)?;
     }
     line("remarks", &receipt.remarks)?;
+    match (receipt.overlapping, receipt.skipped) {
+        (0, _) => {}
+        (rows, 0) => line("overlapping", &format_args!("{rows} rows that came before, taken again"))?,
+        (rows, _) => line("overlapping", &format_args!("{rows} rows that came before, skipped"))?,
+    }
+    for Earlier { received_at, rows, .. } in &receipt.overlaps {
+        let at = received_at.to_rfc3339_opts(SecondsFormat::Secs, true);
+        line("", &format_args!("{} of them in what was received at {at}", rows.unwrap_or_default()))?;
+    }
     if let Some((first, last)) = receipt.first_id.zip(receipt.last_id) {
         line("ids", &format_args!("{first} to {last}"))?;
     }

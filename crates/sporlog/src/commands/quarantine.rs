@@ -8,6 +8,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use sporlog_intake::quarantine::{Item, Quarantine, Refused, Replay};
+use sporlog_ledger::ReceivedBefore;
 use sporlog_record::identifier::mask_text;
 
 use crate::access::{Access, record_access};
@@ -19,7 +20,7 @@ pub async fn run(session: &Session, what: cli::Quarantine) -> Result<Outcome> {
     match what {
         cli::Quarantine::List { log } => list(session, log.as_deref()).await,
         cli::Quarantine::Show { id, content } => show(session, id, content).await,
-        cli::Quarantine::Replay { id, file } => replay(session, id, file.as_deref()).await,
+        cli::Quarantine::Replay { id, file, force } => replay(session, id, file.as_deref(), force).await,
         cli::Quarantine::Discard { id, reason } => discard(session, id, &reason).await,
     }
 }
@@ -96,12 +97,12 @@ async fn show(session: &Session, id: u64, content: bool) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-async fn replay(session: &Session, id: u64, file: Option<&Path>) -> Result<Outcome> {
+async fn replay(session: &Session, id: u64, file: Option<&Path>, force: bool) -> Result<Outcome> {
     let rules = session.rules()?;
     let corrected = file.map(|file| read_corrected(file, rules.max_record_bytes as u64)).transpose()?;
     let quarantine = Quarantine::new(session.store()?);
     let log = quarantine.show(id).await?.item.log;
-    let replayed = quarantine.replay(id, corrected, &rules).await;
+    let replayed = quarantine.replay(id, corrected, &rules, session.overlap_policy(force)).await;
     quarantine.close().await?;
     let replayed = replayed?;
     let mut out = Output::new()?;
@@ -113,6 +114,19 @@ async fn replay(session: &Session, id: u64, file: Option<&Path>) -> Result<Outco
                 writeln!(out, "item {id} is now record {} of {log}", appended.last)?;
             }
             Outcome::Done
+        }
+        Replay::AlreadyThere(ReceivedBefore { at, first_id, .. }) => {
+            if session.json {
+                out.json(&json!({"item": id, "log": log, "same": first_id, "receivedAt": utc(at)}))?;
+            } else {
+                writeln!(
+                    out,
+                    "item {id} is the same row as record {first_id} of {log}, received at {}; nothing has changed: \
+                     discard the item, or store it all the same with --force",
+                    utc(at)
+                )?;
+            }
+            Outcome::Differs
         }
         Replay::StillRefused(findings) => {
             if session.json {
