@@ -11,9 +11,7 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use chrono::DateTime;
 use futures::TryStreamExt;
-use sporlog_ledger::{
-    Advance, Append, Appended, Log, Outcome, ReceivedBefore, Store, Writer, WriterOptions,
-};
+use sporlog_ledger::{Advance, Append, Appended, Log, Outcome, ReceivedBefore, Store, Writer, WriterOptions};
 use sporlog_record::json::quarantine::{Action, QuarantineRecord};
 use sporlog_record::json::{Judged, RowsBuilder};
 use sporlog_record::kind::Format;

@@ -1,54 +1,37 @@
-//! Which columns tell that two rows are the same one, delivered twice.
+//! What tells that two rows are the same one, delivered twice.
 //!
-//! A row of a revision log is the same as another if both are of the same system and have the same `LogId`, or
-//! the same `TransaktionsId` where neither has a `LogId`. What else is in the rows does not matter. Records of
-//! other kinds are never compared: their sources number them, or send each once.
+//! A row is the same as another if both are of the same system and have the same id. Where there are several ids
+//! (a revision log's `LogId` and `TransaktionsId`), the first that has a value counts, and the same value of another
+//! is not the same id. What else is in the rows does not matter.
 
 use arrow::array::{Array, AsArray, RecordBatch, StringArray};
 
 use crate::kind::Kind;
 
-/// The system that a row of a revision log is of, and the ids that this system gave it.
-const REVISION: [&str; 3] = ["KalderItSystemInstans", "LogId", "TransaktionsId"];
-
-impl Kind {
-    /// The columns that [`Identities`] reads; none if rows of this kind are never compared.
-    pub fn identity_columns(self) -> &'static [&'static str] {
-        match self {
-            Kind::Revision => &REVISION,
-            Kind::Disclosure | Kind::Auditlog | Kind::Quarantine => &[],
-        }
-    }
-}
-
 /// The identities of a batch of rows.
 pub struct Identities<'a> {
     system: &'a StringArray,
-    log_id: &'a StringArray,
-    transaction: &'a StringArray,
+    ids: Vec<&'a StringArray>,
 }
 
 impl<'a> Identities<'a> {
     /// The identities of `rows`; `None` if rows of this kind have none, or the columns are not there.
     pub fn of(kind: Kind, rows: &'a RecordBatch) -> Option<Self> {
-        if kind.identity_columns().is_empty() {
-            return None;
-        }
-        let [system, log_id, transaction] =
-            REVISION.map(|name| rows.column_by_name(name).and_then(|column| column.as_string_opt::<i32>()));
-        Some(Identities { system: system?, log_id: log_id?, transaction: transaction? })
+        let column = |name: &&str| rows.column_by_name(name)?.as_string_opt::<i32>();
+        let (system, ids) = kind.identity_columns().split_first()?;
+        Some(Identities { system: column(system)?, ids: ids.iter().map(column).collect::<Option<_>>()? })
     }
 
     /// Replaces `bytes` by the identity of a row; the same bytes mean the same row. False, and `bytes` is empty,
     /// if the row has no identity.
     pub fn write(&self, row: usize, bytes: &mut Vec<u8>) -> bool {
         bytes.clear();
-        let log_id = text(self.log_id, row).map(|id| (b'L', id));
-        let id = log_id.or_else(|| text(self.transaction, row).map(|id| (b'T', id)));
-        let Some((system, (sort, id))) = text(self.system, row).zip(id) else { return false };
+        let mut ids = self.ids.iter().zip(0..);
+        let id = ids.find_map(|(column, number)| Some((number, text(column, row)?)));
+        let Some((system, (number, id))) = text(self.system, row).zip(id) else { return false };
         bytes.extend_from_slice(&(system.len() as u64).to_le_bytes());
         bytes.extend_from_slice(system.as_bytes());
-        bytes.push(sort);
+        bytes.push(number);
         bytes.extend_from_slice(id.as_bytes());
         true
     }
@@ -77,13 +60,14 @@ mod tests {
             (Some("A"), None, Some("1")),
             (Some("A"), Some(""), Some("1")),
             (Some("AL"), Some("1"), None),
-            (Some("A"), Some("L1"), None),
+            (Some("A"), Some("\u{1}1"), None),
             (None, Some("1"), Some("1")),
             (Some("A"), None, None),
         ];
         let columns = [rows.map(|row| row.0), rows.map(|row| row.1), rows.map(|row| row.2)];
         let columns = columns.map(|column| Arc::new(StringArray::from(column.to_vec())) as ArrayRef);
-        let batch = RecordBatch::try_from_iter(REVISION.into_iter().zip(columns)).expect("rows");
+        let batch =
+            RecordBatch::try_from_iter(Kind::Revision.identity_columns().iter().zip(columns)).expect("rows");
         let identities = Identities::of(Kind::Revision, &batch).expect("identities");
         let mut bytes = Vec::new();
         let all: Vec<_> =

@@ -8,7 +8,7 @@
 //! | module | idea |
 //! |---|---|
 //! | [`kind`] | the kinds, their columns, and which column says whom a record is about |
-//! | [`identity`] | which columns tell that two rows are the same one, delivered twice |
+//! | [`identity`] | what tells that two rows are the same one, delivered twice |
 //! | [`finding`] | errors and remarks, with field, rule and position |
 //! | [`rules`] | the limits and switches that a deployment may set |
 //! | [`identifier`] | fødselsnummer, CPR, organisasjonsnummer, CVR; masking |

@@ -1,13 +1,13 @@
-//! Between staging and commit: who sees the rows, who may leave some out, and what is counted.
+//! Between staging and commit: what is left out, what is counted, and what a file that is given up leaves.
 
 use std::collections::BTreeMap;
-use std::sync::PoisonError;
 
 use arrow::array::AsArray;
 use sporlog_ledger::{Store, StoreOptions, WriterOptions};
 use sporlog_record::Rules;
 
 use super::*;
+use crate::delivery::OverlapPolicy;
 
 const HEADER: &str = "\"TransaktionsId\",\"TransaktionsTid\",\"BrugerId\",\"KalderOrganisation\",\"KalderItSystemInstans\",\"Note\"\r\n";
 
@@ -28,14 +28,17 @@ impl Place {
         Place { _dir: dir, writer: writer.expect("a writer"), quarantine }
     }
 
-    async fn prepare(&self, bytes: &[u8], rows: Arc<dyn Rows>) -> Preparation {
+    async fn prepare(&self, bytes: &[u8]) -> Preparation {
         let source = Source::bytes("day.csv", bytes.to_vec());
-        let options = Options::new(Kind::Revision, Rules::default());
-        prepare(&self.writer, &self.quarantine, source, options, rows, |_| ()).await.expect("prepared")
+        prepare(&self.writer, &self.quarantine, source, options(), |_| ()).await.expect("prepared")
     }
 
-    async fn ready(&self, bytes: &[u8], rows: Arc<dyn Rows>) -> Prepared {
-        match self.prepare(bytes, rows).await {
+    async fn import(&self, source: Source, options: Options) -> Receipt {
+        import(&self.writer, &self.quarantine, source, options, |_| ()).await.expect("imported")
+    }
+
+    async fn ready(&self, bytes: &[u8]) -> Prepared {
+        match self.prepare(bytes).await {
             Preparation::Ready(prepared) => prepared,
             Preparation::Refused(receipt) => panic!("{:?}", receipt.refused),
         }
@@ -44,6 +47,10 @@ impl Place {
     fn head(&self) -> u64 {
         self.writer.log().head()
     }
+}
+
+fn options() -> Options {
+    Options::new(Kind::Revision, Rules::default())
 }
 
 fn csv(rows: std::ops::Range<usize>, organisation: impl Fn(usize) -> &'static str, note: &str) -> String {
@@ -57,94 +64,135 @@ fn csv(rows: std::ops::Range<usize>, organisation: impl Fn(usize) -> &'static st
     text
 }
 
-/// Notes what it sees, and leaves out what it is told to.
-#[derive(Default)]
-struct Witness {
-    seen: Mutex<BTreeMap<u64, Vec<String>>>,
-    refused: Mutex<Vec<u64>>,
-    left_out: Option<&'static str>,
-}
-
-impl Rows for Witness {
-    fn rows(&self, part: u64, rows: RecordBatch) -> Result<RecordBatch> {
-        let ids = rows.column_by_name("TransaktionsId").expect("a column").as_string::<i32>();
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.insert(part, ids.iter().flatten().map(str::to_owned).collect());
-        let kept = ids.iter().map(|id| Some(id != self.left_out)).collect();
-        Ok(arrow::compute::filter_record_batch(&rows, &kept).expect("fewer rows"))
-    }
-
-    fn refused(&self, record: &RefusedRecord) {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner).push(record.line);
-    }
-}
-
 #[tokio::test]
-async fn rows_that_are_left_out_are_not_counted_and_refused_ones_are_shown() {
+async fn refused_rows_are_told_with_their_lines_and_the_same_bytes_are_recognised() {
     let place = Place::new().await;
-    let witness = Arc::new(Witness { left_out: Some("3"), ..Witness::default() });
     let bytes = csv(0..10, |row| if row % 4 == 1 { "6494221" } else { "64942212" }, "");
-    let prepared = place.ready(bytes.as_bytes(), witness.clone()).await;
+    let prepared = place.ready(bytes.as_bytes()).await;
     let receipt = prepared.receipt();
-    assert_eq!((receipt.accepted, receipt.quarantined, receipt.first_id), (6, 3, None));
+    assert_eq!((receipt.accepted, receipt.quarantined, receipt.first_id), (7, 3, None));
     assert_eq!((receipt.bytes, receipt.sha256.len()), (bytes.len() as u64, 64));
-    assert_eq!(*witness.refused.lock().expect("notes"), [3, 7, 11]);
+    assert_eq!(prepared.reasons().iter().map(|reason| reason.position.line).collect::<Vec<_>>(), [3, 7, 11]);
     assert_eq!(place.head(), 0);
     let receipt = prepared.commit(vec![("delivery:1".into(), Advance::Once)]).await.expect("committed");
-    assert_eq!((receipt.accepted, receipt.first_id, receipt.last_id), (6, Some(1), Some(6)));
-    assert_eq!(place.head(), 6);
+    assert_eq!((receipt.accepted, receipt.first_id, receipt.last_id), (7, Some(1), Some(7)));
+    assert_eq!(place.head(), 7);
     assert_eq!(place.writer.log().position("delivery:1").expect("a position").version, 1);
     assert_eq!(place.quarantine.list().await.expect("a list").len(), 3);
     // The same bytes again.
-    let prepared = place.ready(bytes.as_bytes(), witness).await;
-    let receipt = prepared.commit(Vec::new()).await.expect("committed");
+    let receipt = place.import(Source::bytes("other.csv", bytes.into_bytes()), options()).await;
     assert!(receipt.already_since.is_some());
     assert_eq!((receipt.accepted, receipt.quarantined, receipt.received_at), (0, 0, None));
-    assert_eq!(place.head(), 6);
+    assert_eq!((receipt.overlapping, receipt.skipped), (0, 0));
+    assert_eq!(place.head(), 7);
+}
+
+#[tokio::test]
+async fn rows_that_the_log_has_from_another_file_are_left_out_or_counted() {
+    let place = Place::new().await;
+    let ids = |rows| csv(rows, |row| if row == 12 { "" } else { "64942212" }, "").into_bytes();
+    let first = place.import(Source::bytes("a.csv", ids(0..10)), options()).await;
+    assert_eq!((first.accepted, first.overlapping, first.overlaps.len()), (10, 0, 0));
+
+    // A stream is read twice, too, and of a row that was changed the earlier one stays.
+    let changed = csv(5..15, |row| if row == 12 { "" } else { "12345678" }, "changed").into_bytes();
+    let second = place.import(Source::stream("-", std::io::Cursor::new(changed)), options()).await;
+    assert_eq!((second.accepted, second.overlapping, second.skipped), (4, 5, 5));
+    assert_eq!((second.quarantined, second.first_id, second.last_id), (1, Some(11), Some(14)));
+    assert_eq!(second.overlaps.iter().map(|earlier| earlier.rows).collect::<Vec<_>>(), [Some(5)]);
+    assert_eq!(place.quarantine.list().await.expect("a list").len(), 1);
+
+    // Nothing of a file that has nothing new is stored, and it is known from then on.
+    for known in [false, true] {
+        let old = place.import(Source::bytes("b.csv", ids(3..9)), options()).await;
+        assert_eq!((old.accepted, old.first_id, old.already_since.is_some()), (0, None, known));
+    }
+
+    let take = |days| Options { overlap: OverlapPolicy { rows: delivery::Overlap::Take, days }, ..options() };
+    let again = place.import(Source::bytes("c.csv", ids(9..11)), take(35)).await;
+    assert_eq!((again.accepted, again.overlapping, again.skipped), (2, 2, 0));
+    let later = place.import(Source::bytes("d.csv", ids(8..10)), take(0)).await;
+    assert_eq!((later.accepted, later.overlapping), (2, 0));
+    assert_eq!(place.head(), 18);
+}
+
+#[tokio::test]
+async fn a_file_that_is_changed_between_its_two_readings_is_not_taken() {
+    /// Tells other bytes when the second reading has begun.
+    fn grow(path: &std::path::Path) {
+        let mut text = std::fs::read_to_string(path).expect("a file");
+        text.push_str(&csv(90..91, |_| "64942212", "").replace(HEADER, ""));
+        std::fs::write(path, text).expect("longer");
+    }
+    let place = Place::new().await;
+    place.import(Source::bytes("a.csv", csv(0..10, |_| "64942212", "").into_bytes()), options()).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("b.csv");
+    std::fs::write(&path, csv(5..15, |_| "64942212", "")).expect("written");
+    let (source, grown) = (Source::open(&path).expect("a source"), AtomicU64::new(0));
+    let progress = move |done: u64| {
+        if done > 0 && grown.fetch_max(done, Ordering::Relaxed) == 0 {
+            return;
+        }
+        if grown.swap(u64::MAX, Ordering::Relaxed) != u64::MAX {
+            grow(&path);
+        }
+    };
+    let prepared = prepare(&place.writer, &place.quarantine, source, options(), progress).await;
+    assert!(matches!(prepared, Err(Error::Unsettled(name)) if name == "b.csv"));
+    assert_eq!(place.head(), 10);
+}
+
+#[test]
+fn unnamed_rows_of_an_hour_are_one_entry_and_deliveries_have_their_own() {
+    let hour = 3_600_000_000;
+    let rows = [(10, 1, 5), (20, 6, 1), (30, 7, 1), (hour + 5, 8, 1), (hour + 7, 9, 2), (hour + 9, 11, 4)];
+    let received =
+        rows.map(|(at, first_id, rows)| ReceivedBefore { at, first_id, last_id: first_id + rows - 1, rows });
+    let named = |rows: &ReceivedBefore| (rows.first_id == 9).then(|| ("d".to_owned(), "f.csv".to_owned()));
+    let earlier = Earlier::deliveries(&received, named);
+    let told: Vec<_> = earlier
+        .iter()
+        .map(|earlier| (earlier.file.as_deref(), earlier.received_at.timestamp_micros(), earlier.rows))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (None, 30, Some(7)),
+            (None, hour + 5, Some(1)),
+            (Some("f.csv"), hour + 7, Some(2)),
+            (None, hour + 9, Some(4))
+        ]
+    );
 }
 
 #[tokio::test]
 async fn what_is_given_up_leaves_nothing_and_holds_nothing() {
     let place = Place::new().await;
     let bytes = csv(0..10, |row| if row == 1 { "" } else { "64942212" }, "");
-    place.ready(bytes.as_bytes(), Arc::new(PassThrough)).await.abort().await;
-    drop(place.ready(bytes.as_bytes(), Arc::new(PassThrough)).await);
-    match place.prepare(b"nothing,of,that\n", Arc::new(PassThrough)).await {
+    place.ready(bytes.as_bytes()).await.abort().await;
+    drop(place.ready(bytes.as_bytes()).await);
+    match place.prepare(b"nothing,of,that\n").await {
         Preparation::Refused(receipt) => assert!(!receipt.refused.is_empty()),
         Preparation::Ready(_) => panic!("it was to be refused"),
     }
     assert_eq!((place.head(), place.quarantine.list().await.expect("a list").len()), (0, 0));
-    let prepared = place.ready(bytes.as_bytes(), Arc::new(PassThrough)).await;
+    let prepared = place.ready(bytes.as_bytes()).await;
     assert_eq!(prepared.commit(Vec::new()).await.expect("committed").accepted, 9);
     assert_eq!((place.head(), place.quarantine.list().await.expect("a list").len()), (9, 1));
-}
-
-#[tokio::test]
-async fn a_hook_that_fails_fails_the_delivery() {
-    struct Failing;
-    impl Rows for Failing {
-        fn rows(&self, _part: u64, _rows: RecordBatch) -> Result<RecordBatch> {
-            Err(Error::Internal("no space left".into()))
-        }
-    }
-    let place = Place::new().await;
-    let source = || Source::bytes("day.csv", csv(0..10, |_| "64942212", "").into_bytes());
-    let options = Options::new(Kind::Revision, Rules::default());
-    let prepared =
-        prepare(&place.writer, &place.quarantine, source(), options.clone(), Arc::new(Failing), |_| ());
-    assert!(matches!(prepared.await, Err(Error::Internal(reason)) if reason == "no space left"));
-    let imported =
-        import(&place.writer, &place.quarantine, source(), options, |_| ()).await.expect("imported");
-    assert_eq!((imported.accepted, place.head()), (10, 10));
 }
 
 /// Parts are cut by bytes, not by reads: a decoder gives some kilobytes at a time, a file all that is asked for.
 #[test]
 fn parts_are_the_same_however_the_bytes_are_read() {
-    struct Parts<'a>(&'a Witness);
-    impl Receiver for Parts<'_> {
+    #[derive(Default)]
+    struct Parts(Mutex<BTreeMap<u64, Vec<String>>>);
+    impl Receiver for Parts {
         fn rows(&self, part: u64, rows: RecordBatch) -> Result<()> {
-            self.0.rows(part, rows).map(drop)
+            let ids = rows.column_by_name("TransaktionsId").expect("a column").as_string::<i32>();
+            let ids = ids.iter().flatten().map(str::to_owned).collect();
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(part, ids);
+            Ok(())
         }
 
         fn judged(&self, _header: &[u8], _judged: Judged) -> Result<()> {
@@ -154,10 +202,9 @@ fn parts_are_the_same_however_the_bytes_are_read() {
     let bytes = csv(0..45_000, |_| "64942212", &"x".repeat(1_000)).into_bytes();
     let packed = zstd::encode_all(bytes.as_slice(), 1).expect("packed");
     let parts = |bytes: Vec<u8>, workers: usize| {
-        let witness = Witness::default();
-        let options = Options { workers, ..Options::new(Kind::Revision, Rules::default()) };
-        deliver(Source::bytes("day.csv", bytes), &options, &Parts(&witness), &|_| ()).expect("delivered");
-        witness.seen.into_inner().unwrap_or_else(PoisonError::into_inner)
+        let (seen, options) = (Parts::default(), Options { workers, ..options() });
+        deliver(Source::bytes("day.csv", bytes), &options, &seen, &|_| ()).expect("delivered");
+        seen.0.into_inner().unwrap_or_else(PoisonError::into_inner)
     };
     let whole = parts(bytes, 1);
     assert!(whole.len() > 2, "{} parts", whole.len());

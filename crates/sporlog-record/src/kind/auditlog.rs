@@ -48,5 +48,6 @@ pub(super) static DEFINITION: Definition = Definition {
         case_id: &[],
     }),
     organisations: &[],
+    identity: &[],
     shows_id: true,
 };

@@ -31,5 +31,6 @@ pub(super) static DEFINITION: Definition = Definition {
         case_id: &[],
     }),
     organisations: &["mottaker", "leverandoer"],
+    identity: &[],
     shows_id: false,
 };

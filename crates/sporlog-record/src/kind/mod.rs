@@ -46,6 +46,10 @@ pub struct Definition {
     /// The columns that say which organisations a record is of: whose employee acted, or who was given the data.
     /// Whoever is bounded to certain organisations sees the records that name one of them in any of these columns.
     pub organisations: Names,
+    /// The columns that tell that two records are the same one, delivered twice: the system that the record is of,
+    /// and its ids in that system, of which the first that has a value counts. None if records of the kind are never
+    /// compared: their sources number them, or send each once.
+    pub identity: Names,
     /// Whether the kind's own API shows the record's id in the log as the first field.
     pub shows_id: bool,
 }
@@ -265,6 +269,11 @@ impl Kind {
     /// The columns that say which organisations a record is of.
     pub fn organisation_columns(self) -> Names {
         self.definition().organisations
+    }
+
+    /// The columns that tell that two records are the same one ([`Identities`](crate::identity::Identities)).
+    pub fn identity_columns(self) -> Names {
+        self.definition().identity
     }
 }
 

@@ -21,5 +21,6 @@ pub(super) static DEFINITION: Definition = Definition {
     columns: &COLUMNS,
     roles: None,
     organisations: &[],
+    identity: &[],
     shows_id: false,
 };

@@ -44,5 +44,6 @@ pub(super) static DEFINITION: Definition = Definition {
         case_id: &["SagId"],
     }),
     organisations: &["KalderOrganisation"],
+    identity: &["KalderItSystemInstans", "LogId", "TransaktionsId"],
     shows_id: false,
 };
