@@ -15,6 +15,7 @@
 //! | [`name`] | file names: which are temporary, and what a file's receipts are called |
 //! | [`inbox`] | suppliers' files: detected, claimed, taken into the log, answered |
 //! | [`receipt`] | what became of a delivery |
+//! | `json_lines` | files of JSON lines that only grow |
 //! | [`register`] | all deliveries, a line for each |
 //! | [`server`] | the folders, served over SFTP |
 //! | [`watch`] | who has delivered, who is late, and whose deliveries are of unusual size |
@@ -25,6 +26,7 @@
 pub mod client;
 pub mod collection;
 pub mod inbox;
+mod json_lines;
 pub mod name;
 pub mod receipt;
 pub mod register;

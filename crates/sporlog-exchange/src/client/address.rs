@@ -10,16 +10,16 @@ use super::error::Error;
 /// The port of SSH.
 const PORT: u16 = 22;
 
-/// A folder of another server, and who we are there.
+/// A folder of another server, and the user to sign in as.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
-    /// Our name there.
+    /// The user to sign in as.
     pub user: String,
     /// The server's name, in lower case, or its address without brackets.
     pub host: String,
     /// The server's port.
     pub port: u16,
-    /// The folder: from the root, or from where we are put when we sign in.
+    /// The folder: from the root, or from the folder that signing in leads to.
     pub folder: String,
 }
 
@@ -29,7 +29,7 @@ impl Address {
         join(&self.folder, name)
     }
 
-    /// How a file of this server is called in a journal: its address, plainly.
+    /// The address of a file of this server, as it stands in a journal.
     pub fn of(&self, path: &str) -> String {
         let Address { user, port, .. } = self;
         let tilde = if path.starts_with('/') { "" } else { "/~/" };
@@ -125,7 +125,7 @@ impl FromStr for Address {
     }
 }
 
-/// An address's path as SFTP has it: `/~/` is where we are put when we sign in.
+/// An address's path as SFTP has it: `/~/` is the folder that signing in leads to.
 fn folder(path: &str) -> String {
     let path = match path {
         "/~" => "/~/",

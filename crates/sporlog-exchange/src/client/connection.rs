@@ -6,36 +6,38 @@ use std::time::Duration;
 use russh::client::Handle;
 use russh::{ChannelMsg, Disconnect};
 use russh_sftp::client::RawSftpSession;
+use russh_sftp::client::error::Error as Sftp;
 use russh_sftp::client::rawsession::Limits;
 use russh_sftp::protocol::{FileAttributes, FileType, OpenFlags, StatusCode};
 use tokio::time::timeout;
 
 use super::address::{Address, join};
 use super::error::{Error, Result};
-use super::handshake::{Checker, connect};
+use super::host_key::{Checker, HostKeys, connect};
 use super::identity::Identities;
-use super::known_hosts::HostKeys;
 
-/// The largest answer that is taken.
+/// The largest answer that is accepted.
 const LARGEST_PACKET: u32 = 256 << 10;
-/// What every server reads or writes at once.
+/// Bytes that every server reads or writes with one request.
 const COMMON_CHUNK: u32 = 32 << 10;
-/// What is read or written at once where the server says that it can.
+/// Bytes that are read or written with one request where the server says that it can.
 const LARGEST_CHUNK: u32 = 255 << 10;
 /// Bytes asked for, or sent, and not yet answered.
 const IN_FLIGHT: usize = 4 << 20;
-/// How long one of many requests may take, as long as others are answered.
+/// The library's limit on a single request. Over a slow line the last of many requests waits for all others, so
+/// it is [`Access::timeout`] without any answer that ends a connection, and not this.
 const LONGEST_REQUEST: Duration = Duration::from_secs(3600);
-/// Entries of a folder that are taken; a list without end must not fill our memory.
+/// Entries of a folder that are accepted, so that a list without end does not fill the memory.
 const MOST_ENTRIES: usize = 1_000_000;
+
 /// How another server is reached.
 #[derive(Debug, Clone)]
 pub struct Access {
-    /// Where it is.
+    /// Where the server is.
     pub address: Address,
-    /// What we sign in with.
+    /// The keys to sign in with.
     pub identities: Identities,
-    /// Which keys it may have.
+    /// Which keys the server may have.
     pub host_keys: HostKeys,
     /// How long an answer is waited for.
     pub timeout: Duration,
@@ -47,8 +49,9 @@ pub struct Access {
 pub(super) struct Connection {
     session: Handle<Checker>,
     sftp: RawSftpSession,
-    fsync: bool,
-    chunk: u32,
+    can_sync: bool,
+    /// Bytes that are read or written with one request.
+    pub chunk: u32,
     timeout: Duration,
     /// Whether bytes of a file have got through.
     moved: AtomicBool,
@@ -56,10 +59,16 @@ pub(super) struct Connection {
 
 /// What the server says about a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Facts {
+pub(super) struct FileInfo {
     pub size: u64,
     /// Seconds since 1970; 0 if the server does not say.
     pub mtime: i64,
+}
+
+impl From<&FileAttributes> for FileInfo {
+    fn from(attributes: &FileAttributes) -> Self {
+        FileInfo { size: attributes.size.unwrap_or(0), mtime: attributes.mtime.map_or(0, i64::from) }
+    }
 }
 
 /// An entry of a folder.
@@ -68,14 +77,7 @@ pub(super) struct Entry {
     pub name: String,
     pub path: String,
     pub kind: FileType,
-    pub facts: Facts,
-}
-
-/// An open file of the server.
-pub(super) struct RemoteFile<'a> {
-    connection: &'a Connection,
-    handle: String,
-    path: String,
+    pub info: FileInfo,
 }
 
 impl Connection {
@@ -89,45 +91,53 @@ impl Connection {
         timeout(access.timeout, keys.sign_in(&mut session, &access.address))
             .await
             .map_err(|_| late("signing in"))??;
-        timeout(access.timeout, begin(session, access)).await.map_err(|_| late("starting SFTP"))?
+        timeout(access.timeout, start_sftp(session, access)).await.map_err(|_| late("starting SFTP"))?
     }
 
-    /// Takes leave.
+    /// Disconnects.
     pub async fn close(self) {
-        // The work is done; if the server does not hear this, it notices.
+        // The work is done; a server that does not receive this notices by itself.
         let _ = self.sftp.close_session();
         let goodbye = self.session.disconnect(Disconnect::ByApplication, "", "");
         let _ = timeout(Duration::from_secs(1), goodbye).await;
     }
 
-    /// What a file is like, a link being what it leads to.
-    pub async fn stat(&self, path: &str) -> Result<Facts> {
-        let answer = self.sftp.stat(path).await.map_err(|e| Error::sftp(path, e))?;
+    /// The next answer, if there is one in time.
+    pub async fn in_time<T>(&self, answer: impl Future<Output = T>) -> Result<T> {
+        let late = |_| Error::Lost("the server does not answer any more".to_owned());
+        timeout(self.timeout, answer).await.map_err(late)
+    }
+
+    async fn ask<T>(&self, what: &str, answer: impl Future<Output = Result<T, Sftp>>) -> Result<T> {
+        self.in_time(answer).await?.map_err(|e| Error::sftp(what, e))
+    }
+
+    /// The size and time of a file, a link being what it leads to.
+    pub async fn stat(&self, path: &str) -> Result<FileInfo> {
+        let answer = self.ask(path, self.sftp.stat(path)).await?;
         match answer.attrs.size {
-            Some(_) => Ok(Facts::of(&answer.attrs)),
-            None => Err(Error::Refused {
-                what: path.escape_debug().to_string(),
-                code: StatusCode::Failure,
-                text: "nothing about its size".to_owned(),
-            }),
+            Some(_) => Ok(FileInfo::from(&answer.attrs)),
+            None => {
+                let text = "nothing about the file's size".to_owned();
+                Err(Error::Refused { what: path.escape_debug().to_string(), code: StatusCode::Failure, text })
+            }
         }
     }
 
-    /// What a file is like; `None` if there is none.
-    pub async fn look(&self, path: &str) -> Result<Option<Facts>> {
+    /// The size and time of a file; `None` if there is no such file.
+    pub async fn find(&self, path: &str) -> Result<Option<FileInfo>> {
         match self.stat(path).await {
             Err(error) if error.is_absent() => Ok(None),
-            looked => looked.map(Some),
+            found => found.map(Some),
         }
     }
 
-    /// What is in a folder, in the order of the names.
+    /// The entries of a folder, sorted by name.
     pub async fn list(&self, folder: &str) -> Result<Vec<Entry>> {
-        let failed = |e| Error::sftp(folder, e);
-        let handle = self.sftp.opendir(folder).await.map_err(failed)?.handle;
+        let handle = self.ask(folder, self.sftp.opendir(folder)).await?.handle;
         let mut entries = Vec::new();
         loop {
-            let more = match self.sftp.readdir(handle.as_str()).await.map_err(failed) {
+            let more = match self.ask(folder, self.sftp.readdir(handle.as_str())).await {
                 Err(Error::Refused { code: StatusCode::Eof, .. }) => break,
                 more => more?.files,
             };
@@ -136,67 +146,38 @@ impl Connection {
             }
             for file in more.into_iter().filter(|file| file.filename != "." && file.filename != "..") {
                 let path = join(folder, &file.filename);
-                let facts = Facts::of(&file.attrs);
-                // A server may leave out what an entry is; its line for people says it.
+                let info = FileInfo::from(&file.attrs);
+                // A server may leave out the type of an entry; the line for people has it.
                 let kind = match file.attrs.permissions {
                     Some(_) => file.attrs.file_type(),
                     None if file.longname.starts_with('d') => FileType::Dir,
                     None => FileType::File,
                 };
-                entries.push(Entry { name: file.filename, path, kind, facts });
+                entries.push(Entry { name: file.filename, path, kind, info });
             }
             if entries.len() > MOST_ENTRIES {
                 return Err(Error::Settings(format!("{}: too many files", folder.escape_debug())));
             }
         }
-        self.sftp.close(handle).await.map_err(failed)?;
+        self.ask(folder, self.sftp.close(handle)).await?;
         entries.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(entries)
     }
 
     /// Renames a file; servers refuse if the new name is taken.
     pub async fn rename(&self, from: &str, to: &str) -> Result<()> {
-        let done = self.sftp.rename(from, to).await;
-        done.map(drop).map_err(|e| Error::sftp(&format!("renaming {from} to {to}"), e))
+        self.ask(&format!("renaming {from} to {to}"), self.sftp.rename(from, to)).await.map(drop)
     }
 
     /// Removes a file.
     pub async fn remove(&self, path: &str) -> Result<()> {
-        self.sftp.remove(path).await.map(drop).map_err(|e| Error::sftp(&format!("removing {path}"), e))
+        self.ask(&format!("removing {path}"), self.sftp.remove(path)).await.map(drop)
     }
 
-    /// Opens a file for reading.
-    pub async fn read(&self, path: &str) -> Result<RemoteFile<'_>> {
-        self.open_file(path, OpenFlags::READ).await
-    }
-
-    /// Opens a file for writing from its beginning, or to go on with it.
-    pub async fn write(&self, path: &str, how: Writing) -> Result<RemoteFile<'_>> {
-        let flags = match how {
-            Writing::Anew => OpenFlags::CREATE | OpenFlags::TRUNCATE,
-            Writing::New => OpenFlags::CREATE | OpenFlags::EXCLUDE,
-            Writing::On => OpenFlags::empty(),
-        };
-        self.open_file(path, flags | OpenFlags::WRITE).await
-    }
-
-    async fn open_file(&self, path: &str, flags: OpenFlags) -> Result<RemoteFile<'_>> {
-        let opened = self.sftp.open(path, flags, FileAttributes::empty()).await;
-        let handle = opened.map_err(|e| Error::sftp(path, e))?.handle;
+    /// Opens a file.
+    pub async fn open_file(&self, path: &str, flags: OpenFlags) -> Result<RemoteFile<'_>> {
+        let handle = self.ask(path, self.sftp.open(path, flags, FileAttributes::empty())).await?.handle;
         Ok(RemoteFile { connection: self, handle, path: path.to_owned() })
-    }
-
-    /// While this lives, a single request may take long: many are under way at a time, and over a slow
-    /// line the last of them waits for all others.
-    pub fn patience(&self) -> Patience<'_> {
-        self.sftp.set_timeout(LONGEST_REQUEST.as_secs());
-        Patience(self)
-    }
-
-    /// What comes next of requests that are under way, if it comes in time.
-    pub async fn soon<T>(&self, next: impl Future<Output = T>) -> Result<T> {
-        let late = |_| Error::Lost("the server does not answer any more".to_owned());
-        timeout(self.timeout, next).await.map_err(late)
     }
 
     /// Whether bytes of a file have got through.
@@ -204,45 +185,27 @@ impl Connection {
         self.moved.load(Ordering::Relaxed)
     }
 
-    /// Bytes that are read or written with one request.
-    pub fn chunk(&self) -> u32 {
-        self.chunk
-    }
-
     /// How many requests may be unanswered.
     pub fn requests(&self) -> usize {
         (IN_FLIGHT / self.chunk.max(1) as usize).clamp(2, 64)
     }
 
-    /// Bytes that a server may have missed before the end of what it has of a file: requests that are
-    /// under way together are not always done in order.
+    /// Bytes that a server may have missed before the end of what it has of a file: requests that are under way
+    /// together are not always executed in order.
     pub fn doubtful(&self) -> u64 {
         self.requests() as u64 * u64::from(self.chunk)
     }
 }
 
-/// Requests may take long.
-pub(super) struct Patience<'a>(&'a Connection);
-
-impl Drop for Patience<'_> {
-    fn drop(&mut self) {
-        self.0.sftp.set_timeout(self.0.timeout.as_secs().max(1));
-    }
-}
-
-/// How a file of the server is opened for writing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Writing {
-    /// Empty, whatever was there.
-    Anew,
-    /// It must not be there yet.
-    New,
-    /// It is there.
-    On,
+/// An open file of the server. Many of its requests may be under way at a time: [`Connection::in_time`] watches them.
+pub(super) struct RemoteFile<'a> {
+    connection: &'a Connection,
+    handle: String,
+    path: String,
 }
 
 impl RemoteFile<'_> {
-    /// So many bytes from `offset`; fewer only at the file's end.
+    /// `length` bytes from `offset`; fewer only at the file's end.
     pub async fn read(&self, offset: u64, length: u32) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         while (bytes.len() as u64) < u64::from(length) {
@@ -260,7 +223,7 @@ impl RemoteFile<'_> {
         Ok(bytes)
     }
 
-    /// Writes at `offset`.
+    /// Writes `bytes` at `offset`.
     pub async fn write(&self, offset: u64, bytes: Vec<u8>) -> Result<()> {
         let done = self.connection.sftp.write(self.handle.as_str(), offset, bytes).await;
         done.map_err(|e| Error::sftp(&self.path, e))?;
@@ -270,31 +233,22 @@ impl RemoteFile<'_> {
 
     /// Makes what was written durable, where the server can.
     pub async fn sync(&self) -> Result<()> {
-        if !self.connection.fsync {
+        if !self.connection.can_sync {
             return Ok(());
         }
-        let done = self.connection.sftp.fsync(self.handle.as_str()).await;
-        match done.map(drop).map_err(|e| Error::sftp(&self.path, e)) {
+        match self.connection.ask(&self.path, self.connection.sftp.fsync(self.handle.as_str())).await {
             Err(Error::Refused { code: StatusCode::OpUnsupported, .. }) => Ok(()),
-            done => done,
+            done => done.map(drop),
         }
     }
 
-    /// Closes it; for a file that was written, this may be where the server refuses.
+    /// Closes the file. For one that was written, this may be where the server refuses.
     pub async fn close(self) -> Result<()> {
-        let done = self.connection.sftp.close(self.handle.as_str()).await;
-        done.map(drop).map_err(|e| Error::sftp(&self.path, e))
+        self.connection.ask(&self.path, self.connection.sftp.close(self.handle.as_str())).await.map(drop)
     }
 }
 
-impl Facts {
-    fn of(attributes: &FileAttributes) -> Self {
-        Facts { size: attributes.size.unwrap_or(0), mtime: attributes.mtime.map_or(0, i64::from) }
-    }
-}
-
-/// Begins SFTP.
-async fn begin(session: Handle<Checker>, access: &Access) -> Result<Connection> {
+async fn start_sftp(session: Handle<Checker>, access: &Access) -> Result<Connection> {
     let server = access.address.server();
     let lost = |error: russh::Error| Error::Lost(format!("{server}: starting SFTP: {error}"));
     let mut channel = session.channel_open_session().await.map_err(lost)?;
@@ -311,7 +265,7 @@ async fn begin(session: Handle<Checker>, access: &Access) -> Result<Connection> 
     }
     let config = russh_sftp::client::Config {
         max_packet_len: LARGEST_PACKET + 1024,
-        request_timeout_secs: access.timeout.as_secs().max(1),
+        request_timeout_secs: LONGEST_REQUEST.as_secs(),
         ..Default::default()
     };
     let mut sftp = RawSftpSession::new_with_config(channel.into_stream(), config);
@@ -328,7 +282,7 @@ async fn begin(session: Handle<Checker>, access: &Access) -> Result<Connection> 
         chunk = most.clamp(1024, u64::from(LARGEST_CHUNK)) as u32;
         sftp.set_limits(limits);
     }
-    let fsync = offers("fsync@openssh.com");
-    tracing::debug!(server, chunk, fsync, "connected");
-    Ok(Connection { session, sftp, fsync, chunk, timeout: access.timeout, moved: AtomicBool::new(false) })
+    let can_sync = offers("fsync@openssh.com");
+    tracing::debug!(server, chunk, can_sync, "connected");
+    Ok(Connection { session, sftp, can_sync, chunk, timeout: access.timeout, moved: AtomicBool::new(false) })
 }

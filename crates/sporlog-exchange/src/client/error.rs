@@ -1,4 +1,4 @@
-//! What can go wrong between us and another server, and whether it is worth trying again.
+//! What can go wrong between us and another server, and whether another try may help.
 
 use std::path::Path;
 
@@ -8,25 +8,22 @@ use russh_sftp::protocol::StatusCode;
 /// A failure of the client.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The address, or another of the settings, makes no sense.
+    /// The address, a key to sign in with, or another of the settings cannot be used.
     #[error("{0}")]
     Settings(String),
-    /// No key to sign in with, or one that must not be used.
-    #[error("{0}")]
-    Identity(String),
     /// The server's key is not one that we know.
     #[error("{0}")]
     HostKey(String),
     /// The server does not let us in.
     #[error("{0}")]
     Denied(String),
-    /// The connection could not be made, or was lost: worth another try.
+    /// The connection could not be made, or was lost: a new one may help.
     #[error("{0}")]
     Lost(String),
     /// The server refused a request.
     #[error("{what}: the server says: {text}")]
     Refused {
-        /// What was asked for.
+        /// The request.
         what: String,
         /// The reason, as a number of the protocol.
         code: StatusCode,
@@ -36,7 +33,7 @@ pub enum Error {
     /// A file changed while it was transferred.
     #[error("{0}")]
     Changing(String),
-    /// Another file has the name there.
+    /// Another file has the name on the server.
     #[error("{0}")]
     Taken(String),
     /// A file of this machine could not be read or written.
@@ -44,18 +41,18 @@ pub enum Error {
     Local {
         /// The file.
         name: String,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
     /// Another run works with the same journal.
     #[error("{0}")]
     Busy(String),
-    /// We were asked to stop.
+    /// A stop was asked for.
     #[error("stopped")]
     Stopped,
-    /// A thread of ours failed.
-    #[error("{0}")]
-    Internal(String),
+    /// A task of ours failed.
+    #[error(transparent)]
+    Task(#[from] tokio::task::JoinError),
 }
 
 /// A result of the client.
@@ -67,7 +64,7 @@ impl Error {
         Error::Local { name: path.display().to_string(), source }
     }
 
-    /// What the SFTP library says about `what`.
+    /// The SFTP library's error about the request `what`.
     pub(super) fn sftp(what: &str, error: Sftp) -> Self {
         let what = what.escape_debug().to_string();
         match error {
@@ -75,7 +72,7 @@ impl Error {
                 let code = status.status_code;
                 let said = status.error_message.trim();
                 let text = if said.is_empty() { code.to_string() } else { said.escape_debug().to_string() };
-                // Numbers that a server must not send, but some do when they go down.
+                // A server must not send these two numbers, but some do when they go down.
                 match code {
                     StatusCode::NoConnection | StatusCode::ConnectionLost => {
                         Error::Lost(format!("{what}: {text}"))
@@ -83,7 +80,6 @@ impl Error {
                     _ => Error::Refused { what, code, text },
                 }
             }
-            Sftp::Timeout => Error::Lost(format!("{what}: the server does not answer")),
             other => {
                 tracing::debug!(error = %other.to_string().escape_debug(), "the connection was lost");
                 Error::Lost(format!("{what}: the connection was lost"))
@@ -96,7 +92,7 @@ impl Error {
         matches!(self, Error::Lost(_))
     }
 
-    /// Whether it concerns one file only, so that the others may be tried.
+    /// Whether the failure concerns one file only, so that the others may be tried.
     pub(super) fn is_of_one_file(&self) -> bool {
         matches!(self, Error::Refused { .. } | Error::Changing(_) | Error::Taken(_) | Error::Local { .. })
     }
@@ -104,11 +100,5 @@ impl Error {
     /// Whether the server has no such file.
     pub(super) fn is_absent(&self) -> bool {
         matches!(self, Error::Refused { code: StatusCode::NoSuchFile, .. })
-    }
-}
-
-impl From<tokio::task::JoinError> for Error {
-    fn from(error: tokio::task::JoinError) -> Self {
-        Error::Internal(error.to_string())
     }
 }

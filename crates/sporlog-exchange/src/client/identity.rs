@@ -1,4 +1,4 @@
-//! The keys that we sign in with: files as OpenSSH writes them, and those that an agent holds.
+//! Signing in, with keys in files as OpenSSH writes them, and keys that an agent holds.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -13,7 +13,7 @@ use rustix::process::geteuid;
 
 use super::address::Address;
 use super::error::{Error, Result};
-use super::handshake::Checker;
+use super::host_key::Checker;
 
 /// The environment variable with the passphrase of the key files.
 pub const PASSPHRASE: &str = "SPORLOG_IDENTITY_PASSPHRASE";
@@ -22,28 +22,33 @@ const USUAL: [&str; 3] = ["id_ed25519", "id_ecdsa", "id_rsa"];
 /// Keys of an agent that are tried; servers hang up after some six.
 const OF_AGENT: usize = 4;
 
-/// Where our keys are.
+/// Where the keys to sign in with are.
 #[derive(Debug, Clone, Default)]
 pub struct Identities {
-    /// Key files that must be usable, and nothing else is tried; if there are none, the agent's keys
-    /// and the usual files are.
+    /// Key files, all of which must be usable. If none is named, the agent's keys and the usual files are tried.
     pub files: Vec<PathBuf>,
-    /// The passphrase of those that are encrypted.
+    /// The passphrase of encrypted key files.
     pub passphrase: Option<String>,
     /// The socket of an agent.
     pub agent: Option<PathBuf>,
 }
 
-/// The keys, read.
+/// The keys to sign in with.
 pub(super) struct Keys {
     files: Vec<Arc<PrivateKey>>,
     agent: Option<PathBuf>,
-    /// Why others cannot be used.
+    /// Why some of the usual files cannot be used.
     unusable: Vec<String>,
 }
 
+/// A key that is offered to the server.
+enum Offer {
+    OfAgent(PublicKey),
+    OfFile(Arc<PrivateKey>),
+}
+
 impl Identities {
-    /// Those of the environment: `SSH_AUTH_SOCK`, and the passphrase.
+    /// `files`, with the agent (`SSH_AUTH_SOCK`) and the passphrase that the environment names.
     pub fn of_environment(files: Vec<PathBuf>) -> Self {
         let passphrase = std::env::var(PASSPHRASE).ok().filter(|text| !text.is_empty());
         let agent = std::env::var_os("SSH_AUTH_SOCK").filter(|path| !path.is_empty()).map(PathBuf::from);
@@ -70,7 +75,7 @@ impl Identities {
         }
         if keys.files.is_empty() && keys.agent.is_none() {
             let hint = "no key to sign in with; --identity names the file of one".to_owned();
-            return Err(Error::Identity(match keys.unusable.as_slice() {
+            return Err(Error::Settings(match keys.unusable.as_slice() {
                 [] => hint,
                 unusable => format!("{hint} ({})", unusable.join("; ")),
             }));
@@ -82,7 +87,7 @@ impl Identities {
 /// A key file, which only its owner may read.
 fn read(path: &Path, passphrase: Option<&str>) -> Result<PrivateKey> {
     let name = path.display();
-    let wrong = |why: String| Error::Identity(format!("{name}: {why}"));
+    let wrong = |why: String| Error::Settings(format!("{name}: {why}"));
     let facts = fs::metadata(path).map_err(|e| wrong(e.to_string()))?;
     // As OpenSSH has it: who does not own the file was given it by somebody who knew.
     if facts.uid() == geteuid().as_raw() && facts.mode() & 0o077 != 0 {
@@ -106,131 +111,113 @@ fn is_encrypted(text: &str) -> bool {
     text.contains("ENCRYPTED") || PrivateKey::from_openssh(text).is_ok_and(|key| key.is_encrypted())
 }
 
-/// What came of the keys that were tried.
-struct Tried<'a> {
-    session: &'a mut Handle<Checker>,
-    address: &'a Address,
-    rsa: Option<HashAlg>,
-    shown: Vec<String>,
-    wants: String,
-}
-
 impl Keys {
-    /// Signs in with the first key that the server takes.
+    /// Signs in with the first key that the server accepts.
     pub(super) async fn sign_in(&self, session: &mut Handle<Checker>, address: &Address) -> Result<()> {
         let needs_hash = self.agent.is_some() || self.files.iter().any(|key| key.algorithm().is_rsa());
-        let rsa = match needs_hash {
-            // An old server that does not say takes SHA-2 all the same; SHA-1 we do not sign with.
-            true => {
-                session.best_supported_rsa_hash().await.map_err(lost)?.flatten().or(Some(HashAlg::Sha512))
-            }
-            false => None,
-        };
-        let mut tried = Tried { session, address, rsa, shown: Vec::new(), wants: String::new() };
-        let mut notes = self.unusable.clone();
+        let mut rsa = None;
+        if needs_hash {
+            let lost = |error| Error::Lost(format!("signing in: {error}"));
+            let supported = session.best_supported_rsa_hash().await.map_err(lost)?;
+            // An old server that does not say accepts SHA-2 all the same. We do not sign with SHA-1.
+            rsa = supported.flatten().or(Some(HashAlg::Sha512));
+        }
+        let (mut notes, mut offered, mut wants) = (self.unusable.clone(), Vec::new(), String::new());
+        let (mut agent, mut offers) = (None, Vec::new());
         if let Some(socket) = &self.agent {
-            match tried.with_agent(socket).await {
-                Ok(true) => return Ok(()),
-                Ok(false) => {}
-                Err(error @ (Error::Lost(_) | Error::Denied(_))) => return Err(error),
-                Err(error) => notes.push(error.to_string()),
+            match connect_agent(socket).await {
+                Ok((client, keys)) => {
+                    agent = Some(client);
+                    offers.extend(keys.into_iter().map(Offer::OfAgent));
+                }
+                Err(error) => notes.push(unusable_agent(socket, &error)),
             }
         }
-        for key in &self.files {
-            // The agent may hold it, too.
-            if tried.shown.iter().any(|shown| shown.starts_with(&show(key.public_key()))) {
+        offers.extend(self.files.iter().cloned().map(Offer::OfFile));
+        for offer in offers {
+            let public = match &offer {
+                Offer::OfAgent(key) => key,
+                Offer::OfFile(key) => key.public_key(),
+            };
+            let shown = format!("{} {}", public.algorithm(), public.fingerprint(HashAlg::Sha256));
+            // The agent may hold the key of a file, too.
+            if offered.contains(&shown) {
                 continue;
             }
-            if tried.with_key(key).await? {
-                return Ok(());
+            let user = address.user.clone();
+            let answer = match offer {
+                Offer::OfFile(key) => {
+                    let key = PrivateKeyWithHashAlg::new(key, rsa);
+                    session.authenticate_publickey(user, key).await.map_err(|error| error.to_string())
+                }
+                Offer::OfAgent(key) => {
+                    let Some(client) = &mut agent else { continue };
+                    let hash = if key.algorithm().is_rsa() { rsa } else { None };
+                    match session.authenticate_publickey_with(user, key, hash, client).await {
+                        Err(error) if !session.is_closed() => {
+                            notes.extend(self.agent.iter().map(|socket| unusable_agent(socket, &error)));
+                            agent = None;
+                            continue;
+                        }
+                        answer => answer.map_err(|error| error.to_string()),
+                    }
+                }
+            };
+            offered.push(shown);
+            match answer {
+                Ok(AuthResult::Success) => return Ok(()),
+                Ok(AuthResult::Failure { remaining_methods, partial_success }) if !session.is_closed() => {
+                    wants = remaining_methods.iter().map(<&str>::from).collect::<Vec<_>>().join(", ");
+                    if partial_success {
+                        wants.push_str(" (as well as the key)");
+                    }
+                }
+                failed => {
+                    tracing::debug!(?failed, "signing in");
+                    let text = format!("{} hung up while signing in", address.server());
+                    // After several keys, hanging up is the server's answer.
+                    return Err(match offered.as_slice() {
+                        [_] => Error::Lost(text),
+                        keys => Error::Denied(format!(
+                            "{text} with {}; --identity names the right key",
+                            keys.join(", ")
+                        )),
+                    });
+                }
             }
         }
-        let Tried { shown, wants, .. } = tried;
-        let mut text = format!("{} does not let '{}' in", address.server(), address.user.escape_debug());
-        match shown.as_slice() {
-            [] => text.push_str("; there was no key to try"),
-            shown => text.push_str(&format!(" with {}", shown.join(", "))),
-        }
+        let keys = if offered.is_empty() {
+            "; there was no key to try".to_owned()
+        } else {
+            format!(" with {}", offered.join(", "))
+        };
+        let mut text =
+            format!("{} does not let '{}' in{keys}", address.server(), address.user.escape_debug());
         if !wants.is_empty() {
-            text.push_str(&format!("; it wants: {}", wants.escape_debug()));
+            notes.insert(0, format!("it wants: {}", wants.escape_debug()));
         }
         for note in notes {
-            text.push_str(&format!("; {note}"));
+            text.push_str("; ");
+            text.push_str(&note);
         }
         Err(Error::Denied(text))
     }
 }
 
-impl Tried<'_> {
-    async fn with_key(&mut self, key: &Arc<PrivateKey>) -> Result<bool> {
-        self.shown.push(show(key.public_key()));
-        let key = PrivateKeyWithHashAlg::new(key.clone(), self.rsa);
-        let user = self.address.user.clone();
-        match self.session.authenticate_publickey(user, key).await {
-            Ok(result) if !self.session.is_closed() || result.success() => Ok(self.accepted(&result)),
-            Ok(_) => Err(self.hung_up()),
-            Err(error) => {
-                tracing::debug!(%error, "signing in");
-                Err(self.hung_up())
-            }
-        }
-    }
-
-    async fn with_agent(&mut self, socket: &Path) -> Result<bool> {
-        let failed = |error: &dyn std::fmt::Display| {
-            Error::Identity(format!("the agent at {} cannot be used: {error}", socket.display()))
-        };
-        let mut agent = AgentClient::connect_uds(socket).await.map_err(|e| failed(&e))?;
-        let identities = agent.request_identities().await.map_err(|e| failed(&e))?;
-        for identity in identities.into_iter().take(OF_AGENT) {
-            let AgentIdentity::PublicKey { key, .. } = identity else { continue };
-            self.shown.push(format!("{} (of the agent)", show(&key)));
-            let hash = if key.algorithm().is_rsa() { self.rsa } else { None };
-            let user = self.address.user.clone();
-            match self.session.authenticate_publickey_with(user, key, hash, &mut agent).await {
-                Ok(result) => {
-                    if !result.success() && self.session.is_closed() {
-                        return Err(self.hung_up());
-                    }
-                    if self.accepted(&result) {
-                        return Ok(true);
-                    }
-                }
-                Err(error) => return Err(failed(&error)),
-            }
-        }
-        Ok(false)
-    }
-
-    /// The server has hung up. After several keys, that is its answer.
-    fn hung_up(&self) -> Error {
-        let text = format!("{} hung up while signing in", self.address.server());
-        match self.shown.as_slice() {
-            [] | [_] => Error::Lost(text),
-            shown => {
-                Error::Denied(format!("{text} with {}; --identity names the right key", shown.join(", ")))
-            }
-        }
-    }
-
-    fn accepted(&mut self, result: &AuthResult) -> bool {
-        if let AuthResult::Failure { remaining_methods, partial_success } = result {
-            let methods: Vec<&str> = remaining_methods.iter().map(Into::into).collect();
-            self.wants = methods.join(", ");
-            if *partial_success {
-                self.wants.push_str(" (as well as the key)");
-            }
-        }
-        result.success()
-    }
+async fn connect_agent(
+    socket: &Path,
+) -> Result<(AgentClient<tokio::net::UnixStream>, Vec<PublicKey>), russh::keys::Error> {
+    let mut client = AgentClient::connect_uds(socket).await?;
+    let keys = client.request_identities().await?.into_iter().take(OF_AGENT);
+    let keys = keys.filter_map(|identity| match identity {
+        AgentIdentity::PublicKey { key, .. } => Some(key),
+        AgentIdentity::Certificate { .. } => None,
+    });
+    Ok((client, keys.collect()))
 }
 
-fn show(key: &PublicKey) -> String {
-    format!("{} {}", key.algorithm(), key.fingerprint(HashAlg::Sha256))
-}
-
-fn lost(error: russh::Error) -> Error {
-    Error::Lost(format!("signing in: {error}"))
+fn unusable_agent(socket: &Path, error: &dyn std::fmt::Display) -> String {
+    format!("the agent at {} cannot be used: {error}", socket.display())
 }
 
 #[cfg(test)]

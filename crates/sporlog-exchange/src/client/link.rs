@@ -1,4 +1,4 @@
-//! A connection that is made anew when it is lost, as long as there is hope.
+//! A connection that is made anew when it is lost, until too many attempts in a row got nothing through.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::connection::{Access, Connection};
 use super::error::{Error, Result};
 
-/// The longest pause between two tries.
+/// The longest pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// The way to another server.
@@ -15,23 +15,23 @@ pub(super) struct Link<'a> {
     access: &'a Access,
     stop: &'a CancellationToken,
     connection: Option<Connection>,
-    /// Tries in a row that got nothing through.
+    /// Attempts in a row in which nothing got through.
     in_vain: u32,
 }
 
 impl<'a> Link<'a> {
-    /// Not connected yet.
+    /// A link that is not connected yet.
     pub fn new(access: &'a Access, stop: &'a CancellationToken) -> Self {
         Link { access, stop, connection: None, in_vain: 0 }
     }
 
-    /// Does `work` with the connection, and anew with another one where that was lost. Ends at once when
-    /// a stop is asked for, so `work` must bear being dropped anywhere.
+    /// Does `work` with the connection, and again with a new one when a connection was lost. Ends at once when a
+    /// stop is asked for, so `work` must bear being dropped anywhere.
     pub async fn with<T>(&mut self, mut work: impl AsyncFnMut(&Connection) -> Result<T>) -> Result<T> {
         loop {
-            let (stop, access) = (self.stop.clone(), self.access);
+            let (stop, access) = (self.stop, self.access);
             let connection = &mut self.connection;
-            let tried = async {
+            let attempt = async {
                 let connection = match connection {
                     Some(connection) => connection,
                     none => none.insert(Connection::open(access).await?),
@@ -41,44 +41,37 @@ impl<'a> Link<'a> {
             let done = tokio::select! {
                 biased;
                 () = stop.cancelled() => return Err(Error::Stopped),
-                done = tried => done,
+                done = attempt => done,
             };
-            match done {
-                Err(error) if error.is_lost() => {
-                    // Where something got through, the patience begins anew.
-                    if self.connection.take().is_some_and(|lost| lost.has_moved()) {
-                        self.in_vain = 0;
-                    }
-                    self.pause(error).await?;
-                }
+            let error = match done {
+                Err(error) if error.is_lost() => error,
                 done => {
                     self.in_vain = 0;
                     return done;
                 }
+            };
+            if self.connection.take().is_some_and(|lost| lost.has_moved()) {
+                self.in_vain = 0;
             }
+            if self.in_vain >= access.retries {
+                return Err(error);
+            }
+            let pause = pause_after(self.in_vain);
+            self.in_vain += 1;
+            tracing::warn!(%error, "another attempt in {} s", pause.as_secs());
+            self.pause(pause).await?;
         }
-    }
-
-    /// Waits longer each time, until it is enough.
-    async fn pause(&mut self, error: Error) -> Result<()> {
-        if self.in_vain >= self.access.retries {
-            return Err(error);
-        }
-        let pause = pause_after(self.in_vain);
-        self.in_vain += 1;
-        tracing::warn!(%error, "another try in {} s", pause.as_secs());
-        self.pause_for(pause).await
     }
 
     /// Waits, unless a stop is asked for.
-    pub async fn pause_for(&self, pause: Duration) -> Result<()> {
+    pub async fn pause(&self, pause: Duration) -> Result<()> {
         tokio::select! {
             () = self.stop.cancelled() => Err(Error::Stopped),
             () = tokio::time::sleep(pause) => Ok(()),
         }
     }
 
-    /// Takes leave.
+    /// Disconnects.
     pub async fn close(self) {
         if let Some(connection) = self.connection {
             connection.close().await;
@@ -86,7 +79,7 @@ impl<'a> Link<'a> {
     }
 }
 
-/// 1, 2, 4 seconds and so on.
+/// 1, 2, 4 seconds and so on, up to [`LONGEST_PAUSE`].
 fn pause_after(in_vain: u32) -> Duration {
     Duration::from_secs(1 << in_vain.min(10)).min(LONGEST_PAUSE)
 }

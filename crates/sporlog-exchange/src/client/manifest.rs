@@ -1,30 +1,30 @@
-//! Manifests: files of JSON beside the others that say which SHA-256 those have.
+//! Manifests: JSON files beside the others that say which SHA-256 these have.
 
 use serde_json::Value;
 
 /// How a manifest's name ends.
 pub(super) const ENDING: &str = ".manifest.json";
-/// The largest manifest that is looked into.
+/// The largest manifest that is read.
 pub(super) const LARGEST: u64 = 16 << 20;
-/// How deep it is looked into.
+/// How deep in a manifest objects are looked for.
 const DEEPEST: usize = 8;
 
-/// The files that a manifest names, with their SHA-256 in lower-case hexadecimal: each object in it
-/// that has both. What cannot be read names none.
+/// The files that a manifest names, with their SHA-256 in lower-case hexadecimal: each object in it that has both. What
+/// is not JSON names none.
 pub(super) fn mentions(text: &[u8]) -> Vec<(String, String)> {
     let mut found = Vec::new();
     if let Ok(value) = serde_json::from_slice(text) {
-        look(&value, DEEPEST, &mut found);
+        search(&value, DEEPEST, &mut found);
     }
     found
 }
 
-fn look(value: &Value, depth: usize, found: &mut Vec<(String, String)>) {
+fn search(value: &Value, depth: usize, found: &mut Vec<(String, String)>) {
     if depth == 0 {
         return;
     }
     match value {
-        Value::Array(values) => values.iter().for_each(|value| look(value, depth - 1, found)),
+        Value::Array(values) => values.iter().for_each(|value| search(value, depth - 1, found)),
         Value::Object(fields) => {
             let text = |name: &str| fields.get(name).and_then(Value::as_str);
             let name = text("file").or_else(|| text("name")).or_else(|| text("path"));
@@ -32,7 +32,7 @@ fn look(value: &Value, depth: usize, found: &mut Vec<(String, String)>) {
                 let plain = name.rsplit('/').next().unwrap_or(name);
                 found.push((plain.to_owned(), sha256.to_ascii_lowercase()));
             }
-            fields.values().for_each(|value| look(value, depth - 1, found));
+            fields.values().for_each(|value| search(value, depth - 1, found));
         }
         _ => {}
     }

@@ -1,35 +1,31 @@
-//! A client towards other SFTP servers: files are fetched from them, or delivered to them, each once.
+//! A client of other SFTP servers: files are fetched from them, or delivered to them, each once.
 //!
-//! Made to be run again and again by a timer. What was transferred stands in a [`journal`]; a transfer
-//! that was cut off, be it by the network, by Ctrl-C or by a kill, goes on where it was. A file
-//! appears under its name only when all of it is there and has been checked. A server is trusted
-//! only if its key is known beforehand, and names that it makes up never lead out of the folder.
+//! Made to be run again and again by a timer. The [`journal`] says what was transferred; a transfer that was cut off by
+//! the network, by Ctrl-C or by a kill is resumed. A file gets its name only when all of it is there and has been
+//! checked. A server is trusted only if its key is known beforehand, and names that a server makes up never lead out of
+//! the folder.
 //!
 //! | module | idea |
 //! |---|---|
 //! | [`address`] | `sftp://user@host/folder` |
-//! | [`known_hosts`] | whether the server is who it should be |
-//! | [`identity`] | who we are: key files, an agent |
-//! | `handshake` | the first words, and whether we go on |
+//! | [`host_key`] | connecting to a server that shows the key it should have |
+//! | [`identity`] | signing in with key files or an agent |
 //! | [`connection`] | SFTP requests, many under way at a time |
 //! | `link` | a lost connection is made anew |
 //! | [`journal`] | what was transferred |
-//! | `local`, `part` | files here: their names, and while they are incomplete |
-//! | [`pull`] | fetching |
-//! | [`push`], `upload` | delivering |
-//! | `manifest` | checksums that come with the files |
-//! | `receipts` | what a Sporlog server made of a delivery |
+//! | `names` | names that files here may have, and patterns of names |
+//! | [`pull`], `part`, `manifest` | fetching: a file while it is incomplete, and checksums that come along |
+//! | [`push`], `upload`, `receipts` | delivering: one file, and what a Sporlog server made of it |
 
 pub mod address;
 pub mod connection;
 pub mod error;
-mod handshake;
+pub mod host_key;
 pub mod identity;
 pub mod journal;
-pub mod known_hosts;
 mod link;
-mod local;
 mod manifest;
+mod names;
 mod part;
 pub mod pull;
 pub mod push;
@@ -43,8 +39,8 @@ use serde::Serialize;
 pub use address::Address;
 pub use connection::Access;
 pub use error::{Error, Result};
+pub use host_key::HostKeys;
 pub use identity::Identities;
-pub use known_hosts::HostKeys;
 pub use pull::{Pull, pull};
 pub use push::{Push, Wait, push};
 pub use tokio_util::sync::CancellationToken;
@@ -52,27 +48,28 @@ pub use tokio_util::sync::CancellationToken;
 use super::Receipt;
 
 /// What became of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// It was fetched.
+    /// The file was fetched.
     Fetched,
-    /// It was sent.
+    /// The file was sent.
     Sent,
-    /// It was transferred before.
+    /// The file was transferred before.
     Known,
-    /// It would be transferred now, but this is a rehearsal.
+    /// The file would be transferred if this were no rehearsal.
     Due,
-    /// It is there, but something about it is not as it should be.
+    /// The file was transferred, but something about it is not as it should be.
     Differs,
-    /// We did not want to transfer it, or a receipt refuses it.
+    /// The file must not be transferred, or a receipt refuses it.
     Refused,
-    /// It could not be transferred.
+    /// The file could not be transferred.
+    #[default]
     Failed,
 }
 
 /// A file, and what became of it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Item {
     /// What became of it.
@@ -84,43 +81,32 @@ pub struct Item {
     pub file: String,
     /// The file's size.
     pub bytes: u64,
-    /// Its SHA-256, in hexadecimal, if it is known.
+    /// The file's SHA-256, in hexadecimal, if it is known.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub sha256: String,
-    /// How much of it was there from an earlier run.
+    /// How many bytes an earlier run had transferred.
     #[serde(skip_serializing_if = "is_zero")]
     pub resumed_at: u64,
-    /// Whether it was transferred by this run.
-    #[serde(skip_serializing_if = "is_false")]
+    /// Whether this run transferred the file.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub transferred: bool,
-    /// Whether it was removed from the server.
-    #[serde(skip_serializing_if = "is_false")]
+    /// Whether the file was removed from the server.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub removed: bool,
-    /// Why, or what else there is to say.
+    /// Reasons and remarks.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub note: String,
-    /// What the receiver made of it.
+    /// The receiver's receipt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub receipt: Option<Box<Receipt>>,
 }
 
 impl Item {
     fn new(outcome: Outcome, remote: String) -> Self {
-        Item {
-            outcome,
-            remote,
-            file: String::new(),
-            bytes: 0,
-            sha256: String::new(),
-            resumed_at: 0,
-            transferred: false,
-            removed: false,
-            note: String::new(),
-            receipt: None,
-        }
+        Item { outcome, remote, ..Item::default() }
     }
 
-    /// Says what else there is to say.
+    /// Adds a remark to the note.
     fn remark(&mut self, note: &str) {
         if !self.note.is_empty() {
             self.note.push_str("; ");
@@ -133,17 +119,12 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
-fn is_false(flag: &bool) -> bool {
-    !flag
-}
-
-/// Who is told how it goes.
+/// Receives the progress and the outcome of transfers.
 pub trait Watch: Sync {
-    /// A file of so many bytes is begun, or gone on with.
+    /// A file of so many bytes is begun or resumed.
     fn begun(&self, name: &str, bytes: u64);
-    /// So much of it is transferred.
+    /// So many bytes of the file have been transferred.
     fn at(&self, bytes: u64);
-    /// That is what became of a file.
+    /// A file has been dealt with.
     fn done(&self, item: &Item);
 }

@@ -1,7 +1,7 @@
-//! A file while it is fetched: what is there of it, and a note that says of which file it is a part.
+//! A file while it is fetched (`.<name>.part`), with a note beside it (`.<name>.part.json`).
 //!
-//! The note lies beside it (`.<name>.part.json`) and says up to where the part is durable: only that
-//! much is built upon after a stop, a kill or a power cut. All of this blocks.
+//! The note says of which remote file this is a part, and how many of its bytes are durable: only these are kept
+//! after a stop, a kill or a power cut. All of this blocks.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -12,15 +12,14 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::error::{Error, Result};
-use super::local;
-use sporlog_intake::durable::rename_new;
-use sporlog_intake::durable::sync_folder;
+use super::names::versions;
+use sporlog_intake::durable::{rename_new, sync_folder};
 use sporlog_record::hex;
 
-/// After so many bytes, what is there is made durable.
+/// Each time so many bytes have come, they are made durable.
 const KEEP_EVERY: u64 = 32 << 20;
 
-/// Of which file it is a part.
+/// The remote file, at one state of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Whole {
     pub remote: String,
@@ -35,7 +34,7 @@ struct Note {
     kept: u64,
 }
 
-/// A part.
+/// A file that is being fetched.
 pub(super) struct Part {
     whole: Whole,
     path: PathBuf,
@@ -57,7 +56,7 @@ pub(super) struct Installed {
 impl Part {
     /// Begins, or goes on where an earlier run or connection ended with the same file.
     pub fn open(folder: &Path, name: &str, whole: Whole) -> Result<Self> {
-        let path = local::part(folder, name);
+        let path = folder.join(format!(".{name}.part"));
         let failed = |e| Error::local(&path, e);
         let mut options = OpenOptions::new();
         // The files are about people: not for everybody on this machine.
@@ -114,7 +113,7 @@ impl Part {
         self.file.sync_all().map_err(failed)?;
         let digest = self.digest.clone().finalize();
         let sha256 = hex(digest);
-        for candidate in local::versions(name) {
+        for candidate in versions(name) {
             let target = folder.join(&candidate);
             match rename_new(&self.path, &target) {
                 Ok(()) => {

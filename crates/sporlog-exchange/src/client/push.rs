@@ -1,28 +1,27 @@
 //! Delivering: each local file once.
 //!
-//! A file is known by the address that it gets, its size and the time of its last change; if only the
-//! time is another, by its SHA-256. It is sent under a temporary name, and gets its own when the server
-//! has all of it, so that nobody there takes a part for the whole.
+//! A file is known by its address on the server, its size and the time of its last change; if only the time differs, by
+//! its SHA-256. It is sent under a temporary name, and renamed when the server has all of it, so that nobody there takes
+//! a part for the whole.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use sporlog_intake::blocking::blocking;
 use tokio_util::sync::CancellationToken;
 
 use super::address::seen_from;
-use super::connection::Access;
+use super::connection::{Access, FileInfo};
 use super::error::{Error, Result};
-use super::journal::{self, Journal, Line, Notes, Step};
-use super::known_hosts::is_like;
+use super::journal::{self, Journal, Line, Step};
 use super::link::Link;
-use super::receipts::{Awaited, Receipts};
+use super::receipts::{self, Awaited};
 use super::upload::{self, Plan, Upload};
-use super::{Item, Outcome, Watch, local, part};
+use super::{Item, Outcome, Watch, names, part};
 use crate::name::is_temporary;
-use sporlog_intake::blocking::blocking;
 
 /// What is delivered, and how.
 #[derive(Debug, Clone)]
@@ -31,25 +30,25 @@ pub struct Push {
     pub files: Vec<PathBuf>,
     /// Patterns of names in folders, with `*` and `?`; all files if there are none.
     pub patterns: Vec<String>,
-    /// What stands behind a name until all of the file is there; `None` if it is to have its own name
-    /// from the beginning.
+    /// What is appended to a name until the server has all of the file; `None` if the file has its own name from the
+    /// beginning.
     pub suffix: Option<String>,
     /// The journal; otherwise there is one in each file's folder.
     pub journal: Option<PathBuf>,
     /// Nothing is sent.
     pub rehearse: bool,
-    /// What was sent before is sent, too.
+    /// Files that were sent before are sent again.
     pub again: bool,
     /// Receipts are waited for.
     pub wait: Option<Wait>,
 }
 
-/// For which receipts is waited.
+/// Where receipts are found, and how long they are waited for.
 #[derive(Debug, Clone)]
 pub struct Wait {
-    /// Their folder, seen from that of the files.
+    /// The folder of the receipts, seen from that of the files.
     pub folder: String,
-    /// How long.
+    /// How long they are waited for.
     pub at_most: Duration,
 }
 
@@ -58,39 +57,36 @@ struct Run<'a> {
     access: &'a Access,
     watch: &'a dyn Watch,
     link: Link<'a>,
-    journals: HashMap<PathBuf, Notes>,
-    receipts: Option<Receipts>,
+    journals: HashMap<PathBuf, Journal>,
+    /// The folder of the receipts, if they are waited for.
+    receipts: Option<String>,
 }
 
-/// Delivers what is wanted, and tells of each file. An error is one that concerns all of them.
+/// Delivers the wanted files, and reports each to `watch`. An error is one that concerns all of them.
 pub async fn push(access: &Access, wanted: &Push, watch: &dyn Watch, stop: &CancellationToken) -> Result<()> {
     let (files, patterns) = (wanted.files.clone(), wanted.patterns.clone());
     let files = blocking(move || expand(&files, &patterns)).await?;
-    let receipts = wanted.wait.as_ref().map(|wait| {
-        let folder = seen_from(&access.address.folder, &wait.folder);
-        Receipts::new(folder, wait.at_most)
-    });
+    let wait = wanted.wait.as_ref().filter(|_| !wanted.rehearse);
+    let receipts = wait.map(|wait| seen_from(&access.address.folder, &wait.folder));
     let link = Link::new(access, stop);
     let mut run = Run { wanted, access, watch, link, journals: HashMap::new(), receipts };
-    // Those whose receipts are waited for.
     let mut awaited = Vec::new();
     for file in &files {
-        let Some((item, snapshot)) = run.deliver(file).await? else { continue };
-        let is_there = matches!(item.outcome, Outcome::Sent | Outcome::Known);
-        if run.receipts.is_some() && is_there && !wanted.rehearse {
-            awaited.push(Awaited { item, snapshot });
+        let delivered = run.deliver(file).await?;
+        if wait.is_some() && matches!(delivered.item.outcome, Outcome::Sent | Outcome::Known) {
+            awaited.push(delivered);
         } else {
-            watch.done(&item);
+            watch.done(&delivered.item);
         }
     }
-    if let Some(receipts) = &run.receipts {
-        receipts.wait(&mut run.link, awaited, watch).await?;
+    if let Some((folder, wait)) = run.receipts.as_ref().zip(wait) {
+        receipts::wait(&mut run.link, folder, wait.at_most, awaited, watch).await?;
     }
     run.link.close().await;
     Ok(())
 }
 
-/// The files that are meant, each once.
+/// The files that are meant, each once. Blocks.
 fn expand(files: &[PathBuf], patterns: &[String]) -> Result<Vec<PathBuf>> {
     let mut all: Vec<PathBuf> = Vec::new();
     for path in files {
@@ -103,8 +99,7 @@ fn expand(files: &[PathBuf], patterns: &[String]) -> Result<Vec<PathBuf>> {
         for entry in fs::read_dir(path).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name();
-            let shown = name.to_string_lossy();
-            let matches = patterns.is_empty() || patterns.iter().any(|pattern| is_like(pattern, &shown));
+            let matches = names::matches_any(patterns, &name.to_string_lossy());
             if matches && !is_temporary(&name) && entry.file_type().map_err(failed)?.is_file() {
                 found.push(entry.path());
             }
@@ -112,26 +107,25 @@ fn expand(files: &[PathBuf], patterns: &[String]) -> Result<Vec<PathBuf>> {
         found.sort();
         all.extend(found);
     }
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     all.retain(|path| seen.insert(path.clone()));
     Ok(all)
 }
 
 impl Run<'_> {
-    /// One file. What goes wrong with it only does not end the run.
-    async fn deliver(&mut self, file: &Path) -> Result<Option<(Item, super::receipts::Snapshot)>> {
-        let shown = file.display().to_string();
+    /// Delivers one file. A failure that concerns this file only does not end the run.
+    async fn deliver(&mut self, file: &Path) -> Result<Awaited> {
         let name = file.file_name().and_then(OsStr::to_str).unwrap_or_default().to_owned();
         let mut item = Item::new(Outcome::Sent, self.access.address.of(&self.access.address.path(&name)));
-        item.file = shown;
-        if let Some(objection) = local::objection(&name) {
+        item.file = file.display().to_string();
+        let mut before = None;
+        if let Some(objection) = names::objection(&name) {
             item.outcome = Outcome::Refused;
             item.remote = item.remote.escape_debug().to_string();
             item.remark(objection);
-            return Ok(Some((item, None)));
+            return Ok(Awaited { item, before });
         }
-        let mut snapshot = None;
-        match self.deliver_named(file, name, &mut item, &mut snapshot).await {
+        match self.send(file, name, &mut item, &mut before).await {
             Ok(()) => {}
             Err(error) if error.is_of_one_file() => {
                 let is_taken = matches!(error, Error::Taken(_));
@@ -144,110 +138,95 @@ impl Run<'_> {
             }
             Err(error) => return Err(error),
         }
-        Ok(Some((item, snapshot)))
+        Ok(Awaited { item, before })
     }
 
-    async fn deliver_named(
+    async fn send(
         &mut self,
         file: &Path,
         name: String,
         item: &mut Item,
-        snapshot: &mut super::receipts::Snapshot,
+        before: &mut Option<FileInfo>,
     ) -> Result<()> {
         let path = file.to_owned();
-        let (size, mtime) = blocking(move || upload::look(&path)).await?;
+        let (size, mtime) = blocking(move || upload::stat(&path)).await?;
         item.bytes = size;
         let target = self.access.address.path(&name);
         let suffix = self.wanted.suffix.as_deref().unwrap_or_default();
         let (temporary, remote) = (format!("{target}{suffix}"), item.remote.clone());
         let upload = Upload { local: file.to_owned(), name, target, temporary, remote, size, mtime };
-        if self.wanted.rehearse {
-            return self.rehearse(&upload, item).await;
-        }
-        let notes = self.notes(file).await?;
-        if !self.wanted.again
-            && let Some(line) = sent_before(&upload, notes.of(&upload.remote)).await?
-        {
+        let place = self.wanted.journal.clone().unwrap_or_else(|| file.with_file_name(journal::NAME));
+        let (journal, line) = if self.wanted.rehearse {
+            (None, blocking(move || Journal::peek(&place)).await?.remove(&upload.remote))
+        } else {
+            let journal = self.journal(&place).await?;
+            let line = journal.of(&upload.remote);
+            (Some(journal), line)
+        };
+        if !self.wanted.again && was_sent(&upload, line.as_ref()).await? {
             item.outcome = Outcome::Known;
-            item.sha256 = line.sha256;
+            item.sha256 = line.map(|line| line.sha256).unwrap_or_default();
             return Ok(());
         }
-        let (watch, receipts) = (self.watch, self.receipts.as_ref());
-        let (mut looked, mut begun) = (false, None);
+        let Some(journal) = journal else {
+            item.outcome = Outcome::Due;
+            let plan =
+                self.link.with(async |connection| upload.plan(connection, line.as_ref()).await).await?;
+            if let Plan::Send(_, from) = plan {
+                item.resumed_at = from;
+            }
+            return Ok(());
+        };
+        let receipt = self.receipts.as_ref().map(|folder| receipts::path(folder, &upload.name));
+        let (watch, mut resumed_at, mut looked) = (self.watch, None, false);
         let sent = self.link.with(async |connection| {
-            if let Some(receipts) = receipts
-                && !looked
-            {
-                *snapshot = receipts.look(connection, &upload.name).await?;
+            if let Some(receipt) = receipt.as_ref().filter(|_| !looked) {
+                *before = connection.find(receipt).await?;
                 looked = true;
             }
-            upload.send(connection, &notes, watch, &mut begun).await
+            upload.send(connection, &journal, watch, &mut resumed_at).await
         });
         item.sha256 = sent.await?;
-        (item.resumed_at, item.transferred) = (begun.unwrap_or(0), true);
+        (item.resumed_at, item.transferred) = (resumed_at.unwrap_or(0), true);
         Ok(())
     }
 
-    async fn rehearse(&mut self, upload: &Upload, item: &mut Item) -> Result<()> {
-        let place = self.journal(&upload.local);
-        let mut lines = blocking(move || Journal::peek(&place)).await?;
-        let line = lines.remove(&upload.remote);
-        if !self.wanted.again
-            && let Some(line) = sent_before(upload, line.clone()).await?
-        {
-            item.outcome = Outcome::Known;
-            item.sha256 = line.sha256;
-            return Ok(());
+    /// Opens a journal, once in this run: two paths to the same folder lead to one journal, which is locked.
+    async fn journal(&mut self, place: &Path) -> Result<Journal> {
+        let place = place.to_owned();
+        let path = blocking(move || {
+            let folder = place.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
+            let folder = fs::canonicalize(folder).map_err(|e| Error::local(folder, e))?;
+            Ok::<_, Error>(folder.join(place.file_name().unwrap_or_default()))
+        })
+        .await?;
+        if let Some(journal) = self.journals.get(&path) {
+            return Ok(journal.clone());
         }
-        let line = line.filter(|line| line.size == upload.size && line.mtime == upload.mtime);
-        let plan = self.link.with(async |connection| upload.plan(connection, line.as_ref()).await).await?;
-        item.outcome = Outcome::Due;
-        if let Plan::Send(_, from) = plan {
-            item.resumed_at = from;
-        }
-        Ok(())
-    }
-
-    /// Where the journal of a file lies.
-    fn journal(&self, file: &Path) -> PathBuf {
-        let beside = || file.with_file_name(journal::NAME);
-        self.wanted.journal.clone().unwrap_or_else(beside)
-    }
-
-    async fn notes(&mut self, file: &Path) -> Result<Notes> {
-        let place = self.journal(file);
-        // Two ways to the same folder are one journal, which is locked.
-        let folder = place.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
-        let key = match fs::canonicalize(folder) {
-            Ok(folder) => folder.join(place.file_name().unwrap_or_default()),
-            Err(error) => return Err(Error::local(folder, error)),
-        };
-        if let Some(notes) = self.journals.get(&key) {
-            return Ok(notes.clone());
-        }
-        let notes = match Notes::open(&place).await {
-            Err(Error::Local { name, source }) => {
+        let opened = path.clone();
+        let journal = blocking(move || Journal::open(&opened)).await.map_err(|error| match error {
+            Error::Local { name, source } => {
                 let hint = format!("{source}; --journal says where another can be");
-                return Err(Error::Local { name, source: std::io::Error::new(source.kind(), hint) });
+                Error::Local { name, source: std::io::Error::new(source.kind(), hint) }
             }
-            opened => opened?,
-        };
-        self.journals.insert(key, notes.clone());
-        Ok(notes)
+            error => error,
+        })?;
+        self.journals.insert(path, journal.clone());
+        Ok(journal)
     }
 }
 
-/// The line that says that these bytes were sent to this address.
-async fn sent_before(upload: &Upload, line: Option<Line>) -> Result<Option<Line>> {
+/// Whether `line` says that the file's bytes were sent to its address.
+async fn was_sent(upload: &Upload, line: Option<&Line>) -> Result<bool> {
     let Some(line) = line.filter(|line| line.step == Step::Sent && line.size == upload.size) else {
-        return Ok(None);
+        return Ok(false);
     };
     if line.mtime == upload.mtime {
-        return Ok(Some(line));
+        return Ok(true);
     }
     let (path, size) = (upload.local.clone(), upload.size);
     let sha256 = blocking(move || part::sha256_of(&path, size).map_err(|e| Error::local(&path, e))).await?;
-    Ok((sha256.as_ref() == Some(&line.sha256)).then_some(line))
+    Ok(sha256.as_ref() == Some(&line.sha256))
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
-//! What a Sporlog server made of a delivery: the receipt that it lays beside, `<file>.kvittering.json`.
+//! Waiting for the receipt that a Sporlog server writes for a delivery, `<file>.kvittering.json`.
 
 use std::ffi::OsStr;
 use std::time::{Duration, Instant};
 
+use russh_sftp::protocol::OpenFlags;
+
 use super::address::join;
-use super::connection::{Connection, Facts};
+use super::connection::{Connection, FileInfo};
 use super::error::Result;
 use super::link::Link;
 use super::{Item, Outcome, Watch};
@@ -17,101 +19,89 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// The largest receipt that is read.
 const LARGEST: u64 = 64 << 20;
 
-/// The receipt of the name that was there before the file was sent.
-pub(super) type Snapshot = Option<Facts>;
-
-/// A delivered file without a receipt so far.
+/// A file that the server has, whose receipt is waited for.
 pub(super) struct Awaited {
     pub item: Item,
-    pub snapshot: Snapshot,
+    /// The receipt that was there before the file was sent: it is about another delivery.
+    pub before: Option<FileInfo>,
 }
 
-/// Where receipts are found, and how long they are waited for.
-pub(super) struct Receipts {
-    folder: String,
+/// The path of the receipt of the file `name`.
+pub(super) fn path(folder: &str, name: &str) -> String {
+    join(folder, &format!("{}.json", receipt_stem(OsStr::new(name))))
+}
+
+/// Reports each file to `watch` when its receipt is there, and the others after `at_most`.
+pub(super) async fn wait(
+    link: &mut Link<'_>,
+    folder: &str,
     at_most: Duration,
-}
-
-impl Receipts {
-    /// Those in a folder of the server.
-    pub fn new(folder: String, at_most: Duration) -> Self {
-        Receipts { folder, at_most }
-    }
-
-    /// The receipt that is there under the file's name.
-    pub async fn look(&self, connection: &Connection, name: &str) -> Result<Snapshot> {
-        connection.look(&self.path(name)).await
-    }
-
-    fn path(&self, name: &str) -> String {
-        join(&self.folder, &format!("{}.json", receipt_stem(OsStr::new(name))))
-    }
-
-    /// Waits for the receipts, and tells of each file when its own is there, or when it is enough.
-    pub async fn wait(
-        &self,
-        link: &mut Link<'_>,
-        mut awaited: Vec<Awaited>,
-        watch: &dyn Watch,
-    ) -> Result<()> {
-        let (started, mut pause) = (Instant::now(), SHORTEST_PAUSE);
-        loop {
-            let mut without = Vec::new();
-            for Awaited { mut item, snapshot } in awaited {
-                match self.find(link, &item, snapshot).await? {
-                    Some(receipt) => {
-                        answer(&mut item, receipt);
-                        watch.done(&item);
+    mut awaited: Vec<Awaited>,
+    watch: &dyn Watch,
+) -> Result<()> {
+    let (started, mut pause) = (Instant::now(), SHORTEST_PAUSE);
+    loop {
+        let mut without = Vec::new();
+        for Awaited { mut item, before } in awaited {
+            match find(link, folder, &item, before).await? {
+                Some(receipt) => {
+                    match receipt.outcome {
+                        receipt::Outcome::Refused => item.outcome = Outcome::Refused,
+                        _ if receipt.quarantined > 0 => item.outcome = Outcome::Differs,
+                        _ => {}
                     }
-                    None => without.push(Awaited { item, snapshot }),
-                }
-            }
-            awaited = without;
-            if awaited.is_empty() {
-                return Ok(());
-            }
-            if started.elapsed() >= self.at_most {
-                for Awaited { mut item, .. } in awaited {
-                    item.outcome = Outcome::Failed;
-                    item.remark(&format!(
-                        "it is there, but no receipt came within {} s",
-                        self.at_most.as_secs()
-                    ));
+                    item.receipt = Some(Box::new(receipt));
                     watch.done(&item);
                 }
-                return Ok(());
+                None => without.push(Awaited { item, before }),
             }
-            link.pause_for(pause.min(self.at_most)).await?;
-            pause = (pause * 2).min(LONGEST_PAUSE);
         }
+        awaited = without;
+        if awaited.is_empty() {
+            return Ok(());
+        }
+        if started.elapsed() >= at_most {
+            for Awaited { mut item, .. } in awaited {
+                item.outcome = Outcome::Failed;
+                let seconds = at_most.as_secs();
+                item.remark(&format!("the server has the file, but no receipt came within {seconds} s"));
+                watch.done(&item);
+            }
+            return Ok(());
+        }
+        link.pause(pause.min(at_most)).await?;
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
+}
 
-    async fn find(&self, link: &mut Link<'_>, item: &Item, snapshot: Snapshot) -> Result<Option<Receipt>> {
-        let name = item.remote.rsplit('/').next().unwrap_or_default();
-        let path = self.path(name);
-        let found = link.with(async |connection| {
-            let Some(facts) = connection.look(&path).await? else { return Ok(None) };
-            // What was there before we sent the file is about another delivery.
-            if (item.outcome == Outcome::Sent && Some(facts) == snapshot) || facts.size > LARGEST {
-                return Ok(None);
-            }
-            match read(connection, &path, facts.size).await {
-                Err(error) if error.is_absent() => Ok(None),
-                read => read.map(Some),
-            }
-        });
-        let Some(bytes) = found.await? else { return Ok(None) };
-        let receipt = serde_json::from_slice::<Receipt>(&bytes).ok();
-        Ok(receipt.filter(|receipt| receipt.sha256.is_empty() || receipt.sha256 == item.sha256))
-    }
+async fn find(
+    link: &mut Link<'_>,
+    folder: &str,
+    item: &Item,
+    before: Option<FileInfo>,
+) -> Result<Option<Receipt>> {
+    let path = path(folder, item.remote.rsplit('/').next().unwrap_or_default());
+    let found = link.with(async |connection| {
+        let Some(info) = connection.find(&path).await? else { return Ok(None) };
+        if (item.outcome == Outcome::Sent && Some(info) == before) || info.size > LARGEST {
+            return Ok(None);
+        }
+        match read(connection, &path, info.size).await {
+            Err(error) if error.is_absent() => Ok(None),
+            read => read.map(Some),
+        }
+    });
+    let Some(bytes) = found.await? else { return Ok(None) };
+    let receipt = serde_json::from_slice::<Receipt>(&bytes).ok();
+    Ok(receipt.filter(|receipt| receipt.sha256.is_empty() || receipt.sha256 == item.sha256))
 }
 
 async fn read(connection: &Connection, path: &str, size: u64) -> Result<Vec<u8>> {
-    let file = connection.read(path).await?;
+    let file = connection.open_file(path, OpenFlags::READ).await?;
     let mut bytes = Vec::new();
     while (bytes.len() as u64) < size {
-        let length = (size - bytes.len() as u64).min(u64::from(connection.chunk())) as u32;
-        let more = file.read(bytes.len() as u64, length).await?;
+        let length = (size - bytes.len() as u64).min(u64::from(connection.chunk)) as u32;
+        let more = connection.in_time(file.read(bytes.len() as u64, length)).await??;
         if more.is_empty() {
             break;
         }
@@ -119,14 +109,4 @@ async fn read(connection: &Connection, path: &str, size: u64) -> Result<Vec<u8>>
     }
     file.close().await?;
     Ok(bytes)
-}
-
-/// Takes the receipt for what became of the file.
-fn answer(item: &mut Item, receipt: Receipt) {
-    match receipt.outcome {
-        receipt::Outcome::Refused => item.outcome = Outcome::Refused,
-        _ if receipt.quarantined > 0 => item.outcome = Outcome::Differs,
-        _ => {}
-    }
-    item.receipt = Some(Box::new(receipt));
 }

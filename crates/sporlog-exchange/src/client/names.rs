@@ -1,13 +1,11 @@
-//! Where fetched files go: names that a server made up, and files that are there already.
+//! Names of files: those that a server made up, those that files get here, and patterns of names.
 
-use std::path::{Path, PathBuf};
-
-/// Bytes of a name: with what we put around it until the file is complete, it stays below 255.
+/// Bytes of a name: with what is put around a name until its file is complete, it stays below 255.
 const LONGEST: usize = 230;
 /// Files of one name that are kept beside each other.
 const MOST_VERSIONS: u32 = 1000;
 
-/// Why a name of the server's is none that a file here may have.
+/// Why a file here must not have a name that the server gave.
 pub(super) fn objection(name: &str) -> Option<&'static str> {
     match name {
         "" | "." | ".." => Some("this is no file's name"),
@@ -21,7 +19,7 @@ pub(super) fn objection(name: &str) -> Option<&'static str> {
     }
 }
 
-/// Characters that turn or hide what stands around them.
+/// Whether a character turns or hides the characters around it.
 fn is_invisible(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
@@ -36,9 +34,29 @@ pub(super) fn versions(name: &str) -> impl Iterator<Item = String> {
     std::iter::once(name.to_owned()).chain(others)
 }
 
-/// The file's place while it is fetched.
-pub(super) fn part(folder: &Path, name: &str) -> PathBuf {
-    folder.join(format!(".{name}.part"))
+/// Whether `name` matches one of `patterns`, in which `*` stands for any characters and `?` for any one.
+/// Without patterns, every name does.
+pub(super) fn matches_any(patterns: &[String], name: &str) -> bool {
+    patterns.is_empty() || patterns.iter().any(|pattern| matches(pattern, name))
+}
+
+fn matches(pattern: &str, name: &str) -> bool {
+    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
+    // Which beginnings of the name the pattern matches, as far as it has been read.
+    let mut matched = vec![false; name.len() + 1];
+    matched[0] = true;
+    for wanted in pattern {
+        if wanted == '*' {
+            let from = matched.iter().position(|matched| *matched).unwrap_or(matched.len());
+            matched[from..].fill(true);
+        } else {
+            for at in (0..name.len()).rev() {
+                matched[at + 1] = matched[at] && (wanted == '?' || wanted == name[at]);
+            }
+            matched[0] = false;
+        }
+    }
+    matched[name.len()]
 }
 
 #[cfg(test)]
@@ -75,5 +93,30 @@ mod tests {
         assert_eq!(names("day.csv"), ["day.csv", "day.2.csv", "day.3.csv"]);
         assert_eq!(names("day"), ["day", "day.2", "day.3"]);
         assert_eq!(names("a.b.json"), ["a.b.json", "a.b.2.json", "a.b.3.json"]);
+    }
+
+    #[test]
+    fn patterns_have_wildcards() {
+        for (pattern, name, like) in [
+            ("*", "", true),
+            ("", "", true),
+            ("a*b*c", "a-b-b-c", true),
+            ("a*b*c", "a-b-c-", false),
+            ("*.csv", "day.csv", true),
+            ("*.csv", "day.csv.gz", false),
+            ("rev_??.csv", "rev_01.csv", true),
+            ("10.0.0.?", "10.0.0.17", false),
+            ("æ*", "æøå", true),
+        ] {
+            assert_eq!(matches(pattern, name), like, "{pattern} {name}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_pattern_matches_itself(name in "[a-z0-9.-]{1,40}", other in "[ -~]{0,40}") {
+            assert!(matches(&name, &name));
+            let _ = matches(&other, &name);
+        }
     }
 }
