@@ -119,18 +119,12 @@ pub struct Limits {
     pub files: usize,
     /// The most connections of one account at once.
     pub sessions: usize,
-    /// The most files and folders that one connection may have open at once.
-    pub handles: usize,
     /// The most bytes a second, up and down together; absent for no limit.
     pub bytes_per_second: Option<u32>,
     /// The most connections at once in all, including those that have not signed in yet.
     pub connections: usize,
     /// A connection without a request for so long is ended.
     pub idle_seconds: u32,
-    /// A connection that has not signed in within so long is ended.
-    pub sign_in_seconds: u32,
-    /// Keys that may be tried on one connection.
-    pub sign_in_attempts: usize,
 }
 
 impl Default for Limits {
@@ -139,12 +133,9 @@ impl Default for Limits {
             file_bytes: 2 << 30,
             files: 1_000,
             sessions: 8,
-            handles: 100,
             bytes_per_second: None,
             connections: 200,
             idle_seconds: 300,
-            sign_in_seconds: 30,
-            sign_in_attempts: 6,
         }
     }
 }
@@ -254,6 +245,16 @@ impl Account {
 }
 
 impl Settings {
+    /// Settings of earlier versions, and what holds instead of them.
+    pub const REMOVED: [(&str, &str); 3] = [
+        ("sftp.limits.handles", "a connection may have 100 files and folders open"),
+        (
+            "sftp.limits.sign_in_seconds",
+            "signing in may take 30 seconds, or sftp.limits.idle_seconds if that is less",
+        ),
+        ("sftp.limits.sign_in_attempts", "6 keys may be tried on a connection"),
+    ];
+
     /// What becomes of rows that the log has already.
     pub fn overlap_policy(&self) -> OverlapPolicy {
         OverlapPolicy { rows: self.overlap, days: self.overlap_days }

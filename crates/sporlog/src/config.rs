@@ -167,7 +167,8 @@ pub(crate) fn removed(error: &figment::Error) -> Option<(&'static str, &'static 
         path.push(unknown.clone());
     }
     let name = path.join(".");
-    let mut all = ServerSettings::REMOVED.into_iter().chain(sporlog_intake::kafka::Settings::REMOVED);
+    let kafka = sporlog_intake::kafka::Settings::REMOVED;
+    let mut all = ServerSettings::REMOVED.into_iter().chain(kafka).chain(sporlog_exchange::Settings::REMOVED);
     all.find(|(removed, _)| *removed == name)
 }
 
@@ -298,9 +299,11 @@ mod tests {
     fn a_setting_that_was_removed_says_what_holds_instead() {
         Jail::expect_with(|jail| {
             jail.clear_env();
-            for (name, instead) in ServerSettings::REMOVED {
+            for (name, instead) in
+                ServerSettings::REMOVED.into_iter().chain(sporlog_exchange::Settings::REMOVED)
+            {
                 let (section, setting) = name.rsplit_once('.').expect("a section");
-                jail.create_file("sporlog.toml", &format!("[{section}]\nrequests = 5\n{setting} = 7\n"))?;
+                jail.create_file("sporlog.toml", &format!("[{section}]\nconnections = 5\n{setting} = 7\n"))?;
                 let error = load(&Global::default()).expect_err(name).to_string();
                 assert!(error.contains(name) && error.contains(instead), "{error}");
             }

@@ -258,8 +258,8 @@ fn an_exchange_that_can_hardly_be_meant_is_warned_about() {
         municipality("11111111", &format!("cvr = ['64942212']\n{}", key(1)))
             .replace("cvr = ['11111111']\n", ""),
     ];
-    let general = "settle_seconds = 0\noverlap_days = 0\n[sftp.limits]\nfile_bytes = 3000000000\nsessions = 0\n\
-                   sign_in_attempts = 1000";
+    let general =
+        "settle_seconds = 0\noverlap_days = 0\n[sftp.limits]\nfile_bytes = 3000000000\nsessions = 0";
     place.file("sporlog.toml", exchange(general, &accounts));
     let ran = place.run("config check").ok();
     for line in [
@@ -267,7 +267,6 @@ fn an_exchange_that_can_hardly_be_meant_is_warned_about() {
         "sporlog.toml:3: warning sftp.overlap_days: ",
         "sporlog.toml:5: warning sftp.limits.file_bytes: ",
         "sporlog.toml:6: warning sftp.limits.sessions: ",
-        "sporlog.toml:7: warning sftp.limits.sign_in_attempts: ",
         "warning sftp.account.1.delete_fetched: ",
         "warning sftp.account.1.bytes_per_second: ",
         "warning sftp.account.1.keys.0: 'ky' has the same key",
@@ -276,7 +275,7 @@ fn an_exchange_that_can_hardly_be_meant_is_warned_about() {
     ] {
         assert!(ran.out.contains(line), "{line}: {}", ran.out);
     }
-    assert_eq!(ran.out.lines().count(), 11, "{}", ran.out);
+    assert_eq!(ran.out.lines().count(), 10, "{}", ran.out);
     // A private key that others may read is not used.
     let host = place.file("host", "");
     std::fs::set_permissions(&host, std::fs::Permissions::from_mode(0o640)).expect("set");

@@ -117,9 +117,7 @@ fn bytes_a_second_are_limited_up_and_down() {
 #[test]
 #[ignore = "needs sftp: tests/sftp/run"]
 fn whoever_stalls_is_let_go_and_whoever_is_slow_is_not() {
-    let site = Site::configured(
-        "settle_seconds = 1\n[sftp.limits]\nidle_seconds = 3\nsign_in_seconds = 2\nsessions = 20\n",
-    );
+    let site = Site::configured("settle_seconds = 1\n[sftp.limits]\nidle_seconds = 3\nsessions = 20\n");
     let server = site.serve();
     let client = site.client(SUPPLIER);
     // Nothing at all; half a greeting; a sign-in that does not come.
@@ -174,7 +172,7 @@ fn whoever_stalls_is_let_go_and_whoever_is_slow_is_not() {
 #[ignore = "needs sftp: tests/sftp/run"]
 fn nonsense_on_the_port_harms_nobody() {
     let site = Site::configured(
-        "settle_seconds = 1\n[sftp.limits]\nsign_in_seconds = 3\nconnections = 30\nsessions = 30\n",
+        "settle_seconds = 1\n[sftp.limits]\nidle_seconds = 3\nconnections = 30\nsessions = 30\n",
     );
     let server = site.serve();
     let noise: Vec<u8> = (0_u32..200_000).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();

@@ -18,8 +18,6 @@ const KEY_TYPES: [&str; 5] =
     ["ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "ssh-rsa"];
 /// A file of the format's full size takes days at less than this.
 const SLOW: u32 = 16 << 10;
-/// More keys than this on one connection are somebody's guesses.
-const MANY_KEYS: usize = 20;
 
 /// Errors and warnings about `[sftp]`.
 pub(super) fn lint(config: &Config, remarks: &mut Remarks) {
@@ -137,14 +135,8 @@ fn limits(key: &str, limits: &Limits, remarks: &mut Remarks) {
     none("file_bytes", limits.file_bytes == 0);
     none("files", limits.files == 0);
     none("sessions", limits.sessions == 0);
-    none("handles", limits.handles == 0);
     none("connections", limits.connections == 0);
     none("idle_seconds", limits.idle_seconds == 0);
-    none("sign_in_seconds", limits.sign_in_seconds == 0);
-    none("sign_in_attempts", limits.sign_in_attempts == 0);
-    if limits.sign_in_attempts > MANY_KEYS {
-        remarks.warn(&format!("{key}.sign_in_attempts"), "so many keys are not tried but guessed");
-    }
     if limits.bytes_per_second.is_some_and(|rate| rate < SLOW) {
         remarks.warn(&format!("{key}.bytes_per_second"), "at this rate a file of 2 GB takes more than a day");
     }
