@@ -1,9 +1,9 @@
 //! The state of an account that all of its connections share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use russh::keys::ssh_key::public::KeyData;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::settings::{Account, Limits, Role};
 use crate::tree::Home;
@@ -27,11 +27,8 @@ pub(super) struct AccountState {
     pub rate: Option<Rate>,
     pub uploads: Uploads,
     pub fetched: Fetched,
-    sessions: AtomicUsize,
+    sessions: Arc<Semaphore>,
 }
-
-/// One of the connections that an account may have at once. Dropping the permit frees it.
-pub(super) struct SessionPermit(Arc<AccountState>);
 
 impl AccountState {
     /// Makes the account's folders, and reads its keys.
@@ -47,17 +44,15 @@ impl AccountState {
             uploads: Uploads::default(),
             fetched: Fetched::of(&home),
             delete_fetched: account.delete_fetched,
-            sessions: AtomicUsize::new(0),
+            sessions: Arc::new(Semaphore::new(limits.sessions.min(Semaphore::MAX_PERMITS))),
             limits,
             home,
         })
     }
 
     /// A permit for another connection; `None` if the account has as many as it may.
-    pub(super) fn acquire_session(self: &Arc<Self>) -> Option<SessionPermit> {
-        let one_more = |now| (now < self.limits.sessions).then_some(now + 1);
-        let acquired = self.sessions.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more);
-        acquired.ok().map(|_| SessionPermit(Arc::clone(self)))
+    pub(super) fn acquire_session(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.sessions).try_acquire_owned().ok()
     }
 
     /// Opens a folder of the account.
@@ -73,11 +68,5 @@ impl AccountState {
     /// Opens the folder that files lie in while they are uploaded.
     pub(super) fn uploading(&self) -> std::io::Result<disk::Folder> {
         disk::Folder::open(&self.home.uploads())
-    }
-}
-
-impl Drop for SessionPermit {
-    fn drop(&mut self) {
-        self.0.sessions.fetch_sub(1, Ordering::AcqRel);
     }
 }

@@ -21,12 +21,15 @@ use super::handler::Connection;
 use super::login_throttle::ConnectionPermit;
 use super::metrics;
 
+/// How long signing in may take: enough for a passphrase or a hardware key, and short enough that silent connections
+/// make room for others.
+const SIGN_IN: Duration = Duration::from_secs(30);
 /// How often a connection is checked against its time limits.
-const LOOK: Duration = Duration::from_secs(1);
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// How long transfers under way may go on when the server is stopped.
-const GRACE: Duration = Duration::from_secs(5);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a client may take to receive the message that it is disconnected.
-const FAREWELL: Duration = Duration::from_millis(500);
+const DISCONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// Bytes read from the network at once: several SSH packets.
 const READ_AT_ONCE: usize = 128 * 1024;
 
@@ -38,30 +41,29 @@ pub(super) async fn serve(
     permit: ConnectionPermit,
     wait: Duration,
 ) {
-    let limits = &session.context.limits;
-    let deadline = Instant::now() + wait + Duration::from_secs(limits.sign_in_seconds.into());
+    let idle = Duration::from_secs(session.context.limits.idle_seconds.into());
+    let deadline = Instant::now() + wait + SIGN_IN.min(idle);
     if !wait.is_zero() {
         tokio::select! {
             () = sleep(wait) => {}
             () = session.context.stopping.cancelled() => return,
         }
     }
-    let guarded = BufReader::with_capacity(READ_AT_ONCE, Ended::new(stream, &session.ended));
+    let stream = BufReader::with_capacity(READ_AT_ONCE, CancellableStream::new(stream, &session.ended));
     let connection = Connection::new(Arc::clone(&session), permit);
     let greeted = tokio::select! {
-        greeted = russh::server::run_stream(config, guarded, connection) => greeted,
+        greeted = russh::server::run_stream(config, stream, connection) => greeted,
         () = sleep_until(deadline) => return counter!(metrics::SIGN_INS, "result" => "slow").increment(1),
         () = session.context.stopping.cancelled() => return,
     };
     match greeted {
-        Ok(ssh) => watch(ssh, &session, deadline).await,
+        Ok(ssh) => watch(ssh, &session, deadline, idle).await,
         Err(error) => tracing::debug!(%error, address = %session.address, "SFTP: the SSH handshake failed"),
     }
 }
 
 /// Waits until the connection ends, or ends it when a time limit is exceeded or the server is stopped.
-async fn watch(mut ssh: RunningSession<Connection>, session: &Session, deadline: Instant) {
-    let idle = Duration::from_secs(session.context.limits.idle_seconds.into());
+async fn watch(mut ssh: RunningSession<Connection>, session: &Session, deadline: Instant, idle: Duration) {
     let handle = ssh.handle();
     let why = loop {
         tokio::select! {
@@ -71,7 +73,7 @@ async fn watch(mut ssh: RunningSession<Connection>, session: &Session, deadline:
                 }
                 return;
             }
-            () = sleep(LOOK) => {
+            () = sleep(CHECK_EVERY) => {
                 if !session.is_signed_in.load(Ordering::Acquire) {
                     if Instant::now() >= deadline {
                         counter!(metrics::SIGN_INS, "result" => "slow").increment(1);
@@ -82,16 +84,16 @@ async fn watch(mut ssh: RunningSession<Connection>, session: &Session, deadline:
                 }
             }
             () = session.context.stopping.cancelled() => {
-                let_end(&mut ssh, session).await;
+                drain(&mut ssh, session).await;
                 break "the server is being stopped";
             }
         }
     };
-    dismiss(&mut ssh, &handle, session, why).await;
+    disconnect(&mut ssh, &handle, session, why).await;
 }
 
-/// Waits until nothing is open on the connection any more, for [`GRACE`] at most.
-async fn let_end(ssh: &mut RunningSession<Connection>, session: &Session) {
+/// Waits until nothing is open on the connection any more, for [`DRAIN_TIMEOUT`] at most.
+async fn drain(ssh: &mut RunningSession<Connection>, session: &Session) {
     let quiet = async {
         while session.is_busy() {
             sleep(Duration::from_millis(50)).await;
@@ -103,48 +105,56 @@ async fn let_end(ssh: &mut RunningSession<Connection>, session: &Session) {
             _ = ssh => {}
         }
     };
-    drop(timeout(GRACE, ended).await);
+    drop(timeout(DRAIN_TIMEOUT, ended).await);
 }
 
 /// Sends a disconnect message, and then ends the connection whether the client has read it or not.
-async fn dismiss(ssh: &mut RunningSession<Connection>, handle: &Handle, session: &Session, why: &str) {
-    let farewell = async {
+async fn disconnect(ssh: &mut RunningSession<Connection>, handle: &Handle, session: &Session, why: &str) {
+    let disconnecting = async {
         drop(handle.disconnect(Disconnect::ByApplication, why.to_owned(), "en".to_owned()).await);
         drop((&mut *ssh).await);
     };
-    if timeout(FAREWELL, farewell).await.is_err() {
+    if timeout(DISCONNECT_TIMEOUT, disconnecting).await.is_err() {
         session.ended.cancel();
-        drop(timeout(GRACE, ssh).await);
+        drop(timeout(DRAIN_TIMEOUT, ssh).await);
     }
 }
 
 /// A stream on which every pending read and write fails once the token is cancelled.
-struct Ended {
+struct CancellableStream {
     stream: TcpStream,
-    is_ended: CancellationToken,
-    ended: Pin<Box<WaitForCancellationFutureOwned>>,
+    token: CancellationToken,
+    cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
-impl Ended {
+impl CancellableStream {
     fn new(stream: TcpStream, ended: &CancellationToken) -> Self {
-        Ended { stream, is_ended: ended.clone(), ended: Box::pin(ended.clone().cancelled_owned()) }
+        CancellableStream {
+            stream,
+            token: ended.clone(),
+            cancelled: Box::pin(ended.clone().cancelled_owned()),
+        }
     }
 
     /// Also registers the task with the token, because a client that sends nothing would never wake it.
-    fn or_ended<T>(&mut self, polled: Poll<io::Result<T>>, wakers: &mut Wakers<'_>) -> Poll<io::Result<T>> {
+    fn or_cancelled<T>(
+        &mut self,
+        polled: Poll<io::Result<T>>,
+        wakers: &mut Wakers<'_>,
+    ) -> Poll<io::Result<T>> {
         match polled {
-            Poll::Pending if self.is_ended.is_cancelled() => {
+            Poll::Pending if self.token.is_cancelled() => {
                 Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()))
             }
             Poll::Pending => {
-                self.ended.as_mut().poll(wakers).map(|()| Err(io::ErrorKind::ConnectionAborted.into()))
+                self.cancelled.as_mut().poll(wakers).map(|()| Err(io::ErrorKind::ConnectionAborted.into()))
             }
             ready => ready,
         }
     }
 }
 
-impl AsyncRead for Ended {
+impl AsyncRead for CancellableStream {
     fn poll_read(
         self: Pin<&mut Self>,
         wakers: &mut Wakers<'_>,
@@ -152,15 +162,15 @@ impl AsyncRead for Ended {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.stream).poll_read(wakers, buffer);
-        this.or_ended(polled, wakers)
+        this.or_cancelled(polled, wakers)
     }
 }
 
-impl AsyncWrite for Ended {
+impl AsyncWrite for CancellableStream {
     fn poll_write(self: Pin<&mut Self>, wakers: &mut Wakers<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.stream).poll_write(wakers, bytes);
-        this.or_ended(polled, wakers)
+        this.or_cancelled(polled, wakers)
     }
 
     fn poll_flush(self: Pin<&mut Self>, wakers: &mut Wakers<'_>) -> Poll<io::Result<()>> {

@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::inbox::InboxEvents;
@@ -15,6 +16,10 @@ use super::Accounts;
 use super::login_throttle::LoginThrottle;
 use super::metrics::Meters;
 use super::record::{Recorder, Row};
+
+/// Files and folders that a connection may have open at once. Clients open a few; each costs a file descriptor, and all
+/// connections together must leave enough of them.
+pub(super) const HANDLES: usize = 100;
 
 /// State that all connections share.
 pub(super) struct Context {
@@ -37,8 +42,8 @@ pub(super) struct Session {
     /// Cancelled to end the connection, whatever it is doing.
     pub ended: CancellationToken,
     pub is_signed_in: AtomicBool,
-    /// Files and folders that the client has open.
-    handles: AtomicUsize,
+    /// Permits for files and folders that the client may still open.
+    handles: Arc<Semaphore>,
     began: Instant,
     /// When the client last sent a request or took an answer, in milliseconds since `began`.
     seen: AtomicU64,
@@ -52,7 +57,7 @@ impl Session {
             address,
             ended: CancellationToken::new(),
             is_signed_in: AtomicBool::new(false),
-            handles: AtomicUsize::new(0),
+            handles: Arc::new(Semaphore::new(HANDLES)),
             began: Instant::now(),
             seen: AtomicU64::new(0),
         }
@@ -71,14 +76,12 @@ impl Session {
 
     /// Whether the client has a file or folder open.
     pub(super) fn is_busy(&self) -> bool {
-        self.handles.load(Ordering::Relaxed) > 0
+        self.handles.available_permits() < HANDLES
     }
 
     /// A permit for another open file or folder; `None` if there are as many as there may be.
-    pub(super) fn acquire_handle(self: &Arc<Self>) -> Option<HandlePermit> {
-        let one_more = |now| (now < self.context.limits.handles).then_some(now + 1);
-        let acquired = self.handles.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
-        acquired.ok().map(|_| HandlePermit(Arc::clone(self)))
+    pub(super) fn acquire_handle(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.handles).try_acquire_owned().ok()
     }
 
     /// A row for the access log about this connection, to be filled in.
@@ -91,14 +94,5 @@ impl Session {
             message: String::new(),
             parameters: Value::Null,
         }
-    }
-}
-
-/// One of the files and folders that a connection may have open at once. Dropping the permit frees it.
-pub(super) struct HandlePermit(Arc<Session>);
-
-impl Drop for HandlePermit {
-    fn drop(&mut self) {
-        self.0.handles.fetch_sub(1, Ordering::Relaxed);
     }
 }

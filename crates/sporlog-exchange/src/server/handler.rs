@@ -11,8 +11,9 @@ use russh::server::{
 };
 use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, Pty};
 use serde_json::json;
+use tokio::sync::OwnedSemaphorePermit;
 
-use super::account::{AccountState, SessionPermit};
+use super::account::AccountState;
 use super::context::Session;
 use super::keys::{fingerprint, is_safe};
 use super::login_throttle::ConnectionPermit;
@@ -30,7 +31,8 @@ pub(super) struct Connection {
     account: Option<Arc<AccountState>>,
     /// The fingerprint of the key that the account has signed in with, for the access log.
     key: String,
-    session_permit: Option<(SessionPermit, metrics::SessionGauge)>,
+    /// One of the connections that the account may have at once.
+    session_permit: Option<(OwnedSemaphorePermit, metrics::SessionGauge)>,
     channels: HashMap<ChannelId, Option<Requests>>,
 }
 
@@ -75,11 +77,6 @@ impl Connection {
             return Err(russh::Error::Disconnect);
         }
         Ok(Auth::reject())
-    }
-
-    /// Refuses a request on a channel that is not SFTP.
-    fn refuse_request(channel: ChannelId, ssh: &mut SshSession) -> Result<(), russh::Error> {
-        ssh.channel_failure(channel)
     }
 
     /// Closes a channel from our side.
@@ -180,7 +177,7 @@ impl Handler for Connection {
                 *requests = Some(Requests::new(channel, ssh, &self.session, account));
                 ssh.channel_success(channel)
             }
-            _ => Self::refuse_request(channel, ssh),
+            _ => ssh.channel_failure(channel),
         }
     }
 
@@ -214,7 +211,7 @@ impl Handler for Connection {
     }
 
     async fn shell_request(&mut self, channel: ChannelId, ssh: &mut SshSession) -> Result<(), Self::Error> {
-        Self::refuse_request(channel, ssh)
+        ssh.channel_failure(channel)
     }
 
     async fn exec_request(
@@ -223,7 +220,7 @@ impl Handler for Connection {
         _command: &[u8],
         ssh: &mut SshSession,
     ) -> Result<(), Self::Error> {
-        Self::refuse_request(channel, ssh)
+        ssh.channel_failure(channel)
     }
 
     async fn env_request(
@@ -233,7 +230,7 @@ impl Handler for Connection {
         _value: &str,
         ssh: &mut SshSession,
     ) -> Result<(), Self::Error> {
-        Self::refuse_request(channel, ssh)
+        ssh.channel_failure(channel)
     }
 
     async fn pty_request(
@@ -247,7 +244,7 @@ impl Handler for Connection {
         _modes: &[(Pty, u32)],
         ssh: &mut SshSession,
     ) -> Result<(), Self::Error> {
-        Self::refuse_request(channel, ssh)
+        ssh.channel_failure(channel)
     }
 
     async fn x11_request(
@@ -259,11 +256,11 @@ impl Handler for Connection {
         _screen: u32,
         ssh: &mut SshSession,
     ) -> Result<(), Self::Error> {
-        Self::refuse_request(channel, ssh)
+        ssh.channel_failure(channel)
     }
 
     async fn agent_request(&mut self, channel: ChannelId, ssh: &mut SshSession) -> Result<bool, Self::Error> {
-        Self::refuse_request(channel, ssh)?;
+        ssh.channel_failure(channel)?;
         Ok(false)
     }
 }

@@ -75,11 +75,11 @@ impl LoginThrottle {
     }
 
     /// Admits a connection, which has to be delayed for the time given.
-    pub(super) fn enter(&self, from: IpAddr) -> Result<(ConnectionPermit, Duration), Rejection> {
-        self.enter_at(from, Instant::now())
+    pub(super) fn admit(&self, from: IpAddr) -> Result<(ConnectionPermit, Duration), Rejection> {
+        self.admit_at(from, Instant::now())
     }
 
-    fn enter_at(&self, from: IpAddr, now: Instant) -> Result<(ConnectionPermit, Duration), Rejection> {
+    fn admit_at(&self, from: IpAddr, now: Instant) -> Result<(ConnectionPermit, Duration), Rejection> {
         let address = network(from);
         let mut inner = self.lock();
         if inner.open >= self.connections {
@@ -188,25 +188,25 @@ mod tests {
         let (mut tried, mut waited) = (0, Duration::ZERO);
         for _ in 0..100 {
             now += Duration::from_millis(100);
-            if let Ok((mut permit, wait)) = throttle.enter_at(from, now) {
+            if let Ok((mut permit, wait)) = throttle.admit_at(from, now) {
                 (tried, waited, now) = (tried + 1, waited + wait, now + wait);
                 permit.refused_at(now);
             }
         }
         assert!((20..30).contains(&tried), "{tried}");
         assert!(waited > Duration::from_secs(5), "{waited:?}");
-        assert!(throttle.enter_at(ip("127.0.0.2"), now).is_ok(), "others are not concerned");
+        assert!(throttle.admit_at(ip("127.0.0.2"), now).is_ok(), "others are not concerned");
         now += LONGEST;
-        assert!(throttle.enter_at(from, now).is_ok_and(|(_, wait)| wait <= WAIT * 10));
+        assert!(throttle.admit_at(from, now).is_ok_and(|(_, wait)| wait <= WAIT * 10));
         now += FORGOTTEN * 30;
-        assert!(throttle.enter_at(from, now).is_ok_and(|(_, wait)| wait.is_zero()));
+        assert!(throttle.admit_at(from, now).is_ok_and(|(_, wait)| wait.is_zero()));
     }
 
     #[test]
     fn an_agent_with_many_keys_is_no_attack() {
         let throttle = LoginThrottle::new(200);
         for _ in 0..50 {
-            let Ok((mut permit, wait)) = throttle.enter(ip("10.0.0.1")) else { panic!("turned away") };
+            let Ok((mut permit, wait)) = throttle.admit(ip("10.0.0.1")) else { panic!("turned away") };
             assert!(wait.is_zero());
             assert!((0..5).all(|_| !permit.refused()));
             permit.signed_in();
@@ -216,11 +216,11 @@ mod tests {
     #[test]
     fn places_are_given_back() {
         let throttle = LoginThrottle::new(40);
-        let places: Vec<_> = (0..100).map_while(|_| throttle.enter(ip("10.0.0.1")).ok()).collect();
+        let places: Vec<_> = (0..100).map_while(|_| throttle.admit(ip("10.0.0.1")).ok()).collect();
         assert_eq!(places.len(), 10, "one address does not get all of them");
-        assert_eq!(throttle.enter(ip("10.0.0.1")).err(), Some(Rejection::TooManyConnections));
+        assert_eq!(throttle.admit(ip("10.0.0.1")).err(), Some(Rejection::TooManyConnections));
         drop(places);
-        assert!(throttle.enter(ip("10.0.0.1")).is_ok());
+        assert!(throttle.admit(ip("10.0.0.1")).is_ok());
         assert!(throttle.lock().addresses.is_empty());
     }
 
@@ -231,8 +231,8 @@ mod tests {
         assert_eq!(network(ip("::ffff:10.0.0.1")), ip("10.0.0.1"));
         let throttle = LoginThrottle::new(200);
         for n in 0..u32::try_from(ADDRESSES).unwrap_or_default() + 500 {
-            let entered = throttle.enter(IpAddr::from((0x0a00_0000 + n).to_be_bytes()));
-            assert!(entered.is_ok_and(|(mut permit, _)| !permit.refused()));
+            let admitted = throttle.admit(IpAddr::from((0x0a00_0000 + n).to_be_bytes()));
+            assert!(admitted.is_ok_and(|(mut permit, _)| !permit.refused()));
         }
         assert_eq!(throttle.lock().addresses.len(), ADDRESSES);
     }

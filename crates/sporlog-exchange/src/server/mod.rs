@@ -75,19 +75,21 @@ use crate::inbox::InboxEvents;
 use sporlog_intake::writers::Writers;
 use sporlog_intake::{Error, Result};
 
+/// Keys that may be tried on one connection, as many as with OpenSSH.
+const SIGN_IN_ATTEMPTS: usize = 6;
 /// The delay of a refused key, whatever the reason.
-const REFUSAL: Duration = Duration::from_millis(400);
+const REFUSED_KEY_DELAY: Duration = Duration::from_millis(400);
 /// The SSH window: bytes that a client may send before the server has read them.
 const WINDOW: u32 = 4 << 20;
 /// The largest SSH packet. OpenSSH accepts packets of up to 256 KiB.
-const PIECE: u32 = 128 << 10;
+const LARGEST_SSH_PACKET: u32 = 128 << 10;
 /// Answers to read requests, of up to 255 KiB each, that may be queued on a connection.
-const ANSWERS: usize = 4;
+const QUEUED_ANSWERS: usize = 4;
 /// How often a silent client is sent a keepalive, and how many may stay unanswered.
-const ALIVE: Duration = Duration::from_secs(15);
-const ALIVE_TIMES: usize = 3;
+const KEEPALIVE: Duration = Duration::from_secs(15);
+const KEEPALIVES_UNANSWERED: usize = 3;
 /// How long ending all connections and writing the access log may take when the server is stopped.
-const STOP: Duration = Duration::from_secs(12);
+const STOP_TIMEOUT: Duration = Duration::from_secs(12);
 
 /// A running SFTP server.
 pub struct SftpServer {
@@ -150,7 +152,7 @@ impl SftpServer {
             self.connections.wait().await;
             drop(self.recorder.await);
         };
-        if tokio::time::timeout(STOP, ended).await.is_err() {
+        if tokio::time::timeout(STOP_TIMEOUT, ended).await.is_err() {
             tracing::warn!("SFTP: not all connections could be ended in time");
         }
     }
@@ -188,20 +190,20 @@ fn config(keys: Vec<PrivateKey>, limits: &Limits) -> Config {
     Config {
         server_id: SshId::Standard(concat!("SSH-2.0-Sporlog_", env!("CARGO_PKG_VERSION")).into()),
         methods: MethodSet::from(&[MethodKind::PublicKey][..]),
-        auth_rejection_time: REFUSAL,
+        auth_rejection_time: REFUSED_KEY_DELAY,
         auth_rejection_time_initial: Some(Duration::ZERO),
         // A client's first attempt is without a key, to ask for the methods.
-        max_auth_attempts: limits.sign_in_attempts.saturating_add(1),
+        max_auth_attempts: SIGN_IN_ATTEMPTS + 1,
         keys,
         preferred,
         window_size: WINDOW,
-        maximum_packet_size: PIECE,
+        maximum_packet_size: LARGEST_SSH_PACKET,
         channel_buffer_size: 1,
-        event_buffer_size: ANSWERS,
+        event_buffer_size: QUEUED_ANSWERS,
         // `connection` ends clients without requests. This one ends a client that takes no bytes.
         inactivity_timeout: Some(Duration::from_secs(limits.idle_seconds.max(1).into())),
-        keepalive_interval: Some(ALIVE),
-        keepalive_max: ALIVE_TIMES,
+        keepalive_interval: Some(KEEPALIVE),
+        keepalive_max: KEEPALIVES_UNANSWERED,
         nodelay: true,
         ..Config::default()
     }
@@ -214,7 +216,7 @@ async fn accept(listener: TcpListener, config: Arc<Config>, context: Arc<Context
             () = context.stopping.cancelled() => return,
         };
         match accepted {
-            Ok((stream, from)) => enter(stream, from, &config, &context, &connections),
+            Ok((stream, from)) => admit(stream, from, &config, &context, &connections),
             Err(error) => {
                 tracing::warn!(%error, "SFTP: a connection could not be accepted");
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -223,7 +225,7 @@ async fn accept(listener: TcpListener, config: Arc<Config>, context: Arc<Context
     }
 }
 
-fn enter(
+fn admit(
     stream: TcpStream,
     from: SocketAddr,
     config: &Arc<Config>,
@@ -231,15 +233,15 @@ fn enter(
     connections: &TaskTracker,
 ) {
     let address = from.ip().to_canonical();
-    match context.throttle.enter(address) {
+    match context.throttle.admit(address) {
         Ok((permit, wait)) => {
             // With Nagle's algorithm, the last bytes of an answer would wait for an acknowledgement of the first.
             drop(stream.set_nodelay(true));
             let session = Arc::new(Session::new(Arc::clone(context), address));
             connections.spawn(connection::serve(Arc::clone(config), stream, session, permit, wait));
         }
-        Err(turned) => {
-            let reason = match turned {
+        Err(rejection) => {
+            let reason = match rejection {
                 Rejection::TooManyConnections => "crowd",
                 Rejection::TooManyRefusedKeys => "keys",
             };

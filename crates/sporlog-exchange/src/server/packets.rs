@@ -4,7 +4,7 @@
 //! where russh-sftp reads on out of step. A name that is not UTF-8 must not be confused with one that is. And
 //! an upload's bytes are not copied once more.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// The largest packet, as in OpenSSH.
 pub(super) const MAX_PACKET: usize = 256 * 1024;
@@ -86,21 +86,15 @@ impl<'a> Fields<'a> {
     }
 
     fn u8(&mut self) -> Result<u8, Malformed> {
-        let (&first, rest) = self.0.split_first().ok_or(Malformed)?;
-        self.0 = rest;
-        Ok(first)
+        self.0.try_get_u8().map_err(|_| Malformed)
     }
 
     fn u32(&mut self) -> Result<u32, Malformed> {
-        let (bytes, rest) = self.0.split_first_chunk().ok_or(Malformed)?;
-        self.0 = rest;
-        Ok(u32::from_be_bytes(*bytes))
+        self.0.try_get_u32().map_err(|_| Malformed)
     }
 
     fn u64(&mut self) -> Result<u64, Malformed> {
-        let (bytes, rest) = self.0.split_first_chunk().ok_or(Malformed)?;
-        self.0 = rest;
-        Ok(u64::from_be_bytes(*bytes))
+        self.0.try_get_u64().map_err(|_| Malformed)
     }
 
     fn string(&mut self) -> Result<&'a [u8], Malformed> {

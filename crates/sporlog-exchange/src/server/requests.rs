@@ -10,9 +10,10 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes, BytesMut};
 use russh::ChannelId;
 use russh::server::Session as SshSession;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::account::AccountState;
-use super::context::{HandlePermit, Session};
+use super::context::{HANDLES, Session};
 use super::disk::{self, blocking};
 use super::downloads::{Download, Pump, Read};
 use super::listing::{self, Listing};
@@ -30,7 +31,7 @@ pub(super) struct Requests {
     channel: ChannelId,
     operations: Operations,
     pump: Pump,
-    handles: HashMap<u32, (Open, HandlePermit)>,
+    handles: HashMap<u32, (Open, OwnedSemaphorePermit)>,
     next_handle: u32,
     has_begun: bool,
     /// The beginning of a packet whose end has not come.
@@ -175,10 +176,7 @@ impl Requests {
             },
             Request::Limits => {
                 let data = MAX_DATA as u64;
-                Ok(packets::numbers(
-                    id,
-                    &[MAX_PACKET as u64, data, data, self.operations.session.context.limits.handles as u64],
-                ))
+                Ok(packets::numbers(id, &[MAX_PACKET as u64, data, data, HANDLES as u64]))
             }
             Request::Read { .. } | Request::Unknown => {
                 Err(Refusal::new(Code::Unsupported, "this is not supported"))
@@ -195,7 +193,7 @@ impl Requests {
         open.map(|(open, _)| open).ok_or_else(|| Refusal::failure("there is no such handle"))
     }
 
-    fn acquire_handle(&self) -> Result<HandlePermit, Refusal> {
+    fn acquire_handle(&self) -> Result<OwnedSemaphorePermit, Refusal> {
         if self.operations.session.context.stopping.is_cancelled() {
             return Err(Refusal::failure("the server is being stopped; try again soon"));
         }
@@ -205,7 +203,7 @@ impl Requests {
             .ok_or_else(|| Refusal::failure("too many files are open on this connection"))
     }
 
-    fn keep(&mut self, id: u32, open: Open, permit: HandlePermit) -> Bytes {
+    fn keep(&mut self, id: u32, open: Open, permit: OwnedSemaphorePermit) -> Bytes {
         while self.handles.contains_key(&self.next_handle) {
             self.next_handle = self.next_handle.wrapping_add(1);
         }

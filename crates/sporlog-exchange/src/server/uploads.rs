@@ -91,6 +91,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The writer of an upload, unless another connection has taken the file over. Locked while bytes are written, so that
+/// after a takeover the former writer does not write any more.
+fn lock_own(writer: &Mutex<Writer>) -> Result<MutexGuard<'_, Writer>, Refusal> {
+    let writer = lock(writer);
+    if writer.is_revoked {
+        return Err(Refusal::failure("another upload of this name has taken over"));
+    }
+    Ok(writer)
+}
+
 /// A file that is being uploaded. Dropped without being closed, it stays where it is.
 pub(super) struct Upload {
     account: Arc<AccountState>,
@@ -136,11 +146,7 @@ impl Upload {
             self.failed = Some("the file is too large");
             return Err(Refusal::failure(format!("a file has {limit} bytes at most")));
         };
-        // Locked while writing, so that after a takeover the former writer does not write any more.
-        let mut writer = lock(&self.writer);
-        if writer.is_revoked {
-            return Err(Refusal::failure("another upload of this name has taken over"));
-        }
+        let mut writer = lock_own(&self.writer)?;
         if let Some(why) = self.failed {
             // The client may have sent further writes before it got the error.
             return Err(Refusal::failure(format!("the upload has failed: {why}")));
@@ -176,10 +182,7 @@ impl Upload {
         if size > self.account.limits.file_bytes {
             return Err(Refusal::failure("a file may not become so large"));
         }
-        let writer = lock(&self.writer);
-        if writer.is_revoked {
-            return Err(Refusal::failure("another upload of this name has taken over"));
-        }
+        let writer = lock_own(&self.writer)?;
         blocking(|| self.file.set_len(size))?;
         drop(writer);
         self.size = size;
@@ -199,10 +202,7 @@ impl Upload {
 
     /// Begins to close the file. Fails if a write has failed or another connection has taken over.
     pub(super) fn begin_close(&self) -> Result<(), Refusal> {
-        let mut writer = lock(&self.writer);
-        if writer.is_revoked {
-            return Err(Refusal::failure("another upload of this name has taken over"));
-        }
+        let mut writer = lock_own(&self.writer)?;
         writer.is_closing = self.failed.is_none();
         self.failed.map_or(Ok(()), |why| Err(Refusal::failure(format!("the upload is incomplete: {why}"))))
     }
