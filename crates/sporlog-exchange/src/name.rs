@@ -3,7 +3,7 @@
 //! A file's name comes from outside, and may be any bytes. The name of a receipt has only printable characters
 //! and a limited length.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use sha2::{Digest, Sha256};
@@ -20,15 +20,6 @@ const LONGEST: usize = 190;
 pub fn is_temporary(name: &OsStr) -> bool {
     let name = name.as_bytes().to_ascii_lowercase();
     name.starts_with(b".") || TEMPORARY.iter().any(|ending| name.ends_with(ending.as_bytes()))
-}
-
-/// What a file of a temporary name is called once it is complete, by the same habits.
-pub fn final_name(name: &OsStr) -> OsString {
-    let bytes = name.as_bytes();
-    let lower = bytes.to_ascii_lowercase();
-    let ending = TEMPORARY.iter().find(|ending| lower.ends_with(ending.as_bytes()));
-    let kept = bytes.len() - ending.map_or(0, |ending| ending.len());
-    OsStr::from_bytes(bytes.get(..kept).unwrap_or_default()).to_owned()
 }
 
 /// The name for display, with unprintable characters escaped.
@@ -67,13 +58,6 @@ mod tests {
         }
         for name in ["a.csv", "part", "a.part.csv", "tmp", "æøå.csv"] {
             assert!(!is_temporary(OsStr::new(name)), "{name}");
-        }
-    }
-
-    #[test]
-    fn a_temporary_name_tells_the_final_one() {
-        for (name, complete) in [("a.csv.part", "a.csv"), ("A.CSV.FilePart", "A.CSV"), ("a.csv", "a.csv")] {
-            assert_eq!(final_name(OsStr::new(name)), complete);
         }
     }
 

@@ -89,7 +89,7 @@ fn read(path: &Path, passphrase: Option<&str>) -> Result<PrivateKey> {
     let name = path.display();
     let wrong = |why: String| Error::Settings(format!("{name}: {why}"));
     let facts = fs::metadata(path).map_err(|e| wrong(e.to_string()))?;
-    // As OpenSSH has it: who does not own the file was given it by somebody who knew.
+    // The same rule as OpenSSH's: the mode is not judged if the file belongs to somebody else, who gave it to us.
     if facts.uid() == geteuid().as_raw() && facts.mode() & 0o077 != 0 {
         let mode = facts.mode() & 0o777;
         return Err(wrong(format!("others may read this private key (mode {mode:o}); chmod 600 '{name}'")));

@@ -44,7 +44,7 @@ pub(super) struct Part {
     kept: u64,
 }
 
-/// Where a complete file has come to lie.
+/// A complete file in its place.
 #[derive(Debug)]
 pub(super) struct Installed {
     pub name: String,
@@ -54,7 +54,8 @@ pub(super) struct Installed {
 }
 
 impl Part {
-    /// Begins, or goes on where an earlier run or connection ended with the same file.
+    /// Opens the part of `whole`, with the durable bytes that an earlier run or connection has received of it; a part
+    /// of another file is truncated.
     pub fn open(folder: &Path, name: &str, whole: Whole) -> Result<Self> {
         let path = folder.join(format!(".{name}.part"));
         let failed = |e| Error::local(&path, e);
@@ -77,12 +78,12 @@ impl Part {
         Ok(part)
     }
 
-    /// How much of it is there.
+    /// How many bytes have been received.
     pub fn length(&self) -> u64 {
         self.length
     }
 
-    /// Appends.
+    /// Appends received bytes.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.file.write_all(bytes).map_err(|e| Error::local(&self.path, e))?;
         self.digest.update(bytes);
@@ -90,7 +91,7 @@ impl Part {
         if self.length - self.kept >= KEEP_EVERY { self.keep() } else { Ok(()) }
     }
 
-    /// Makes what is there durable, to be built upon.
+    /// Makes the received bytes durable, so that a later run can resume after them.
     pub fn keep(&mut self) -> Result<()> {
         let kept = self.file.sync_data().and_then(|()| {
             self.kept = self.length;
@@ -99,15 +100,15 @@ impl Part {
         kept.map_err(|e| Error::local(&self.path, e))
     }
 
-    /// Gives up what is there.
+    /// Removes the part.
     pub fn discard(self) {
-        // If it stays, its note says of what it is a part.
+        // If a file stays, the next run truncates it: the note is gone, or is about another state of the remote file.
         let _ = fs::remove_file(&self.path);
         let _ = fs::remove_file(note_of(&self.path));
     }
 
-    /// Puts the complete file into its place; durable when this returns. A file of the same name
-    /// with other bytes stays, and this one gets a number.
+    /// Renames the complete file into its place; durable when this returns. A file of the same name with other bytes
+    /// stays, and this one gets a number.
     pub fn install(self, folder: &Path, name: &str) -> Result<Installed> {
         let failed = |e| Error::local(&self.path, e);
         self.file.sync_all().map_err(failed)?;
@@ -137,7 +138,7 @@ impl Part {
     fn note(&self) -> io::Result<()> {
         let note = Note { whole: self.whole.clone(), kept: self.kept };
         let (path, beside) = (note_of(&self.path), self.path.with_extension("note"));
-        // Without a sync: if it is lost, there is an older one, or we begin anew.
+        // Without a sync: if the note is lost, an older one is there, or the file is fetched from its beginning.
         fs::write(&beside, serde_json::to_vec(&note)?)?;
         fs::rename(&beside, path)
     }
@@ -147,7 +148,7 @@ fn note_of(part: &Path) -> PathBuf {
     part.with_extension("part.json")
 }
 
-/// The SHA-256 of a regular file of this size, in hexadecimal; `None` if it is of another.
+/// The SHA-256 of a regular file of this size, in hexadecimal; `None` if the file has another size.
 pub(super) fn sha256_of(path: &Path, size: u64) -> io::Result<Option<String>> {
     let facts = fs::symlink_metadata(path)?;
     if !facts.is_file() || facts.len() != size {
