@@ -261,7 +261,7 @@ pub async fn prepare(
     let (log, file) = (writer.log(), source.name().to_owned());
     let compared = !options.kind.identity_columns().is_empty();
     if compared {
-        // Otherwise the commit might only find out at its end that others have appended.
+        // So that a file that another process has stored is recognised before its rows are compared.
         log.refresh().await?;
     }
     let mut skipped: Option<Arc<Overlap>> = None;

@@ -118,24 +118,18 @@ async fn rows_that_the_log_has_from_another_file_are_left_out_or_counted() {
 
 #[tokio::test]
 async fn a_file_that_is_changed_between_its_two_readings_is_not_taken() {
-    /// Tells other bytes when the second reading has begun.
-    fn grow(path: &std::path::Path) {
-        let mut text = std::fs::read_to_string(path).expect("a file");
-        text.push_str(&csv(90..91, |_| "64942212", "").replace(HEADER, ""));
-        std::fs::write(path, text).expect("longer");
-    }
     let place = Place::new().await;
     place.import(Source::bytes("a.csv", csv(0..10, |_| "64942212", "").into_bytes()), options()).await;
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("b.csv");
-    std::fs::write(&path, csv(5..15, |_| "64942212", "")).expect("written");
-    let (source, grown) = (Source::open(&path).expect("a source"), AtomicU64::new(0));
+    let content = csv(5..2_000, |_| "64942212", &"x".repeat(500));
+    std::fs::write(&path, &content).expect("written");
+    let (source, last) = (Source::open(&path).expect("a source"), AtomicU64::new(0));
+    let more = csv(5_000..5_001, |_| "64942212", "").replace(HEADER, "");
     let progress = move |done: u64| {
-        if done > 0 && grown.fetch_max(done, Ordering::Relaxed) == 0 {
-            return;
-        }
-        if grown.swap(u64::MAX, Ordering::Relaxed) != u64::MAX {
-            grow(&path);
+        // The second reading has begun.
+        if done < last.swap(done, Ordering::Relaxed) {
+            std::fs::write(&path, content.clone() + &more).expect("longer");
         }
     };
     let prepared = prepare(&place.writer, &place.quarantine, source, options(), progress).await;

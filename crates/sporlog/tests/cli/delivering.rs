@@ -80,6 +80,46 @@ fn the_same_file_goes_in_once() {
 }
 
 #[test]
+fn an_extract_of_delivered_rows_is_told_apart_and_stores_what_is_new() {
+    let place = Place::new();
+    place.file("day.csv", csv(0..5_000));
+    place.run("import revision day.csv").ok();
+    place.file("extract.csv", csv(4_990..5_010).replace("\"set\"", "\"changed\""));
+    let extract = place
+        .run("import revision extract.csv")
+        .ok()
+        .says("accepted     10\n")
+        .says("overlapping  10 rows that came before, skipped\n")
+        .says("10 of them in what was received at ");
+    extract.says("ids          5001 to 5010\n");
+    let read = place.run("read revision --after 4989").ok();
+    assert_eq!(read.lines().len(), 21);
+    assert_eq!(read.out.matches("changed").count(), 10);
+
+    // All of it is there already; and through a pipe.
+    place.file("old.csv", csv(7..9));
+    let old = place.run("import revision old.csv --json").ok().json();
+    assert_eq!((&old["accepted"], &old["skipped"], &old["firstId"]), (&0.into(), &2.into(), &Value::Null));
+    assert_eq!(old["overlaps"][0]["rows"], 2);
+    place
+        .run_with("import revision -", csv(5_005..5_015).as_bytes())
+        .ok()
+        .says("ids          5011 to 5015\n")
+        .says("overlapping  10 rows that came before, skipped\n");
+    place.run("import revision old.csv").ok().says("already in");
+
+    // Stored again where that is wanted: by this import, or by the configuration.
+    place.file("again.csv", csv(1..3));
+    let again = place.run("import revision again.csv --take-overlapping").ok();
+    again.says("overlapping  2 rows that came before, taken again\n").says("ids          5016 to 5017\n");
+    place.file("sporlog.toml", "[sftp]\noverlap = 'take'\noverlap_days = 9\n");
+    place.file("third.csv", csv(2..4));
+    place.run("import revision third.csv").ok().says("accepted     2\n");
+    place.run("import revision third.csv --log other").ok().says("accepted     2\n");
+    place.run("verify revision").ok();
+}
+
+#[test]
 fn files_may_be_compressed_or_come_through_a_pipe() {
     let place = Place::new();
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());

@@ -75,6 +75,23 @@ fn a_corrected_record_goes_in_once() {
 }
 
 #[test]
+fn a_row_whose_correction_was_delivered_is_stored_again_only_by_force() {
+    let place = refused();
+    let corrected = row(7, "2026-02-03T08:30:00", "0101018081", "corrected");
+    place.file("correction.csv", format!("{HEADER}\n{corrected}"));
+    place.run("import revision correction.csv").ok().says("ids          3 to 3\n");
+    place.file("row.csv", corrected.replace("corrected", "by hand"));
+    let there = place.run("quarantine replay 1 --file row.csv").code(1);
+    there.says("item 1 is the same row as record 3 of revision, received at ").says("--force");
+    let json = place.run("quarantine replay 1 --file row.csv --json").code(1).json();
+    assert_eq!((&json["same"], &json["log"]), (&3.into(), &"revision".into()));
+    assert_eq!(place.head("revision"), 3);
+    assert_eq!(place.run("quarantine list").ok().out.lines().count(), 3);
+    place.run("quarantine replay 1 --file row.csv --force").ok().says("item 1 is now record 4 of revision");
+    assert_eq!(place.run("quarantine list").ok().out.lines().count(), 2);
+}
+
+#[test]
 fn discarding_is_itself_recorded() {
     let place = refused();
     place.run("quarantine discard 2").code(2).complains("--reason");

@@ -55,6 +55,18 @@ async fn a_file_is_taken_once() {
 }
 
 #[tokio::test]
+async fn rows_that_the_log_has_from_another_file_are_left_out() {
+    let place = Place::new().await;
+    deliver(&place, PATH, csv(3)).await;
+    let answer = deliver(&place, PATH, csv(5)).await;
+    assert_eq!(answer.status.as_u16(), 201);
+    let receipt = answer.json();
+    assert_eq!((&receipt["accepted"], &receipt["overlapping"]), (&json!(2), &json!(3)));
+    assert_eq!((&receipt["skipped"], &receipt["overlaps"][0]["rows"]), (&json!(3), &json!(3)));
+    assert_eq!(place.entries("revision").await.len(), 5);
+}
+
+#[tokio::test]
 async fn bad_rows_go_into_the_quarantine() {
     let place = Place::new().await;
     let answer = deliver(&place, PATH, csv(2) + &row(3, "none") + "\n").await;
