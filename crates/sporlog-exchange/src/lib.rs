@@ -18,7 +18,7 @@
 //! | `json_lines` | files of JSON lines that only grow |
 //! | [`register`] | all deliveries, a line for each |
 //! | [`server`] | the folders, served over SFTP |
-//! | [`watch`] | who has delivered, who is late, and whose deliveries are of unusual size |
+//! | [`monitor`] | who has delivered, who is late, and whose deliveries are of unusual size |
 //! | [`collection`] | each municipality's rows of a day, as files in its outbox |
 //! | [`client`] | other servers: files fetched from them, or delivered to them |
 #![forbid(unsafe_code)]
@@ -27,13 +27,13 @@ pub mod client;
 pub mod collection;
 pub mod inbox;
 mod json_lines;
+pub mod monitor;
 pub mod name;
 pub mod receipt;
 pub mod register;
 pub mod server;
 pub mod settings;
 pub mod tree;
-pub mod watch;
 
 /// What in the exchange's folder cannot be made anew: the register, and which days have been collected.
 pub const LASTING: [&str; 2] = ["deliveries", "collected"];

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use sporlog_exchange::collection::Nightly;
 use sporlog_exchange::inbox::{Inbox, InboxConfig, Mode};
+use sporlog_exchange::monitor::Monitor;
 use sporlog_exchange::server::SftpServer;
-use sporlog_exchange::watch::{self, Watch};
 use sporlog_exchange::{Receipt, Settings};
 use sporlog_intake::quarantine::Quarantine;
 use sporlog_intake::writers::Writers;
@@ -19,7 +19,7 @@ use crate::session::Session;
 /// The exchange's running tasks.
 pub struct Exchange {
     inbox: Inbox,
-    watch: Watch,
+    monitor: Monitor,
     nightly: Option<Nightly>,
     server: Option<SftpServer>,
 }
@@ -50,8 +50,8 @@ impl Exchange {
         mode: Mode,
         on_receipt: impl Fn(&Receipt) + Send + Sync + 'static,
     ) -> Result<Self> {
-        let watch = Watch::start(settings.clone(), root.clone());
-        let nudge = watch.nudge();
+        let monitor = Monitor::start(settings.clone(), root.clone());
+        let monitored = monitor.on_receipt();
         let config = InboxConfig {
             settings: settings.clone(),
             root: root.clone(),
@@ -59,14 +59,16 @@ impl Exchange {
             quarantine,
             rules: session.rules()?,
             on_receipt: Arc::new(move |receipt: &Receipt| {
-                watch::count(receipt);
-                nudge.nudge();
+                monitored(receipt);
                 on_receipt(receipt);
             }),
         };
         let inbox = Inbox::start(config, mode).await?;
-        let nightly = (mode == Mode::Forever).then(|| Nightly::start(settings, root, store.clone(), writers));
-        Ok(Exchange { inbox, watch, nightly, server: None })
+        let nightly = match mode {
+            Mode::Forever => Nightly::start(settings, root, store.clone(), writers),
+            Mode::Once => None,
+        };
+        Ok(Exchange { inbox, monitor, nightly, server: None })
     }
 
     /// Starts the SFTP server.
@@ -100,7 +102,7 @@ impl Exchange {
             nightly.stop().await;
         }
         let stopped = self.inbox.stop().await;
-        self.watch.stop().await;
+        self.monitor.stop().await;
         stopped.context("taking deliveries")
     }
 }

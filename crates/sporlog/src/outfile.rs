@@ -37,25 +37,25 @@ impl OutFile {
         Ok(OutFile { file, written_as, path: path.to_owned(), replace })
     }
 
-    /// Where it will be.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Syncs what has been written; the file is then ready to be shown.
-    pub fn complete(mut self) -> Result<Complete> {
-        let finish = |file: BufWriter<File>| {
+    /// Syncs the file, and gives it its name.
+    pub fn finish(mut self) -> Result<()> {
+        let sync = |file: BufWriter<File>| {
             let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
             file.sync_all()
         };
-        let synced = self.file.take().map_or(Ok(()), finish);
-        synced.with_context(|| self.written_as.display().to_string())?;
-        Ok(Complete(self))
-    }
-
-    /// Completes and shows it.
-    pub fn finish(self) -> Result<()> {
-        self.complete()?.show()
+        let synced = self.file.take().map_or(Ok(()), sync);
+        let OutFile { written_as, path, replace, .. } = &self;
+        synced.with_context(|| written_as.display().to_string())?;
+        let moved = if *replace { std::fs::rename(written_as, path) } else { rename_new(written_as, path) };
+        match moved {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => bail!(already_there(path)),
+            moved => moved.with_context(|| path.display().to_string())?,
+        }
+        let folder = match path.parent() {
+            Some(folder) if folder != Path::new("") => folder,
+            _ => Path::new("."),
+        };
+        sync_folder(folder).with_context(|| folder.display().to_string())
     }
 }
 
@@ -79,27 +79,8 @@ impl Drop for OutFile {
     }
 }
 
-/// A file that is complete and not visible yet.
-pub struct Complete(OutFile);
-
-impl Complete {
-    /// Gives it its name.
-    pub fn show(self) -> Result<()> {
-        let OutFile { written_as, path, replace, .. } = &self.0;
-        let moved = if *replace { std::fs::rename(written_as, path) } else { rename_new(written_as, path) };
-        match moved {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => bail!(already_there(path)),
-            moved => moved.with_context(|| path.display().to_string())?,
-        }
-        let folder = match path.parent() {
-            Some(folder) if folder != Path::new("") => folder,
-            _ => Path::new("."),
-        };
-        sync_folder(folder).with_context(|| folder.display().to_string())
-    }
-}
-
-fn already_there(path: &Path) -> String {
+/// The message that a file is not replaced without being asked to.
+pub fn already_there(path: &Path) -> String {
     format!("{}: the file is there already; --force replaces it", path.display())
 }
 

@@ -1,6 +1,7 @@
 //! A progress bar on standard error, for work of more than a second, where a person is looking.
 
 use std::io::{IsTerminal, stderr, stdout};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -39,6 +40,14 @@ impl Progress {
     /// Of so many records.
     pub fn records(what: &str, total: u64, results: Results) -> Self {
         Progress::new(what, Some(total), "{msg} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}", results)
+    }
+
+    /// Of records, for work whose extent is known only after a while: called with those that are done and all.
+    pub fn of_records(what: &'static str) -> impl Fn(u64, u64) + Send + Sync + 'static {
+        let progress = OnceLock::new();
+        move |done, total| {
+            progress.get_or_init(|| Progress::records(what, total, Results::After)).at(done);
+        }
     }
 
     fn new(what: &str, total: Option<u64>, style: &str, results: Results) -> Self {

@@ -3,12 +3,11 @@
 use std::path::Path;
 
 use serde::Serialize;
+use sporlog_intake::Result;
 use sporlog_record::revision::write_csv_header;
 
+use super::day_files::{FileInfo, digest, failed, file_name, names_in};
 use super::manifest::{FORMAT, Manifest};
-use super::outbox::{csv_files, digest};
-use super::split_writer::{FileInfo, file_name};
-use sporlog_intake::Result;
 
 /// The result of checking a manifest.
 #[derive(Debug, Clone, Serialize)]
@@ -39,7 +38,7 @@ pub fn check(path: &Path) -> Result<Checked> {
         let found = check_file(folder, info, &manifest.organisation);
         problems.extend(found.into_iter().map(|problem| format!("{}: {problem}", info.name)));
     }
-    for (name, _) in csv_files(folder, &manifest.organisation, manifest.day)? {
+    for name in names_in(folder, &manifest.organisation, manifest.day).map_err(failed(folder))? {
         if !manifest.files.iter().any(|info| info.name == name) {
             problems.push(format!("{name}: the file is not in the manifest"));
         }

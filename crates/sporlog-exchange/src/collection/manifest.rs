@@ -6,7 +6,7 @@ use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 use sporlog_ledger::{Log, open_checkpoint, open_note};
 
-use super::split_writer::FileInfo;
+use super::day_files::FileInfo;
 use sporlog_intake::{Error, Result};
 
 /// The format's name and version.

@@ -31,54 +31,55 @@
 //!
 //! | module | idea |
 //! |---|---|
-//! | [`split_writer`] | CSV into files that stay below a size |
-//! | [`days`] | days of receipt, and which ids they have |
+//! | `due_days` | which days' files are to be written, and for whom |
+//! | `day_collection` | a day's files, from the log to the outboxes |
 //! | `scan_rows` | the rows of many organisations in one pass |
-//! | [`manifest`] | what the files of a day hold, signed |
+//! | `split_writer` | CSV into files that stay below a size |
+//! | [`day_files`] | the CSV files of an organisation's day: names, contents, publication |
 //! | `outbox` | a day's files become visible together |
-//! | `plan` | whose files of which days are to be written |
-//! | `work` | a day's files, from the rows to the outbox |
+//! | [`manifest`] | what the files of a day hold, signed |
 //! | [`check`] | the receiving side: is everything there, and as it was? |
+//! | [`export`] | the same files of one organisation, in any folder |
 //! | [`nightly`] | each night, by itself |
 
+use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File, TryLockError};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
-use sporlog_ledger::Log;
-use sporlog_record::Kind;
-
-use crate::settings::{Role, Settings};
-use outbox::failed;
-use plan::{Plan, Target};
-use scan_rows::stopped;
-use split_writer::{FileInfo, MAX_BYTES};
+use sporlog_intake::blocking::blocking;
 use sporlog_intake::durable::private_file;
 use sporlog_intake::writers::Writers;
 use sporlog_intake::{Error, Result};
-use work::Collection;
+use sporlog_ledger::Log;
+use sporlog_record::Kind;
+use tokio_util::sync::CancellationToken;
+
+use crate::settings::{Role, Settings};
+use day_collection::Collection;
+use day_files::{FileInfo, MAX_BYTES, failed};
+use outbox::Outbox;
+use scan_rows::stopped;
 
 pub mod check;
-pub mod days;
+mod day_collection;
+pub mod day_files;
+mod due_days;
+pub mod export;
 pub mod manifest;
 pub mod nightly;
 mod outbox;
-mod plan;
 mod scan_rows;
-pub mod split_writer;
+mod split_writer;
 #[cfg(test)]
 mod tests;
-mod work;
 
 pub use nightly::Nightly;
 
-/// The most files that are open at once; if more are due, the day is scanned again for the others.
-const OPEN_FILES: usize = 256;
 /// How often to check whether another collection has ended.
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
@@ -110,8 +111,8 @@ pub struct CollectionRequest {
     pub performer: String,
     /// A file stays below so many bytes.
     pub max_bytes: u64,
-    /// Set to end the collection: files that are not published by then are not published.
-    pub stop: Arc<AtomicBool>,
+    /// Cancelled to end the collection: files that are not published by then are not published.
+    pub stop: CancellationToken,
 }
 
 impl CollectionRequest {
@@ -123,7 +124,7 @@ impl CollectionRequest {
             dry_run: false,
             performer: performer.to_owned(),
             max_bytes: MAX_BYTES,
-            stop: Arc::default(),
+            stop: CancellationToken::new(),
         }
     }
 }
@@ -180,72 +181,52 @@ async fn collect_as_of(
         let text = format!("sftp.log: the log '{}' holds {} records, not revision", log.name(), log.kind());
         return Err(Error::Settings(text));
     }
-    let targets = targets(settings, root, &request.accounts)?;
+    let outboxes = outboxes(settings, root, &request.accounts)?;
     let _lock = if request.dry_run { None } else { Some(lock(root, &request.stop).await?) };
-    // Before the log is read: rows received later may be of a later day.
+    // Read before the log: rows received later may be of a later day.
     let now = now();
     log.refresh().await?;
-    let plans = plan::due(log, root, targets, request.days, now).await?;
-    let collection = Collection {
-        root,
-        log,
-        writers,
-        request,
-        progress,
-        total: plans.iter().map(Plan::ids).sum(),
-        done: Arc::new(AtomicU64::new(0)),
-    };
+    let due = due_days::due_days(log, outboxes, request.days, now).await?;
     if !request.dry_run {
-        collection.make_room(&plans).await?;
+        let outboxes: Vec<_> = due.iter().flat_map(|due| due.outboxes.clone()).collect();
+        blocking(move || outboxes.iter().try_for_each(Outbox::prepare)).await?;
     }
-    let mut collected = Vec::new();
-    for plan in &plans {
-        collected.extend(collection.run(plan).await?);
-    }
-    Ok(collected)
+    Collection { log, writers, request, progress }.run(&due).await
 }
 
-/// The municipalities and CVR numbers that files may be written for.
-fn targets(settings: &Settings, root: &Path, only: &[String]) -> Result<Vec<Target>> {
+/// An outbox for each CVR number of the municipalities that files may be written for.
+fn outboxes(settings: &Settings, root: &Path, only: &[String]) -> Result<Vec<Outbox>> {
     for name in only {
         if settings.account(name).is_none_or(|account| account.role != Role::Municipality) {
             return Err(Error::Settings(format!("there is no municipality's account '{name}' in [sftp]")));
         }
     }
-    let mut targets = Vec::new();
-    for account in settings.accounts.iter().filter(|account| account.role == Role::Municipality) {
-        if !only.is_empty() && !only.contains(&account.name) {
-            continue;
-        }
-        let mut numbers = account.cvr.clone();
-        numbers.sort();
-        numbers.dedup();
-        let target = |organisation| Target {
-            account: account.name.clone(),
-            home: settings.home(root, account),
-            organisation,
-        };
-        targets.extend(numbers.into_iter().map(target));
-    }
-    Ok(targets)
+    let municipalities = settings.accounts.iter().filter(|account| account.role == Role::Municipality);
+    let wanted = municipalities.filter(|account| only.is_empty() || only.contains(&account.name));
+    let outboxes = wanted.flat_map(|account| {
+        let numbers: BTreeSet<_> = account.cvr.iter().collect();
+        let outbox = |cvr| Outbox::new(root, &account.name, settings.home(root, account), cvr);
+        numbers.into_iter().map(|cvr| outbox(cvr)).collect::<Vec<_>>()
+    });
+    Ok(outboxes.collect())
 }
 
 /// Waits for other collections. Dropping the file releases the lock.
-async fn lock(root: &Path, stop: &AtomicBool) -> Result<File> {
+async fn lock(root: &Path, stop: &CancellationToken) -> Result<File> {
     let folder = root.join(outbox::COLLECTED);
     DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(failed(&folder))?;
     // No account's name begins with a dot.
     let path = folder.join(".lock");
     let file = private_file().truncate(false).open(&path).map_err(failed(&path))?;
-    let mut told = false;
+    let mut waiting = false;
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),
             Err(TryLockError::Error(error)) => return Err(failed(&path)(error)),
-            Err(TryLockError::WouldBlock) if stop.load(Ordering::Acquire) => return Err(stopped()),
+            Err(TryLockError::WouldBlock) if stop.is_cancelled() => return Err(stopped()),
             Err(TryLockError::WouldBlock) => {}
         }
-        if !std::mem::replace(&mut told, true) {
+        if !std::mem::replace(&mut waiting, true) {
             tracing::info!("waiting for another collection to end");
         }
         tokio::time::sleep(LOCK_PAUSE).await;

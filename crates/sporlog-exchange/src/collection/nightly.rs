@@ -6,19 +6,18 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Days as Span, Local, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, Utc};
+use chrono::{DateTime, Local, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, Utc};
+use sporlog_intake::Result;
+use sporlog_intake::writers::Writers;
 use sporlog_ledger::Store;
-use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::days::GRACE;
+use super::due_days::GRACE;
 use super::{Collected, CollectionRequest, Days, collect_as_of};
 use crate::Settings;
-use sporlog_intake::writers::Writers;
-use sporlog_intake::{Error, Result};
 
 /// How often the clock is read.
 const TICK: Duration = Duration::from_secs(20);
@@ -29,14 +28,13 @@ const PERFORMER: &str = "sporlog";
 
 /// The task of the nightly collection. Dropping this asks the task to stop, without waiting.
 pub struct Nightly {
-    stop: Arc<AtomicBool>,
-    wake: Arc<Notify>,
-    task: Option<JoinHandle<()>>,
+    stop: DropGuard,
+    task: JoinHandle<()>,
 }
 
 impl Nightly {
     /// Starts the task; there is none if `collect_at` is `"never"`. `root` is the exchange's folder.
-    pub fn start(settings: Settings, root: PathBuf, store: Store, writers: Arc<dyn Writers>) -> Self {
+    pub fn start(settings: Settings, root: PathBuf, store: Store, writers: Arc<dyn Writers>) -> Option<Self> {
         Nightly::start_at(settings, root, store, writers, Utc::now)
     }
 
@@ -46,34 +44,18 @@ impl Nightly {
         store: Store,
         writers: Arc<dyn Writers>,
         now: fn() -> DateTime<Utc>,
-    ) -> Self {
-        let (stop, wake) = (Arc::new(AtomicBool::new(false)), Arc::new(Notify::new()));
-        let task = settings.collect_at.0.map(|at| {
-            let job = Job { settings, root, store, writers, stop: stop.clone(), now };
-            tokio::spawn(job.run(at, wake.clone()))
-        });
-        Nightly { stop, wake, task }
+    ) -> Option<Self> {
+        let (at, stop) = (settings.collect_at.0?, CancellationToken::new());
+        let job = Job { settings, root, store, writers, stop: stop.clone(), now };
+        Some(Nightly { stop: stop.drop_guard(), task: tokio::spawn(job.run(at)) })
     }
 
     /// Ends the task. A collection under way is aborted; files that it has not published are not published.
-    pub async fn stop(mut self) {
-        self.ask();
-        if let Some(task) = self.task.take()
-            && let Err(error) = task.await
-        {
+    pub async fn stop(self) {
+        drop(self.stop);
+        if let Err(error) = self.task.await {
             tracing::error!(%error, "the nightly collection has failed");
         }
-    }
-
-    fn ask(&self) {
-        self.stop.store(true, Ordering::Release);
-        self.wake.notify_one();
-    }
-}
-
-impl Drop for Nightly {
-    fn drop(&mut self) {
-        self.ask();
     }
 }
 
@@ -82,29 +64,30 @@ struct Job {
     root: PathBuf,
     store: Store,
     writers: Arc<dyn Writers>,
-    stop: Arc<AtomicBool>,
+    stop: CancellationToken,
     now: fn() -> DateTime<Utc>,
 }
 
 impl Job {
-    async fn run(self, at: NaiveTime, wake: Arc<Notify>) {
+    async fn run(self, at: NaiveTime) {
         let mut clock = Clock::new(at);
-        while !self.stop.load(Ordering::Acquire) {
+        while !self.stop.is_cancelled() {
             let utc = (self.now)();
             let local = utc.with_timezone(&Local).naive_local();
             if clock.is_time(local, utc) {
                 let began = Instant::now();
                 let collected = self.collect().await;
-                let ended = collected.is_err() && self.stop.load(Ordering::Acquire);
-                if !ended {
-                    report(&collected, began.elapsed());
-                    clock.ran(local, utc, collected.is_ok());
+                match &collected {
+                    Ok(collected) => report(collected, began.elapsed()),
+                    Err(_) if self.stop.is_cancelled() => return,
+                    Err(error) => {
+                        metrics::counter!("sporlog_collect_failures_total").increment(1);
+                        tracing::error!(%error, "the municipalities' files could not be collected; tried again in ten minutes");
+                    }
                 }
+                clock.ran(local, utc, collected.is_ok());
             }
-            tokio::select! {
-                () = tokio::time::sleep(TICK) => {}
-                () = wake.notified() => {}
-            }
+            let _ = tokio::time::timeout(TICK, self.stop.cancelled()).await;
         }
     }
 
@@ -123,34 +106,16 @@ impl Job {
     }
 }
 
-fn report(collected: &Result<Vec<Collected>, Error>, took: Duration) {
-    match collected {
-        Ok(collected) => {
-            metrics::gauge!("sporlog_collect_last_success_seconds").set(Utc::now().timestamp() as f64);
-            metrics::histogram!("sporlog_collect_seconds").record(took.as_secs_f64());
-            let sets = collected.len();
-            if sets > 0 {
-                let rows: u64 = collected.iter().map(|set| set.rows).sum();
-                let bytes: u64 = collected.iter().map(|set| set.bytes).sum();
-                let files: usize = collected.iter().map(|set| set.files.len()).sum();
-                let mut days: Vec<_> = collected.iter().map(|set| set.day).collect();
-                days.dedup();
-                let (days, seconds) = (days.len(), took.as_secs());
-                tracing::info!(
-                    days,
-                    sets,
-                    rows,
-                    files,
-                    bytes,
-                    seconds,
-                    "collected the municipalities' files"
-                );
-            }
-        }
-        Err(error) => {
-            metrics::counter!("sporlog_collect_failures_total").increment(1);
-            tracing::error!(%error, "the municipalities' files could not be collected; tried again in ten minutes");
-        }
+fn report(collected: &[Collected], took: Duration) {
+    metrics::gauge!("sporlog_collect_last_success_seconds").set(Utc::now().timestamp() as f64);
+    metrics::histogram!("sporlog_collect_seconds").record(took.as_secs_f64());
+    if !collected.is_empty() {
+        let rows: u64 = collected.iter().map(|set| set.rows).sum();
+        let bytes: u64 = collected.iter().map(|set| set.bytes).sum();
+        let files: usize = collected.iter().map(|set| set.files.len()).sum();
+        let days = collected.chunk_by(|a, b| a.day == b.day).count();
+        let (sets, seconds) = (collected.len(), took.as_secs());
+        tracing::info!(days, sets, rows, files, bytes, seconds, "collected the municipalities' files");
     }
 }
 
@@ -194,8 +159,8 @@ impl Clock {
 
     /// The last local day on which the hour of the collection has come.
     fn last_hour(&self, local: NaiveDateTime) -> NaiveDate {
-        let before = local.date().checked_sub_days(Span::new(1));
-        if local.time() >= self.at { local.date() } else { before.unwrap_or_default() }
+        let before = local.date().pred_opt().unwrap_or_default();
+        if local.time() >= self.at { local.date() } else { before }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use chrono::TimeDelta;
 use serde_json::json;
@@ -114,7 +114,7 @@ impl Place {
     }
 
     async fn collect(&self, request: &CollectionRequest, over: bool) -> Vec<Collected> {
-        let midnight = DateTime::from_timestamp_micros(days::midnight(self.day().await)).unwrap();
+        let midnight = DateTime::from_timestamp_micros(due_days::midnight(self.day().await)).unwrap();
         let hours = if over { 25 } else { 23 };
         self.try_collect(request, midnight + TimeDelta::hours(hours)).await.unwrap()
     }
@@ -380,7 +380,7 @@ async fn a_check_finds_what_is_not_as_it_was() {
     fs::remove_file(&csv).unwrap();
     assert!(problems().await.contains("it is missing"));
     fs::write(&csv, &whole).unwrap();
-    let stranger = path(&split_writer::file_name(A, set.day, 77));
+    let stranger = path(&day_files::file_name(A, set.day, 77));
     fs::write(&stranger, &whole).unwrap();
     assert!(problems().await.contains("_77.csv: the file is not in the manifest"));
     fs::remove_file(stranger).unwrap();
@@ -407,7 +407,7 @@ async fn a_stop_leaves_nothing_visible() {
     let place = Place::of_two();
     place.append(&mixed(300)).await;
     let request = CollectionRequest::new(Days::DueAndSoFar, "test");
-    request.stop.store(true, Ordering::Release);
+    request.stop.cancel();
     assert!(matches!(place.try_collect(&request, Utc::now()).await, Err(Error::Unfinished(_))));
     assert_eq!(place.outbox("a").len(), 0);
 }
@@ -438,16 +438,17 @@ async fn the_night_makes_up_for_what_was_missed() {
     let (store, settings, root) = (place.store.clone(), place.settings.clone(), place.root());
     // There is no log yet.
     let tomorrow = || Utc::now() + TimeDelta::hours(26);
-    let nightly = Nightly::start_at(settings.clone(), root.clone(), store.clone(), writers.clone(), tomorrow);
+    let start = |settings: Settings| {
+        Nightly::start_at(settings, root.clone(), store.clone(), writers.clone(), tomorrow)
+    };
+    let nightly = start(settings.clone()).expect("a task");
     tokio::time::sleep(Duration::from_millis(50)).await;
     nightly.stop().await;
     place.append(&mixed(300)).await;
     let never = Settings { collect_at: "never".to_owned().try_into().unwrap(), ..settings.clone() };
-    let nightly = Nightly::start_at(never, root.clone(), store.clone(), writers.clone(), tomorrow);
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    nightly.stop().await;
+    assert!(start(never).is_none());
     assert_eq!(place.outbox("b").len(), 0);
-    let nightly = Nightly::start_at(settings, root, store, writers, tomorrow);
+    let nightly = start(settings).expect("a task");
     let begun = std::time::Instant::now();
     while place.outbox("b").len() < 2 {
         assert!(begun.elapsed() < Duration::from_secs(20), "nothing is collected");
@@ -523,7 +524,7 @@ async fn a_clock_that_was_wrong_keeps_no_row_back() {
         ("2026-11-10", of(&rows[60..90], B) + &of(&rows[120..], B)),
         ("2037-01-15", of(&rows[30..60], B)),
     ] {
-        let file = &files[&split_writer::file_name(B, day.parse().unwrap(), 1)];
+        let file = &files[&day_files::file_name(B, day.parse().unwrap(), 1)];
         assert_eq!(String::from_utf8_lossy(file), header() + &expected, "{day}");
     }
     // What was received on a day that has been collected is collected with it.

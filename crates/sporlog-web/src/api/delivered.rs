@@ -6,8 +6,8 @@
 use axum::Json;
 use axum::extract::{Path, RawQuery, State};
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use sporlog_exchange::monitor::{self, Query, SupplierStatus};
 use sporlog_exchange::receipt::{Note, Outcome};
-use sporlog_exchange::watch::{self, Query, Watched};
 use sporlog_exchange::{Receipt, Register};
 use sporlog_record::identifier::mask_text;
 
@@ -53,7 +53,7 @@ pub async fn list(
     let query = wanted(&Params::new(query.as_deref()))?;
     let no_such = || Problem::not_found("there is no delivery with the id in 'before'");
     let found = ask(&app, &reader, move |exchange| {
-        watch::list(&Register::new(&exchange.root), &query).map_err(|e| Problem::internal(&e))
+        monitor::list(&Register::new(&exchange.root), &query).map_err(|e| Problem::internal(&e))
     });
     Ok(Json(found.await?.ok_or_else(no_such)?.into_iter().map(masked).collect()))
 }
@@ -72,12 +72,12 @@ pub async fn list(
         (status = 403, description = "You may not see this", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no exchange", body = Problem, content_type = "application/problem+json"),
     ))]
-pub async fn suppliers(State(app): State<App>, reader: Reader) -> Result<Json<Vec<Watched>>, Problem> {
-    let watched = ask(&app, &reader, |exchange| {
-        let watched = watch::suppliers(&exchange.settings, &exchange.root, Utc::now());
-        watched.map_err(|e| Problem::internal(&e))
+pub async fn suppliers(State(app): State<App>, reader: Reader) -> Result<Json<Vec<SupplierStatus>>, Problem> {
+    let suppliers = ask(&app, &reader, |exchange| {
+        let suppliers = monitor::suppliers(&exchange.settings, &exchange.root, Utc::now());
+        suppliers.map_err(|e| Problem::internal(&e))
     });
-    Ok(Json(watched.await?))
+    Ok(Json(suppliers.await?))
 }
 
 /// One delivery: what became of it, without the rows that were refused, which stand in the supplier's
@@ -98,7 +98,7 @@ pub async fn one(
     reader: Reader,
 ) -> Result<Json<Receipt>, Problem> {
     let found = ask(&app, &reader, move |exchange| {
-        watch::find(&Register::new(&exchange.root), &id).map_err(|e| Problem::internal(&e))
+        monitor::find(&Register::new(&exchange.root), &id).map_err(|e| Problem::internal(&e))
     });
     let no_such = || Problem::not_found("there is no delivery with this id");
     Ok(Json(masked(found.await?.ok_or_else(no_such)?)))

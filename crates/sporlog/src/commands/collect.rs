@@ -2,7 +2,7 @@
 
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use serde_json::json;
@@ -17,7 +17,7 @@ use crate::access::performer;
 use crate::cli::CollectArgs;
 use crate::exchange::configured;
 use crate::output::{Outcome, Output, counted, print_error};
-use crate::progress::{Progress, Results};
+use crate::progress::Progress;
 use crate::session::{self, Session};
 
 pub async fn run(session: &Session, args: &CollectArgs) -> Result<Outcome> {
@@ -61,13 +61,9 @@ async fn collect(
         max_bytes: args.max_bytes,
         ..CollectionRequest::new(days, &performer())
     };
-    // How many there are to look through turns out later.
-    let bar = OnceLock::new();
-    let progress = move |done, total| {
-        bar.get_or_init(|| Progress::records("collect", total, Results::After)).at(done);
-    };
     let writers = OwnWriters::new(store.clone());
-    let collected = collection::collect(settings, root, log, &writers, &request, Arc::new(progress)).await;
+    let progress = Arc::new(Progress::of_records("collect"));
+    let collected = collection::collect(settings, root, log, &writers, &request, progress).await;
     let closed = writers.close().await;
     let collected = collected?;
     closed?;

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use chrono::{DateTime, NaiveTime, SecondsFormat, Utc};
+use sporlog_exchange::monitor::rhythm::{Missing, State, Timeliness};
+use sporlog_exchange::monitor::{self, Query, SupplierStatus};
 use sporlog_exchange::receipt::{Outcome as Decision, Receipt};
-use sporlog_exchange::watch::{self, Query, State, Watched};
 use sporlog_exchange::{Register, Settings};
 
 use crate::cli::DeliveriesArgs;
@@ -51,9 +52,9 @@ fn unreadable(root: &Path) -> String {
 }
 
 fn suppliers(session: &Session, settings: &Settings, root: &Path, args: &DeliveriesArgs) -> Result<Outcome> {
-    let wanted = |one: &Watched| args.accounts.is_empty() || args.accounts.contains(&one.account);
-    let mut suppliers = watch::suppliers(settings, root, Utc::now()).with_context(|| unreadable(root))?;
-    suppliers.retain(|supplier| wanted(supplier) && (supplier.is_missed() || !args.late));
+    let mut suppliers = monitor::suppliers(settings, root, Utc::now()).with_context(|| unreadable(root))?;
+    let is_wanted = |account: &String| args.accounts.is_empty() || args.accounts.contains(account);
+    suppliers.retain(|supplier| is_wanted(&supplier.account) && (supplier.is_missed() || !args.late));
     let mut out = Output::new()?;
     if session.json {
         suppliers.iter().try_for_each(|supplier| out.json(supplier))?;
@@ -64,7 +65,7 @@ fn suppliers(session: &Session, settings: &Settings, root: &Path, args: &Deliver
     Ok(if args.late && !suppliers.is_empty() { Outcome::Differs } else { Outcome::Done })
 }
 
-fn print_suppliers(out: &mut Output, suppliers: &[Watched]) -> io::Result<()> {
+fn print_suppliers(out: &mut Output, suppliers: &[SupplierStatus]) -> io::Result<()> {
     if suppliers.is_empty() {
         return Ok(());
     }
@@ -75,7 +76,8 @@ fn print_suppliers(out: &mut Output, suppliers: &[Watched]) -> io::Result<()> {
     )?;
     let dash = || "-".to_owned();
     for supplier in suppliers {
-        let (name, rhythm, state) = (&supplier.account, supplier.rhythm.name(), supplier.state.name());
+        let (name, rhythm, state) =
+            (&supplier.account, supplier.rhythm.name(), supplier.timeliness.state.name());
         let accepted = supplier.last_accepted.as_ref();
         let last = accepted.map_or_else(dash, |last| moment(last.taken_at));
         let rows = accepted.map_or_else(dash, |last| last.rows.to_string());
@@ -90,19 +92,17 @@ fn print_suppliers(out: &mut Output, suppliers: &[Watched]) -> io::Result<()> {
     Ok(())
 }
 
-fn remarks(supplier: &Watched) -> String {
+fn remarks(supplier: &SupplierStatus) -> String {
     let mut remarks = Vec::new();
-    let since = supplier.late_since.map(moment);
-    match (supplier.state, &since, supplier.missing) {
-        (State::Late, Some(since), Some(missing)) => {
-            let several = if missing.deliveries == 1 { "delivery" } else { "deliveries" };
-            let (count, from, to) = (missing.deliveries, missing.from, missing.to);
+    let Timeliness { state, late_since, missing, .. } = supplier.timeliness;
+    if let Some(since) = late_since.map(moment) {
+        let since_when = if state == State::Never { "known since" } else { "missing since" };
+        let missing = missing.map(|Missing { from, to, deliveries }| {
+            let several = if deliveries == 1 { "delivery" } else { "deliveries" };
             let days = if from == to { from.to_string() } else { format!("{from} to {to}") };
-            remarks.push(format!("missing since {since}: {count} {several}, {days}"));
-        }
-        (State::Late, Some(since), None) => remarks.push(format!("missing since {since}")),
-        (State::Never, Some(since), _) => remarks.push(format!("known since {since}")),
-        _ => {}
+            format!(": {deliveries} {several}, {days}")
+        });
+        remarks.push(format!("{since_when} {since}{}", missing.unwrap_or_default()));
     }
     if let Some(text) = &supplier.volume.text {
         remarks.push(format!("{} volume: {text}", supplier.volume.volume.name()));
@@ -119,7 +119,7 @@ fn list(session: &Session, root: &Path, args: &DeliveriesArgs) -> Result<Outcome
     let since = args.since.map(|day| day.and_time(NaiveTime::MIN).and_utc());
     let query = Query { accounts: args.accounts.clone(), since, ..Query::default() };
     let register = Register::new(root);
-    let found = watch::list(&register, &query).with_context(|| unreadable(root))?.unwrap_or_default();
+    let found = monitor::list(&register, &query).with_context(|| unreadable(root))?.unwrap_or_default();
     let mut out = Output::new()?;
     if session.json {
         found.iter().try_for_each(|delivery| out.json(delivery))?;

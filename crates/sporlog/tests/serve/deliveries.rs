@@ -77,7 +77,8 @@ async fn metrics_tell_who_is_late() {
     };
     for line in [
         "sporlog_delivery_late{account=\"a\"} 1",
-        "sporlog_delivery_late{account=\"b\"} 1",
+        // A new supplier has one rhythm's time to deliver.
+        "sporlog_delivery_late{account=\"b\"} 0",
         "sporlog_delivery_last_timestamp_seconds{account=\"a\"} 1767247200",
         "sporlog_delivery_due_timestamp_seconds{account=\"a\"} 1767398400",
         "sporlog_delivery_rows{account=\"a\"} 10",

@@ -1,46 +1,42 @@
-//! When a supplier's next delivery is due, and since when it is late.
+//! When a supplier's next delivery is due, and since when the supplier is late.
 //!
 //! | rhythm | due | late |
 //! |---|---|---|
-//! | daily | when the UTC day after the one of the last delivery is over | 12 hours after that |
-//! | weekly | when the seventh UTC day after the one of the last delivery is over | 24 hours after that |
+//! | daily | when the UTC day after the day of the last delivery is over | 12 hours after that |
+//! | weekly | when the seventh UTC day after the day of the last delivery is over | 24 hours after that |
 //! | irregular | never | never |
 //!
-//! What is due is a matter of days, not of the hour: who delivers at six in the morning one day and at ten
-//! in the evening the next is on time. The hours of grace are for nights in which a transfer is repeated,
-//! so that nobody is woken for what comes by itself; they decide when it is said that a supplier is
-//! late, and not since when it is: that is the moment at which the delivery was due.
+//! Days count, not hours: who delivers at six in the morning one day and at ten in the evening of the next is on
+//! time. The hours of grace are for transfers that are repeated by night. They decide when a supplier is
+//! reported as late; it counts as late since the moment at which the delivery was due.
 //!
 //! ```text
 //!  delivered      due: nothing came      late, since "due"
 //! ──┬──────────┬──────────┬──────────────┬────────────────►
 //!   Monday     Tuesday    Wednesday      Wednesday 12:00
 //! ```
+//!
+//! For a supplier who never delivered, the time at which its folder was made stands for the last delivery.
 
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeDelta, Utc};
 use serde::Serialize;
 
 use crate::settings::Rhythm;
 
-/// Hours of grace for a daily delivery …
-const DAILY_GRACE: i64 = 12;
-/// … and for a weekly one.
-const WEEKLY_GRACE: i64 = 24;
-
-/// Whether a supplier delivers as it is expected to.
+/// Whether a supplier delivers as expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
-    /// Nothing is missing.
+    /// No delivery is missing.
     OnTime,
     /// The next delivery was due, and did not come.
     Late,
-    /// Nothing has come yet.
+    /// Nothing was ever accepted.
     Never,
 }
 
 impl State {
-    /// Its name, as it is shown.
+    /// The state's name, as users see it.
     pub fn name(self) -> &'static str {
         match self {
             State::OnTime => "on-time",
@@ -53,7 +49,7 @@ impl State {
 /// Deliveries that did not come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Missing {
-    /// The first day that nothing came on.
+    /// The first day without a delivery.
     pub from: NaiveDate,
     /// The last day of the periods (days or weeks) that are over.
     pub to: NaiveDate,
@@ -61,42 +57,46 @@ pub struct Missing {
     pub deliveries: u64,
 }
 
-/// How a supplier stands at a moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
-    /// Whether it is late.
+/// Whether a supplier is on time at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Timeliness {
+    /// Whether the supplier is on time.
     pub state: State,
-    /// When the next delivery is expected to be there; the past if it is overdue.
+    /// Whether a delivery is missing for longer than the hours of grace.
+    #[serde(skip)]
+    pub is_missed: bool,
+    /// When the next delivery has to be there; absent if none is expected.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub due: Option<DateTime<Utc>>,
-    /// Since when a delivery is missing: since it was due; of one who never delivered, since it is known.
+    /// Since when a delivery is missing: the moment at which it was due. For a supplier who never delivered, the
+    /// time at which the account's folder was made, where the file system tells it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub late_since: Option<DateTime<Utc>>,
-    /// What is missing, of one who is late.
+    /// The deliveries that are missing, if the supplier is late.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub missing: Option<Missing>,
 }
 
-impl Standing {
-    /// How one stands at `now` whose last delivery was accepted at `last`, and who is known since
-    /// `known_since`.
+impl Timeliness {
+    /// The timeliness at `now` of a supplier whose last accepted delivery was claimed at `last`, and whose folder
+    /// was made at `known_since`. Where neither is known, a delivery is missed.
     pub fn of(
         rhythm: Rhythm,
         last: Option<DateTime<Utc>>,
         known_since: Option<DateTime<Utc>>,
         now: DateTime<Utc>,
     ) -> Self {
-        let Some(last) = last else {
-            let due = known_since.and_then(|known| due(rhythm, known));
-            return Standing { state: State::Never, due, late_since: known_since, missing: None };
+        let since = last.or(known_since);
+        let due = since.and_then(|since| due(rhythm, since));
+        let is_overdue = due.is_some_and(|due| now >= due + grace(rhythm));
+        let is_missed = is_overdue || (since.is_none() && rhythm != Rhythm::Irregular);
+        let (state, late_since, missing) = match last {
+            None => (State::Never, known_since, None),
+            Some(last) if is_overdue => (State::Late, due, missing(rhythm, last, now)),
+            Some(_) => (State::OnTime, None, None),
         };
-        let due = due(rhythm, last);
-        match due {
-            Some(due) if now >= due + grace(rhythm) => Standing {
-                state: State::Late,
-                due: Some(due),
-                late_since: Some(due),
-                missing: missing(rhythm, last, now),
-            },
-            due => Standing { state: State::OnTime, due, late_since: None, missing: None },
-        }
+        Timeliness { state, is_missed, due, late_since, missing }
     }
 }
 
@@ -110,21 +110,18 @@ fn days(rhythm: Rhythm) -> Option<u64> {
 }
 
 fn grace(rhythm: Rhythm) -> TimeDelta {
-    match rhythm {
-        Rhythm::Daily => TimeDelta::hours(DAILY_GRACE),
-        Rhythm::Weekly | Rhythm::Irregular => TimeDelta::hours(WEEKLY_GRACE),
-    }
+    TimeDelta::hours(if rhythm == Rhythm::Daily { 12 } else { 24 })
 }
 
-/// When the delivery after that of `last` has to be there.
+/// When the delivery after the one at `last` has to be there.
 fn due(rhythm: Rhythm, last: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    // The end of the calendar is never due.
-    let after = last.date_naive().checked_add_days(Days::new(days(rhythm)? + 1))?;
-    let due = after.and_time(NaiveTime::MIN).and_utc();
+    let day = last.date_naive().checked_add_days(Days::new(days(rhythm)? + 1))?;
+    let due = day.and_time(NaiveTime::MIN).and_utc();
+    // Nothing is due so late that the calendar ends before the hours of grace.
     due.checked_add_signed(grace(rhythm)).map(|_| due)
 }
 
-/// The periods that are over without a delivery.
+/// The deliveries of the periods that are over.
 fn missing(rhythm: Rhythm, last: DateTime<Utc>, now: DateTime<Utc>) -> Option<Missing> {
     let (days, last) = (days(rhythm)?, last.date_naive());
     let over = u64::try_from((now.date_naive() - last).num_days() - 1).ok()?;
@@ -141,11 +138,11 @@ mod tests {
     const RHYTHMS: [Rhythm; 3] = [Rhythm::Daily, Rhythm::Weekly, Rhythm::Irregular];
 
     #[track_caller]
-    fn stands(rhythm: Rhythm, last: &str, now: &str, late_since: Option<&str>) -> Standing {
-        let standing = Standing::of(rhythm, Some(at(last)), None, at(now));
+    fn stands(rhythm: Rhythm, last: &str, now: &str, late_since: Option<&str>) -> Timeliness {
+        let timeliness = Timeliness::of(rhythm, Some(at(last)), None, at(now));
         let state = if late_since.is_some() { State::Late } else { State::OnTime };
-        assert_eq!((standing.state, standing.late_since), (state, late_since.map(at)));
-        standing
+        assert_eq!((timeliness.state, timeliness.late_since), (state, late_since.map(at)));
+        timeliness
     }
 
     #[test]
@@ -169,9 +166,9 @@ mod tests {
         stands(Daily, "2026-11-02T09:00:00Z", "2026-10-01T00:00:00Z", None);
         // Nor does the end of the calendar.
         for rhythm in RHYTHMS {
-            let standing =
-                Standing::of(rhythm, Some(DateTime::<Utc>::MAX_UTC), None, DateTime::<Utc>::MAX_UTC);
-            assert_eq!((standing.state, standing.due), (State::OnTime, None));
+            let timeliness =
+                Timeliness::of(rhythm, Some(DateTime::<Utc>::MAX_UTC), None, DateTime::<Utc>::MAX_UTC);
+            assert_eq!((timeliness.state, timeliness.due), (State::OnTime, None));
         }
     }
 
@@ -179,7 +176,7 @@ mod tests {
     fn what_is_missing_is_counted_by_whole_periods() {
         let missing = |rhythm, now| {
             let last = at("2026-11-02T09:00:00Z");
-            let missing = Standing::of(rhythm, Some(last), None, at(now)).missing;
+            let missing = Timeliness::of(rhythm, Some(last), None, at(now)).missing;
             missing.map(|m| (m.from.to_string(), m.to.to_string(), m.deliveries))
         };
         let days = |from: &str, to: &str, n| Some((from.to_owned(), to.to_owned(), n));
@@ -194,11 +191,24 @@ mod tests {
     fn one_who_never_delivered_is_missed_since_it_is_known() {
         let known = at("2026-11-02T09:00:00Z");
         for rhythm in RHYTHMS {
-            let standing = Standing::of(rhythm, None, Some(known), known);
-            assert_eq!((standing.state, standing.late_since), (State::Never, Some(known)));
+            let timeliness = Timeliness::of(rhythm, None, Some(known), known);
+            assert_eq!((timeliness.state, timeliness.late_since), (State::Never, Some(known)));
         }
-        let unknown = Standing::of(Rhythm::Daily, None, None, known);
+        let unknown = Timeliness::of(Rhythm::Daily, None, None, known);
         assert_eq!((unknown.state, unknown.late_since, unknown.due), (State::Never, None, None));
+    }
+
+    #[test]
+    fn a_new_supplier_has_one_rhythm_to_deliver() {
+        let known = at("2026-11-02T09:00:00Z");
+        let missed = |rhythm, known, now| Timeliness::of(rhythm, None, known, at(now)).is_missed;
+        assert!(!missed(Rhythm::Daily, Some(known), "2026-11-04T11:59:59Z"));
+        assert!(missed(Rhythm::Daily, Some(known), "2026-11-04T12:00:00Z"));
+        assert!(!missed(Rhythm::Weekly, Some(known), "2026-11-10T23:59:59Z"));
+        assert!(missed(Rhythm::Weekly, Some(known), "2026-11-11T00:00:00Z"));
+        assert!(!missed(Rhythm::Irregular, Some(known), "2036-11-11T00:00:00Z"));
+        // Nobody can tell since when the supplier is known.
+        assert_eq!(RHYTHMS.map(|rhythm| missed(rhythm, None, "2026-11-02T09:00:00Z")), [true, true, false]);
     }
 
     #[test]
@@ -206,19 +216,23 @@ mod tests {
         for rhythm in RHYTHMS {
             for hour in 0..24 {
                 let last = at("2026-02-27T00:30:00Z") + TimeDelta::hours(hour);
-                let mut before = Standing::of(rhythm, Some(last), None, last);
+                let mut before = Timeliness::of(rhythm, Some(last), None, last);
                 assert_eq!(before.state, State::OnTime);
                 for minutes in (0..20 * 24 * 60).step_by(17) {
                     let now = last + TimeDelta::minutes(minutes);
-                    let standing = Standing::of(rhythm, Some(last), None, now);
-                    assert_eq!(standing.due, before.due);
+                    let timeliness = Timeliness::of(rhythm, Some(last), None, now);
+                    assert_eq!(timeliness.due, before.due);
                     if before.state == State::Late {
-                        assert_eq!((standing.state, standing.late_since), (State::Late, before.late_since));
-                        let (earlier, later) = (before.missing.expect("counted"), standing.missing);
+                        assert_eq!(
+                            (timeliness.state, timeliness.late_since),
+                            (State::Late, before.late_since)
+                        );
+                        let (earlier, later) = (before.missing.expect("counted"), timeliness.missing);
                         assert!(later.is_some_and(|m| m.deliveries >= earlier.deliveries && earlier.deliveries > 0));
                     }
-                    assert!(standing.late_since.is_none_or(|since| since > last && since < now));
-                    before = standing;
+                    assert_eq!(timeliness.is_missed, timeliness.state == State::Late);
+                    assert!(timeliness.late_since.is_none_or(|since| since > last && since < now));
+                    before = timeliness;
                 }
                 let late = rhythm != Rhythm::Irregular;
                 assert_eq!(before.state == State::Late, late, "{rhythm:?}");
@@ -232,11 +246,11 @@ mod tests {
         for rhythm in RHYTHMS {
             for (earlier, later) in [(0, 1), (5, 23), (23, 25), (1, 200)] {
                 for now in 200..400 {
-                    let standing = |hours| {
+                    let state = |hours| {
                         let last = start + TimeDelta::hours(hours);
-                        Standing::of(rhythm, Some(last), None, start + TimeDelta::hours(now)).state
+                        Timeliness::of(rhythm, Some(last), None, start + TimeDelta::hours(now)).state
                     };
-                    assert!(standing(earlier) == State::Late || standing(later) == State::OnTime);
+                    assert!(state(earlier) == State::Late || state(later) == State::OnTime);
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! Who has delivered, who is late, and whose deliveries are of unusual size.
+//! The monitor: who has delivered, who is late, and whose deliveries are of unusual size.
 //!
 //! All of this is computed from the register and the settings whenever somebody asks: no state is kept. Days
 //! are UTC days, and a delivery's time is when it was claimed.
@@ -8,17 +8,17 @@
 //!
 //! | module | idea |
 //! |---|---|
-//! | [`rhythm`] | when a supplier's next delivery is due, and since when it is late |
+//! | [`rhythm`] | when a supplier's next delivery is due, and since when the supplier is late |
 //! | [`volume`] | whether the newest day brought far fewer or far more rows than the same weekday before |
-//! | [`summary`] | the state of a supplier's deliveries |
+//! | [`supplier_status`] | the state of a supplier's deliveries |
 //! | [`list`](list()) | a list of deliveries, the newest first |
-//! | [`gauges`] | metrics |
-//! | [`task`] | sets the metrics each minute, and logs changes |
+//! | [`metrics`] | gauges of the suppliers' state, and counters of deliveries |
+//! | [`task`] | sets the gauges each minute, and logs changes |
 
-pub mod gauges;
 mod list;
+pub mod metrics;
 pub mod rhythm;
-pub mod summary;
+pub mod supplier_status;
 pub mod task;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -30,38 +30,26 @@ use std::path::Path;
 use chrono::{DateTime, Utc};
 
 use super::register::Register;
-use super::settings::{Account, Settings};
+use super::settings::Settings;
 
-pub use gauges::{count, publish};
 pub use list::{Query, find, list};
 pub use rhythm::State;
-pub use summary::Watched;
-pub use task::{Nudge, Watch};
+pub use supplier_status::SupplierStatus;
+pub use task::Monitor;
 pub use volume::Volume;
 
 /// The state at `now` of all suppliers of `settings`, in the order of the configuration. Reads the register
 /// under `root`, one supplier after the other.
-pub fn suppliers(settings: &Settings, root: &Path, now: DateTime<Utc>) -> io::Result<Vec<Watched>> {
+pub fn suppliers(settings: &Settings, root: &Path, now: DateTime<Utc>) -> io::Result<Vec<SupplierStatus>> {
     let register = Register::new(root);
     let accounts = settings.accounts.iter().filter(|account| account.is_supplier());
-    accounts.map(|account| supplier(settings, root, &register, account, now)).collect()
-}
-
-fn supplier(
-    settings: &Settings,
-    root: &Path,
-    register: &Register,
-    account: &Account,
-    now: DateTime<Utc>,
-) -> io::Result<Watched> {
-    let deliveries = register.of(&account.name)?;
-    let known_since = known_since(settings.home(root, account).path());
-    Ok(Watched::new(account, deliveries, known_since, now))
-}
-
-/// When the account's folder was made, where the file system tells.
-fn known_since(home: &Path) -> Option<DateTime<Utc>> {
-    Some(home.metadata().ok()?.created().ok()?.into())
+    let status = |account| {
+        let home = settings.home(root, account).path().metadata();
+        // Not every file system tells when a folder was made.
+        let known_since = home.and_then(|home| home.created()).ok().map(DateTime::from);
+        Ok(SupplierStatus::new(account, register.of(&account.name)?, known_since, now))
+    };
+    accounts.map(status).collect()
 }
 
 #[cfg(test)]
@@ -76,10 +64,14 @@ mod tests {
         let register = Register::new(root.path());
         register.add(&accepted("a", "2026-11-03T06:00:00Z", 10)).expect("added");
         register.add(&accepted("gone", "2026-11-03T06:00:00Z", 10)).expect("added");
-        let watched = suppliers(&settings, root.path(), at("2026-11-03T12:00:00Z")).expect("read");
-        let found: Vec<_> = watched.iter().map(|w| (&*w.account, w.state)).collect();
-        assert_eq!(found, [("b", State::Never), ("a", State::OnTime)]);
-        assert_eq!(watched.first().and_then(|never| never.late_since), None, "there is no folder of it");
+        let found = suppliers(&settings, root.path(), at("2026-11-03T12:00:00Z")).expect("read");
+        let states: Vec<_> = found.iter().map(|one| (&*one.account, one.timeliness.state)).collect();
+        assert_eq!(states, [("b", State::Never), ("a", State::OnTime)]);
+        assert_eq!(
+            found.first().and_then(|never| never.timeliness.late_since),
+            None,
+            "there is no folder of it"
+        );
     }
 
     #[test]
@@ -88,9 +80,9 @@ mod tests {
         let settings = settings(&["a"]);
         let account = settings.account("a").expect("an account");
         settings.home(root.path(), account).create(account.role).expect("made");
-        let watched = suppliers(&settings, root.path(), Utc::now()).expect("read");
+        let found = suppliers(&settings, root.path(), Utc::now()).expect("read");
         // Not every file system tells when a folder was made.
-        if let Some(since) = watched.first().and_then(|never| never.late_since) {
+        if let Some(since) = found.first().and_then(|never| never.timeliness.late_since) {
             assert!((Utc::now() - since).num_minutes() < 1, "{since}");
         }
     }

@@ -1,9 +1,9 @@
-//! The state of a supplier's deliveries: what the API and `sporlog deliveries` show.
+//! A supplier and the state of its deliveries, as the API and `sporlog deliveries` show it.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
-use super::rhythm::{Missing, Standing, State};
+use super::rhythm::Timeliness;
 use super::volume::Verdict;
 use crate::receipt::{Outcome, Receipt};
 use crate::settings::{Account, Rhythm};
@@ -14,29 +14,20 @@ pub const RECENT_DAYS: i64 = 35;
 /// A supplier and the state of its deliveries.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Watched {
+pub struct SupplierStatus {
     /// The supplier's account.
     pub account: String,
     /// How often the supplier is expected to deliver.
     pub rhythm: Rhythm,
-    /// Whether the supplier is on time.
-    pub state: State,
-    /// When the next delivery has to be there; absent if none is expected.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub due: Option<DateTime<Utc>>,
-    /// Since when a delivery is missing: the moment that it was due. For a supplier who never delivered, the
-    /// time at which the account's folder was made, where the file system tells it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub late_since: Option<DateTime<Utc>>,
-    /// The deliveries that are missing, if the supplier is late.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub missing: Option<Missing>,
+    /// Whether the supplier is on time, and what is missing.
+    #[serde(flatten)]
+    pub timeliness: Timeliness,
     /// The newest file, whatever its outcome.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub last: Option<Delivered>,
+    pub last: Option<DeliverySummary>,
     /// The newest accepted file. Only accepted files count as deliveries.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub last_accepted: Option<Delivered>,
+    pub last_accepted: Option<DeliverySummary>,
     /// Rows refused for each row delivered, 0 to 1, in the newest file that is not a repeated one; 1 for a file
     /// that was refused whole.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,7 +41,7 @@ pub struct Watched {
 /// A delivery in brief.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Delivered {
+pub struct DeliverySummary {
     /// The delivery's id.
     pub delivery: String,
     /// The file's name.
@@ -92,7 +83,7 @@ pub struct Recent {
     pub error_rate: Option<f64>,
 }
 
-impl Watched {
+impl SupplierStatus {
     /// The state at `now` of a supplier with these `deliveries`, in any order, whose folder was made at
     /// `known_since`.
     pub fn new(
@@ -105,36 +96,28 @@ impl Watched {
         let accepted: Vec<_> = deliveries.iter().filter(|one| one.outcome == Outcome::Accepted).collect();
         let last_accepted = accepted.last().copied();
         let last_new = deliveries.iter().rfind(|one| one.outcome != Outcome::Repeated);
-        let rhythm = account.rhythm;
-        let standing = Standing::of(rhythm, last_accepted.map(|last| last.taken_at), known_since, now);
-        Watched {
+        let last_taken = last_accepted.map(|last| last.taken_at);
+        SupplierStatus {
             account: account.name.clone(),
-            rhythm,
-            state: standing.state,
-            due: standing.due,
-            late_since: standing.late_since,
-            missing: standing.missing,
-            last: deliveries.last().map(Delivered::of),
-            last_accepted: last_accepted.map(Delivered::of),
+            rhythm: account.rhythm,
+            timeliness: Timeliness::of(account.rhythm, last_taken, known_since, now),
+            last: deliveries.last().map(DeliverySummary::of),
+            last_accepted: last_accepted.map(DeliverySummary::of),
             error_rate: last_new.map(Receipt::error_rate),
             recent: Recent::of(&deliveries, now),
             volume: Verdict::of(&accepted, now.date_naive()),
         }
     }
 
-    /// Whether a delivery is missing. For an irregular supplier none ever is.
+    /// Whether a delivery is missing.
     pub fn is_missed(&self) -> bool {
-        match self.state {
-            State::OnTime => false,
-            State::Late => true,
-            State::Never => self.rhythm != Rhythm::Irregular,
-        }
+        self.timeliness.is_missed
     }
 }
 
-impl Delivered {
+impl DeliverySummary {
     fn of(receipt: &Receipt) -> Self {
-        Delivered {
+        DeliverySummary {
             delivery: receipt.delivery.clone(),
             file: receipt.file.clone(),
             outcome: receipt.outcome,
@@ -149,9 +132,8 @@ impl Delivered {
 impl Recent {
     fn of(deliveries: &[Receipt], now: DateTime<Utc>) -> Self {
         let since = now.checked_sub_signed(TimeDelta::days(RECENT_DAYS));
-        let is_recent = |one: &&Receipt| since.is_none_or(|since| one.taken_at > since);
         let mut recent = Recent { days: RECENT_DAYS, ..Recent::default() };
-        for delivery in deliveries.iter().filter(is_recent) {
+        for delivery in deliveries.iter().filter(|one| since.is_none_or(|since| one.taken_at > since)) {
             recent.deliveries += 1;
             match delivery.outcome {
                 Outcome::Accepted => {
@@ -171,11 +153,12 @@ impl Recent {
 
 #[cfg(test)]
 mod tests {
+    use super::super::rhythm::State;
     use super::super::testing::{accepted, at, delivery, supplier};
     use super::*;
 
-    fn watched(rhythm: &str, deliveries: Vec<Receipt>, now: &str) -> Watched {
-        Watched::new(&supplier(rhythm), deliveries, None, at(now))
+    fn status(rhythm: &str, deliveries: Vec<Receipt>, now: &str) -> SupplierStatus {
+        SupplierStatus::new(&supplier(rhythm), deliveries, None, at(now))
     }
 
     #[test]
@@ -185,37 +168,42 @@ mod tests {
             delivery("a", "2026-11-03T06:00:00Z", Outcome::Refused, 10, 0),
             delivery("a", "2026-11-03T07:00:00Z", Outcome::Repeated, 0, 0),
         ];
-        let late = watched("daily", deliveries.clone(), "2026-11-04T12:00:00Z");
-        assert_eq!((late.state, late.late_since), (State::Late, Some(at("2026-11-04T00:00:00Z"))));
+        let late = status("daily", deliveries.clone(), "2026-11-04T12:00:00Z");
+        assert_eq!(
+            (late.timeliness.state, late.timeliness.late_since),
+            (State::Late, Some(at("2026-11-04T00:00:00Z")))
+        );
         assert_eq!(late.last.as_ref().map(|last| last.outcome), Some(Outcome::Repeated));
         assert_eq!(late.last_accepted.map(|last| last.taken_at), Some(at("2026-11-02T06:00:00Z")));
         assert_eq!(late.error_rate, Some(1.0), "the newest that was not repeated was refused");
-        assert!(watched("daily", deliveries.clone(), "2026-11-04T11:00:00Z").state == State::OnTime);
+        assert!(
+            status("daily", deliveries.clone(), "2026-11-04T11:00:00Z").timeliness.state == State::OnTime
+        );
         let corrected = accepted("a", "2026-11-03T09:00:00Z", 10);
         let now = [deliveries, vec![corrected]].concat();
-        assert_eq!(watched("daily", now, "2026-11-04T12:00:00Z").state, State::OnTime);
+        assert_eq!(status("daily", now, "2026-11-04T12:00:00Z").timeliness.state, State::OnTime);
         let nothing_good = vec![delivery("a", "2026-11-03T06:00:00Z", Outcome::Refused, 10, 0)];
-        let never = watched("daily", nothing_good, "2026-11-03T07:00:00Z");
-        assert_eq!((never.state, never.last.is_some()), (State::Never, true));
+        let never = status("daily", nothing_good, "2026-11-03T07:00:00Z");
+        assert_eq!((never.timeliness.state, never.last.is_some()), (State::Never, true));
     }
 
     #[test]
     fn nobody_waits_for_who_delivers_when_there_is_something() {
-        assert!(watched("daily", Vec::new(), "2026-11-03T07:00:00Z").is_missed());
-        assert!(!watched("irregular", Vec::new(), "2026-11-03T07:00:00Z").is_missed());
+        assert!(status("daily", Vec::new(), "2026-11-03T07:00:00Z").is_missed());
+        assert!(!status("irregular", Vec::new(), "2026-11-03T07:00:00Z").is_missed());
         let once = vec![accepted("a", "2020-11-03T06:00:00Z", 10)];
-        assert!(!watched("irregular", once.clone(), "2026-11-03T07:00:00Z").is_missed());
-        assert!(watched("weekly", once, "2026-11-03T07:00:00Z").is_missed());
+        assert!(!status("irregular", once.clone(), "2026-11-03T07:00:00Z").is_missed());
+        assert!(status("weekly", once, "2026-11-03T07:00:00Z").is_missed());
     }
 
     #[test]
     fn the_order_of_the_register_does_not_matter() {
         let mut deliveries: Vec<_> =
             (1..=9).map(|day| accepted("a", &format!("2026-11-0{day}T06:00:00Z"), day)).collect();
-        let in_order = watched("daily", deliveries.clone(), "2026-11-10T00:00:00Z");
+        let in_order = status("daily", deliveries.clone(), "2026-11-10T00:00:00Z");
         deliveries.rotate_left(4);
-        let turned = watched("daily", deliveries, "2026-11-10T00:00:00Z");
-        let json = |watched: &Watched| serde_json::to_value(watched).expect("JSON");
+        let turned = status("daily", deliveries, "2026-11-10T00:00:00Z");
+        let json = |status: &SupplierStatus| serde_json::to_value(status).expect("JSON");
         assert_eq!(json(&in_order), json(&turned));
         assert_eq!(in_order.last.map(|last| last.rows), Some(9));
     }
@@ -229,7 +217,7 @@ mod tests {
             delivery("a", "2026-11-02T12:00:00Z", Outcome::Refused, 5, 0),
             delivery("a", "2026-11-03T12:00:00Z", Outcome::Repeated, 5, 0),
         ];
-        let recent = watched("irregular", deliveries, "2026-11-10T12:00:00Z").recent;
+        let recent = status("irregular", deliveries, "2026-11-10T12:00:00Z").recent;
         let expected = Recent {
             days: 35,
             deliveries: 4,
@@ -242,13 +230,13 @@ mod tests {
             error_rate: Some(0.025),
         };
         assert_eq!(recent, expected);
-        assert_eq!(watched("daily", Vec::new(), "2026-11-10T12:00:00Z").recent.error_rate, None);
+        assert_eq!(status("daily", Vec::new(), "2026-11-10T12:00:00Z").recent.error_rate, None);
     }
 
     #[test]
     fn what_machines_are_told() {
         let deliveries = vec![accepted("a", "2026-11-02T06:00:00Z", 10)];
-        let late = watched("daily", deliveries, "2026-11-05T12:00:00Z");
+        let late = status("daily", deliveries, "2026-11-05T12:00:00Z");
         let told = serde_json::to_value(late).expect("JSON");
         let delivery = serde_json::json!({
             "delivery": "20261102T060000Z-a", "file": "day.csv", "outcome": "accepted",

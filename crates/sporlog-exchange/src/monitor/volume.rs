@@ -1,29 +1,29 @@
 //! Whether a supplier's newest day brought far fewer or far more rows than usual.
 //!
-//! The rule: all accepted files of a UTC day count together, as they were delivered (stored, skipped and
-//! refused rows). A day is low with less than a third, and high with more than three times, the median of the
-//! last eight days with deliveries of the same weekday. With fewer than four such days nothing is said.
+//! All accepted files of a UTC day count together, with their rows as delivered (stored, skipped and refused). A
+//! day is low with less than a third, and high with more than three times, the median of the last eight days with
+//! deliveries of the same weekday. With fewer than four such days there is no verdict.
 //!
-//! Today may still get another file. Until it has as many files as the last day of the same weekday, today can
-//! be high but not low, and the day before it is judged instead.
+//! Today may still get another file. Until today has as many files as the last day of the same weekday, today can
+//! be high but not low, and the day before is judged instead.
 
 use chrono::{Datelike, NaiveDate};
 use serde::Serialize;
 
 use crate::receipt::Receipt;
 
-/// Days of the same weekday that a day is compared with, at most …
+/// The most days of the same weekday that a day is compared with …
 const DAYS: usize = 8;
-/// … and at least.
+/// … and the fewest.
 const MIN_DAYS: usize = 4;
-/// How far from the median is unusual: less than one part in so many of it, or more than so many times it.
+/// Less than the median divided by this is low; more than the median times this is high.
 const FACTOR: u64 = 3;
 
-/// How large a day's deliveries are, compared with the same weekday.
+/// How many rows a day brought, compared with the same weekday before.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Volume {
-    /// As large as usual.
+    /// As many as usual.
     Usual,
     /// Less than a third of the median.
     Low,
@@ -35,7 +35,7 @@ pub enum Volume {
 }
 
 impl Volume {
-    /// The name, as it is shown.
+    /// The volume's name, as users see it.
     pub fn name(self) -> &'static str {
         match self {
             Volume::Usual => "usual",
@@ -51,12 +51,12 @@ impl Volume {
     }
 }
 
-/// What a day is compared with, in rows.
+/// The rows that a day is compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Usual {
     /// How many earlier days of the same weekday.
     pub days: usize,
-    /// The median of their rows.
+    /// The median of those days' rows.
     pub median: u64,
     /// Fewer rows than this are low.
     pub low: u64,
@@ -75,7 +75,7 @@ pub struct Verdict {
     /// The rows of that day.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rows: Option<u64>,
-    /// What the day was compared with; absent if there are too few days.
+    /// The rows that the day was compared with; absent if there are too few days.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usual: Option<Usual>,
     /// What is unusual, in words; absent if nothing is.
@@ -86,17 +86,24 @@ pub struct Verdict {
 /// All that was accepted on one day.
 struct Day {
     date: NaiveDate,
-    files: u64,
+    files: usize,
     rows: u64,
 }
 
 impl Verdict {
     /// The verdict on a supplier's accepted deliveries, oldest first, as of `today`.
     pub fn of(accepted: &[&Receipt], today: NaiveDate) -> Self {
-        let mut days = by_day(accepted);
+        let date = |receipt: &Receipt| receipt.taken_at.date_naive();
+        let days = accepted.chunk_by(|a, b| date(a) == date(b)).filter_map(|files| {
+            let rows = files.iter().fold(0u64, |rows, file| rows.saturating_add(file.rows()));
+            Some(Day { date: date(files.first()?), files: files.len(), rows })
+        });
+        let mut days: Vec<_> = days.collect();
         while let Some(newest) = days.pop() {
-            let verdict = judge(&newest, &days);
-            let expected_files = same_weekday(&newest, &days).next().map_or(1, |day| day.files);
+            let same_weekday = days.iter().rev().filter(|day| day.date.weekday() == newest.date.weekday());
+            let compared: Vec<_> = same_weekday.take(DAYS).collect();
+            let verdict = judge(&newest, &compared);
+            let expected_files = compared.first().map_or(1, |day| day.files);
             if newest.date < today || newest.files >= expected_files || verdict.volume == Volume::High {
                 return verdict;
             }
@@ -105,50 +112,28 @@ impl Verdict {
     }
 }
 
-fn by_day(accepted: &[&Receipt]) -> Vec<Day> {
-    let mut days: Vec<Day> = Vec::new();
-    for delivery in accepted {
-        let (date, rows) = (delivery.taken_at.date_naive(), delivery.rows());
-        match days.last_mut() {
-            Some(last) if last.date == date => {
-                last.files += 1;
-                last.rows = last.rows.saturating_add(rows);
-            }
-            _ => days.push(Day { date, files: 1, rows }),
-        }
-    }
-    days
-}
-
-/// The earlier days of the same weekday, newest first.
-fn same_weekday<'a>(day: &Day, earlier: &'a [Day]) -> impl Iterator<Item = &'a Day> {
-    let weekday = day.date.weekday();
-    earlier.iter().rev().filter(move |other| other.date.weekday() == weekday)
-}
-
-fn judge(day: &Day, earlier: &[Day]) -> Verdict {
-    let mut verdict = Verdict { day: Some(day.date), rows: Some(day.rows), ..Verdict::default() };
-    let compared: Vec<_> = same_weekday(day, earlier).take(DAYS).map(|other| other.rows).collect();
+fn judge(day: &Day, compared: &[&Day]) -> Verdict {
+    let verdict = Verdict { day: Some(day.date), rows: Some(day.rows), ..Verdict::default() };
     if compared.len() < MIN_DAYS {
         return verdict;
     }
-    let median = median(compared.clone());
-    let (low, high) = (median.div_ceil(FACTOR), median.saturating_mul(FACTOR));
-    verdict.usual = Some(Usual { days: compared.len(), median, low, high });
-    let (volume, factor) = match day.rows {
-        rows if rows < low => (Volume::Low, "less than a third of"),
-        rows if rows > high => (Volume::High, "more than three times"),
-        _ => (Volume::Usual, ""),
+    let median = median(compared.iter().map(|day| day.rows).collect());
+    let usual = Usual {
+        days: compared.len(),
+        median,
+        low: median.div_ceil(FACTOR),
+        high: median.saturating_mul(FACTOR),
     };
-    verdict.volume = volume;
-    verdict.text = volume.is_unusual().then(|| {
-        let (rows, date, days) = (day.rows, day.date, compared.len());
-        format!(
-            "{rows} rows on {date}: {factor} {median}, the median of the last {days} {}s",
-            date.format("%A")
-        )
-    });
-    verdict
+    let (volume, relation) = match day.rows {
+        rows if rows < usual.low => (Volume::Low, "less than a third of"),
+        rows if rows > usual.high => (Volume::High, "more than three times"),
+        _ => return Verdict { volume: Volume::Usual, usual: Some(usual), ..verdict },
+    };
+    let (rows, date, days) = (day.rows, day.date, usual.days);
+    let weekday = date.format("%A");
+    let text =
+        format!("{rows} rows on {date}: {relation} {median}, the median of the last {days} {weekday}s");
+    Verdict { volume, usual: Some(usual), text: Some(text), ..verdict }
 }
 
 /// The value in the middle, or between the two in the middle.
