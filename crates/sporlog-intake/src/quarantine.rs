@@ -244,7 +244,7 @@ fn judge(
     origin: &str,
     rules: &Rules,
 ) -> Result<std::result::Result<RecordBatch, Vec<Finding>>> {
-    if kind.format() != Format::Csv {
+    if !matches!(kind.format(), Format::Csv) {
         let mut builder = RowsBuilder::new(kind, rules);
         let at = sporlog_record::Position { line: 1, column: 1 };
         return Ok(match builder.push_with(content, origin, envelope, at) {

@@ -21,7 +21,7 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::ColumnPath;
 use sha2::{Digest, Sha256};
 use sporlog_record::Kind;
-use sporlog_record::kind::Values;
+use sporlog_record::column::Values;
 
 use crate::delta::Sha;
 use crate::schema::{ENGINE, table_schema};

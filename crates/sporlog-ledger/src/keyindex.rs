@@ -23,8 +23,8 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 use sha2::{Digest, Sha256};
 use sporlog_record::Kind;
+use sporlog_record::column::Names;
 use sporlog_record::identity::Identities;
-use sporlog_record::kind::Names;
 use twox_hash::XxHash64;
 
 use crate::delta::DataFile;

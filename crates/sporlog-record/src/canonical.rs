@@ -14,7 +14,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use chrono::{DateTime, Utc};
 
 use crate::Kind;
-use crate::kind::{Column, Content, ENVELOPE, EXTRA};
+use crate::column::{Column, Content};
+use crate::kind::{ENVELOPE, EXTRA};
 
 /// A batch that lacks a column, or has it in another type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,4 +1,4 @@
-//! The three kinds of record that Sporlog keeps, and what it knows about them.
+//! The kinds of record that Sporlog keeps, and what it knows about them.
 //!
 //! Bytes go in on one side (a JSON message, a CSV file), and columns come out on the other
 //! (an Arrow [`RecordBatch`](arrow::array::RecordBatch) of [`Kind::row_schema`]), with every
@@ -7,19 +7,21 @@
 //!
 //! | module | idea |
 //! |---|---|
-//! | [`kind`] | the kinds, their columns, and which column says whom a record is about |
+//! | [`column`] | what is known of one column: what its values are, and whether they repeat |
+//! | [`kind`] | the kinds, a file each: the columns, what they mean, and how JSON records are judged |
 //! | [`identity`] | what tells that two rows are the same one, delivered twice |
 //! | [`finding`] | errors and remarks, with field, rule and position |
 //! | [`rules`] | the limits and switches that a deployment may set |
 //! | [`identifier`] | fødselsnummer, CPR, organisasjonsnummer, CVR; masking |
 //! | [`time`] | local wall-clock times, as the three documents write them |
 //! | [`consent`] | consent tokens, of both shapes |
-//! | [`json`] | disclosures and audit records: JSON in, columns out |
+//! | [`json`] | JSON in, columns out |
 //! | [`revision`] | revision logs: CSV in, columns out, and CSV out again |
 //! | [`canonical`] | an entry's canonical JSON, the bytes that are committed to |
 #![forbid(unsafe_code)]
 
 pub mod canonical;
+pub mod column;
 pub mod consent;
 pub mod finding;
 mod hex;

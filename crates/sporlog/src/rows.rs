@@ -31,7 +31,7 @@ impl RowWriter {
         self.buffer.clear();
         match self.shape {
             Shape::Entries | Shape::Records => self.json(log, batch)?,
-            Shape::Csv if self.kind.format() == Format::Csv => {
+            Shape::Csv if matches!(self.kind.format(), Format::Csv) => {
                 if !self.begun {
                     write_csv_header(&mut self.buffer);
                 }

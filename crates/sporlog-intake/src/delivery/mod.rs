@@ -164,7 +164,7 @@ pub fn deliver(
     let told = Told { inner: &mut reader, account: &account, progress };
     let result = match options.kind.format() {
         Format::Csv => csv::deliver(&context, told, receiver),
-        Format::Json | Format::Internal => json::deliver(&context, told, receiver),
+        Format::Json(_) | Format::Internal => json::deliver(&context, told, receiver),
     };
     if result.is_err() {
         receiver.failed();

@@ -1,34 +1,36 @@
-//! Disclosures and audit records: JSON in, columns out.
+//! JSON in, columns out, for the kinds whose records are JSON.
 //!
-//! [`RecordReader`] finds the records of a file, [`RowsBuilder`] turns each into a row or says why
-//! it cannot, and [`quarantine`] turns what was refused into rows of its own.
+//! [`RecordReader`] finds the records of a file, and [`RowsBuilder`] turns each into a row or says why it cannot.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, StringBuilder, TimestampMicrosecondBuilder};
+use arrow::array::{
+    ArrayRef, BinaryBuilder, Int64Builder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder,
+};
 
+use crate::column::{Column, Content};
 use crate::identifier::mask_text;
+use crate::kind::{Format, Json};
 use crate::{Finding, Kind, Position, Rules};
 
-mod auditlog;
-mod disclosure;
-mod members;
-mod notes;
-pub mod quarantine;
+pub(crate) mod fields;
+pub(crate) mod notes;
+mod reader;
 mod scan;
-mod split;
 mod text;
-mod window;
 
-use auditlog::AuditlogColumns;
-use disclosure::DisclosureColumns;
-use members::{Field, Members, Other, SyntaxError, Value};
-use notes::{LISTED, Notes, Place};
+use fields::{Fields, Other, SyntaxError, Value};
+use notes::{Notes, Place};
 use text::Unfit;
 
+pub use crate::kind::quarantine;
 pub use notes::remarks_column;
-pub use split::{FileError, RawRecord, RecordReader};
+pub use reader::{FileError, RawRecord, RecordReader};
+
+/// Of findings about names that nobody knows, or that are repeated, so many are listed one by one.
+/// How many there may be is up to the sender alone.
+const LISTED: usize = 50;
 
 /// What became of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +50,7 @@ pub struct RowsBuilder<'r> {
     kind: Kind,
     rules: &'r Rules,
     common: CommonColumns,
-    native: NativeColumns,
+    native: Vec<ColumnBuilder>,
     rows: usize,
     bytes: usize,
 }
@@ -94,38 +96,48 @@ impl CommonColumns {
     }
 }
 
+/// A kind's own column.
 #[derive(Debug)]
-enum NativeColumns {
-    Disclosure(Box<DisclosureColumns>),
-    Auditlog(Box<AuditlogColumns>),
-    /// The kind's records do not come as JSON.
-    Unsupported,
+enum ColumnBuilder {
+    Text(StringBuilder),
+    Integer(Int64Builder),
+    Binary(BinaryBuilder),
 }
 
-/// A kind's own columns, and its own rules.
-trait Columns<const N: usize> {
-    /// The names of the members that its records have.
-    const NAMES: [&'static str; N];
+impl ColumnBuilder {
+    fn with(column: &Column, room: Room) -> Self {
+        match column.content {
+            Content::Text | Content::Json | Content::Encoding => ColumnBuilder::Text(room.texts()),
+            Content::Integer => ColumnBuilder::Integer(Int64Builder::with_capacity(room.values)),
+            Content::Bytes | Content::Encoded(_) => {
+                ColumnBuilder::Binary(BinaryBuilder::with_capacity(room.values, room.bytes))
+            }
+        }
+    }
 
-    /// A record that is found to be in order.
-    type Row<'a>;
+    fn append(&mut self, value: Value<'_>) {
+        match (self, value) {
+            (ColumnBuilder::Text(column), Value::Text(text)) => column.append_value(text),
+            (ColumnBuilder::Integer(column), Value::Integer(number)) => column.append_value(number),
+            (ColumnBuilder::Binary(column), Value::Text(text)) => column.append_value(text.as_bytes()),
+            (ColumnBuilder::Binary(column), Value::Bytes(bytes)) => column.append_value(bytes),
+            (ColumnBuilder::Text(column), _) => column.append_null(),
+            (ColumnBuilder::Integer(column), _) => column.append_null(),
+            (ColumnBuilder::Binary(column), _) => column.append_null(),
+        }
+    }
 
-    /// Judges a record. `None` only if an error was noted.
-    fn judge<'a>(members: &mut Members<'a, N>, rules: &Rules, notes: &mut Notes) -> Option<Self::Row<'a>>;
-
-    /// When it happened, as a local time in microseconds.
-    fn occurred_at(row: &Self::Row<'_>) -> Option<i64>;
-
-    /// Appends a row.
-    fn append(&mut self, row: Self::Row<'_>);
-
-    /// The columns in the order of [`Kind::columns`]; empty afterwards.
-    fn finish(&mut self) -> Vec<ArrayRef>;
+    fn finish(&mut self) -> ArrayRef {
+        match self {
+            ColumnBuilder::Text(column) => Arc::new(column.finish()),
+            ColumnBuilder::Integer(column) => Arc::new(column.finish()),
+            ColumnBuilder::Binary(column) => Arc::new(column.finish()),
+        }
+    }
 }
 
 impl<'r> RowsBuilder<'r> {
-    /// Begins without rows. The kind is [`Kind::Disclosure`] or [`Kind::Auditlog`]: records of the
-    /// others do not come as JSON, and are all refused.
+    /// Begins without rows. Records of a kind that is not delivered as JSON are all refused.
     pub fn new(kind: Kind, rules: &'r Rules) -> Self {
         Self::with(kind, rules, Room::default())
     }
@@ -137,11 +149,7 @@ impl<'r> RowsBuilder<'r> {
     }
 
     fn with(kind: Kind, rules: &'r Rules, room: Room) -> Self {
-        let native = match kind {
-            Kind::Disclosure => NativeColumns::Disclosure(Box::new(DisclosureColumns::with(room))),
-            Kind::Auditlog => NativeColumns::Auditlog(Box::new(AuditlogColumns::with(room))),
-            Kind::Revision | Kind::Quarantine => NativeColumns::Unsupported,
-        };
+        let native = kind.columns().iter().map(|column| ColumnBuilder::with(column, room)).collect();
         RowsBuilder { kind, rules, common: CommonColumns::with(room), native, rows: 0, bytes: 0 }
     }
 
@@ -154,11 +162,9 @@ impl<'r> RowsBuilder<'r> {
     /// The same for a record whose message carried more than the record. `envelope` is that, as a
     /// JSON object without white space; it is stored as it is.
     pub fn push_with(&mut self, bytes: &[u8], origin: &str, envelope: Option<&str>, at: Position) -> Judged {
-        let (common, rules) = (&mut self.common, self.rules);
-        let judged = match &mut self.native {
-            NativeColumns::Disclosure(columns) => push(columns.as_mut(), common, rules, bytes, origin, at),
-            NativeColumns::Auditlog(columns) => push(columns.as_mut(), common, rules, bytes, origin, at),
-            NativeColumns::Unsupported => {
+        let judged = match self.kind.format() {
+            Format::Json(json) => self.judge(json, bytes, origin, at),
+            Format::Csv | Format::Internal => {
                 let text = format!("records of the kind '{}' do not come as JSON", self.kind);
                 refuse("kind", text, at)
             }
@@ -191,115 +197,97 @@ impl<'r> RowsBuilder<'r> {
             Arc::new(remarks.finish()),
             Arc::new(envelope.finish()),
         ];
-        match &mut self.native {
-            NativeColumns::Disclosure(native) => columns.extend(native.finish()),
-            NativeColumns::Auditlog(native) => columns.extend(native.finish()),
-            NativeColumns::Unsupported => return RecordBatch::new_empty(self.kind.row_schema()),
-        }
+        columns.extend(self.native.iter_mut().map(ColumnBuilder::finish));
         columns.push(Arc::new(extra.finish()));
         (self.rows, self.bytes) = (0, 0);
         RecordBatch::try_new(self.kind.row_schema(), columns)
             .expect("every push appends one value of the schema's type to each column")
     }
-}
 
-fn push<const N: usize, C: Columns<N>>(
-    columns: &mut C,
-    common: &mut CommonColumns,
-    rules: &Rules,
-    bytes: &[u8],
-    origin: &str,
-    at: Position,
-) -> Judged {
-    let limit = rules.max_record_bytes;
-    if bytes.len() > limit {
-        return refuse("record-size", format!("the record has more than {limit} bytes"), at);
-    }
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    let text = match simdutf8::compat::from_utf8(bytes) {
-        Ok(text) => text,
-        Err(error) => {
-            let offset = error.valid_up_to();
-            let before = std::str::from_utf8(bytes.get(..offset).unwrap_or_default());
-            let position = text::position(before.unwrap_or_default(), offset, at);
-            let byte = bytes.get(offset).copied().unwrap_or_default();
-            return refuse("encoding", format!("the record is not UTF-8 (byte 0x{byte:02X})"), position);
+    fn judge(&mut self, json: Json, bytes: &[u8], origin: &str, at: Position) -> Judged {
+        let limit = self.rules.max_record_bytes;
+        if bytes.len() > limit {
+            return refuse("record-size", format!("the record has more than {limit} bytes"), at);
         }
-    };
-    let mut notes = Notes::default();
-    let blanked;
-    let (text, mut members) = match Members::parse(text, &C::NAMES) {
-        Ok(members) => (text, members),
-        Err(SyntaxError { rule, text: reason, offset }) => {
-            let Some((without, first)) = text::blank_comments(text) else {
-                return refuse(rule, reason, text::position(text, offset, at));
-            };
-            blanked = without;
-            notes.remark(
-                "",
-                "comments",
-                "JSON has no comments: these were passed over",
-                Place::Offset(first),
-            );
-            match Members::parse(&blanked, &C::NAMES) {
-                Ok(members) => (blanked.as_str(), members),
-                Err(SyntaxError { rule, text: reason, offset }) => {
-                    notes.error("", rule, reason, Place::Offset(offset));
-                    return Judged::Refused(notes.into_findings(text, at));
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+        let text = match simdutf8::compat::from_utf8(bytes) {
+            Ok(text) => text,
+            Err(error) => {
+                let offset = error.valid_up_to();
+                let before = std::str::from_utf8(bytes.get(..offset).unwrap_or_default());
+                let position = text::position(before.unwrap_or_default(), offset, at);
+                let byte = bytes.get(offset).copied().unwrap_or_default();
+                return refuse("encoding", format!("the record is not UTF-8 (byte 0x{byte:02X})"), position);
+            }
+        };
+        let mut notes = Notes::default();
+        let blanked;
+        let (text, mut fields) = match Fields::parse(text, json.fields) {
+            Ok(fields) => (text, fields),
+            Err(SyntaxError { rule, text: reason, offset }) => {
+                let Some((without, first)) = text::blank_comments(text) else {
+                    return refuse(rule, reason, text::position(text, offset, at));
+                };
+                blanked = without;
+                let text = "JSON has no comments: these were passed over";
+                notes.remark(Place::Offset(first), "comments", text);
+                match Fields::parse(&blanked, json.fields) {
+                    Ok(fields) => (blanked.as_str(), fields),
+                    Err(SyntaxError { rule, text: reason, offset }) => {
+                        notes.error(Place::Offset(offset), rule, reason);
+                        return Judged::Refused(notes.into_findings(&blanked, at));
+                    }
                 }
             }
+        };
+        note_repeated(&fields.repeated, &mut notes);
+        fields.check_types(&mut notes);
+        let occurred_at = (json.judge)(&mut fields, self.rules, &mut notes);
+        let extra = collect_others(&fields.others, &mut notes);
+        let refused = notes.has_errors();
+        let findings = notes.into_findings(text, at);
+        if refused {
+            return Judged::Refused(findings);
         }
-    };
-    note_repeated(&members.repeated, &mut notes);
-    let row = C::judge(&mut members, rules, &mut notes);
-    let extra = collect_others(text, &members.others, &mut notes);
-    match row {
-        Some(row) if !notes.has_errors() => {
-            let findings = notes.into_findings(text, at);
-            common.occurred_at.append_option(C::occurred_at(&row));
-            common.origin.append_value(origin);
-            common.remarks.append_option(remarks_column(&findings));
-            common.extra.append_option(extra);
-            columns.append(row);
-            Judged::Accepted(findings)
+        let common = &mut self.common;
+        common.occurred_at.append_option(occurred_at);
+        common.origin.append_value(origin);
+        common.remarks.append_option(remarks_column(&findings));
+        common.extra.append_option(extra);
+        for (column, value) in self.native.iter_mut().zip(fields.into_values()) {
+            column.append(value);
         }
-        _ => Judged::Refused(notes.into_findings(text, at)),
+        Judged::Accepted(findings)
     }
 }
 
 /// A refusal for one reason that is not about one field.
 fn refuse(rule: &'static str, text: impl Into<Cow<'static, str>>, position: Position) -> Judged {
     let mut notes = Notes::default();
-    notes.error("", rule, text, Place::Record);
+    notes.error(Place::Record, rule, text);
     Judged::Refused(notes.into_findings("", position))
 }
 
 fn note_repeated(repeated: &[(Cow<str>, u32)], notes: &mut Notes) {
     for (name, ordinal) in repeated.iter().take(LISTED) {
         let text = "the field is there more than once, and only one of them can be right";
-        notes.error(shown(name), "duplicate", text, Place::Name(*ordinal));
+        notes.error((shown(name), Place::Name(*ordinal)), "duplicate", text);
     }
     if let Some(more) = repeated.len().checked_sub(LISTED).filter(|more| *more > 0) {
-        notes.error("", "duplicate", format!("{more} more fields are there more than once"), Place::Record);
+        notes.error(Place::Record, "duplicate", format!("{more} more fields are there more than once"));
     }
 }
 
 /// The members that the spec does not know, as one JSON object in the order given. One whose value is `null`
 /// says as much as one that is absent, and is left out.
-fn collect_others(text: &str, others: &[Other], notes: &mut Notes) -> Option<String> {
-    if others.is_empty() {
-        return None;
-    }
-    let spans = text::members(text);
+fn collect_others(others: &[Other], notes: &mut Notes) -> Option<String> {
     let mut extra = String::new();
     let mut unknown_fields = 0_usize;
-    for Other { name, ordinal, unknown } in others {
-        let value = spans.get(*ordinal as usize).and_then(|span| text.get(span.value.clone()));
-        let Some(value) = value.filter(|value| *value != "null") else { continue };
+    for Other { name, ordinal, value, unknown } in others.iter().filter(|other| other.value != "null") {
         unknown_fields += usize::from(*unknown);
         if *unknown && unknown_fields <= LISTED {
             let text = "the spec does not know this field; it is kept as it is";
-            notes.remark(shown(name), "unknown-field", text, Place::Name(*ordinal));
+            notes.remark((shown(name), Place::Name(*ordinal)), "unknown-field", text);
         }
         extra.push(if extra.is_empty() { '{' } else { ',' });
         extra.push_str(&serde_json::to_string(name).unwrap_or_default());
@@ -309,16 +297,12 @@ fn collect_others(text: &str, others: &[Other], notes: &mut Notes) -> Option<Str
             Err(Unfit::Depth) => ("depth", "the value is nested too deep"),
             Err(Unfit::Surrogate) => ("json", "the value has half of a surrogate pair (\\uD800 to \\uDFFF)"),
         };
-        notes.error(shown(name), rule, reason, Place::Value(*ordinal));
+        notes.error((shown(name), Place::Value(*ordinal)), rule, reason);
         return None;
     }
     if let Some(unlisted) = unknown_fields.checked_sub(LISTED).filter(|unlisted| *unlisted > 0) {
-        notes.remark(
-            "",
-            "unknown-field",
-            format!("{unlisted} more fields are unknown, and kept"),
-            Place::Record,
-        );
+        let text = format!("{unlisted} more fields are unknown, and kept");
+        notes.remark(Place::Record, "unknown-field", text);
     }
     if extra.is_empty() {
         return None;
@@ -331,35 +315,6 @@ fn collect_others(text: &str, others: &[Other], notes: &mut Notes) -> Option<Str
 fn shown(name: &str) -> String {
     let end = name.char_indices().nth(60).map_or(name.len(), |(end, _)| end);
     mask_text(name.get(..end).unwrap_or_default()).into_owned()
-}
-
-/// The text of a member that has to be one.
-fn text_of<'a>(field: &mut Field<'a>, name: &'static str, notes: &mut Notes) -> Option<Cow<'a, str>> {
-    let place = field.place();
-    match std::mem::take(&mut field.value) {
-        Value::Text(text) => Some(text),
-        Value::Absent => None,
-        Value::Integer(_) => {
-            notes.error(name, "type", "a text is expected here, and this is a number", place);
-            None
-        }
-        Value::Wrong(what) => {
-            notes.error(name, "type", format!("a text is expected here, and this is {what}"), place);
-            None
-        }
-    }
-}
-
-/// The integer of a member that has to be one.
-fn integer_of(field: &Field, name: &'static str, notes: &mut Notes) -> Option<i64> {
-    let what = match &field.value {
-        Value::Integer(number) => return Some(*number),
-        Value::Absent => return None,
-        Value::Text(_) => "a text",
-        Value::Wrong(what) => what,
-    };
-    notes.error(name, "type", format!("an integer is expected here, and this is {what}"), field.place());
-    None
 }
 
 #[cfg(test)]

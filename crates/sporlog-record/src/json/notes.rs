@@ -1,94 +1,120 @@
 //! What is found out about a record while it is judged.
 //!
-//! Most records give no cause for a finding, so where exactly a member stands is only looked up
-//! once there is one.
+//! Most records give no cause for a finding, so where exactly a field stands is only looked up once there is one.
 
 use std::borrow::Cow;
+use std::fmt;
 
-use serde::Serialize;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserializer as _, Serialize};
+use serde_json::Deserializer;
+use serde_json::value::RawValue;
 
-use super::text::{self, Span};
+use super::text;
 use crate::{Finding, Position, Severity};
-
-/// Of findings about names that nobody knows, or that are repeated, so many are listed one by one.
-/// How many there may be is up to the sender alone.
-pub(super) const LISTED: usize = 50;
 
 /// Findings about one record whose positions are still to be looked up.
 #[derive(Debug, Default)]
-pub(super) struct Notes {
-    drafts: Vec<Draft>,
+pub(crate) struct Notes {
+    drafts: Vec<(Severity, About, &'static str, Cow<'static, str>)>,
 }
 
+/// What a finding is about: the field's name, empty for the record as such, and a place.
 #[derive(Debug)]
-struct Draft {
-    severity: Severity,
-    field: Cow<'static, str>,
-    rule: &'static str,
-    text: Cow<'static, str>,
-    place: Place,
-}
+pub(crate) struct About(Cow<'static, str>, Place);
 
-/// What a finding is about.
+/// A place in a record.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Place {
+pub(crate) enum Place {
     /// The record as such.
     Record,
-    /// The name of a member.
+    /// The name of a field: of the object's first, second, ….
     Name(u32),
-    /// The value of a member.
+    /// The value of a field.
     Value(u32),
     /// What is at this byte.
     Offset(usize),
 }
 
+impl From<Place> for About {
+    fn from(place: Place) -> Self {
+        About(Cow::Borrowed(""), place)
+    }
+}
+
+impl<T: Into<Cow<'static, str>>> From<(T, Place)> for About {
+    fn from((field, place): (T, Place)) -> Self {
+        About(field.into(), place)
+    }
+}
+
 impl Notes {
-    pub(super) fn error(
+    pub(crate) fn error(
         &mut self,
-        field: impl Into<Cow<'static, str>>,
+        about: impl Into<About>,
         rule: &'static str,
         text: impl Into<Cow<'static, str>>,
-        place: Place,
     ) {
-        let (field, text) = (field.into(), text.into());
-        self.drafts.push(Draft { severity: Severity::Error, field, rule, text, place });
+        self.drafts.push((Severity::Error, about.into(), rule, text.into()));
     }
 
-    pub(super) fn remark(
+    pub(crate) fn remark(
         &mut self,
-        field: impl Into<Cow<'static, str>>,
+        about: impl Into<About>,
         rule: &'static str,
         text: impl Into<Cow<'static, str>>,
-        place: Place,
     ) {
-        let (field, text) = (field.into(), text.into());
-        self.drafts.push(Draft { severity: Severity::Remark, field, rule, text, place });
+        self.drafts.push((Severity::Remark, about.into(), rule, text.into()));
     }
 
-    pub(super) fn has_errors(&self) -> bool {
-        self.drafts.iter().any(|draft| draft.severity == Severity::Error)
+    pub(crate) fn has_errors(&self) -> bool {
+        self.drafts.iter().any(|(severity, ..)| *severity == Severity::Error)
     }
 
     /// The findings, with the places that they are about in a record that begins at `start`.
-    pub(super) fn into_findings(self, record: &str, start: Position) -> Vec<Finding> {
-        let by_member = |draft: &Draft| matches!(draft.place, Place::Name(_) | Place::Value(_));
-        let spans = match self.drafts.iter().any(by_member) {
-            true => text::members(record),
-            false => Vec::new(),
-        };
-        let span = |ordinal: u32| spans.get(ordinal as usize);
+    pub(crate) fn into_findings(self, record: &str, start: Position) -> Vec<Finding> {
+        let by_field = |place| matches!(place, Place::Name(_) | Place::Value(_));
+        let by_field = self.drafts.iter().any(|(_, About(_, place), ..)| by_field(*place));
+        let fields = if by_field { fields(record) } else { Vec::new() };
+        let field = |ordinal: u32| fields.get(ordinal as usize);
         let offset = |place| match place {
             Place::Record => None,
-            Place::Name(ordinal) => span(ordinal).map(|span: &Span| span.key),
-            Place::Value(ordinal) => span(ordinal).map(|span| span.value.start),
+            Place::Name(ordinal) => field(ordinal).map(|(name, _)| *name),
+            Place::Value(ordinal) => field(ordinal).map(|(_, value)| *value),
             Place::Offset(offset) => Some(offset),
         };
-        let finding = |Draft { severity, field, rule, text, place }| {
+        let finding = |(severity, About(field, place), rule, text)| {
             let position = offset(place).map_or(start, |offset| text::position(record, offset, start));
             Finding { severity, field, rule, text, position }
         };
         self.drafts.into_iter().map(finding).collect()
     }
+}
+
+/// Where the name and the value of each field begin in an object, as far as the object is well-formed.
+fn fields(object: &str) -> Vec<(usize, usize)> {
+    struct Fields<'o, 'f>(&'o str, &'f mut Vec<(usize, usize)>);
+
+    impl<'de> Visitor<'de> for Fields<'de, '_> {
+        type Value = ();
+
+        fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+            f.write_str("a JSON object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+            let offset = |raw: &RawValue| raw.get().as_ptr().addr() - self.0.as_ptr().addr();
+            while let Some((name, value)) = map.next_entry::<&RawValue, &RawValue>()? {
+                self.1.push((offset(name), offset(value)));
+            }
+            Ok(())
+        }
+    }
+
+    let mut found = Vec::new();
+    // What is behind the first error has no place.
+    let _ = Deserializer::from_str(object).deserialize_map(Fields(object, &mut found));
+    found
 }
 
 /// Remarks as they are stored with their record: a JSON array of objects with `field`, `rule` and
@@ -106,9 +132,28 @@ pub fn remarks_column(findings: &[Finding]) -> Option<String> {
         .filter(|finding| finding.severity == Severity::Remark)
         .map(|Finding { field, rule, text, .. }| Stored { field, rule, text })
         .collect();
-    if remarks.is_empty() {
-        return None;
-    }
     // Writing texts into a text cannot fail.
-    serde_json::to_string(&remarks).ok()
+    if remarks.is_empty() { None } else { serde_json::to_string(&remarks).ok() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_of_objects() {
+        assert_eq!(fields("{}"), []);
+        let text = " { \"a\" : [1, \"]\", {\"b\":2}] , \"\\\"}\":\"x\\\\\",\n\"c\":-1.5e3}";
+        let found: Vec<_> =
+            fields(text).iter().map(|(name, value)| (&text[*name..], &text[*value..])).collect();
+        let begins = [("\"a\" ", "[1, \"]\""), ("\"\\\"}\":", "\"x\\\\\","), ("\"c\":", "-1.5e3}")];
+        assert_eq!(found.len(), 3);
+        assert!(
+            found
+                .iter()
+                .zip(begins)
+                .all(|((name, value), begin)| { name.starts_with(begin.0) && value.starts_with(begin.1) })
+        );
+        assert_eq!(fields("{\"a\":1,\"b\":}").len(), 1);
+    }
 }

@@ -503,7 +503,8 @@ fn a_builder_can_be_used_again() {
 
 /// Texts that are nearly records.
 fn nearly_a_record() -> impl Strategy<Value = Vec<u8>> {
-    let names = DisclosureColumns::NAMES.iter().chain(&AuditlogColumns::NAMES).copied();
+    let columns = [Kind::Disclosure, Kind::Auditlog].into_iter().flat_map(Kind::columns);
+    let names = columns.map(|column| column.name).chain(["id"]);
     let name = prop::sample::select(names.collect::<Vec<_>>()).prop_map(str::to_owned);
     let value = prop_oneof![
         Just("null".to_owned()),

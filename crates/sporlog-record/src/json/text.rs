@@ -1,10 +1,9 @@
-//! Looking at JSON as text: where a member stands, what a value is without white space, and what
-//! is left when comments are taken out.
+//! JSON as text: what a value is without white space, and what is left when comments are taken out.
 //!
 //! Parsing is serde's. This is for the rest, and runs only where there is something to say about
 //! a record, or to keep of it.
 
-use std::ops::Range;
+use std::borrow::Cow;
 
 use memchr::{memchr_iter, memchr2, memchr3, memrchr};
 
@@ -12,37 +11,6 @@ use crate::Position;
 
 /// Values nested deeper than this are not taken in, since not every reader can follow them.
 pub(super) const MAX_DEPTH: usize = 100;
-
-/// Where a member of an object stands in its text.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Span {
-    pub(super) key: usize,
-    pub(super) value: Range<usize>,
-}
-
-/// The members of an object, of which it is known that it is well-formed.
-pub(super) fn members(object: &str) -> Vec<Span> {
-    let bytes = object.as_bytes();
-    let mut spans = Vec::new();
-    let mut at = memchr::memchr(b'{', bytes).map_or(bytes.len(), |brace| brace + 1);
-    loop {
-        at = skip(bytes, at, b",");
-        if bytes.get(at) != Some(&b'"') {
-            return spans;
-        }
-        let key = at;
-        at = skip(bytes, string_end(bytes, at), b":");
-        let end = value_end(bytes, at);
-        spans.push(Span { key, value: at..end });
-        at = end;
-    }
-}
-
-/// Behind white space and the given separator.
-fn skip(bytes: &[u8], at: usize, separator: &[u8]) -> usize {
-    let rest = bytes.iter().skip(at);
-    at + rest.take_while(|byte| byte.is_ascii_whitespace() || separator.contains(byte)).count()
-}
 
 /// Behind the string whose quote is at `at`, or behind the text.
 fn string_end(bytes: &[u8], at: usize) -> usize {
@@ -55,35 +23,6 @@ fn string_end(bytes: &[u8], at: usize) -> usize {
         at += 1;
     }
     bytes.len()
-}
-
-/// Behind the value at `at`.
-fn value_end(bytes: &[u8], at: usize) -> usize {
-    let mut depth = 0_usize;
-    let mut at = at;
-    while let Some(byte) = bytes.get(at) {
-        match byte {
-            b'"' => at = string_end(bytes, at),
-            b'{' | b'[' => {
-                depth += 1;
-                at += 1;
-            }
-            b'}' | b']' if depth > 0 => {
-                depth -= 1;
-                at += 1;
-            }
-            b',' | b'}' | b']' if depth == 0 => return at,
-            byte if depth == 0 && byte.is_ascii_whitespace() => return at,
-            _ => {
-                at += 1;
-                continue;
-            }
-        }
-        if depth == 0 {
-            return at;
-        }
-    }
-    at
 }
 
 /// What makes a well-formed value one that is not taken in.
@@ -105,7 +44,9 @@ pub(super) fn compact(value: &str, out: &mut String) -> Result<(), Unfit> {
         match byte {
             b'"' => {
                 let end = string_end(bytes, at);
-                if has_lone_surrogate(bytes.get(at..end).unwrap_or_default()) {
+                // Of a well-formed string, serde takes all but half a surrogate pair.
+                let string = value.get(at..end).unwrap_or_default();
+                if string.contains('\\') && serde_json::from_str::<Cow<str>>(string).is_err() {
                     return Err(Unfit::Surrogate);
                 }
                 at = end;
@@ -128,29 +69,6 @@ pub(super) fn compact(value: &str, out: &mut String) -> Result<(), Unfit> {
     }
     out.push_str(value.get(copied..).unwrap_or_default());
     Ok(())
-}
-
-/// Whether a string's escapes hold a half of a surrogate pair without the other.
-fn has_lone_surrogate(string: &[u8]) -> bool {
-    let mut at = 0;
-    let mut high = None;
-    while let Some(found) = string.get(at..).and_then(|rest| memchr::memchr(b'\\', rest)) {
-        at += found;
-        let unit = match string.get(at + 1..at + 6) {
-            Some([b'u', hex @ ..]) => {
-                std::str::from_utf8(hex).ok().and_then(|hex| u16::from_str_radix(hex, 16).ok())
-            }
-            _ => None,
-        };
-        match (unit, high) {
-            (Some(0xdc00..=0xdfff), Some(end)) if end == at => high = None,
-            (_, Some(_)) | (Some(0xdc00..=0xdfff), None) => return true,
-            (Some(0xd800..=0xdbff), None) => high = Some(at + 6),
-            _ => {}
-        }
-        at += if unit.is_some() { 6 } else { 2 };
-    }
-    high.is_some()
 }
 
 /// Blanks out `//` comments, so that every other byte stays where it was. Also says where the
@@ -223,15 +141,6 @@ mod tests {
     }
 
     #[test]
-    fn members_of_objects() {
-        assert_eq!(members("{}"), []);
-        let text = " { \"a\" : [1, \"]\", {\"b\":2}] , \"\\\"}\":\"x\\\\\",\n\"c\":-1.5e3}";
-        let found: Vec<_> = members(text).iter().map(|span| &text[span.value.clone()]).collect();
-        assert_eq!(found, ["[1, \"]\", {\"b\":2}]", "\"x\\\\\"", "-1.5e3"]);
-        assert_eq!(members(text)[0].key, 3);
-    }
-
-    #[test]
     fn compact_values() {
         assert_eq!(compacted("{ \"a b\" : [ 1 , \"x\\\" y\" ] }").unwrap(), "{\"a b\":[1,\"x\\\" y\"]}");
         assert_eq!(compacted(r#""\ud83d\ude00 \u00e6 \\u""#).unwrap(), r#""\ud83d\ude00 \u00e6 \\u""#);
@@ -265,7 +174,6 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_looked_at(text in "[\\[\\]{}:,\"\\\\/u0-9dD æ\n]{0,60}", offset in 0..80_usize) {
-            members(&text);
             let _ = compacted(&text);
             if let Some((blanked, _)) = blank_comments(&text) {
                 prop_assert_eq!(blanked.len(), text.len());

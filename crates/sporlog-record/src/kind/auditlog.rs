@@ -3,7 +3,12 @@
 //! `id` is the log's own; `sourceId` is the id that the record had where it came from. An audit record names the
 //! third party who acted for somebody (`performerId`), and otherwise the person has acted themself.
 
-use super::{Column, Content, Definition, Format, Roles};
+use super::{Definition, Format, Json, Roles};
+use crate::column::{Column, Content};
+use crate::identifier::{cpr, mask};
+use crate::json::fields::{Fields, Other, Value};
+use crate::json::notes::{Notes, Place};
+use crate::{Rules, time};
 
 /// A column that the API shows even where there is no value.
 const fn shown(column: Column) -> Column {
@@ -14,7 +19,8 @@ const fn integer(name: &'static str) -> Column {
     Column::new(name, Content::Integer)
 }
 
-const COLUMNS: [Column; 16] = [
+/// The columns, and behind them the field `id`, which becomes `sourceId`.
+const FIELDS: [Column; 17] = [
     shown(Column::text("tts")).distinct(),
     shown(Column::text("ipAddress")),
     shown(Column::text("correlationId")).distinct(),
@@ -23,7 +29,7 @@ const COLUMNS: [Column; 16] = [
     shown(Column::text("cpr")).distinct(),
     shown(integer("performerId")),
     shown(Column::text("performerName")),
-    shown(Column::text("logAction")),
+    shown(Column::text("logAction")).required(),
     shown(Column::text("message")),
     shown(Column::text("personDomain")),
     shown(Column::text("samaccountName")),
@@ -31,12 +37,20 @@ const COLUMNS: [Column; 16] = [
     shown(Column::text("detailContent")).distinct(),
     shown(Column::text("detailSupplement")).distinct(),
     integer("sourceId").distinct(),
+    integer("id"),
 ];
+
+const TTS: usize = 0;
+const CPR: usize = 5;
+const LOG_ACTION: usize = 8;
+const DETAIL_TYPE: usize = 12;
+const SOURCE_ID: usize = 15;
+const ID: usize = 16;
 
 pub(super) static DEFINITION: Definition = Definition {
     name: "auditlog",
-    format: Format::Json,
-    columns: &COLUMNS,
+    format: Format::Json(Json { fields: &FIELDS, judge }),
+    columns: FIELDS.split_at(ID).0,
     roles: Some(Roles {
         actor: &["performerId", "samaccountName"],
         subject: &["cpr"],
@@ -51,3 +65,44 @@ pub(super) static DEFINITION: Definition = Definition {
     identity: &[],
     shows_id: true,
 };
+
+fn judge(fields: &mut Fields<'_>, _: &Rules, notes: &mut Notes) -> Option<i64> {
+    let occurred_at = match fields.text(TTS).map(time::parse_iso) {
+        Some(Ok(time)) => Some(time),
+        Some(Err(error)) => {
+            notes.error(fields.at(TTS), "time", error.to_string());
+            None
+        }
+        None => {
+            if fields.is_absent(TTS) {
+                notes.remark(fields.at(TTS), "required", "the record does not say when it happened");
+            }
+            None
+        }
+    };
+    if let Some(number) = fields.text(CPR)
+        && !number.is_empty()
+        && !cpr::is_plain(number)
+    {
+        let text = format!("this is not a CPR number of 10 digits: {}", mask(number));
+        notes.remark(fields.at(CPR), "cpr", text);
+    }
+    if fields.text(LOG_ACTION) == Some("") {
+        notes.error(fields.at(LOG_ACTION), "required", "the record does not say what was done");
+    }
+    if fields.text(DETAIL_TYPE).is_some_and(|form| !matches!(form, "JSON" | "XML" | "TEXT")) {
+        notes.remark(fields.at(DETAIL_TYPE), "detail-type", "this is none of JSON, XML and TEXT");
+    }
+    if let Some(id) = fields.integer(ID) {
+        if let (Some(other), (_, Place::Value(ordinal))) = (fields.integer(SOURCE_ID), fields.at(SOURCE_ID))
+            && id != other
+        {
+            let text = "the record also has an id, which is taken instead; this one is kept in extra";
+            notes.remark(fields.at(SOURCE_ID), "source-id", text);
+            let value = other.to_string().into();
+            fields.others.push(Other { name: "sourceId".into(), ordinal, value, unknown: false });
+        }
+        fields.set(SOURCE_ID, Value::Integer(id));
+    }
+    occurred_at
+}

@@ -1,6 +1,6 @@
 //! The record kinds, and all that is known of their columns.
 //!
-//! Each kind has a file of its own with its [`Definition`]. Whoever stores, indexes, searches or shows records asks
+//! Each kind has a file of its own with its [`Definition`], and with the rules by which JSON records are judged. Whoever stores, indexes, searches or shows records asks
 //! the definition; no other crate knows a column of a kind by its name.
 
 use std::fmt;
@@ -10,9 +10,14 @@ use std::sync::{Arc, LazyLock};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use serde::{Deserialize, Serialize};
 
+use crate::Rules;
+use crate::column::{Column, Names, Values};
+use crate::json::fields::Fields;
+use crate::json::notes::Notes;
+
 mod auditlog;
 mod disclosure;
-mod quarantine;
+pub mod quarantine;
 mod revision;
 
 /// What a log's records are.
@@ -28,9 +33,6 @@ pub enum Kind {
     /// What was refused and why, and what became of it (`action`).
     Quarantine,
 }
-
-/// Names of columns.
-pub type Names = &'static [&'static str];
 
 /// All that is known of the columns of one kind.
 #[derive(Debug)]
@@ -55,57 +57,27 @@ pub struct Definition {
 }
 
 /// How records of a kind are delivered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub enum Format {
     /// As JSON objects: in files, as messages, or posted one by one.
-    Json,
+    Json(Json),
     /// As CSV files.
     Csv,
     /// Not at all: Sporlog writes these records itself.
     Internal,
 }
 
-/// One column.
+/// How JSON records of a kind are read.
 #[derive(Debug, Clone, Copy)]
-pub struct Column {
-    /// The column's name, which is the field's name on the wire.
-    pub name: &'static str,
-    /// What the values are.
-    pub content: Content,
-    /// How the values of several records resemble each other.
-    pub values: Values,
-    /// Whether JSON has `null` where there is no value, instead of leaving the field out.
-    pub shows_null: bool,
+pub struct Json {
+    /// The fields that a record may have: those of the kind's columns, in their order, and perhaps more.
+    pub(crate) fields: &'static [Column],
+    pub(crate) judge: Judge,
 }
 
-/// What the values of a column are, and how JSON has them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Content {
-    /// Text.
-    Text,
-    /// Integers of 64 bits.
-    Integer,
-    /// JSON, stored as text.
-    Json,
-    /// Bytes, which JSON has in Base64.
-    Bytes,
-    /// Text that is stored as the bytes that it encodes, where the column of this name says `base64`, and else as
-    /// it is.
-    Encoded(&'static str),
-    /// How another column is stored ([`Content::Encoded`]). JSON does not have this column.
-    Encoding,
-}
-
-/// How the values of a column resemble each other, which decides how files store them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Values {
-    /// Values repeat: a dictionary of them is small.
-    Repeating,
-    /// (Nearly) all values differ.
-    Distinct,
-    /// All values differ, and most begin like the one before.
-    Prefixed,
-}
+/// Judges a record whose fields have the right types, and changes them to what is stored. Gives the time at which it
+/// happened, as a local time in microseconds; `None` where an error was noted, or the kind allows none.
+type Judge = fn(&mut Fields<'_>, &Rules, &mut Notes) -> Option<i64>;
 
 /// What the columns of a kind mean, in terms that all kinds share. A role is played by the first of its columns
 /// that has a value; by none if there are no columns.
@@ -142,29 +114,6 @@ impl Roles {
             ("ground", self.ground),
             ("case_id", self.case_id),
         ]
-    }
-}
-
-impl Column {
-    const fn new(name: &'static str, content: Content) -> Self {
-        Column { name, content, values: Values::Repeating, shows_null: false }
-    }
-
-    const fn text(name: &'static str) -> Self {
-        Column::new(name, Content::Text)
-    }
-
-    const fn distinct(self) -> Self {
-        Column { values: Values::Distinct, ..self }
-    }
-
-    fn field(&self) -> Field {
-        let data_type = match self.content {
-            Content::Text | Content::Json | Content::Encoding => DataType::Utf8,
-            Content::Integer => DataType::Int64,
-            Content::Bytes | Content::Encoded(_) => DataType::Binary,
-        };
-        Field::new(self.name, data_type, true)
     }
 }
 

@@ -1,7 +1,8 @@
 //! Revision logs, as Denmark's Fælles Revisionslog has them: which citizen a member of staff looked up, through
 //! which system.
 
-use super::{Column, Definition, Format, Roles};
+use super::{Definition, Format, Roles};
+use crate::column::Column;
 
 pub(super) const COLUMNS: [Column; 23] = [
     Column::text("TransaktionsId").distinct(),

@@ -58,7 +58,7 @@ pub async fn entries(
     request: Request,
 ) -> Result<Response, Problem> {
     let kind = sender.kind(&app, &log).await?;
-    if kind.format() != Format::Json {
+    if !matches!(kind.format(), Format::Json(_)) {
         let detail = format!("the log '{log}' takes no single records: deliver files, to /api/deliveries");
         return Err(Problem::bad_request(detail));
     }

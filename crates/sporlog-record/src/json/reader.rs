@@ -6,10 +6,12 @@
 //! and no more is held in memory than one record may be long.
 
 use std::borrow::Cow;
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read};
+
+use memchr::{memchr, memchr_iter, memrchr};
 
 use super::scan::Scan;
-use super::window::Window;
+use super::text::characters;
 use crate::{Finding, Position, Severity};
 
 /// A record's bytes as they stand in the file. Whether they are JSON is not known.
@@ -95,10 +97,19 @@ impl FileError {
     }
 }
 
+/// How much is read at a time.
+const CHUNK: usize = 64 << 10;
+
 /// Reads a file record by record. After an error there is no more.
 #[derive(Debug)]
 pub struct RecordReader<R> {
-    window: Window<R>,
+    reader: R,
+    ended: bool,
+    /// What was read, and how much of it is passed.
+    buffer: Vec<u8>,
+    passed: usize,
+    /// Where in the file the first byte is that is not passed.
+    position: Position,
     limit: usize,
     layout: Layout,
 }
@@ -135,7 +146,15 @@ impl<R: Read> Iterator for RecordReader<R> {
 impl<R: Read> RecordReader<R> {
     /// Reads records of up to `max_record_bytes` from `reader`, which need not be buffered.
     pub fn new(reader: R, max_record_bytes: usize) -> Self {
-        RecordReader { window: Window::new(reader), limit: max_record_bytes, layout: Layout::Unknown }
+        RecordReader {
+            reader,
+            ended: false,
+            buffer: Vec::new(),
+            passed: 0,
+            position: Position { line: 1, column: 1 },
+            limit: max_record_bytes,
+            layout: Layout::Unknown,
+        }
     }
 
     fn read(&mut self) -> Result<Option<RawRecord>, FileError> {
@@ -156,93 +175,84 @@ impl<R: Read> RecordReader<R> {
     /// If the first line is no complete object, it may still be that, with an error in its first
     /// record: so it is where the line ends within a text, or the next one begins an object.
     fn find_layout(&mut self) -> Result<Layout, FileError> {
-        self.window.skip_byte_order_mark()?;
-        self.window.skip_blank()?;
-        match self.window.peek(0)? {
+        self.peek(2)?;
+        if self.rest().starts_with(b"\xef\xbb\xbf") {
+            self.passed += 3; // a byte-order mark counts for no column
+        }
+        self.skip_blank(false)?;
+        match self.peek(0)? {
             None => return Err(FileError::Empty),
             Some(b'[') => {
-                self.window.pass(1);
+                self.pass(1);
                 return Ok(Layout::ArrayBegin);
             }
             Some(b'{') => {}
             Some(_) => return Ok(Layout::Lines),
         }
         let mut scan = Scan::of_value(b'{');
-        loop {
-            let line_end = memchr::memchr(b'\n', self.window.rest());
-            let line = self.window.rest().get(..line_end.unwrap_or(usize::MAX));
-            let line = line.unwrap_or(self.window.rest());
-            if let Some(end) = scan.find_end(line) {
-                return Ok(match self.window.peek_behind_spaces(end, self.limit)? {
-                    Some(b'{') => Layout::Objects,
-                    _ => Layout::Lines,
-                });
-            }
-            if let Some(line_end) = line_end {
-                let last = line.trim_ascii_end().last().copied();
-                if scan.is_in_text() {
-                    return Ok(Layout::Lines);
-                }
-                return Ok(match self.window.peek_behind_blank(line_end, self.limit)? {
-                    Some(b'{') if last != Some(b'[') => Layout::Lines,
-                    Some(_) => Layout::Objects,
-                    None => Layout::Lines,
-                });
-            }
-            if self.window.rest().len() > self.limit {
-                return Err(self.too_large());
-            }
-            if !self.window.more()? {
-                return Ok(Layout::Lines);
-            }
+        let mut whole = false;
+        let end = self.find(self.line_limit(), |rest| {
+            let line_end = memchr(b'\n', rest);
+            let end = scan.find_end(rest.get(..line_end.unwrap_or(rest.len())).unwrap_or_default());
+            whole = end.is_some();
+            end.or(line_end)
+        })?;
+        let Some(end) = end else { return Ok(Layout::Lines) };
+        if whole {
+            let spaces = |byte| matches!(byte, b' ' | b'\t' | b'\r');
+            return Ok(match self.peek_behind(end, spaces)? {
+                Some(b'{') => Layout::Objects,
+                _ => Layout::Lines,
+            });
         }
+        if scan.is_in_text() {
+            return Ok(Layout::Lines);
+        }
+        let last = self.rest().get(..end).and_then(|line| line.trim_ascii_end().last()).copied();
+        Ok(match self.peek_behind(end, |byte| byte.is_ascii_whitespace())? {
+            Some(b'{') if last != Some(b'[') => Layout::Lines,
+            Some(_) => Layout::Objects,
+            None => Layout::Lines,
+        })
     }
 
+    /// The next line with something on it.
     fn read_line(&mut self) -> Result<Option<RawRecord>, FileError> {
         loop {
             let mut searched = 0;
-            let (length, behind) = loop {
-                let rest = self.window.rest();
-                let unsearched = rest.get(searched..).unwrap_or_default();
-                if let Some(newline) = memchr::memchr(b'\n', unsearched) {
-                    break (searched + newline, searched + newline + 1);
-                }
+            let line_end = self.find(self.line_limit(), |rest| {
+                let found = memchr(b'\n', rest.get(searched..).unwrap_or_default());
+                let found = found.map(|at| searched + at);
                 searched = rest.len();
-                // A line's end may stand behind the last byte that a record can have.
-                if searched > self.limit.saturating_add(2) {
-                    return Err(self.too_large());
-                }
-                if !self.window.more()? {
-                    break (searched, searched);
-                }
-            };
-            if behind == 0 {
+                found
+            })?;
+            let length = line_end.unwrap_or(self.rest().len());
+            if line_end.is_none() && length == 0 {
                 return Ok(None);
             }
-            let line = self.window.rest().get(..length).unwrap_or_default();
+            let line = self.rest().get(..length).unwrap_or_default();
             let line = line.strip_suffix(b"\r").unwrap_or(line);
-            if line.trim_ascii().is_empty() {
-                self.window.pass(behind);
-                continue;
-            }
-            if line.len() > self.limit {
+            let record = (!line.trim_ascii().is_empty()).then(|| line.to_vec());
+            let at = self.position;
+            if record.as_ref().is_some_and(|record| record.len() > self.limit) {
                 return Err(self.too_large());
             }
-            let record = RawRecord { bytes: line.to_vec(), at: self.window.position() };
-            self.window.pass(behind);
-            return Ok(Some(record));
+            self.pass(length + usize::from(line_end.is_some()));
+            if let Some(bytes) = record {
+                return Ok(Some(RawRecord { bytes, at }));
+            }
         }
     }
 
     /// The next of several objects; what is none is taken to its line's end. The last may lack its
     /// end, and is then refused as a record.
     fn read_object(&mut self) -> Result<Option<RawRecord>, FileError> {
-        self.window.skip_blank_and_comments()?;
-        match self.window.peek(0)? {
+        self.skip_blank(true)?;
+        match self.peek(0)? {
             None => Ok(None),
             Some(b'{') => {
-                let end = self.find_end(Scan::of_value(b'{'))?;
-                Ok(Some(self.take(end.unwrap_or(self.window.rest().len()))))
+                let end = self.find_end(b'{')?;
+                Ok(Some(self.take(end.unwrap_or(self.rest().len()))))
             }
             Some(_) => self.read_line(),
         }
@@ -250,59 +260,162 @@ impl<R: Read> RecordReader<R> {
 
     /// The next of an array's elements.
     fn read_element(&mut self) -> Result<Option<RawRecord>, FileError> {
-        self.window.skip_blank_and_comments()?;
-        match (self.layout, self.window.peek(0)?) {
-            (_, None) => return Err(FileError::CutOff { at: self.window.position() }),
+        self.skip_blank(true)?;
+        match (self.layout, self.peek(0)?) {
+            (_, None) => return Err(FileError::CutOff { at: self.position }),
             (_, Some(b']')) => return self.finish_array(),
             (Layout::Array, Some(b',')) => {
-                self.window.pass(1);
-                self.window.skip_blank_and_comments()?;
+                self.pass(1);
+                self.skip_blank(true)?;
             }
             (Layout::ArrayBegin, Some(_)) => self.layout = Layout::Array,
-            (_, Some(_)) => return Err(FileError::Separator { at: self.window.position() }),
+            (_, Some(_)) => return Err(FileError::Separator { at: self.position }),
         }
-        let first = match self.window.peek(0)? {
-            None => return Err(FileError::CutOff { at: self.window.position() }),
-            Some(b',' | b']') => return Err(FileError::Separator { at: self.window.position() }),
-            Some(first) => first,
+        let end = match self.peek(0)? {
+            None => None,
+            Some(b',' | b']') => return Err(FileError::Separator { at: self.position }),
+            Some(first) => self.find_end(first)?,
         };
-        match self.find_end(Scan::of_value(first))? {
+        match end {
             Some(end) => Ok(Some(self.take(end))),
-            None => Err(FileError::CutOff { at: self.window.position() }),
+            None => Err(FileError::CutOff { at: self.position }),
         }
     }
 
     fn finish_array(&mut self) -> Result<Option<RawRecord>, FileError> {
-        self.window.pass(1);
-        self.window.skip_blank_and_comments()?;
-        match self.window.peek(0)? {
+        self.pass(1);
+        self.skip_blank(true)?;
+        match self.peek(0)? {
             None => Ok(None),
-            Some(_) => Err(FileError::Trailing { at: self.window.position() }),
+            Some(_) => Err(FileError::Trailing { at: self.position }),
         }
     }
 
-    /// Where the value that begins here ends; `None` if the file ends first.
-    fn find_end(&mut self, mut scan: Scan) -> Result<Option<usize>, FileError> {
+    /// Where the value that begins here with the byte `first` ends; `None` if the file ends first.
+    fn find_end(&mut self, first: u8) -> Result<Option<usize>, FileError> {
+        let mut scan = Scan::of_value(first);
+        self.find(self.limit, |rest| scan.find_end(rest))
+    }
+
+    /// What `find` finds in the bytes from here on, of which it is given more each time, so that it lies within
+    /// `limit`; `None` if the file ends first.
+    fn find(
+        &mut self,
+        limit: usize,
+        mut find: impl FnMut(&[u8]) -> Option<usize>,
+    ) -> Result<Option<usize>, FileError> {
         loop {
-            let end = scan.find_end(self.window.rest());
-            if end.unwrap_or(self.window.rest().len()) > self.limit {
+            let found = find(self.rest());
+            if found.unwrap_or(self.rest().len()) > limit {
                 return Err(self.too_large());
             }
-            if end.is_some() || !self.window.more()? {
-                return Ok(end);
+            if found.is_some() || !self.more()? {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// How far a line may go on: its end may stand behind the last byte that a record can have.
+    fn line_limit(&self) -> usize {
+        self.limit.saturating_add(2)
+    }
+
+    fn too_large(&self) -> FileError {
+        FileError::TooLarge { at: self.position, limit: self.limit }
+    }
+
+    /// What was read and not passed.
+    fn rest(&self) -> &[u8] {
+        self.buffer.get(self.passed..).unwrap_or_default()
+    }
+
+    /// Reads more of the file. False at its end.
+    fn more(&mut self) -> io::Result<bool> {
+        if self.ended {
+            return Ok(false);
+        }
+        // What was passed goes before the buffer would have to grow for it.
+        if self.passed > self.buffer.len() / 2 {
+            self.buffer.drain(..self.passed);
+            self.passed = 0;
+        }
+        let length = self.buffer.len();
+        self.buffer.resize(length + CHUNK, 0);
+        let read = loop {
+            match self.reader.read(self.buffer.get_mut(length..).unwrap_or_default()) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                read => break read,
+            }
+        };
+        self.buffer.truncate(length + read.as_ref().copied().unwrap_or(0).min(CHUNK));
+        self.ended = matches!(read, Ok(0));
+        Ok(read? > 0)
+    }
+
+    /// The byte that stands so far behind the first; `None` behind the file's end.
+    fn peek(&mut self, offset: usize) -> io::Result<Option<u8>> {
+        loop {
+            if let Some(byte) = self.rest().get(offset) {
+                return Ok(Some(*byte));
+            }
+            if !self.more()? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The first byte behind `offset` that is not `blank`, if it is not too far away.
+    fn peek_behind(&mut self, offset: usize, blank: impl Fn(u8) -> bool) -> io::Result<Option<u8>> {
+        for at in offset..offset.saturating_add(self.limit) {
+            match self.peek(at)? {
+                Some(byte) if blank(byte) => {}
+                other => return Ok(other),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Passes white space and, if wanted, `//` comments, of whatever length.
+    fn skip_blank(&mut self, comments: bool) -> io::Result<()> {
+        loop {
+            let blank = self.rest().len() - self.rest().trim_ascii_start().len();
+            self.pass(blank);
+            if self.rest().is_empty() {
+                if self.more()? {
+                    continue;
+                }
+                return Ok(());
+            }
+            if !comments || self.peek(1)?.is_none() || !self.rest().starts_with(b"//") {
+                return Ok(());
+            }
+            while !self.rest().starts_with(b"\n") {
+                self.pass(memchr(b'\n', self.rest()).unwrap_or(self.rest().len()));
+                if self.rest().is_empty() && !self.more()? {
+                    return Ok(());
+                }
             }
         }
     }
 
     fn take(&mut self, length: usize) -> RawRecord {
-        let bytes = self.window.rest().get(..length).unwrap_or_default();
-        let record = RawRecord { bytes: bytes.to_vec(), at: self.window.position() };
-        self.window.pass(length);
+        let bytes = self.rest().get(..length).unwrap_or_default();
+        let record = RawRecord { bytes: bytes.to_vec(), at: self.position };
+        self.pass(length);
         record
     }
 
-    fn too_large(&self) -> FileError {
-        FileError::TooLarge { at: self.window.position(), limit: self.limit }
+    /// Passes bytes.
+    fn pass(&mut self, length: usize) {
+        let bytes = self.rest().get(..length).unwrap_or(self.rest());
+        let Position { mut line, mut column } = self.position;
+        line += memchr_iter(b'\n', bytes).count() as u64;
+        column = match memrchr(b'\n', bytes) {
+            Some(newline) => 1 + characters(bytes.get(newline + 1..).unwrap_or_default()),
+            None => column + characters(bytes),
+        };
+        self.passed += bytes.len();
+        self.position = Position { line, column };
     }
 }
 
