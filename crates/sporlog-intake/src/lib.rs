@@ -1,4 +1,4 @@
-//! What comes in: files, and messages of Kafka.
+//! What comes in: files, messages of Kafka, and registers of names.
 //!
 //! A source's bytes go through [`delivery`], which judges them, into a log's
 //! [`Writer`](sporlog_ledger::Writer), and what is refused into the [`quarantine`]. This crate does
@@ -12,6 +12,7 @@
 //! | [`durable`] | files that are whole or not there |
 //! | [`import`] | a delivery into a log, exactly once, with a receipt |
 //! | [`kafka`] | a topic's messages into a log, each exactly once |
+//! | [`names`] | what organisations, topics and systems are called |
 //! | [`quarantine`] | what was refused, and what became of it |
 //! | [`source`] | where bytes come from: a file, standard input, compressed or not |
 //! | [`spool`] | a delivery over a network, on disk until all of it is there |
@@ -25,6 +26,7 @@ pub mod durable;
 mod error;
 pub mod import;
 pub mod kafka;
+pub mod names;
 pub mod quarantine;
 pub mod source;
 pub mod spool;

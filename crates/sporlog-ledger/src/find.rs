@@ -75,14 +75,10 @@ async fn find_in(shared: &Shared, file: &DataFile, find: &Find) -> Result<Record
     let outside = |(earliest, latest): (i64, i64)| {
         find.from.is_some_and(|from| latest < from) || find.to.is_some_and(|to| earliest >= to)
     };
-    if find.key.columns(kind).is_empty() || file.occurred.is_some_and(outside) {
+    if file.occurred.is_some_and(outside) {
         return Ok(none());
     }
-    let rows = if file.index.is_some() {
-        keyindex::rows_of(shared, file, find.key.hash()).await?
-    } else {
-        look_through(shared, file, &find.key).await?
-    };
+    let rows = candidates(shared, file, &find.key).await?;
     if rows.is_empty() {
         return Ok(none());
     }
@@ -91,6 +87,18 @@ async fn find_in(shared: &Shared, file: &DataFile, find: &Find) -> Result<Record
     let batch = filter_record_batch(&batch, &matches(kind, &batch, find))?;
     let newest_first: arrow::array::UInt32Array = (0..batch.num_rows() as u32).rev().collect();
     Ok(take_record_batch(&batch, &newest_first)?)
+}
+
+/// The rows of `file` that may be of `key`, ascending. Where two identifiers share a hash, rows of the other
+/// one are among them.
+pub(crate) async fn candidates(shared: &Shared, file: &DataFile, key: &Key) -> Result<Vec<u32>> {
+    if key.columns(shared.kind).is_empty() {
+        return Ok(Vec::new());
+    }
+    match file.index {
+        Some(_) => keyindex::rows_of(shared, file, key.hash()).await,
+        None => look_through(shared, file, key).await,
+    }
 }
 
 /// The rows of a file without an index, from its key column.
@@ -120,7 +128,7 @@ fn matches(kind: Kind, batch: &RecordBatch, find: &Find) -> BooleanArray {
     key.iter().enumerate().map(|(row, key)| Some(key == Some(true) && within(row))).collect()
 }
 
-fn has_key(kind: Kind, batch: &RecordBatch, key: &Key) -> BooleanArray {
+pub(crate) fn has_key(kind: Kind, batch: &RecordBatch, key: &Key) -> BooleanArray {
     let (Key::Subject(wanted) | Key::Actor(wanted)) = key;
     match keyindex::identifiers(key.columns(kind), batch) {
         Some(column) => column.iter().map(|value| Some(value == Some(wanted))).collect(),

@@ -21,6 +21,7 @@
 //! | `received_times` | which records were received when |
 //! | `scan`, `find`, `sql` | records by id, by person or user, by query |
 //! | `overlap` | which of many rows a log has already |
+//! | `locate` | which records are a person's, by the index alone; then just what is asked of them |
 //! | `listing` | the table's data files, for other programs |
 //! | `merge` | several logs read as one |
 //! | `prove`, `verify`, `replay`, `rebuild` | for those who do not take our word for it |
@@ -51,6 +52,7 @@ mod keyindex;
 mod keys;
 mod listing;
 pub mod local_files;
+mod locate;
 mod log;
 mod merge;
 mod overlap;
@@ -86,6 +88,7 @@ pub use find::Find;
 pub use keyindex::Key;
 pub use keys::{Commitment, LogKeys, Salt, check_vkey, commitment, open_note};
 pub use listing::ListedFile;
+pub use locate::Located;
 pub use log::{KeySource, Log};
 pub use merge::{find_in_all, matches};
 pub use overlap::{Overlap, ReceivedBefore};

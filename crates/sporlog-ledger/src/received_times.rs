@@ -55,6 +55,14 @@ impl Log {
         newest_receipt(&self.shared, &self.state()).await
     }
 
+    /// The earliest and the latest time of receipt of the records that are left, in microseconds UTC. Answered
+    /// from memory.
+    pub fn received(&self) -> Option<(i64, i64)> {
+        let state = self.state();
+        let times = state.files.iter().map(|file| file.received);
+        times.reduce(|(earliest, latest), (from, to)| (earliest.min(from), latest.max(to)))
+    }
+
     /// The earliest time of receipt of the records that are left, in microseconds UTC, if retention has removed
     /// any: of that time and before, others may be gone.
     pub fn expired_until(&self) -> Option<i64> {

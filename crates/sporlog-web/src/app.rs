@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::access::AccessControl;
 use crate::api::ApiSettings;
 use crate::catalog::Catalog;
+use crate::pages::Pages;
 use crate::problem::Problem;
 use crate::sign_in::SignIn;
 
@@ -33,6 +34,7 @@ pub struct Inner {
     rules: Rules,
     exchange: OnceLock<Exchange>,
     sign_in: OnceLock<SignIn>,
+    pages: OnceLock<Pages>,
     /// Turns true when the server is about to stop.
     stopping: watch::Sender<bool>,
 }
@@ -57,6 +59,7 @@ impl App {
             rules,
             exchange: OnceLock::new(),
             sign_in: OnceLock::new(),
+            pages: OnceLock::new(),
             stopping,
         }))
     }
@@ -83,6 +86,18 @@ impl App {
     /// How persons sign in, if they can.
     pub fn sign_in(&self) -> Option<&SignIn> {
         self.0.sign_in.get()
+    }
+
+    /// With pages for persons. The first are kept.
+    #[must_use]
+    pub fn with_pages(self, pages: Pages) -> Self {
+        self.0.pages.get_or_init(|| pages);
+        self
+    }
+
+    /// The pages for persons, as they are configured.
+    pub fn pages(&self) -> &Pages {
+        self.0.pages.get_or_init(Pages::default)
     }
 
     /// How records are judged now.

@@ -9,6 +9,7 @@
 //! | [`access`] | who asks, and what they may |
 //! | [`api`] | the routes, and what each of them answers |
 //! | [`catalog`](Catalog) | the logs, opened once and kept up with |
+//! | [`pages`] | what a person sees of their own log |
 //! | [`app`](App) | what handlers work with |
 //! | [`problem`](Problem) | what a client is told when a request fails |
 //! | [`sign_in`] | how a person signs in, and their session |
@@ -19,6 +20,7 @@ pub mod access;
 pub mod api;
 mod app;
 mod catalog;
+pub mod pages;
 mod problem;
 pub mod server;
 pub mod sign_in;

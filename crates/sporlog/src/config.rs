@@ -21,6 +21,7 @@
 //! [server]                              # how `sporlog serve` listens
 //! [api]                                 # what it serves, and from which logs
 //! [access]                              # whose tokens it takes, and what they stand for
+//! [pages]                               # what persons see, and how they sign in
 //! [sftp]                                # the exchange of revision logs, and who takes part
 //! ```
 //!
@@ -40,6 +41,7 @@ use sporlog_record::consent::KeySet;
 use sporlog_record::{Kind, Rules};
 use sporlog_web::access::AccessSettings;
 use sporlog_web::api::ApiSettings;
+use sporlog_web::pages::PagesSettings;
 use sporlog_web::server::ServerSettings;
 
 use crate::cli::Global;
@@ -50,7 +52,8 @@ const DEFAULT_FILE: &str = "sporlog.toml";
 const DEFAULT_STORE: &str = "./sporlog-data";
 pub(crate) const PREFIX: &str = "SPORLOG_";
 /// How variables begin that are settings of a section, after the prefix.
-pub(crate) const SECTIONS: [&str; 6] = ["rules__", "server__", "api__", "access__", "kafka__", "sftp__"];
+pub(crate) const SECTIONS: [&str; 7] =
+    ["rules__", "server__", "api__", "access__", "pages__", "kafka__", "sftp__"];
 
 /// What may be set, spelt as in the file.
 #[derive(Debug, Default, Deserialize)]
@@ -65,6 +68,7 @@ pub(crate) struct Settings {
     server: ServerSettings,
     api: ApiSettings,
     access: AccessSettings,
+    pages: Option<PagesSettings>,
     kafka: Option<sporlog_intake::kafka::Settings>,
     sftp: Option<sporlog_exchange::Settings>,
 }
@@ -96,6 +100,8 @@ pub struct Config {
     pub api: ApiSettings,
     /// Whose tokens it takes.
     pub access: AccessSettings,
+    /// What persons see, and how they sign in; they see nothing if it is not there.
+    pub pages: Option<PagesSettings>,
     /// Which topics are taken in, if any.
     pub kafka: Option<sporlog_intake::kafka::Settings>,
     /// The exchange of revision logs, if there is one.
@@ -123,6 +129,9 @@ impl Config {
         if let Some((sftp, folder)) = settings.sftp.as_mut().zip(file.and_then(Path::parent)) {
             sftp.relative_to(folder);
         }
+        if let Some((pages, folder)) = settings.pages.as_mut().zip(file.and_then(Path::parent)) {
+            pages.relative_to(folder);
+        }
         for log in &settings.log {
             if !sporlog_ledger::is_log_name(&log.name) {
                 return Err(sporlog_ledger::Error::LogName(log.name.clone()).into());
@@ -140,6 +149,7 @@ impl Config {
             server: settings.server,
             api: settings.api,
             access: settings.access,
+            pages: settings.pages,
             kafka: settings.kafka,
             sftp: settings.sftp,
             consent_jwks: settings.consent_jwks.map(|file| file.relative()),

@@ -60,15 +60,7 @@ impl KeyFile {
 
     /// Waits until nobody else changes the files. Makes the folder if it is not there.
     pub fn lock(&self) -> Result<Locked<'_>> {
-        let path = self.folder.join("apikeys.lock");
-        let lock = || {
-            DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
-            let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path)?;
-            file.lock()?;
-            Ok::<_, io::Error>(file)
-        };
-        let lock = lock().with_context(|| path.display().to_string())?;
-        Ok(Locked { files: self, _lock: lock })
+        Ok(Locked { files: self, _lock: lock(&self.folder, "apikeys.lock")? })
     }
 
     fn keys(&self) -> PathBuf {
@@ -83,7 +75,7 @@ impl KeyFile {
 impl Locked<'_> {
     /// Replaces the keys.
     pub fn save(&self, ring: &KeyRing) -> Result<()> {
-        self.write(&self.files.keys(), &ring.to_json()?)
+        replace(&self.files.keys(), &ring.to_json()?)
     }
 
     /// Adds when keys were last used; what is there already and is later stays.
@@ -94,25 +86,38 @@ impl Locked<'_> {
             let last = all.entry(id.clone()).or_insert(*time);
             *last = (*last).max(*time);
         }
-        self.write(&self.files.uses(), &serde_json::to_vec_pretty(&all)?)
+        replace(&self.files.uses(), &serde_json::to_vec_pretty(&all)?)
     }
+}
 
-    /// Beside its place first, under a name that only the holder of the lock uses.
-    fn write(&self, path: &Path, bytes: &[u8]) -> Result<()> {
-        let beside = path.with_extension("tmp");
-        let write = || {
-            match std::fs::remove_file(&beside) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            std::fs::rename(&beside, path)?;
-            File::open(&self.files.folder)?.sync_all()
-        };
-        write().with_context(|| path.display().to_string())
-    }
+/// Waits until nobody else holds the lock of this name. Makes the folder if it is not there.
+pub fn lock(folder: &Path, name: &str) -> Result<File> {
+    let path = folder.join(name);
+    let lock = || {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+        file.lock()?;
+        Ok::<_, io::Error>(file)
+    };
+    lock().with_context(|| path.display().to_string())
+}
+
+/// Replaces a file that is for its owner alone: written beside its place first, under a name that only the holder
+/// of a lock uses.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let beside = path.with_extension("tmp");
+    let write = || {
+        match std::fs::remove_file(&beside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&beside, path)?;
+        path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+    };
+    write().with_context(|| path.display().to_string())
 }
 
 fn open(path: &Path) -> Result<Option<File>> {

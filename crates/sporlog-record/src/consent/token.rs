@@ -55,6 +55,10 @@ pub struct Consent {
     pub covered_by: String,
     /// Who acts for the recipient.
     pub handled_by: Option<String>,
+    /// When it was given: a local (Norwegian) time in microseconds.
+    pub given: Option<i64>,
+    /// What it is for, as the token names it: services, or resources.
+    pub rights: Vec<String>,
     /// Until when it is valid.
     pub validity: Validity,
 }
@@ -115,6 +119,8 @@ impl<'a> Token<'a> {
             offered_by: text(self.claims.get("OfferedBy"))?,
             covered_by: text(self.claims.get("CoveredBy"))?,
             handled_by: text(self.claims.get("HandledBy")),
+            given: self.claims.get("DelegatedDate").and_then(validity::end),
+            rights: texts(self.claims.get("Services")).collect(),
             validity: self.validity(self.claims.get("ValidToDate")),
         })
     }
@@ -124,6 +130,11 @@ impl<'a> Token<'a> {
             offered_by: party(entry.get("from"))?,
             covered_by: party(entry.get("to"))?,
             handled_by: party(self.claims.get("supplier")),
+            given: entry.get("consented").and_then(validity::end),
+            rights: members(entry.get("consentRights"))
+                .flat_map(|right| members(right.get("resource")))
+                .flat_map(|resource| texts(resource.get("value")))
+                .collect(),
             validity: self.validity(entry.get("validTo")),
         })
     }
@@ -148,6 +159,18 @@ fn text(claim: Option<&Value>) -> Option<String> {
         Value::Number(number) if !number.is_f64() => Some(number.to_string()),
         _ => None,
     }
+}
+
+/// The members of a list, or what stands there alone.
+fn members(claim: Option<&Value>) -> impl Iterator<Item = &Value> {
+    let list = claim.and_then(Value::as_array);
+    let alone = claim.filter(|_| list.is_none());
+    alone.into_iter().chain(list.into_iter().flatten())
+}
+
+/// The texts of a claim that is a text or a list of texts.
+fn texts(claim: Option<&Value>) -> impl Iterator<Item = String> {
+    members(claim).filter_map(|member| text(Some(member)))
 }
 
 /// The number of a person or an organisation: the end of `urn:altinn:person:identifier-no:…`, of

@@ -51,7 +51,7 @@ impl AccessControl {
         settings.check()?;
         let mut issuers = HashMap::new();
         if !settings.issuer.is_empty() {
-            let client = issuer::client(pace)?;
+            let client = issuer::client(pace.timeout)?;
             for one in &settings.issuer {
                 let made = Issuer::new(one, pace, &client);
                 let made = made.map_err(|reason| SettingsError::issuer(&one.issuer, reason))?;

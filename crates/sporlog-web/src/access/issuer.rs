@@ -21,7 +21,7 @@ use super::settings::{IssuerSettings, is_allowed};
 use super::token::Token;
 
 /// The most that is read of what an issuer publishes.
-const MOST_BYTES: usize = 1 << 20;
+pub(crate) const MOST_BYTES: usize = 1 << 20;
 
 /// How often keys are fetched, and how long that may take.
 #[derive(Debug, Clone, Copy)]
@@ -261,17 +261,17 @@ fn answer(url: &Url, reason: &str) -> FetchError {
 }
 
 /// An error and what caused it: reqwest's own text says no more than that sending failed.
-fn with_causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-/// What keys are fetched with: no redirects, which could lead anywhere.
-pub(super) fn client(pace: Pace) -> Result<reqwest::Client, reqwest::Error> {
+/// What issuers are asked with: no redirects, which could lead anywhere.
+pub(crate) fn client(timeout: Duration) -> Result<reqwest::Client, reqwest::Error> {
     reqwest::Client::builder()
         .user_agent(concat!("sporlog/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
-        .connect_timeout(pace.timeout / 2)
-        .timeout(pace.timeout)
+        .connect_timeout(timeout / 2)
+        .timeout(timeout)
         .build()
 }

@@ -14,7 +14,7 @@ use super::refusal::Refusal;
 const LONGEST: usize = 16 << 10;
 
 /// What a token says.
-pub(super) type Claims = Map<String, Value>;
+pub(crate) type Claims = Map<String, Value>;
 
 /// A token, taken apart.
 #[derive(Debug)]
@@ -95,7 +95,7 @@ impl<'a> Token<'a> {
 
 /// The claim at this path. A claim whose own name has dots in it comes before a path of the same
 /// letters.
-pub(super) fn claim<'a>(claims: &'a Claims, path: &str) -> Option<&'a Value> {
+pub(crate) fn claim<'a>(claims: &'a Claims, path: &str) -> Option<&'a Value> {
     if let Some(value) = claims.get(path) {
         return Some(value);
     }

@@ -232,18 +232,22 @@ pub async fn proof(
     reader: Reader,
 ) -> Result<Response, Problem> {
     let (log, id) = one(&app, &log, &id, "PROVE", &reader).await?;
-    let mut tries = 0;
-    let proof = loop {
-        match log.prove(id).await {
-            // It follows the record by some milliseconds.
-            Err(Error::NotCovered { .. }) if tries < CHECKPOINT_TRIES => tries += 1,
-            Err(error @ Error::NotCovered { .. }) => return Err(Problem::unavailable(error.to_string())),
-            proof => break proof?,
-        }
-        tokio::time::sleep(CHECKPOINT_EVERY).await;
-    };
+    let proof = prove(&log, id).await?;
     let content_type = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
     Ok((content_type, proof).into_response())
+}
+
+/// The proof of an entry. The checkpoint follows the record by some milliseconds, and is waited for.
+pub(crate) async fn prove(log: &Log, id: u64) -> Result<String, Problem> {
+    let mut tries = 0;
+    loop {
+        match log.prove(id).await {
+            Err(Error::NotCovered { .. }) if tries < CHECKPOINT_TRIES => tries += 1,
+            Err(error @ Error::NotCovered { .. }) => return Err(Problem::unavailable(error.to_string())),
+            proof => return Ok(proof?),
+        }
+        tokio::time::sleep(CHECKPOINT_EVERY).await;
+    }
 }
 
 /// The log of an entry that the reader may see, and the entry's id; the access is recorded.

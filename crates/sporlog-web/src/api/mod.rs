@@ -32,7 +32,7 @@ mod openapi;
 mod page;
 mod params;
 mod post;
-mod reader;
+pub(crate) mod reader;
 mod sender;
 mod settings;
 #[cfg(test)]
@@ -49,6 +49,7 @@ use utoipa_swagger_ui::SwaggerUi;
 use crate::app::App;
 use crate::server::RouteLimits;
 
+pub(crate) use logs::prove;
 pub use settings::ApiSettings;
 
 /// Where the API describes itself, and where it can be tried.

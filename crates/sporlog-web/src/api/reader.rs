@@ -84,8 +84,13 @@ impl Reader {
         app: &App,
         action: &str,
         message: String,
-        parameters: Value,
+        mut parameters: Value,
     ) -> Result<(), Problem> {
+        // By these the person concerned is told who looked; the name may be an employee's.
+        if let Some(parameters) = parameters.as_object_mut() {
+            parameters.insert("role".into(), self.principal.role.name().into());
+            parameters.insert("organisations".into(), self.principal.organisations.clone().into());
+        }
         self.trace.record(app, &self.principal.name, action, None, message, parameters).await
     }
 }

@@ -9,8 +9,10 @@ use axum::response::{Html, Response};
 use serde::Deserialize;
 use sporlog_record::identifier::{cpr, fodselsnummer};
 
+use super::flow::signed_in;
+use super::no_such_way;
+use super::page::{escape, page};
 use super::session::Identity;
-use super::signed_in;
 use crate::{App, Problem};
 
 /// The id of the provider of demo people.
@@ -70,40 +72,35 @@ fn is_synthetic(person: &DemoPerson) -> bool {
 }
 
 /// The people to choose from.
-pub(super) fn chooser(people: &[DemoPerson]) -> Html<String> {
-    let mut page = String::from(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Demo people</title>\
-         <meta name=\"viewport\" content=\"width=device-width\"><main><h1>Demo people</h1>\
-         <p>None of these people exists. Choose whom to be.</p><form method=\"post\">",
-    );
+pub(super) async fn choose(State(app): State<App>) -> Result<Html<String>, Problem> {
+    let people = app.sign_in().and_then(|sign_in| sign_in.demo_people()).ok_or_else(no_such_way)?;
+    let mut body =
+        String::from("<p>None of these people exists. Choose whom to be.</p><form method=\"post\">");
     for (at, person) in people.iter().enumerate() {
-        let name = person.name.replace('&', "&amp;").replace('<', "&lt;");
         let country = match person.country {
             Country::No => "Norway",
             Country::Dk => "Denmark",
         };
-        let _ = write!(page, "<p><button name=\"person\" value=\"{at}\">{name}, {country}</button></p>");
+        let name = escape(&person.name);
+        let _ = write!(body, "<p><button name=\"person\" value=\"{at}\">{name}, {country}</button></p>");
     }
-    page.push_str("</form></main></html>");
-    Html(page)
+    body.push_str("</form>");
+    Ok(page("Demo people", &body))
 }
 
 /// Signs the chosen person in.
-pub(super) async fn choose(State(app): State<App>, body: Bytes) -> Result<Response, Problem> {
-    let people = app.sign_in().and_then(|sign_in| sign_in.demo_people());
-    let people = people.ok_or_else(|| Problem::not_found("there is no such way to sign in"))?;
+pub(super) async fn sign_in(State(app): State<App>, body: Bytes) -> Result<Response, Problem> {
+    let people = app.sign_in().and_then(|sign_in| sign_in.demo_people()).ok_or_else(no_such_way)?;
     let chosen = url::form_urlencoded::parse(&body).find(|(name, _)| name == "person");
     let person = chosen.and_then(|(_, at)| people.get(at.parse::<usize>().ok()?));
     let person = person.ok_or_else(|| Problem::bad_request("choose one of the demo people"))?;
-    signed_in(
-        &app,
-        Identity {
-            pid: person.pid.clone(),
-            provider: ID.into(),
-            name: Some(person.name.clone()),
-            ..Identity::default()
-        },
-    )
+    let who = Identity {
+        pid: person.pid.clone(),
+        provider: ID.into(),
+        name: Some(person.name.clone()),
+        ..Identity::default()
+    };
+    signed_in(&app, who, [])
 }
 
 #[cfg(test)]

@@ -5,11 +5,19 @@
 //! | `settings` | what is configured |
 //! | `session` | a person's session, in a cookie |
 //! | `cookies`, `keys` | cookies that only this server's instances read, and their keys |
+//! | `flow` | the steps of signing in and out |
+//! | `provider`, `http` | an OpenID provider: its metadata, what its tokens say, and how it is asked |
+//! | `failure`, `page` | why a person could not sign in; the few pages of all this |
 //! | `demo` | people who do not exist, for trying things out |
 
 mod cookies;
 mod demo;
+mod failure;
+mod flow;
+mod http;
 mod keys;
+mod page;
+mod provider;
 mod session;
 mod settings;
 #[cfg(test)]
@@ -18,24 +26,19 @@ pub(crate) mod tests;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{Path, State};
-use axum::http::header;
-use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
-use chrono::Utc;
+use chrono::TimeDelta;
+use url::Url;
 
 use crate::{App, Problem};
-use cookies::{Cookies, SESSION};
-use session::{Identity, Sessions};
+use cookies::Cookies;
+use provider::Provider;
+use session::Sessions;
 
 pub use demo::{Country, DemoError, DemoPerson};
 pub use keys::{SessionKeys, SessionKeysError, SessionRegistry};
 pub use session::{CSRF_FIELD, SignedIn, renew};
 pub use settings::{ProviderSettings, SessionSettings, SignInSettingsError, check_providers};
-
-/// Where a person goes who has signed in.
-const HOME: &str = "/my";
 
 /// A way to sign in, as a page offers it: a link to `/sign-in/{id}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,81 +49,80 @@ pub struct Button {
     pub label: String,
 }
 
-/// How persons sign in.
+/// How persons sign in: with providers, or by choosing one of some people who do not exist.
 pub struct SignIn {
     sessions: Sessions,
+    providers: Vec<Provider>,
     demo: Vec<DemoPerson>,
 }
 
 impl SignIn {
-    /// By choosing one of these people, who do not exist.
+    /// With these providers, each with the secret that it knows this server by. `address` is where persons reach
+    /// this server, and `leeway` by how much a provider's clock may differ from ours.
+    pub fn with_providers(
+        providers: Vec<(ProviderSettings, Option<String>)>,
+        address: &Url,
+        leeway: TimeDelta,
+        settings: SessionSettings,
+        registry: Arc<dyn SessionRegistry>,
+    ) -> Result<Self, SignInSettingsError> {
+        let new = |(settings, secret)| Provider::new(settings, secret, address, leeway);
+        let providers = providers.into_iter().map(new).collect::<Result<_, _>>()?;
+        let sessions = Sessions { cookies: Cookies { registry, secure: true }, settings };
+        Ok(SignIn { sessions, providers, demo: Vec::new() })
+    }
+
+    /// By choosing one of these people. Their cookies go over plain HTTP, so the server has to be on loopback.
     pub fn demo(
         people: Vec<DemoPerson>,
         settings: SessionSettings,
         registry: Arc<dyn SessionRegistry>,
     ) -> Result<Self, DemoError> {
         demo::check(&people)?;
-        Ok(SignIn {
-            sessions: Sessions { cookies: Cookies { registry, secure: false }, settings },
-            demo: people,
-        })
-    }
-
-    /// The people to choose from, if this is a demo.
-    fn demo_people(&self) -> Option<&[DemoPerson]> {
-        (!self.demo.is_empty()).then_some(&self.demo)
+        let sessions = Sessions { cookies: Cookies { registry, secure: false }, settings };
+        Ok(SignIn { sessions, providers: Vec::new(), demo: people })
     }
 
     /// Whether the people who sign in do not exist; each page then says so.
     pub fn is_demo(&self) -> bool {
         self.demo_people().is_some()
     }
+
+    fn demo_people(&self) -> Option<&[DemoPerson]> {
+        (!self.demo.is_empty()).then_some(&self.demo)
+    }
+
+    fn provider(&self, id: &str) -> Option<&Provider> {
+        self.providers.iter().find(|provider| provider.settings.id == id)
+    }
+
+    fn has_issuer(&self, issuer: &str) -> bool {
+        self.providers.iter().any(|provider| provider.settings.issuer == issuer)
+    }
 }
 
 /// The ways to sign in, for the front page.
 pub fn buttons(app: &App) -> Vec<Button> {
-    let demo = app.sign_in().is_some_and(SignIn::is_demo);
-    demo.then(|| Button { id: demo::ID.into(), label: "Demo".into() }).into_iter().collect()
+    let Some(sign_in) = app.sign_in() else { return Vec::new() };
+    let demo = sign_in.is_demo().then(|| Button { id: demo::ID.into(), label: "Demo".into() });
+    let button = |Provider { settings, .. }: &Provider| Button {
+        id: settings.id.clone(),
+        label: settings.label.clone(),
+    };
+    demo.into_iter().chain(sign_in.providers.iter().map(button)).collect()
 }
 
 /// The routes of signing in and out. [`renew`] goes around them and the pages.
 pub fn routes() -> Router<App> {
     Router::new()
-        .route("/sign-in/{provider}", get(begin))
-        .route("/sign-in/demo", get(begin_demo).post(demo::choose))
-        .route("/sign-out", post(sign_out))
-}
-
-async fn begin_demo(State(app): State<App>) -> Result<Response, Problem> {
-    let people = app.sign_in().and_then(SignIn::demo_people);
-    people.map(|people| demo::chooser(people).into_response()).ok_or_else(no_such_way)
-}
-
-async fn begin(State(_app): State<App>, Path(_provider): Path<String>) -> Result<Response, Problem> {
-    Err(no_such_way())
+        .route("/sign-in/{provider}", get(flow::begin))
+        .route("/sign-in/callback", get(flow::callback))
+        .route("/sign-in/demo", get(demo::choose).post(demo::sign_in))
+        .route("/sign-out", post(flow::sign_out))
+        .route("/sign-out/front-channel", get(flow::front_channel))
+        .route(flow::SCRIPT, get(flow::script))
 }
 
 fn no_such_way() -> Problem {
     Problem::not_found("there is no such way to sign in")
-}
-
-/// Begins a session.
-fn signed_in(app: &App, who: Identity) -> Result<Response, Problem> {
-    let sign_in = app.sign_in().ok_or_else(no_such_way)?;
-    let now = Utc::now().timestamp();
-    let session = sign_in.sessions.begin(who, now).map_err(|error| Problem::internal(&error))?;
-    let cookie = sign_in.sessions.cookie(&session, now);
-    let cookie = cookie.ok_or_else(|| Problem::unavailable("there is no key to make a session with"))?;
-    Ok(([(header::SET_COOKIE, cookie)], Redirect::to(HOME)).into_response())
-}
-
-async fn sign_out(State(app): State<App>, session: SignedIn, body: Bytes) -> Result<Response, Problem> {
-    session.check_form(&body)?;
-    let sign_in = app.sign_in().ok_or_else(no_such_way)?;
-    sign_in.sessions.end(&session).await;
-    let gone =
-        sign_in.sessions.cookies.remove(SESSION).into_iter().map(|cookie| (header::SET_COOKIE, cookie));
-    let mut response = Redirect::to("/").into_response();
-    response.headers_mut().extend(gone);
-    Ok(response)
 }

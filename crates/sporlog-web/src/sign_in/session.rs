@@ -110,7 +110,6 @@ impl Sessions {
 }
 
 /// What a session of a provider is called among those that have ended.
-#[cfg_attr(not(test), expect(dead_code, reason = "providers come next"))]
 pub(super) fn provider_session(issuer: &str, sid: &str) -> String {
     let digest = Sha256::new().chain_update(issuer).chain_update([0]).chain_update(sid).finalize();
     URL_SAFE_NO_PAD.encode(digest)

@@ -1,17 +1,17 @@
 //! Signing in and out over the routes, with demo people; and what other tests need of a sign-in.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
-use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, Response, StatusCode, header};
 use axum::middleware::from_fn_with_state;
-use axum::routing::get;
+use chrono::Utc;
 use futures::future::BoxFuture;
 use sporlog_ledger::{Store, StoreOptions};
 use tower::ServiceExt;
 
+use super::session::Identity;
 use super::*;
 use crate::Catalog;
 use crate::access::{AccessControl, KeyRegistry, KeyRing};
@@ -77,7 +77,7 @@ pub(crate) fn demo_app(folder: &std::path::Path) -> App {
 /// The header `Cookie` of this person's new session.
 pub(crate) fn cookie_of(app: &App, pid: &str) -> String {
     let who = Identity { pid: pid.into(), provider: demo::ID.into(), ..Identity::default() };
-    set_cookie(&signed_in(app, who).expect("signed in")).expect("a cookie")
+    set_cookie(&flow::signed_in(app, who, []).expect("signed in")).expect("a cookie")
 }
 
 /// The pair that a browser would send next time.

@@ -111,7 +111,15 @@ Examples:
   sporlog serve
   sporlog apikey create --name my-system --role read --log auditlog
   curl -H \"ApiKey: $KEY\" http://127.0.0.1:8080/api/auditlog/head
-  sporlog serve --listen 0.0.0.0:8443 --config /etc/sporlog/sporlog.toml";
+  sporlog serve --listen 0.0.0.0:8443 --config /etc/sporlog/sporlog.toml
+  sporlog serve --demo-people people.toml      # the pages for persons, with [[person]] name, pid, country (no or dk)";
+
+pub const NAMES_IMPORT: &str = "\
+Examples:
+  sporlog names import organisations enheter_alle.json.gz --dry-run
+  sporlog names import organisations enheter_alle.json.gz
+  sporlog names import topics tema.json
+  sporlog names import systems systemer.csv";
 
 pub const BACKUP: &str = "\
 Examples:

@@ -21,6 +21,7 @@ mod consume;
 mod deliveries;
 mod examples;
 mod exchange;
+mod names;
 mod serve;
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,7 @@ pub use config::{Config, ConfigArgs};
 pub use consume::ConsumeArgs;
 pub use deliveries::DeliveriesArgs;
 pub use exchange::{ConnectionArgs, Exchange, ExchangeArgs, PullArgs, PushArgs};
+pub use names::{Names, NamesArgs, NamesImportArgs};
 pub use serve::ServeArgs;
 
 /// Keep and prove the record of who saw or was given whose data.
@@ -123,6 +125,7 @@ pub enum Command {
     Restore(RestoreArgs),
     Key(KeyArgs),
     Apikey(ApikeyArgs),
+    Names(NamesArgs),
     Config(ConfigArgs),
     Sample(SampleArgs),
     Completions(CompletionsArgs),

@@ -23,6 +23,7 @@ mod find;
 mod import;
 mod key;
 mod logs;
+mod names;
 mod prove;
 mod quarantine;
 mod read;
@@ -74,6 +75,7 @@ async fn run_in(session: &Session, command: Command) -> Result<Outcome> {
         Command::Key(args) => match args.what {
             crate::cli::Key::Show { log, vkey } => key::show(session, &log.log, vkey).await,
         },
+        Command::Names(args) => names::run(session, &args.what).await,
         Command::Apikey(args) => apikey::run(session, args.what).await,
         // They have been seen to above.
         Command::Config(_) => Ok(Outcome::Done),

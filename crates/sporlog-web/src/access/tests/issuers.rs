@@ -184,8 +184,11 @@ async fn keys_of_other_sorts_are_passed_over() {
 #[tokio::test]
 async fn no_more_tokens_are_kept_than_there_is_room_for() {
     let issuer = TestIssuer::start(&[&ed()]).await;
-    let made =
-        issuer::Issuer::new(&issuer.settings().issuer[0], QUICK, &issuer::client(QUICK).expect("made"));
+    let made = issuer::Issuer::new(
+        &issuer.settings().issuer[0],
+        QUICK,
+        &issuer::client(QUICK.timeout).expect("made"),
+    );
     let made = Arc::new(made.expect("settings"));
     made.fetch_now().await.expect("keys");
     let keys = made.current().expect("keys");

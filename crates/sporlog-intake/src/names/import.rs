@@ -1,0 +1,155 @@
+//! A download into a register.
+//!
+//! The download's names are added to what is there. Where it says from when on names hold, they replace all that
+//! the register had of the same organisation, topic or system. Where it does not say, a new name holds from today
+//! on, and the earlier one for the time before.
+
+use std::io::{BufWriter, Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use chrono::NaiveDate;
+use serde::Serialize;
+use sporlog_ledger::local_files::{make_folder, private_file, sync_folder};
+
+use super::read::{Entry, read};
+use super::{HEAD, Line, NameKind, NamesError, Register, compare};
+use crate::source::Source;
+
+/// So many refusals are told in full.
+const MOST_TOLD: usize = 20;
+
+/// What came of an import.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Imported {
+    /// Names that the download has.
+    pub read: usize,
+    /// Organisations, topics or systems that were not known before.
+    pub new: usize,
+    /// Those that have another name than before.
+    pub changed: usize,
+    /// Those whose names the register has now.
+    pub known: usize,
+    /// What could not be taken.
+    pub refused: usize,
+    /// Why, for the first of them.
+    pub reasons: Vec<String>,
+}
+
+/// Takes a download into the register in `folder`; with `dry_run`, only says what would come of it. `progress` is
+/// told how many bytes were read.
+pub fn import(
+    kind: NameKind,
+    source: Source,
+    folder: &Path,
+    today: NaiveDate,
+    dry_run: bool,
+    progress: &dyn Fn(u64),
+) -> Result<Imported, NamesError> {
+    let name = source.name().to_owned();
+    let (reader, account) = source.unpack().map_err(|error| NamesError::File {
+        name: name.clone(),
+        source: std::io::Error::other(error.to_string()),
+    })?;
+    let told = Told { reader, progress, account: Arc::clone(&account) };
+    let (mut entries, mut imported) = (Vec::new(), Imported::default());
+    read(kind, &name, told, &mut |taken| match taken {
+        Ok(entry) => entries.push(entry),
+        Err(reason) => {
+            imported.refused += 1;
+            if imported.reasons.len() < MOST_TOLD {
+                imported.reasons.push(reason);
+            }
+        }
+    })?;
+    if entries.is_empty() {
+        let reason = match imported.reasons.first() {
+            Some(first) => format!("there are no {kind} in the file; {first}"),
+            None => format!("there are no {kind} in the file"),
+        };
+        return Err(NamesError::Unknown { name, reason });
+    }
+    imported.read = entries.len();
+    // Of two that say the same day, the later in the file counts.
+    entries.reverse();
+    entries.sort_by(|a, b| compare(&a.key, &b.key).then_with(|| a.from.cmp(&b.from)));
+    entries.dedup_by(|a, b| compare(&a.key, &b.key).is_eq() && a.from == b.from);
+    let path = kind.path(folder);
+    let before = Register::load(&path)?;
+    let today = today.to_string();
+    let merged = merge(&before, &entries, &today, &mut imported);
+    if !dry_run {
+        let write = || {
+            make_folder(folder)?;
+            let beside = path.with_extension("tmp");
+            let mut file = BufWriter::new(private_file().truncate(true).open(&beside)?);
+            writeln!(file, "{HEAD}")?;
+            for Line { key, from, name } in &merged {
+                writeln!(file, "{key}\t{from}\t{name}")?;
+            }
+            file.into_inner()?.sync_all()?;
+            std::fs::rename(&beside, &path)?;
+            sync_folder(folder)
+        };
+        write().map_err(|source: std::io::Error| NamesError::File {
+            name: path.display().to_string(),
+            source,
+        })?;
+    }
+    Ok(imported)
+}
+
+/// The lines of both, in order.
+fn merge<'a>(
+    before: &'a Register,
+    entries: &'a [Entry],
+    today: &'a str,
+    imported: &mut Imported,
+) -> Vec<Line<'a>> {
+    let mut merged = Vec::with_capacity(before.lines.len() + entries.len());
+    let mut old = before.all().peekable();
+    for new in entries.chunk_by(|a, b| compare(&a.key, &b.key).is_eq()) {
+        let key = new[0].key.as_str();
+        while let Some(line) = old.next_if(|line| compare(line.key, key).is_lt()) {
+            imported.known +=
+                usize::from(merged.last().is_none_or(|last: &Line| !compare(last.key, line.key).is_eq()));
+            merged.push(line);
+        }
+        let was: Vec<_> = std::iter::from_fn(|| old.next_if(|line| compare(line.key, key).is_eq())).collect();
+        let lines = new.iter().map(|Entry { key, from, name }| Line { key, from, name });
+        let is: Vec<_> = match was.last() {
+            // The download does not say when the name has changed.
+            Some(last) if new.len() == 1 && new[0].from.is_empty() => {
+                let changed = last.name != new[0].name;
+                let kept = was.iter().filter(|line| !changed || line.from < today).copied();
+                kept.chain(changed.then_some(Line { key, from: today, name: &new[0].name })).collect()
+            }
+            _ => lines.collect(),
+        };
+        imported.known += 1;
+        imported.new += usize::from(was.is_empty());
+        imported.changed += usize::from(
+            !was.is_empty() && was.last().map(|line| line.name) != is.last().map(|line| line.name),
+        );
+        merged.extend(is);
+    }
+    for line in old {
+        imported.known += usize::from(merged.last().is_none_or(|last| !compare(last.key, line.key).is_eq()));
+        merged.push(line);
+    }
+    merged
+}
+
+/// Tells how far the reading has come.
+struct Told<'a, R> {
+    reader: R,
+    progress: &'a dyn Fn(u64),
+    account: Arc<crate::source::Account>,
+}
+
+impl<R: Read> Read for Told<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        (self.progress)(self.account.bytes());
+        self.reader.read(buffer)
+    }
+}

@@ -1,0 +1,102 @@
+//! Who may see what at which address: nobody, the person, another person, and a key of the API.
+
+use std::time::Instant;
+
+use super::*;
+
+#[tokio::test]
+async fn every_role_against_every_address() {
+    let site = Site::new(|_| {});
+    site.put("disclosure", &[disclosure("2018-10-19T12:00:00")]).await;
+    const OPEN: [u16; 3] = [200, 200, 200];
+    const OWN: [u16; 3] = [303, 200, 404];
+    for (path, expected) in [
+        ("/", OPEN),
+        ("/about", OPEN),
+        ("/check", OPEN),
+        ("/assets/style.css", OPEN),
+        ("/assets/check.js", OPEN),
+        ("/assets/logo", [404; 3]),
+        ("/assets/..%2Fstyle.css", [404; 3]),
+        ("/my", [303, 200, 200]),
+        ("/my?log=access", [303, 200, 200]),
+        ("/my/export?format=csv", [303, 200, 200]),
+        ("/my/export?format=json", [303, 200, 200]),
+        ("/my/export?format=xml", [303, 400, 400]),
+        ("/my/disclosure/1", OWN),
+        ("/my/disclosure/1?raw=leverteData", OWN),
+        ("/my/disclosure/1?raw=leverteDataEncoding", [303, 404, 404]),
+        ("/my/disclosure/1/proof", OWN),
+        ("/my/disclosure/2", [303, 404, 404]),
+        ("/my/disclosure/0", [303, 404, 404]),
+        ("/my/disclosure/01x", [303, 404, 404]),
+        ("/my/disclosure/18446744073709551616", [303, 404, 404]),
+        ("/my/access/1", [303, 404, 404]),
+        ("/my/quarantine/1", [303, 404, 404]),
+        ("/my/revision/1", [303, 404, 404]),
+        ("/my/nothing/1", [303, 404, 404]),
+        ("/my/..%2Fkeys/1", [303, 404, 404]),
+    ] {
+        for (who, expected) in ["", KARI, BO].into_iter().zip(expected) {
+            let answer = site.get(who, path).await;
+            assert_eq!(answer.status, expected, "{path} for '{who}'");
+            if expected == 303 {
+                assert_eq!(answer.headers["location"], "/");
+            }
+            assert!(!answer.body.contains(KARI) || path.contains("export") || path.contains("proof"), "{path}");
+        }
+        // A key of the API, or a cookie that is none of ours, opens no page.
+        for header in [("apikey", "sporlog_x"), ("cookie", "sporlog-session=x"), ("authorization", "Bearer x")] {
+            assert_eq!(site.ask(path, &[header]).await.status, expected[0], "{path} with {header:?}");
+        }
+    }
+    // What is answered with 404 or 400 shows nothing, and is not recorded.
+    let recorded = site.accesses().await;
+    assert_eq!(recorded.iter().filter(|action| *action == "MY_RECORD").count(), 3, "{recorded:?}");
+}
+
+#[tokio::test]
+async fn another_persons_record_is_as_one_that_does_not_exist() {
+    let site = Site::new(|_| {});
+    for _ in 0..20 {
+        site.put("disclosure", &[disclosure("2018-10-19T12:00:00")]).await;
+    }
+    let (theirs, none) = (site.get(BO, "/my/disclosure/7").await, site.get(BO, "/my/disclosure/7000").await);
+    assert_eq!((theirs.status, none.status), (StatusCode::NOT_FOUND, StatusCode::NOT_FOUND));
+    // The links to other languages hold the address; nothing else differs.
+    assert_eq!(theirs.body.replace("/disclosure/7?", ""), none.body.replace("/disclosure/7000?", ""));
+    let mut times = [Vec::new(), Vec::new()];
+    for round in 0..30 {
+        for (of, path) in ["/my/disclosure/7", "/my/disclosure/7000"].into_iter().enumerate() {
+            let began = Instant::now();
+            site.get(BO, path).await;
+            if round > 4 {
+                times[of].push(began.elapsed());
+            }
+        }
+    }
+    let [theirs, none] = times.map(|mut times| {
+        times.sort();
+        times[times.len() / 2]
+    });
+    assert!(theirs < 2 * none && none < 2 * theirs, "{theirs:?} and {none:?}");
+}
+
+#[tokio::test]
+async fn the_language_is_chosen_by_address_cookie_or_browser() {
+    let site = Site::new(|_| {});
+    for (path, header, lang) in [
+        ("/", ("accept-language", "da-DK,da;q=0.9"), "da"),
+        ("/", ("accept-language", "no"), "nb"),
+        ("/", ("accept-language", "fr"), "nb"),
+        ("/", ("cookie", "a=b; lang=en"), "en"),
+        ("/?lang=da", ("cookie", "lang=en"), "da"),
+        ("/?lang=xx", ("cookie", "lang=en"), "en"),
+    ] {
+        let page = site.ask(path, &[header]).await;
+        assert!(page.body.contains(&format!("<html lang=\"{lang}\">")), "{path} {header:?}");
+        assert_eq!(page.headers.contains_key("set-cookie"), path == "/?lang=da", "{path}");
+    }
+    let page = site.ask("/check?x=%22%3E%3Cscript%3E", &[]).await;
+    assert!(page.body.contains("/check?lang=da&#38;x=%22%3E%3Cscript%3E"), "{}", page.body);
+}
