@@ -13,7 +13,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use futures::TryStreamExt;
 use serde_json::{Value, json};
-use sporlog_intake::look;
+use sporlog_intake::access_event;
 use sporlog_ledger::{Key, Log, numbers};
 
 use super::html::{Html, SHORT, data};
@@ -203,7 +203,7 @@ pub(super) async fn accesses(
     let words = Words { t: visitor.t, pages };
     let recorded = record_access(app, trace, person, "MY_ACCESSES", "a person read who looked", json!({}));
     let found = async {
-        let Some(log) = app.catalog.log(look::LOG).await? else { return Ok((Tally::new(), Tally::new(), false)) };
+        let Some(log) = app.catalog.log(access_event::LOG).await? else { return Ok((Tally::new(), Tally::new(), false)) };
         let located = log.locate(Key::Subject(person.pid.clone())).await?;
         let (batches, next) = located.read(u64::MAX, NEWEST, &COLUMNS).await?;
         let mut own = Tally::new();

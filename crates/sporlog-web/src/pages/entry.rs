@@ -20,6 +20,14 @@ pub struct Visible {
     embargoes: Vec<Embargo>,
 }
 
+/// How `leverteData` is stored, which no record shows.
+const ENCODING: &str = "leverteDataEncoding";
+
+/// The names of a kind's columns.
+pub(super) fn columns(kind: Kind) -> impl Iterator<Item = &'static str> {
+    kind.columns().iter().map(|column| column.name)
+}
+
 /// What a list needs of a record.
 const LISTED: [&str; 16] = [
     "mottaker",
@@ -46,14 +54,14 @@ impl Visible {
         let ShownLog { fields, employees, .. } =
             settings.log.iter().find(|shown| matches(&shown.name, log.name()))?;
         let kind = log.kind();
-        if kind.subject_column().is_none() || log.name() == sporlog_intake::look::LOG {
+        if kind.subject_columns().is_empty() || log.name() == sporlog_intake::access_event::LOG {
             return None;
         }
         let wanted = |field: &&'static str| match fields.is_empty() {
             true => usual_fields(kind).contains(field),
             false => fields.iter().any(|wanted| wanted == field),
         };
-        let fields = kind.columns().iter().copied().filter(wanted);
+        let fields = columns(kind).filter(wanted);
         let fields = fields.filter(|field| *employees || !EMPLOYEE.contains(field)).collect();
         let embargoes = settings.embargo.iter().filter(|embargo| matches(&embargo.log, log.name()));
         let embargoes = embargoes.cloned().collect();
@@ -62,19 +70,18 @@ impl Visible {
 
     /// Whether all fields of its records are shown. Only then may a person have a proof, which holds them all.
     pub fn is_whole(&self) -> bool {
-        let encoding = |field: &&&str| **field != "leverteDataEncoding";
-        self.log.kind().columns().iter().filter(encoding).all(|field| self.fields.contains(field))
+        columns(self.log.kind()).all(|field| field == ENCODING || self.fields.contains(&field))
     }
 
     /// The fields that are shown.
     pub fn fields(&self) -> Vec<&'static str> {
-        self.fields.iter().copied().filter(|field| *field != "leverteDataEncoding").collect()
+        self.fields.iter().copied().filter(|field| *field != ENCODING).collect()
     }
 
     /// The columns that a list needs. Those that embargoes ask for are among them, whether shown or not.
     pub fn listed(&self) -> Vec<&'static str> {
         let asked = ["tema", "mottaker", "KalderOrganisation", "occurred_at"];
-        let columns = self.log.kind().columns();
+        let columns: Vec<_> = columns(self.log.kind()).collect();
         let listed = LISTED.into_iter().filter(|name| {
             *name == "occurred_at"
                 || columns.contains(name) && (self.fields.contains(name) || asked.contains(name))
@@ -87,7 +94,7 @@ impl Visible {
         let whole = [EXTRA, ENVELOPE].into_iter().filter(|_| self.is_whole());
         ["occurred_at", "origin", "remarks"]
             .into_iter()
-            .chain(self.log.kind().columns().iter().copied())
+            .chain(columns(self.log.kind()))
             .chain(whole)
             .collect()
     }
@@ -140,17 +147,17 @@ impl Visible {
             if meant(&embargo.topic, &topic) && meant(&embargo.organisation, &organisation) {
                 entry.until = entry.until.max(Some(until));
                 all |= embargo.fields.is_empty();
-                entry.withheld.extend(kind.columns().iter().filter(|c| embargo.fields.iter().any(|f| f == *c)));
+                entry.withheld.extend(columns(kind).filter(|c| embargo.fields.iter().any(|f| f == c)));
             }
         }
         if all {
-            entry.withheld = kind.columns().to_vec();
+            entry.withheld = columns(kind).collect();
             return Ok(entry);
         }
         let withheld = entry.withheld.clone();
-        for name in kind.columns().iter().filter(|name| !withheld.contains(name)) {
+        for name in columns(kind).filter(|name| !withheld.contains(name)) {
             let Some(column) = batch.column_by_name(name).filter(|column| column.is_valid(row)) else { continue };
-            if !self.fields.contains(name) || *name == "leverteDataEncoding" {
+            if !self.fields.contains(&name) || name == ENCODING {
                 continue;
             }
             let value = if let Some(texts) = column.as_string_opt::<i32>() {
@@ -158,7 +165,7 @@ impl Visible {
             } else if let Some(bytes) = column.as_binary_opt::<i32>() {
                 Value::Bytes {
                     bytes: bytes.value(row).to_vec(),
-                    base64: text("leverteDataEncoding").as_deref() == Some("base64"),
+                    base64: text(ENCODING).as_deref() == Some("base64"),
                 }
             } else if let Some(numbers) = column.as_primitive_opt::<Int64Type>() {
                 Value::Text(numbers.value(row).to_string())
@@ -173,7 +180,7 @@ impl Visible {
             let shown = |remark: &Remark| {
                 remark.field.is_empty()
                     || self.fields.iter().any(|f| *f == remark.field && !withheld.contains(f))
-                    || (self.is_whole() && !kind.columns().contains(&remark.field.as_str()))
+                    || (self.is_whole() && !columns(kind).any(|column| column == remark.field))
             };
             remarks.retain(shown);
             remarks

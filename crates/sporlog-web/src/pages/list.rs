@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use chrono::{Datelike, NaiveDate, NaiveDateTime};
 use futures::future::try_join_all;
 use serde_json::json;
-use sporlog_intake::look;
+use sporlog_intake::access_event;
 use sporlog_ledger::{Key, Located};
 
 use super::accesses;
@@ -55,7 +55,7 @@ pub(super) async fn record_access(
 pub async fn list(State(app): State<App>, visitor: Visitor, trace: Trace) -> Response {
     let Some(person) = visitor.signed.clone() else { return Redirect::to("/").into_response() };
     let filter = Filter::of(&visitor);
-    if filter.log.as_deref() == Some(look::LOG) {
+    if filter.log.as_deref() == Some(access_event::LOG) {
         return visitor.answer(accesses::accesses(&app, &visitor, &trace, &person).await);
     }
     visitor.answer(answer(&app, &visitor, &trace, &person, filter).await)

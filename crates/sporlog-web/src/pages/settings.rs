@@ -9,6 +9,8 @@ use chrono::TimeDelta;
 use serde::Deserialize;
 use sporlog_record::Kind;
 
+use super::entry::columns;
+
 /// The section `[pages]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -140,10 +142,10 @@ pub(super) const EMPLOYEE: [&str; 10] = [
 ];
 
 /// The fields of a kind that are shown where nothing else is said.
-pub(super) fn usual_fields(kind: Kind) -> &'static [&'static str] {
+pub(super) fn usual_fields(kind: Kind) -> Vec<&'static str> {
     match kind {
-        Kind::Disclosure => kind.columns(),
-        Kind::Revision => &[
+        Kind::Disclosure => columns(kind).collect(),
+        Kind::Revision => vec![
             "TransaktionsTid",
             "KalderOrganisation",
             "BrugerOrganisationEnhedNavn",
@@ -152,8 +154,8 @@ pub(super) fn usual_fields(kind: Kind) -> &'static [&'static str] {
             "ServiceNavn",
             "Note",
         ],
-        Kind::Auditlog => &["tts", "personDomain", "logAction"],
-        Kind::Quarantine => &[],
+        Kind::Auditlog => vec!["tts", "personDomain", "logAction"],
+        Kind::Quarantine => Vec::new(),
     }
 }
 
@@ -178,10 +180,10 @@ impl PagesSettings {
                 ));
             }
         }
-        let columns = |field: &str| Kind::DELIVERED.iter().any(|kind| kind.columns().contains(&field));
+        let known = |field: &str| Kind::DELIVERED.into_iter().any(|kind| columns(kind).any(|name| name == field));
         for log in &self.log {
             for field in &log.fields {
-                if !columns(field) {
+                if !known(field) {
                     return Err(format!("pages.log '{}': no record has a field '{field}'", log.name));
                 }
                 if EMPLOYEE.contains(&field.as_str()) && !log.employees {
@@ -193,7 +195,7 @@ impl PagesSettings {
             }
         }
         for embargo in &self.embargo {
-            if let Some(field) = embargo.fields.iter().find(|field| !columns(field)) {
+            if let Some(field) = embargo.fields.iter().find(|field| !known(field)) {
                 return Err(format!("pages.embargo '{}': no record has a field '{field}'", embargo.log));
             }
         }

@@ -14,7 +14,7 @@ use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
 use axum::middleware::from_fn_with_state;
 use serde_json::{Value, json};
-use sporlog_intake::look::LOG;
+use sporlog_intake::access_event::LOG;
 use sporlog_ledger::Append;
 use sporlog_record::json::{Judged, RowsBuilder};
 use sporlog_record::time::parse_iso;
