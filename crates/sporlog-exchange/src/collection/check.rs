@@ -83,8 +83,8 @@ fn contradictions(manifest: &Manifest) -> Vec<String> {
 
 /// The problems with a file.
 fn check_file(folder: &Path, info: &FileInfo, organisation: &str) -> Vec<String> {
-    let mut seen = Seen::new(organisation);
-    let digest = match digest(&folder.join(&info.name), |bytes| seen.see(bytes)) {
+    let mut scan = CsvScan::new(organisation);
+    let digest = match digest(&folder.join(&info.name), |bytes| scan.read(bytes)) {
         Ok(digest) => digest,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return vec!["it is missing".to_owned()];
@@ -92,21 +92,21 @@ fn check_file(folder: &Path, info: &FileInfo, organisation: &str) -> Vec<String>
         Err(error) => return vec![format!("it cannot be read: {error}")],
     };
     let mut problems = Vec::new();
-    if seen.bytes != info.bytes {
-        problems.push(format!("it has {} bytes, not {}", seen.bytes, info.bytes));
+    if scan.bytes != info.bytes {
+        problems.push(format!("it has {} bytes, not {}", scan.bytes, info.bytes));
     }
     if digest != info.sha256 {
         problems.push(format!("its SHA-256 is {digest}, not {}", info.sha256));
     }
-    if !seen.header_fits || !seen.at_end {
+    if !scan.header_fits || !scan.at_end {
         problems.push("it does not begin with the header, or does not end with a row's end".to_owned());
     }
-    let rows = seen.lines.saturating_sub(1);
+    let rows = scan.lines.saturating_sub(1);
     if rows != info.rows {
         problems.push(format!("it has {rows} rows, not {}", info.rows));
     }
-    if seen.strangers > 0 {
-        problems.push(format!("{} of its rows are not of {organisation}", seen.strangers));
+    if scan.foreign_rows > 0 {
+        problems.push(format!("{} of its rows are not of {organisation}", scan.foreign_rows));
     }
     problems
 }
@@ -114,15 +114,16 @@ fn check_file(folder: &Path, info: &FileInfo, organisation: &str) -> Vec<String>
 /// The column `KalderOrganisation`, from 0.
 const ORGANISATION: usize = 3;
 
-/// What was counted in a file, byte by byte.
-struct Seen<'a> {
+/// What is found in a file, byte by byte.
+#[derive(Default)]
+struct CsvScan<'a> {
     organisation: &'a [u8],
     header: Vec<u8>,
     header_fits: bool,
     bytes: u64,
     lines: u64,
     /// Rows of other organisations.
-    strangers: u64,
+    foreign_rows: u64,
     /// The last byte ended a row.
     at_end: bool,
     quoted: bool,
@@ -131,25 +132,14 @@ struct Seen<'a> {
     text: Vec<u8>,
 }
 
-impl<'a> Seen<'a> {
+impl<'a> CsvScan<'a> {
     fn new(organisation: &'a str) -> Self {
         let mut header = Vec::new();
         write_csv_header(&mut header);
-        Seen {
-            organisation: organisation.as_bytes(),
-            header,
-            header_fits: true,
-            bytes: 0,
-            lines: 0,
-            strangers: 0,
-            at_end: false,
-            quoted: false,
-            column: 0,
-            text: Vec::new(),
-        }
+        CsvScan { organisation: organisation.as_bytes(), header, header_fits: true, ..CsvScan::default() }
     }
 
-    fn see(&mut self, bytes: &[u8]) {
+    fn read(&mut self, bytes: &[u8]) {
         for byte in bytes {
             if let Some(expected) = usize::try_from(self.bytes).ok().and_then(|at| self.header.get(at)) {
                 self.header_fits &= byte == expected;
@@ -171,7 +161,7 @@ impl<'a> Seen<'a> {
 
     fn end_row(&mut self) {
         self.lines += 1;
-        self.strangers += u64::from(self.lines > 1 && self.text != self.organisation);
+        self.foreign_rows += u64::from(self.lines > 1 && self.text != self.organisation);
         self.at_end = true;
         self.column = 0;
         self.text.clear();

@@ -8,15 +8,14 @@ use serde_json::json;
 use sporlog_intake::Result;
 use sporlog_intake::access_event::{AccessEvent, ORIGIN};
 use sporlog_intake::blocking::blocking;
-use sporlog_intake::writers::{Writers, record_access};
-use sporlog_ledger::Log;
+use sporlog_intake::writers::record_access;
 
 use super::day_files::{FileInfo, WrittenFile};
 use super::due_days::{DueDay, ReceivedDay, count};
 use super::manifest::{FORMAT, Manifest};
 use super::outbox::Outbox;
 use super::scan_rows::{Scan, stopped};
-use super::{Collected, CollectionRequest, Progress};
+use super::{Collected, Collection};
 
 /// The most files that are open at once; for further outboxes the day is read again.
 const OPEN_FILES: usize = 256;
@@ -26,17 +25,9 @@ const RECORDING: usize = 16;
 const CHECKPOINT_TRIES: u32 = 100;
 const CHECKPOINT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A collection under way.
-pub(super) struct Collection<'a> {
-    pub log: &'a Log,
-    pub writers: &'a dyn Writers,
-    pub request: &'a CollectionRequest,
-    pub progress: Progress,
-}
-
 impl Collection<'_> {
     /// Writes the files of all days, or counts their rows.
-    pub(super) async fn run<'a>(&self, due: &'a [DueDay]) -> Result<Vec<Collected>> {
+    pub(super) async fn collect<'a>(&self, due: &'a [DueDay]) -> Result<Vec<Collected>> {
         let passes =
             |due: &'a DueDay| due.outboxes.chunks(OPEN_FILES).map(|outboxes| (&due.received, outboxes));
         let passes: Vec<_> = due.iter().flat_map(passes).collect();

@@ -60,7 +60,6 @@ use sporlog_record::Kind;
 use tokio_util::sync::CancellationToken;
 
 use crate::settings::{Role, Settings};
-use day_collection::Collection;
 use day_files::{FileInfo, MAX_BYTES, failed};
 use outbox::Outbox;
 use scan_rows::stopped;
@@ -153,45 +152,49 @@ pub struct Collected {
     pub changed: bool,
 }
 
-/// Writes the files of the municipalities in `settings`, in order of days and accounts.
-///
-/// `root` is the exchange's folder. Each municipality's collection is recorded in the access log before its
-/// files are published. One collection runs at a time: this waits for another one, in whichever process.
-pub async fn collect(
-    settings: &Settings,
-    root: &Path,
-    log: &Log,
-    writers: &dyn Writers,
-    request: &CollectionRequest,
-    progress: Progress,
-) -> Result<Vec<Collected>> {
-    collect_as_of(settings, root, log, writers, request, progress, Utc::now).await
+/// A collection of the municipalities' files.
+pub struct Collection<'a> {
+    /// The exchange's settings, which say who the municipalities are.
+    pub settings: &'a Settings,
+    /// The exchange's folder.
+    pub root: &'a Path,
+    /// The log that the rows are in.
+    pub log: &'a Log,
+    /// The writers of the access log.
+    pub writers: &'a dyn Writers,
+    /// What is to be written.
+    pub request: &'a CollectionRequest,
+    /// How far the collection has come.
+    pub progress: Progress,
 }
 
-async fn collect_as_of(
-    settings: &Settings,
-    root: &Path,
-    log: &Log,
-    writers: &dyn Writers,
-    request: &CollectionRequest,
-    progress: Progress,
-    now: impl Fn() -> DateTime<Utc>,
-) -> Result<Vec<Collected>> {
-    if log.kind() != Kind::Revision {
-        let text = format!("sftp.log: the log '{}' holds {} records, not revision", log.name(), log.kind());
-        return Err(Error::Settings(text));
+impl Collection<'_> {
+    /// Writes the files, in order of days and accounts. Each municipality's collection is recorded in the access
+    /// log before its files are published. One collection runs at a time: this waits for another one, in
+    /// whichever process.
+    pub async fn run(&self) -> Result<Vec<Collected>> {
+        self.run_as_of(Utc::now).await
     }
-    let outboxes = outboxes(settings, root, &request.accounts)?;
-    let _lock = if request.dry_run { None } else { Some(lock(root, &request.stop).await?) };
-    // Read before the log: rows received later may be of a later day.
-    let now = now();
-    log.refresh().await?;
-    let due = due_days::due_days(log, outboxes, request.days, now).await?;
-    if !request.dry_run {
-        let outboxes: Vec<_> = due.iter().flat_map(|due| due.outboxes.clone()).collect();
-        blocking(move || outboxes.iter().try_for_each(Outbox::prepare)).await?;
+
+    async fn run_as_of(&self, now: impl Fn() -> DateTime<Utc>) -> Result<Vec<Collected>> {
+        let Collection { settings, root, log, request, .. } = self;
+        if log.kind() != Kind::Revision {
+            let text =
+                format!("sftp.log: the log '{}' holds {} records, not revision", log.name(), log.kind());
+            return Err(Error::Settings(text));
+        }
+        let outboxes = outboxes(settings, root, &request.accounts)?;
+        let _lock = if request.dry_run { None } else { Some(lock(root, &request.stop).await?) };
+        // Read before the log: rows received later may be of a later day.
+        let now = now();
+        log.refresh().await?;
+        let due = due_days::due_days(log, outboxes, request.days, now).await?;
+        if !request.dry_run {
+            let outboxes: Vec<_> = due.iter().flat_map(|due| due.outboxes.clone()).collect();
+            blocking(move || outboxes.iter().try_for_each(Outbox::prepare)).await?;
+        }
+        self.collect(&due).await
     }
-    Collection { log, writers, request, progress }.run(&due).await
 }
 
 /// An outbox for each CVR number of the municipalities that files may be written for.

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::due_days::GRACE;
-use super::{Collected, CollectionRequest, Days, collect_as_of};
+use super::{Collected, Collection, CollectionRequest, Days};
 use crate::Settings;
 
 /// How often the clock is read.
@@ -101,8 +101,15 @@ impl Job {
         };
         let request =
             CollectionRequest { stop: self.stop.clone(), ..CollectionRequest::new(Days::Due, PERFORMER) };
-        let quiet = Arc::new(|_, _| {});
-        collect_as_of(&self.settings, &self.root, &log, &*self.writers, &request, quiet, self.now).await
+        let collection = Collection {
+            settings: &self.settings,
+            root: &self.root,
+            log: &log,
+            writers: &*self.writers,
+            request: &request,
+            progress: Arc::new(|_, _| {}),
+        };
+        collection.run_as_of(self.now).await
     }
 }
 

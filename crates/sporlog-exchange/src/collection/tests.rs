@@ -102,8 +102,10 @@ impl Place {
     async fn try_collect(&self, request: &CollectionRequest, now: DateTime<Utc>) -> Result<Vec<Collected>> {
         let (log, root) = (self.log().await, self.root());
         let writers = OwnWriters::new(self.store.clone());
-        let quiet: Progress = Arc::new(|_, _| {});
-        let collected = collect_as_of(&self.settings, &root, &log, &writers, request, quiet, || now).await;
+        let (settings, progress) = (&self.settings, Arc::new(|_, _| {}));
+        let collection =
+            Collection { settings, root: &root, log: &log, writers: &writers, request, progress };
+        let collected = collection.run_as_of(|| now).await;
         writers.close().await.unwrap();
         collected
     }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 use sporlog_exchange::Settings;
 use sporlog_exchange::collection::check::{Checked, check};
-use sporlog_exchange::collection::{self, Collected, CollectionRequest, Days};
+use sporlog_exchange::collection::{Collected, Collection, CollectionRequest, Days};
 use sporlog_intake::Error;
 use sporlog_intake::writers::OwnWriters;
 use sporlog_ledger::{Log, Store};
@@ -63,7 +63,8 @@ async fn collect(
     };
     let writers = OwnWriters::new(store.clone());
     let progress = Arc::new(Progress::of_records("collect"));
-    let collected = collection::collect(settings, root, log, &writers, &request, progress).await;
+    let collection = Collection { settings, root, log, writers: &writers, request: &request, progress };
+    let collected = collection.run().await;
     let closed = writers.close().await;
     let collected = collected?;
     closed?;
