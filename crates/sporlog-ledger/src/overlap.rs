@@ -51,10 +51,9 @@ impl PushedRows {
             keys.sort_unstable();
             keys
         };
-        let keys: Arc<[RowKey]> = tokio::task::spawn_blocking(sort).await.map_err(failed)?.into();
-        let rows = parts.values().map(|rows| rows.end).max().unwrap_or(0);
-        let (mut is_new, mut received) = (BooleanBufferBuilder::new(rows), BTreeMap::new());
-        is_new.append_n(rows, true);
+        let keys = Arc::new(tokio::task::spawn_blocking(sort).await.map_err(failed)?);
+        let (mut known, mut received) = (BooleanBufferBuilder::new(keys.len()), BTreeMap::new());
+        known.append_n(keys.len(), false);
         let mut files = log.state().files.clone();
         files.retain(|file| file.received.1 >= from && !keys.is_empty());
         let compare = |file: Arc<DataFile>| {
@@ -65,13 +64,23 @@ impl PushedRows {
         };
         let mut compared = futures::stream::iter(files).map(compare).buffered(AT_ONCE);
         while let Some(found) = compared.try_next().await? {
-            found.rows.iter().for_each(|row| is_new.set_bit(*row as usize, false));
+            found.keys.iter().for_each(|key| known.set_bit(*key, true));
             for more in found.received {
                 let all = received.entry(more.at).or_insert(ReceivedBefore { rows: 0, ..more });
                 all.first_id = all.first_id.min(more.first_id);
                 all.last_id = all.last_id.max(more.last_id);
                 all.rows += more.rows;
             }
+        }
+        let rows = parts.values().map(|rows| rows.end).max().unwrap_or(0);
+        let mut is_new = BooleanBufferBuilder::new(rows);
+        is_new.append_n(rows, true);
+        let mut first = 0;
+        for same in keys.chunk_by(|a, b| row_hash(*a) == row_hash(*b)) {
+            if known.get_bit(first) {
+                same.iter().for_each(|key| is_new.set_bit(*key as u32 as usize, false));
+            }
+            first += same.len();
         }
         Ok(Overlap { parts, is_new: is_new.finish(), received: received.into_values().collect() })
     }
@@ -130,8 +139,9 @@ impl Log {
 /// What a file has of the rows that are looked for.
 #[derive(Default)]
 struct Found {
-    /// Those among the rows that are looked for; some may be here more than once.
-    rows: Vec<u32>,
+    /// Which of the keys that are looked for, the first of those with the same identity; some may be here more than
+    /// once.
+    keys: Vec<usize>,
     /// Rows of the file, by the time of their receipt.
     received: Vec<ReceivedBefore>,
 }
@@ -156,10 +166,8 @@ async fn compare_with(shared: &Shared, file: &DataFile, keys: &[RowKey], from: i
                 continue;
             }
             let first = keys.partition_point(|wanted| row_hash(*wanted) < row_hash(key));
-            let before = found.rows.len();
-            let same = keys.iter().skip(first).take_while(|wanted| row_hash(**wanted) == row_hash(key));
-            found.rows.extend(same.map(|wanted| *wanted as u32));
-            if found.rows.len() > before {
+            if keys.get(first).is_some_and(|wanted| row_hash(*wanted) == row_hash(key)) {
+                found.keys.push(first);
                 match found.received.last_mut().filter(|last| last.at == at) {
                     Some(last) => (last.last_id, last.rows) = (id, last.rows + 1),
                     None => found.received.push(ReceivedBefore { at, first_id: id, last_id: id, rows: 1 }),
