@@ -25,6 +25,7 @@ use chrono::NaiveTime;
 use serde::{Deserialize, Serialize};
 use sporlog_ledger::is_log_name;
 use sporlog_record::Rules;
+use sporlog_record::identifier::cvr;
 use sporlog_record::rules::Encoding;
 
 use super::tree::Home;
@@ -285,8 +286,8 @@ impl Settings {
             if !names.insert(name.to_ascii_lowercase()) {
                 return fail(format!("account: '{name}' is there twice"));
             }
-            if let Some(cvr) = account.cvr.iter().find(|cvr| !is_cvr(cvr)) {
-                return fail(format!("account: '{name}': cvr: '{cvr}' does not have 8 digits"));
+            if let Some(wrong) = account.cvr.iter().find(|number| !cvr::is_plain(number)) {
+                return fail(format!("account: '{name}': cvr: '{wrong}' does not have 8 digits"));
             }
             match account.role {
                 Role::Municipality if account.cvr.is_empty() => {
@@ -330,8 +331,4 @@ fn is_account_name(name: &str) -> bool {
     name.len() <= 64
         && name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
         && name.bytes().all(plain)
-}
-
-fn is_cvr(cvr: &str) -> bool {
-    cvr.len() == 8 && cvr.bytes().all(|b| b.is_ascii_digit())
 }

@@ -29,7 +29,7 @@ use crate::keyindex::{self, Postings};
 use crate::keys::Commitment;
 use crate::log::{Log, Shared};
 use crate::overlap::{Overlap, PushedRows};
-use crate::seal::{Sealer, widest};
+use crate::row_commitments::{RowCommitter, widest};
 use crate::spool::TileSpool;
 use crate::storage::Storage;
 use crate::tree::Tree;
@@ -46,7 +46,7 @@ const PART: usize = 8 << 20;
 
 /// What the sequencer lends.
 pub(crate) struct BulkGrant {
-    pub sealer: Sealer,
+    pub committer: RowCommitter,
     pub tree: Tree,
     pub received_at: i64,
     pub shared: Arc<Shared>,
@@ -88,7 +88,7 @@ struct Pushing {
     /// The first id of the bulk append.
     first: u64,
     pushed: Mutex<PushedRows>,
-    sealer: Sealer,
+    committer: RowCommitter,
     encoder: GroupEncoder,
     received_at: i64,
 }
@@ -113,13 +113,13 @@ pub struct BulkPusher {
 impl Writer {
     /// Begins a bulk append. Others to the same log wait until it is finished or dropped.
     pub async fn bulk(&self) -> Result<Bulk> {
-        let BulkGrant { sealer, tree, received_at, shared, returned } = self.ask(Command::Bulk).await?;
-        let encoder = GroupEncoder::new(sealer.kind, true).map_err(Error::parquet("a new data file"))?;
+        let BulkGrant { committer, tree, received_at, shared, returned } = self.ask(Command::Bulk).await?;
+        let encoder = GroupEncoder::new(committer.kind, true).map_err(Error::parquet("a new data file"))?;
         let (groups, receiver) = crossbeam_channel::bounded(WAITING_GROUPS);
         let first = tree.size() + 1;
         let turn = Mutex::new(Turn { sequence: 0, next_id: first, failed: false, complete: false });
         let (moved, pushed) = (Condvar::new(), Mutex::default());
-        let pushing = Arc::new(Pushing { turn, moved, first, pushed, sealer, encoder, received_at });
+        let pushing = Arc::new(Pushing { turn, moved, first, pushed, committer, encoder, received_at });
         let log = Log { shared: shared.clone() };
         let assembler = Assembler {
             runtime: Handle::current(),
@@ -230,7 +230,7 @@ impl BulkPusher {
     fn try_push(&self, sequence: u64, rows: &RecordBatch) -> Result<()> {
         let count = rows.num_rows() as u64;
         let failed = || Error::Failed {
-            log: self.pushing.sealer.log.to_string(),
+            log: self.pushing.committer.log.to_string(),
             reason: "another part of the bulk append failed".into(),
         };
         let first = self.pushing.take_numbers(sequence, count).ok_or_else(failed)?;
@@ -239,11 +239,11 @@ impl BulkPusher {
             self.pushing.pushed().push(sequence, before, 0, &[]);
             None
         } else {
-            let sealed = self.pushing.sealer.seal(rows, first, self.pushing.received_at)?;
-            self.pushing.pushed().push(sequence, before, rows.num_rows(), sealed.postings.row_keys());
+            let numbered = self.pushing.committer.number_and_commit(rows, first, self.pushing.received_at)?;
+            self.pushing.pushed().push(sequence, before, rows.num_rows(), numbered.postings.row_keys());
             let chunks =
-                self.pushing.encoder.encode(&[sealed.batch]).map_err(Error::parquet("a new data file"))?;
-            let (entries, postings, occurred) = (sealed.entries, sealed.postings, sealed.occurred);
+                self.pushing.encoder.encode(&[numbered.batch]).map_err(Error::parquet("a new data file"))?;
+            let (entries, postings, occurred) = (numbered.entries, numbered.postings, numbered.occurred);
             Some(Group { first, rows: count, chunks, entries, postings, occurred })
         };
         self.groups.send((sequence, group)).map_err(|_| failed())

@@ -42,7 +42,7 @@ impl Default for FileCache {
 
 /// Which of the page indexes a reader needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Pages {
+pub(crate) enum PageIndexes {
     /// Where pages lie; for data files, whose rows are found by number.
     Locations,
     /// What is in them, too; for key indexes.
@@ -51,13 +51,14 @@ pub(crate) enum Pages {
 
 impl FileCache {
     /// Opens `name`, relative to the log's folder.
-    pub(crate) async fn open(&self, storage: &Storage, name: &str, pages: Pages) -> Result<OpenFile> {
+    pub(crate) async fn open(&self, storage: &Storage, name: &str, pages: PageIndexes) -> Result<OpenFile> {
         let reader = StoredFile { store: storage.store(), path: storage.path(name) };
         let footer = self.footers.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
         if let Some(footer) = footer {
             return Ok(ParquetRecordBatchStreamBuilder::new_with_metadata(reader, footer));
         }
-        let bounds = if pages == Pages::Bounds { PageIndexPolicy::Required } else { PageIndexPolicy::Skip };
+        let bounds =
+            if pages == PageIndexes::Bounds { PageIndexPolicy::Required } else { PageIndexPolicy::Skip };
         let options = ArrowReaderOptions::new()
             .with_offset_index_policy(PageIndexPolicy::Optional)
             .with_column_index_policy(bounds);

@@ -29,7 +29,7 @@ use twox_hash::XxHash64;
 
 use crate::delta::DataFile;
 use crate::error::{Error, Result};
-use crate::files::{OpenFile, Pages};
+use crate::files::{OpenFile, PageIndexes};
 use crate::log::Shared;
 use crate::storage::Storage;
 
@@ -211,7 +211,7 @@ pub(crate) async fn write(
 
 /// The rows of `file` that its index has for `key`.
 pub(crate) async fn rows_of(shared: &Shared, file: &DataFile, key: u32) -> Result<Vec<u32>> {
-    let open = shared.files.open(&shared.storage, &file.index_name(), Pages::Bounds).await?;
+    let open = shared.files.open(&shared.storage, &file.index_name(), PageIndexes::Bounds).await?;
     let groups = (0..open.metadata().num_row_groups()).collect();
     let mut batches = pages(file, open, groups, |min, max| min <= key && key <= max)?;
     let mut found = Vec::new();
@@ -229,7 +229,7 @@ pub(crate) async fn identities(
     file: &DataFile,
     wanted: impl Fn(u32, u32) -> bool,
 ) -> Result<Option<Batches>> {
-    let open = shared.files.open(&shared.storage, &file.index_name(), Pages::Bounds).await?;
+    let open = shared.files.open(&shared.storage, &file.index_name(), PageIndexes::Bounds).await?;
     if open.schema().fields().len() < 3 {
         return Ok(None);
     }

@@ -10,7 +10,7 @@
 //! | [`writer`](Writer), `sequencer` | the handle that appends, and the one that does: the life of a batch from top to bottom |
 //! | `clock` | what times of receipt are taken from, watched for jumps |
 //! | `bulk` | any number of rows as one commit, encoded by several threads |
-//! | `seal` | rows get their numbers and are committed to |
+//! | `row_commitments` | rows get their numbers and are committed to |
 //! | `spool` | tiles that wait for their commit |
 //! | `recover` | where a writer begins, and what it makes up for after a crash |
 //! | `table` | the Delta table: its files, and how a version is committed |
@@ -62,9 +62,9 @@ mod received_times;
 mod recover;
 mod replay;
 mod rollback;
+mod row_commitments;
 mod scan;
 mod schema;
-mod seal;
 mod sequencer;
 mod spool;
 mod sql;
@@ -94,9 +94,9 @@ pub use merge::{find_in_all, matches};
 pub use overlap::{Overlap, ReceivedBefore};
 pub use prove::{Proven, verify_proof};
 pub use rollback::RolledBack;
+pub use row_commitments::numbers;
 pub use scan::Batches;
 pub use schema::table_schema;
-pub use seal::numbers;
 pub use sql::query;
 pub use storage::local_directory;
 pub use store::{Store, StoreOptions, is_log_name};

@@ -6,8 +6,8 @@ use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use crate::error::Result;
 use crate::find::Find;
 use crate::log::Log;
+use crate::row_commitments::numbers;
 use crate::scan::Batches;
-use crate::seal::numbers;
 
 /// Whether `pattern` stands for the log `name`: `*` for any number of characters, all else for itself.
 pub fn matches(pattern: &str, name: &str) -> bool {

@@ -18,8 +18,8 @@ use crate::delta::DataFile;
 use crate::error::{Error, Result};
 use crate::keyindex::{self, RowKey, indexed, row_hash, row_keys};
 use crate::log::{Log, Shared};
+use crate::row_commitments::numbers;
 use crate::scan;
-use crate::seal::numbers;
 
 /// Files that are compared at once.
 const AT_ONCE: usize = 4;

@@ -14,7 +14,7 @@ use tlog_tiles::tlog::{self, Hash};
 use crate::error::{Error, Result};
 use crate::keys::{Salt, commitment};
 use crate::log::Log;
-use crate::seal::{entry_writer, numbers};
+use crate::row_commitments::{entry_writer, numbers};
 use crate::tlog::{FetchedTiles, open_checkpoint, read_checkpoint, tlog_name, try_get_tile};
 use crate::tree::{bundle_path, tile_path};
 

@@ -11,8 +11,8 @@ use futures::TryStreamExt;
 
 use crate::error::{Error, Result};
 use crate::log::{Log, Shared};
+use crate::row_commitments::numbers;
 use crate::scan::{rows_of, select};
-use crate::seal::numbers;
 use crate::table::TableState;
 
 /// What is read of a row.
@@ -26,11 +26,11 @@ impl Log {
         &self,
         part: impl Fn(i64) -> P,
     ) -> Result<BTreeMap<P, Vec<Range<u64>>>> {
-        let mut parts = Parts(BTreeMap::new());
+        let mut ranges = IdRanges(BTreeMap::new());
         for file in &self.state().files {
             let (earliest, latest) = (part(file.received.0), part(file.received.1));
             if earliest == latest {
-                parts.add(earliest, file.first..file.last + 1);
+                ranges.add(earliest, file.first..file.last + 1);
                 continue;
             }
             let mut batches = select(&self.shared, file, None, Some(COLUMNS)).await?;
@@ -39,7 +39,7 @@ impl Log {
                 let (_, times) = numbers(&batch)?;
                 for together in times.values().chunk_by(|a, b| a == b) {
                     let end = next + together.len() as u64;
-                    together.first().into_iter().for_each(|at| parts.add(part(*at), next..end));
+                    together.first().into_iter().for_each(|at| ranges.add(part(*at), next..end));
                     next = end;
                 }
             }
@@ -47,7 +47,7 @@ impl Log {
                 return Err(Error::damaged(file.name(), "it has not as many rows as the Delta log says"));
             }
         }
-        Ok(parts.0)
+        Ok(ranges.0)
     }
 
     /// When the newest record was received, in microseconds UTC; `None` if there is none, or it has expired.
@@ -88,9 +88,9 @@ pub(crate) async fn newest_receipt(shared: &Shared, state: &TableState) -> Resul
 }
 
 /// Ranges of ids by part.
-struct Parts<P>(BTreeMap<P, Vec<Range<u64>>>);
+struct IdRanges<P>(BTreeMap<P, Vec<Range<u64>>>);
 
-impl<P: Ord> Parts<P> {
+impl<P: Ord> IdRanges<P> {
     fn add(&mut self, part: P, ids: Range<u64>) {
         let ranges = self.0.entry(part).or_default();
         match ranges.last_mut() {

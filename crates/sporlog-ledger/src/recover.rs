@@ -15,8 +15,8 @@ use crate::error::{Error, Result};
 use crate::high_water_mark::{HighWaterMark, MarkFile};
 use crate::log::{Log, Shared};
 use crate::received_times;
+use crate::row_commitments::RowCommitter;
 use crate::scan;
-use crate::seal::Sealer;
 use crate::table::{Committed, Expected, TableState};
 use crate::tlog::{Publisher, read_note};
 use crate::tree::Tree;
@@ -36,21 +36,21 @@ pub(crate) struct Recovered {
 
 /// Reads where the log stands. Fails if its commits are not those that its key has signed, or if it ends
 /// before what was signed.
-pub(crate) async fn recover(shared: &Arc<Shared>, sealer: &Sealer) -> Result<Recovered> {
+pub(crate) async fn recover(shared: &Arc<Shared>, committer: &RowCommitter) -> Result<Recovered> {
     let log = Log { shared: shared.clone() };
     for _ in 1..TRIES {
         let covered = log.covered().await?;
-        match try_recover(shared, sealer).await {
+        match try_recover(shared, committer).await {
             // Another process has published records and let them expire, or has merged files, while they were
             // read here.
             Err(error) if error.is_not_found() || log.covered().await? != covered => {}
             recovered => return recovered,
         }
     }
-    try_recover(shared, sealer).await
+    try_recover(shared, committer).await
 }
 
-async fn try_recover(shared: &Arc<Shared>, sealer: &Sealer) -> Result<Recovered> {
+async fn try_recover(shared: &Arc<Shared>, committer: &RowCommitter) -> Result<Recovered> {
     let log = Log { shared: shared.clone() };
     let dir = log.key_folder()?;
     // The checkpoint and the mark before the table: while others append, the table can only be ahead.
@@ -77,7 +77,7 @@ async fn try_recover(shared: &Arc<Shared>, sealer: &Sealer) -> Result<Recovered>
         let (log, size, signed) = (shared.name.to_string(), state.size, tree.size());
         return Err(Error::RolledBack { log, size, signed });
     }
-    follow_table(shared, sealer, &state, &mut tree, &mut publisher).await?;
+    follow_table(shared, committer, &state, &mut tree, &mut publisher).await?;
     let newest_receipt = received_times::newest_receipt(shared, &state).await?;
     let mark = MarkFile::open(dir, &shared.name, &HighWaterMark::from(&state))?;
     mark.write(&HighWaterMark::from(&state))?;
@@ -115,7 +115,7 @@ async fn sign_for_the_first_time(log: &Log, state: &TableState) -> Result<Option
 /// it expire since `tree` was read.
 pub(crate) async fn follow_table(
     shared: &Arc<Shared>,
-    sealer: &Sealer,
+    committer: &RowCommitter,
     state: &TableState,
     tree: &mut Tree,
     publisher: &mut Publisher,
@@ -138,7 +138,7 @@ pub(crate) async fn follow_table(
     let mut batches = scan::in_order(shared.clone(), Arc::new(state.clone()), tree.size(), None);
     while let Some(batch) = batches.next().await {
         let mut full = Vec::new();
-        let entries = sealer.commitments(&batch?, &mut Vec::new())?;
+        let entries = committer.commitments(&batch?, &mut Vec::new())?;
         entries.iter().for_each(|(entry, leaf)| tree.push(entry, leaf, &mut |file| full.push(file)));
         publisher.write(full).await?;
     }

@@ -5,13 +5,14 @@
 //! until somebody decides that it is to go on. The decision is a signed commit of the log, which says how far
 //! the log had been signed. Steps, and what a crash after each of them leaves:
 //!
-//! 1. What follows the last commit of the copy, and does not belong to it, is removed: commits after a missing
-//!    one, Delta checkpoints, the note on the table. All of it can be derived from the commits.
+//! 1. Commits that do not follow the last one of the copy are removed, since one between them is missing.
 //! 2. The signed commit is made. The log is refused as before, until the steps below are done.
-//! 3. Tiles beyond the last record are removed; a checkpoint for the last record takes the place of the newer one.
+//! 3. A checkpoint for the last record takes the place of the newer one. Tiles beyond that record, Delta checkpoints
+//!    and the note on the table are removed: all of them can be derived from the commits.
 //! 4. The mark beside the key is set to the commit. The log is a log as any other.
 
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 
 use bytes::Bytes;
 use tlog_tiles::checkpoint::Checkpoint;
@@ -23,9 +24,11 @@ use crate::copy::tiles_of;
 use crate::delta::{DELTA_LOG, Protocol};
 use crate::error::{Error, Result};
 use crate::high_water_mark::{HighWaterMark, MarkFile};
+use crate::keys::LogKeys;
+use crate::log::Shared;
 use crate::storage::Storage;
 use crate::store::Store;
-use crate::table::{Committed, Expected};
+use crate::table::{Committed, Expected, TableState};
 use crate::tlog::{FetchedTiles, finished_file, read_checkpoint, read_note, tlog_name, try_get_tile};
 use crate::tree::{Tree, partial_names};
 use crate::writer::WriterOptions;
@@ -39,13 +42,42 @@ pub struct RolledBack {
     pub to: u64,
 }
 
+/// A log and the state that it is rolled back to.
+struct RollBack {
+    shared: Shared,
+    /// The state after the last commit of the copy.
+    state: TableState,
+    /// How far the log is known to have been signed, if the copy ends before that.
+    mark: Option<HighWaterMark>,
+    /// How many records the checkpoint covers.
+    covered: u64,
+    /// The tree of the records that are there; `None` if tiles are missing, so that all are to be derived.
+    tree: Option<Tree>,
+}
+
 impl Store {
     /// Lets a log go on that ends before its checkpoint, or before what its key is known to have signed. Gives
     /// what is given up; `None`, and nothing is changed, if the log ends before neither. Nothing is
     /// changed either if `dry_run` is set.
     pub async fn roll_back(&self, name: &str, dry_run: bool) -> Result<Option<RolledBack>> {
+        let Some(mut log) = self.plan_roll_back(name, dry_run).await? else { return Ok(None) };
+        let rolled_back = RolledBack { from: log.signed_for(), to: log.state.size };
+        if dry_run {
+            return Ok(Some(rolled_back));
+        }
         let (keys, dir) = self.load_keys(name)?;
-        let cannot = |reason: &str| Error::Copy { log: name.to_owned(), reason: reason.to_owned() };
+        log.remove_later_commits().await?;
+        log.commit(&keys).await?;
+        log.replace_checkpoint(&keys).await?;
+        log.set_mark(&dir)?;
+        self.close_writer(name, &log.shared).await?;
+        Ok(Some(rolled_back))
+    }
+
+    /// Looks at all that says how far the log once went, and refuses a log whose records cannot be shown to be those
+    /// that were signed for. `None` if there is nothing to roll back.
+    async fn plan_roll_back(&self, name: &str, dry_run: bool) -> Result<Option<RollBack>> {
+        let cannot = |reason| cannot(name, reason);
         let (shared, mark) = match self.open_log(name, None).await {
             Err(Error::RolledBack { .. }) => {
                 return Err(cannot("not even its first commit is there: restore it from a backup"));
@@ -61,7 +93,7 @@ impl Store {
         if opened.as_ref().is_ok_and(|log| covered <= log.head() && noted <= log.state().version) {
             if note.is_none() && !dry_run {
                 // An earlier call was killed before its last step.
-                self.writer(name, shared.kind, WriterOptions { take_turns: true }).await?.close().await?;
+                self.close_writer(name, &shared).await?;
             }
             return Ok(None);
         }
@@ -92,29 +124,52 @@ impl Store {
                  restore it from a backup",
             ));
         }
-        let from = covered.max(mark.as_ref().map_or(0, |mark| mark.size));
-        let rolled_back = RolledBack { from, to: state.size };
-        if dry_run {
-            return Ok(Some(rolled_back));
-        }
+        Ok(Some(RollBack { shared, state, mark, covered, tree }))
+    }
 
-        let mut left = storage.list(DELTA_LOG).await?;
-        left.retain(|name| name.ends_with(".json") && *name > commit_name(state.version));
-        storage.remove(left).await?;
+    /// Opens and closes a writer, which derives the tiles that are missing and writes the note on the table.
+    async fn close_writer(&self, name: &str, shared: &Shared) -> Result<()> {
+        self.writer(name, shared.kind, WriterOptions { take_turns: true }).await?.close().await
+    }
+}
 
-        let given_up = GivenUp { size: from, version: mark.as_ref().map(|mark| mark.version) };
-        let protocol = (!state.signed).then(Protocol::current);
+/// The steps, in their order.
+impl RollBack {
+    /// The newest record that had been signed for.
+    fn signed_for(&self) -> u64 {
+        self.covered.max(self.mark.as_ref().map_or(0, |mark| mark.size))
+    }
+
+    /// Step 1: removes the commits that do not follow the last one of the copy.
+    async fn remove_later_commits(&self) -> Result<()> {
+        let mut later = self.shared.storage.list(DELTA_LOG).await?;
+        later.retain(|name| name.ends_with(".json") && *name > commit_name(self.state.version));
+        self.shared.storage.remove(later).await
+    }
+
+    /// Step 2: commits, signed, how far the log had been signed.
+    async fn commit(&mut self, keys: &LogKeys) -> Result<()> {
+        let given_up =
+            GivenUp { size: self.signed_for(), version: self.mark.as_ref().map(|mark| mark.version) };
+        let protocol = (!self.state.signed).then(Protocol::current);
         let change = Change { given_up: Some(given_up), protocol, ..Change::default() };
-        let now = chrono::Utc::now().timestamp_millis();
-        let committed = shared.table.commit(&keys, &state, &change, now, std::future::ready(Ok(()))).await?;
-        let Committed::Done(state) = committed else {
-            return Err(cannot("another process has committed meanwhile"));
-        };
+        let (now, at_once) = (chrono::Utc::now().timestamp_millis(), std::future::ready(Ok(())));
+        match self.shared.table.commit(keys, &self.state, &change, now, at_once).await? {
+            Committed::Done(state) => self.state = state,
+            Committed::Taken | Committed::Unknown(_) => {
+                return Err(cannot(&self.shared.name, "another process has committed meanwhile"));
+            }
+        }
+        Ok(())
+    }
 
-        let mut base = covered;
-        if covered > state.size {
-            base = tree.as_ref().map_or(0, Tree::size);
-            match tree {
+    /// Step 3: a checkpoint for the last record, then no tiles beyond that record, no Delta checkpoint and no note.
+    async fn replace_checkpoint(&self, keys: &LogKeys) -> Result<()> {
+        let storage = &self.shared.storage;
+        let mut covered = self.covered;
+        if covered > self.state.size {
+            covered = self.tree.as_ref().map_or(0, Tree::size);
+            match &self.tree {
                 Some(tree) => {
                     let files =
                         tree.partial_files().into_iter().map(|(path, bytes)| (tlog_name(&path), bytes));
@@ -131,20 +186,26 @@ impl Store {
                 None => storage.remove(vec![tlog_name("checkpoint")]).await?,
             }
         }
-        let needed: HashSet<String> = tiles_of(base).map(|(name, _)| name).collect();
-        let mut left = storage.list(&tlog_name("tile")).await?;
-        left.retain(|name| !needed.contains(name));
+        let needed: HashSet<String> = tiles_of(covered).map(|(name, _)| name).collect();
+        let mut beyond = storage.list(&tlog_name("tile")).await?;
+        beyond.retain(|name| !needed.contains(name));
         let delta_checkpoints =
             storage.list(DELTA_LOG).await?.into_iter().filter(|name| !name.ends_with(".json"));
-        left.extend(delta_checkpoints.chain([tlog_name("table")]));
-        storage.remove(left).await?;
-
-        let mark = MarkFile::open(&dir, name, &HighWaterMark::from(&state))?;
-        mark.write(&HighWaterMark::from(&state))?;
-        mark.sync()?;
-        self.writer(name, shared.kind, WriterOptions { take_turns: true }).await?.close().await?;
-        Ok(Some(rolled_back))
+        beyond.extend(delta_checkpoints.chain([tlog_name("table")]));
+        storage.remove(beyond).await
     }
+
+    /// Step 4: the mark beside the key is the commit of step 2.
+    fn set_mark(&self, dir: &Path) -> Result<()> {
+        let state = HighWaterMark::from(&self.state);
+        let mark = MarkFile::open(dir, &self.shared.name, &state)?;
+        mark.write(&state)?;
+        mark.sync()
+    }
+}
+
+fn cannot(log: &str, reason: &str) -> Error {
+    Error::Copy { log: log.to_owned(), reason: reason.to_owned() }
 }
 
 /// The root of the tree as it was at `size`, by the tiles of the signed `checkpoint`; `None` if they do not say.

@@ -16,7 +16,7 @@ use parquet::arrow::arrow_reader::{
 
 use crate::delta::DataFile;
 use crate::error::{Error, Result};
-use crate::files::{OpenFile, Pages};
+use crate::files::{OpenFile, PageIndexes};
 use crate::log::{Log, Shared};
 use crate::table::TableState;
 
@@ -211,7 +211,7 @@ async fn select_if(
 
 /// Opens `file` at the selected rows.
 async fn open_at(shared: &Shared, file: &DataFile, selection: Option<RowSelection>) -> Result<OpenFile> {
-    let mut open = shared.files.open(&shared.storage, &file.name(), Pages::Locations).await?;
+    let mut open = shared.files.open(&shared.storage, &file.name(), PageIndexes::Locations).await?;
     if let Some(selection) = selection {
         // Row groups without a selected row need not be looked at.
         let sizes: Vec<_> = open.metadata().row_groups().iter().map(|g| g.num_rows() as usize).collect();

@@ -37,7 +37,7 @@ use crate::high_water_mark::MarkFile;
 use crate::keyindex;
 use crate::log::{Log, Shared};
 use crate::recover::{Recovered, recover};
-use crate::seal::Sealer;
+use crate::row_commitments::RowCommitter;
 use crate::table::TableState;
 use crate::tlog::Publisher;
 use crate::tree::Tree;
@@ -71,7 +71,7 @@ pub(crate) struct Sequencer {
     shared: Arc<Shared>,
     options: WriterOptions,
     runtime: Handle,
-    sealer: Sealer,
+    committer: RowCommitter,
     state: TableState,
     tree: Tree,
     publisher: Publisher,
@@ -107,14 +107,14 @@ impl Sequencer {
         myself: mpsc::WeakSender<Command>,
     ) -> Result<Self> {
         let keys = Log { shared: shared.clone() }.keys()?.clone();
-        let sealer = Sealer { log: shared.name.clone(), kind: shared.kind, keys };
-        let Recovered { state, tree, publisher, mark, newest_receipt } = recover(&shared, &sealer).await?;
+        let committer = RowCommitter { log: shared.name.clone(), kind: shared.kind, keys };
+        let Recovered { state, tree, publisher, mark, newest_receipt } = recover(&shared, &committer).await?;
         let clock = WatchedClock::new(shared.clock, newest_receipt);
         Ok(Sequencer {
             shared,
             options,
             runtime: Handle::current(),
-            sealer,
+            committer,
             state,
             tree,
             publisher,
@@ -297,21 +297,21 @@ impl Sequencer {
             .map_err(|e| Error::Columns(e.to_string()))?;
         let first = self.state.size + 1;
         let received_at = self.clock.receive(&self.shared.name);
-        let sealed = self.sealer.seal(&rows, first, received_at)?;
+        let numbered = self.committer.number_and_commit(&rows, first, received_at)?;
         let mut tree = self.tree.clone();
         let mut full = Vec::new();
-        sealed.entries.iter().for_each(|(entry, leaf)| tree.push(entry, leaf, &mut |file| full.push(file)));
+        numbered.entries.iter().for_each(|(entry, leaf)| tree.push(entry, leaf, &mut |file| full.push(file)));
 
         let (mut added, mut write) = (Vec::new(), None);
         if rows.num_rows() > 0 {
-            let bytes = datafile::encode(self.shared.kind, &sealed.batch)
+            let bytes = datafile::encode(self.shared.kind, &numbered.batch)
                 .map_err(Error::parquet("a new data file"))?;
             let mut file = DataFile::new(first, tree.size(), received_at);
-            file.occurred = sealed.occurred;
+            file.occurred = numbered.occurred;
             (file.size, file.sha256) = (bytes.len() as u64, Sha256::digest(&bytes).into());
             if file.rows() >= keyindex::MIN_ROWS {
                 let Shared { storage, kind, .. } = &*self.shared;
-                self.runtime.block_on(keyindex::write(storage, *kind, &mut file, sealed.postings))?;
+                self.runtime.block_on(keyindex::write(storage, *kind, &mut file, numbered.postings))?;
             }
             write = Some((file.name(), bytes));
             added.push(file);
@@ -410,7 +410,7 @@ impl Sequencer {
         if self.stopped.is_some() || self.unpublished.is_none() {
             return Ok(());
         }
-        let publish = self.publisher.publish(&self.tree, &self.state, &self.sealer.keys);
+        let publish = self.publisher.publish(&self.tree, &self.state, &self.committer.keys);
         self.runtime.block_on(publish)?;
         self.mark.sync()?;
         (self.unpublished, self.published) = (None, Some(Instant::now()));
@@ -425,7 +425,7 @@ impl Sequencer {
         }
         let (returned, back) = oneshot::channel();
         let grant = BulkGrant {
-            sealer: self.sealer.clone(),
+            committer: self.committer.clone(),
             tree: self.tree.clone(),
             received_at: self.clock.receive(&self.shared.name),
             shared: self.shared.clone(),

@@ -20,13 +20,13 @@ use tlog_tiles::tlog::Hash;
 use crate::commit::{Commit, commit_name};
 use crate::delta::{DataFile, Sha, TABLE};
 use crate::error::{Error, Result};
-use crate::files::Pages;
+use crate::files::PageIndexes;
 use crate::keys::Commitment;
 use crate::log::{KeySource, Log, Shared};
 use crate::rebuild::Rebuilt;
 use crate::replay::{Newest, Replayed, replay};
 use crate::rollback::RolledBack;
-use crate::seal::{Sealer, Times, numbers};
+use crate::row_commitments::{RowCommitter, Times, numbers};
 use crate::storage::Storage;
 use crate::tlog::{Expiry, expiry_name, read_checkpoint, tlog_name};
 
@@ -245,9 +245,9 @@ impl Log {
             rebuilt.copy_entries(verified, file.last).await;
             return Ok(());
         };
-        let sealer = Sealer { log: shared.name.clone(), kind: shared.kind, keys: keys.clone() };
+        let committer = RowCommitter { log: shared.name.clone(), kind: shared.kind, keys: keys.clone() };
         let name: Arc<str> = file.name().into();
-        let open = shared.files.open(&shared.storage, &name, Pages::Locations).await?;
+        let open = shared.files.open(&shared.storage, &name, PageIndexes::Locations).await?;
         let mut first = file.first;
         let groups: Vec<_> = open.metadata().row_groups().iter().map(|g| g.num_rows() as u64).collect();
         let mut parts = Vec::with_capacity(groups.len());
@@ -262,8 +262,8 @@ impl Log {
             ));
         }
         let commit = |(group, first, rows): (usize, u64, u64)| {
-            let (shared, sealer, name) = (shared.clone(), sealer.clone(), name.clone());
-            tokio::spawn(async move { commitments_of(&shared, &sealer, &name, group, first, rows).await })
+            let (shared, committer, name) = (shared.clone(), committer.clone(), name.clone());
+            tokio::spawn(async move { commitments_of(&shared, &committer, &name, group, first, rows).await })
         };
         let mut computed = futures::stream::iter(parts).map(commit).buffered(AT_ONCE);
         let mut times = Times::default();
@@ -289,13 +289,13 @@ impl Log {
 /// The commitments of one row group, whose ids have to be those expected, and the times of its records.
 async fn commitments_of(
     shared: &Shared,
-    sealer: &Sealer,
+    committer: &RowCommitter,
     name: &str,
     group: usize,
     first: u64,
     rows: u64,
 ) -> Result<(Vec<(Commitment, Hash)>, Times)> {
-    let open = shared.files.open(&shared.storage, name, Pages::Locations).await?;
+    let open = shared.files.open(&shared.storage, name, PageIndexes::Locations).await?;
     let stream =
         open.with_row_groups(vec![group]).with_batch_size(4_096).build().map_err(Error::parquet(name))?;
     let mut stream = stream.map_err(Error::parquet_stream(name));
@@ -304,7 +304,7 @@ async fn commitments_of(
     let mut times = Times::default();
     while let Some(batch) = stream.try_next().await? {
         check_ids(name, &batch, first + entries.len() as u64)?;
-        entries.extend(sealer.commitments(&batch, &mut buffer)?);
+        entries.extend(committer.commitments(&batch, &mut buffer)?);
         times = times.and(Times::of(&batch));
     }
     Ok((entries, times))

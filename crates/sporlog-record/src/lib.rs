@@ -15,6 +15,7 @@
 //! | [`identifier`] | fødselsnummer, CPR, organisasjonsnummer, CVR; masking |
 //! | [`time`] | local wall-clock times, as the three documents write them |
 //! | [`consent`] | consent tokens, of both shapes |
+//! | [`jose`] | JSON Web Tokens and the keys that sign them |
 //! | [`json`] | JSON in, columns out |
 //! | [`revision`] | revision logs: CSV in, columns out, and CSV out again |
 //! | [`canonical`] | an entry's canonical JSON, the bytes that are committed to |
@@ -27,6 +28,7 @@ pub mod finding;
 mod hex;
 pub mod identifier;
 pub mod identity;
+pub mod jose;
 pub mod json;
 pub mod kind;
 pub mod revision;

@@ -19,7 +19,7 @@ pub struct Rules {
     pub now: NaiveDateTime,
     /// Keys that consent tokens are verified against; `None` leaves signatures unchecked.
     #[serde(skip)]
-    pub consent_keys: Option<std::sync::Arc<crate::consent::KeySet>>,
+    pub consent_keys: Option<std::sync::Arc<crate::jose::KeySet>>,
 }
 
 impl Default for Rules {

@@ -37,7 +37,7 @@ use figment::Figment;
 use figment::providers::{Env, Format, Toml};
 use figment::value::magic::RelativePathBuf;
 use serde::Deserialize;
-use sporlog_record::consent::KeySet;
+use sporlog_record::jose::KeySet;
 use sporlog_record::{Kind, Rules};
 use sporlog_web::access::AccessSettings;
 use sporlog_web::api::ApiSettings;

@@ -45,7 +45,7 @@ impl Sequencer {
             // The notes come first, so that a gap is never unexplained.
             for (first, last) in compact::ranges(&files) {
                 let expiry = Expiry { first, last, at: at.clone() };
-                self.runtime.block_on(expiry.write(&self.shared.storage, &self.sealer.keys))?;
+                self.runtime.block_on(expiry.write(&self.shared.storage, &self.committer.keys))?;
             }
             if self.commit(Change { removed: files.clone(), ..Change::default() })? {
                 // Unlike after a compaction, the files go at once: they are to be forgotten.

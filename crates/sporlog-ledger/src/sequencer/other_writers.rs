@@ -39,7 +39,7 @@ impl Sequencer {
         }
         loop {
             let written = OptionFuture::from(write.take()).map(|written| written.unwrap_or(Ok(())));
-            let (keys, state) = (&self.sealer.keys, &self.state);
+            let (keys, state) = (&self.committer.keys, &self.state);
             let commit = self.shared.table.commit(keys, state, &change, now, written);
             match self.runtime.block_on(commit)? {
                 Committed::Done(state) => {
@@ -117,8 +117,8 @@ impl Sequencer {
             (self.publisher, self.tree) = published.map_err(|error| self.poison(error))?;
             self.catch_up()?;
             let (version, covered) = (self.state.version, self.publisher.covered());
-            let Sequencer { shared, sealer, state, tree, publisher, .. } = self;
-            match self.runtime.block_on(follow_table(shared, sealer, state, tree, publisher)) {
+            let Sequencer { shared, committer, state, tree, publisher, .. } = self;
+            match self.runtime.block_on(follow_table(shared, committer, state, tree, publisher)) {
                 Ok(()) => return Ok(true),
                 Err(error) => {
                     // Other processes may have published records and let them expire: after the checkpoint was

@@ -8,13 +8,12 @@
 use std::borrow::Cow;
 
 use crate::identifier::mask;
+use crate::jose::{self, KeySet, Token, Verified};
 
-mod keys;
 mod token;
 mod validity;
 
-pub use keys::{KeySet, KeySetError};
-pub use token::{Consent, Token, TokenError, Validity};
+pub use token::{Consent, Validity};
 
 /// Something doubtful about a token, for whoever builds the finding about the field it was in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,12 +47,12 @@ pub struct Disclosure<'a> {
 /// - The consent must not have run out before the disclosure. What counts is how long the consent
 ///   is valid, and only where the token does not say that, how long the token itself is.
 pub fn judge(token: &str, disclosure: &Disclosure, keys: Option<&KeySet>) -> Vec<Remark> {
-    let token = match Token::parse(token) {
+    let token = match Token::parse(token, &jose::LENIENT) {
         Ok(token) => token,
         Err(error) => return vec![remark("jwt", error.to_string())],
     };
     let mut remarks = Vec::new();
-    match token.consent_for(disclosure.person) {
+    match Consent::find(&token.claims, disclosure.person) {
         Some(consent) => compare(&consent, disclosure, &mut remarks),
         None => remarks.push(remark(
             "consent-claims",
@@ -61,7 +60,11 @@ pub fn judge(token: &str, disclosure: &Disclosure, keys: Option<&KeySet>) -> Vec
              authorization_details entry of type urn:altinn:consent",
         )),
     }
-    if keys.is_some_and(|keys| !keys.verify(&token)) {
+    let signed = |keys: &KeySet| {
+        let algorithm = jose::asymmetric(&token.algorithm);
+        algorithm.is_some_and(|algorithm| keys.verify(&token, algorithm) == Verified::Good)
+    };
+    if keys.is_some_and(|keys| !signed(keys)) {
         remarks.push(remark(
             "consent-signature",
             "the token's signature does not verify with any of the configured keys",

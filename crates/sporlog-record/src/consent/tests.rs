@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::jose::KeySetError;
 use crate::time::parse_iso;
 
 const PERSON: &str = "25922947409";

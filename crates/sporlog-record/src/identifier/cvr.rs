@@ -1,19 +1,21 @@
 //! The Danish CVR number: eight digits, the last of which is a check digit.
 
-use super::{digits, mod11, mod11_check_digit};
-
 const WEIGHTS: [u8; 8] = [2, 7, 6, 5, 4, 3, 2, 1];
+
+/// Whether this is eight digits.
+pub fn is_plain(text: &str) -> bool {
+    super::digits::<8>(text.as_bytes()).is_some()
+}
 
 /// Whether this is eight digits whose check digit matches. None begins with a zero.
 pub fn is_valid(text: &str) -> bool {
-    digits::<8>(text.as_bytes()).is_some_and(|digits| digits[0] != 0 && mod11(&digits, &WEIGHTS) == 0)
+    super::is_checked(text, &WEIGHTS)
 }
 
 /// The check digit that belongs to the first seven digits (ASCII in, ASCII out); `None` if no
 /// number begins so.
 pub fn check_digit(first_seven: &[u8]) -> Option<u8> {
-    let digits = digits::<7>(first_seven).filter(|digits| digits[0] != 0)?;
-    mod11_check_digit(&digits, &WEIGHTS)
+    super::check_digit::<7>(first_seven, &WEIGHTS)
 }
 
 #[cfg(test)]

@@ -30,6 +30,23 @@ pub fn is_ip_or_integer(text: &str) -> bool {
     are_digits(digits) || text.parse::<IpAddr>().is_ok()
 }
 
+/// Whether this has the form of an organisation's number: eight digits (CVR) or nine (organisasjonsnummer).
+pub fn is_organisation(text: &str) -> bool {
+    cvr::is_plain(text) || organisasjonsnummer::is_plain(text)
+}
+
+/// Whether this is a number of so many digits, as `weights` has, the last of which is a check digit that matches. None
+/// begins with a zero.
+fn is_checked<const N: usize>(text: &str, weights: &[u8; N]) -> bool {
+    digits::<N>(text.as_bytes()).is_some_and(|digits| digits[0] != 0 && mod11(&digits, weights) == 0)
+}
+
+/// The check digit that belongs to the digits before it (ASCII in, ASCII out); `None` if no number begins so.
+fn check_digit<const N: usize>(first: &[u8], weights: &[u8]) -> Option<u8> {
+    let digits = digits::<N>(first).filter(|digits| digits[0] != 0)?;
+    mod11_check_digit(&digits, weights)
+}
+
 /// Whether this is one digit or more, and nothing else.
 fn are_digits(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(u8::is_ascii_digit)

@@ -1,19 +1,21 @@
 //! The Norwegian organisasjonsnummer: nine digits, the last of which is a check digit.
 
-use super::{digits, mod11, mod11_check_digit};
-
 const WEIGHTS: [u8; 9] = [3, 2, 7, 6, 5, 4, 3, 2, 1];
+
+/// Whether this is nine digits.
+pub fn is_plain(text: &str) -> bool {
+    super::digits::<9>(text.as_bytes()).is_some()
+}
 
 /// Whether this is nine digits whose check digit matches. None begins with a zero.
 pub fn is_valid(text: &str) -> bool {
-    digits::<9>(text.as_bytes()).is_some_and(|digits| digits[0] != 0 && mod11(&digits, &WEIGHTS) == 0)
+    super::is_checked(text, &WEIGHTS)
 }
 
 /// The check digit that belongs to the first eight digits (ASCII in, ASCII out); `None` if no
 /// number begins so.
 pub fn check_digit(first_eight: &[u8]) -> Option<u8> {
-    let digits = digits::<8>(first_eight).filter(|digits| digits[0] != 0)?;
-    mod11_check_digit(&digits, &WEIGHTS)
+    super::check_digit::<8>(first_eight, &WEIGHTS)
 }
 
 #[cfg(test)]

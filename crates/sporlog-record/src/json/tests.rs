@@ -340,7 +340,7 @@ fn a_consent_token_is_judged_with_its_disclosure() {
     assert_eq!(rules_of(Kind::Disclosure, &record), expected);
 
     let keys = br#"{"keys":[{"kty":"RSA","n":"AQAB","e":"AQAB"}]}"#;
-    let keys = crate::consent::KeySet::from_jwks(keys).unwrap();
+    let keys = crate::jose::KeySet::from_jwks(keys).unwrap();
     let rules = Rules { consent_keys: Some(Arc::new(keys)), ..Rules::default() };
     let (judged, _) = push(Kind::Disclosure, &rules, &record.to_string());
     assert!(brief(&judged).last().unwrap().ends_with("consent-signature"));

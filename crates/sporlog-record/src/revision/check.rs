@@ -187,7 +187,7 @@ impl<'a> Judge<'a> {
         if organisation.is_empty() {
             refuse(KALDER_ORGANISATION, "required", required());
         } else if organisation.as_bytes() != self.organisation {
-            if organisation.len() != 8 || !organisation.bytes().all(|b| b.is_ascii_digit()) {
+            if !cvr::is_plain(&organisation) {
                 let text = "a CVR number of exactly 8 digits is expected".to_owned();
                 refuse(KALDER_ORGANISATION, "digits", text);
             } else if cvr::is_valid(&organisation) {

@@ -1,6 +1,6 @@
 //! What bounds somebody: the logs and the organisations that a key or a configured role names.
 
-use sporlog_record::identifier::mask_text;
+use sporlog_record::identifier::{is_organisation, mask_text};
 
 /// Sporlog's own logs. Nobody has them by having "all logs".
 const OWN: [&str; 2] = ["access", "quarantine"];
@@ -30,11 +30,6 @@ pub(super) fn check(logs: &[String], organisations: &[String]) -> Result<(), Bou
 /// Whether the log is Sporlog's own.
 pub(super) fn is_own(log: &str) -> bool {
     OWN.contains(&log)
-}
-
-/// Whether this is eight digits or nine.
-pub(super) fn is_organisation(text: &str) -> bool {
-    matches!(text.len(), 8 | 9) && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn is_pattern(text: &str) -> bool {

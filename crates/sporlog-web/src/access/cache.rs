@@ -8,10 +8,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use sha2::{Digest, Sha256};
+use sporlog_record::jose::KeySet;
 
 use super::grant::Grant;
 use super::issuer::Issuer;
-use super::jwks::IssuerKeys;
 
 /// As many tokens are kept.
 const CAPACITY: usize = 10_000;
@@ -27,7 +27,7 @@ pub(super) struct TokenCache {
 pub(super) struct Good {
     pub grant: Arc<Grant>,
     pub issuer: Arc<Issuer>,
-    pub keys: Arc<IssuerKeys>,
+    pub keys: Arc<KeySet>,
     /// Until when it is valid, in seconds since 1970.
     pub until: f64,
 }

@@ -11,7 +11,7 @@ use super::cache::{Good, TokenCache};
 use super::grant::Grant;
 use super::issuer::{self, FetchError, Issuer, Pace};
 use super::refusal::Refusal;
-use super::token::Token;
+use super::token;
 use super::{AccessSettings, Key, KeyRefusal, KeyRegistry, PREFIX, Person, Principal, SettingsError, Via};
 use crate::Problem;
 
@@ -118,11 +118,13 @@ impl AccessControl {
         if let Some(grant) = self.0.verified.get(&digest, now) {
             return Ok(grant);
         }
-        let token = Token::parse(presented)?;
-        let issuer = token.issuer().and_then(|name| self.0.issuers.get(name)).ok_or(Refusal::TokenIssuer)?;
+        let token = token::parse(presented)?;
+        let claims = &token.claims;
+        let issuer = token::issuer(claims).and_then(|name| self.0.issuers.get(name));
+        let issuer = issuer.ok_or(Refusal::TokenIssuer)?;
         // What costs little is looked at first.
-        let until = token.valid_until(now, self.0.leeway)?;
-        if !token.is_for(&issuer.settings.audience) {
+        let until = token::valid_until(claims, now, self.0.leeway)?;
+        if !token::is_for(claims, &issuer.settings.audience) {
             return Err(Refusal::TokenAudience);
         }
         let (grant, keys) = issuer.verify(&token).await?;

@@ -4,12 +4,13 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use sporlog_record::identifier::mask_text;
+use sporlog_record::identifier::{is_organisation, mask_text};
+use sporlog_record::jose::Claims;
 
 use super::refusal::Refusal;
 use super::settings::{IssuerSettings, PersonSettings, RoleSettings};
-use super::token::{Claims, claim};
-use super::{Person, Principal, Via, bounds};
+use super::token::claim;
+use super::{Person, Principal, Via};
 
 /// These claims hold a list of words in a text.
 const LISTS: [&str; 2] = ["scope", "scp"];
@@ -77,7 +78,7 @@ fn holds(claims: &Claims, path: &str, wanted: &str) -> bool {
 fn organisation<'a>(claims: &'a Claims, path: &str) -> Option<&'a str> {
     let text = claim(claims, path)?.as_str()?;
     let number = text.rsplit_once(':').map_or(text, |(_, number)| number);
-    bounds::is_organisation(number).then_some(number)
+    is_organisation(number).then_some(number)
 }
 
 /// What the client is called in logs and records: no control characters, no personal number.

@@ -9,16 +9,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use jsonwebtoken::Algorithm;
 use serde::Deserialize;
+use sporlog_record::jose::{Algorithm, KeySet, KeySetError, Token, Verified, asymmetric};
 use tokio::sync::Mutex;
 use url::Url;
 
 use super::grant::Grant;
-use super::jwks::{IssuerKeys, Verified, asymmetric};
 use super::refusal::Refusal;
 use super::settings::{IssuerSettings, is_allowed};
-use super::token::Token;
 
 /// The most that is read of what an issuer publishes.
 pub(crate) const MOST_BYTES: usize = 1 << 20;
@@ -78,7 +76,7 @@ enum Source {
 }
 
 struct Kept {
-    keys: Arc<IssuerKeys>,
+    keys: Arc<KeySet>,
     fetched: Instant,
 }
 
@@ -116,10 +114,7 @@ impl Issuer {
     }
 
     /// What the token stands for, if this issuer signed it, and the keys that say so.
-    pub(super) async fn verify(
-        self: &Arc<Self>,
-        token: &Token<'_>,
-    ) -> Result<(Grant, Arc<IssuerKeys>), Refusal> {
+    pub(super) async fn verify(self: &Arc<Self>, token: &Token<'_>) -> Result<(Grant, Arc<KeySet>), Refusal> {
         let algorithm = asymmetric(&token.algorithm).filter(|one| self.algorithms.contains(one));
         let algorithm = algorithm.ok_or(Refusal::TokenAlgorithm)?;
         let mut keys = match self.current() {
@@ -140,7 +135,7 @@ impl Issuer {
     }
 
     /// The keys that are there. If they are old, newer ones are being fetched once this returns.
-    pub(super) fn current(self: &Arc<Self>) -> Option<Arc<IssuerKeys>> {
+    pub(super) fn current(self: &Arc<Self>) -> Option<Arc<KeySet>> {
         let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
         let kept = kept.as_ref()?;
         if kept.fetched.elapsed() > self.pace.refresh && !self.refreshing.swap(true, Ordering::Relaxed) {
@@ -155,7 +150,7 @@ impl Issuer {
     }
 
     /// Keys that are not these, if there are any by now.
-    async fn newer_than(self: &Arc<Self>, seen: Option<Arc<IssuerKeys>>) -> Option<Arc<IssuerKeys>> {
+    async fn newer_than(self: &Arc<Self>, seen: Option<Arc<KeySet>>) -> Option<Arc<KeySet>> {
         let issuer = Arc::clone(self);
         // In a task of its own: a client that hangs up must not break off what others wait for.
         tokio::spawn(async move { issuer.fetch_once(seen).await }).await.ok().flatten()
@@ -163,9 +158,9 @@ impl Issuer {
 
     /// Fetches the keys, unless others than those seen are there already, or the last attempt was
     /// just now. Only one at a time does; the others wait for what comes of it.
-    async fn fetch_once(&self, seen: Option<Arc<IssuerKeys>>) -> Option<Arc<IssuerKeys>> {
+    async fn fetch_once(&self, seen: Option<Arc<KeySet>>) -> Option<Arc<KeySet>> {
         let mut last_attempt = self.last_attempt.lock().await;
-        let other = |keys: &Arc<IssuerKeys>| seen.as_ref().is_none_or(|seen| !Arc::ptr_eq(seen, keys));
+        let other = |keys: &Arc<KeySet>| seen.as_ref().is_none_or(|seen| !Arc::ptr_eq(seen, keys));
         let newer = || self.keys().filter(other);
         let just_now = last_attempt.is_some_and(|then| then.elapsed() < self.pace.pause);
         if newer().is_some() || just_now {
@@ -193,16 +188,16 @@ impl Issuer {
         Ok(count)
     }
 
-    fn keys(&self) -> Option<Arc<IssuerKeys>> {
+    fn keys(&self) -> Option<Arc<KeySet>> {
         let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
         kept.as_ref().map(|kept| Arc::clone(&kept.keys))
     }
 
     /// Keeps what was fetched. The same keys again stay the same: what they verified still holds.
-    fn keep(&self, keys: IssuerKeys) {
+    fn keep(&self, keys: KeySet) {
         let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
         let keys = match kept.take() {
-            Some(before) if before.keys.same_as(&keys) => before.keys,
+            Some(before) if *before.keys == keys => before.keys,
             _ => {
                 tracing::info!(issuer = %self.name, keys = keys.len(), "the issuer has new keys");
                 Arc::new(keys)
@@ -211,18 +206,23 @@ impl Issuer {
         *kept = Some(Kept { keys, fetched: Instant::now() });
     }
 
-    async fn fetch(&self) -> Result<IssuerKeys, FetchError> {
+    async fn fetch(&self) -> Result<KeySet, FetchError> {
         let timeout = self.pace.timeout;
         tokio::time::timeout(timeout, self.fetch_all()).await.map_err(|_| FetchError::Timeout(timeout))?
     }
 
-    async fn fetch_all(&self) -> Result<IssuerKeys, FetchError> {
+    async fn fetch_all(&self) -> Result<KeySet, FetchError> {
         let url = match &self.source {
             Source::Jwks(url) => url.clone(),
             Source::Discovery(url) => self.discover(url).await?,
         };
         let json = self.get(&url).await?;
-        IssuerKeys::from_jwks(json).map_err(|reason| answer(&url, reason))
+        KeySet::from_jwks(&json).map_err(|error| match error {
+            KeySetError::Format(_) => answer(&url, "this is no JWK set"),
+            KeySetError::NoKeys => {
+                answer(&url, "the JWK set has no public key for signatures (RSA, EC or Ed25519)")
+            }
+        })
     }
 
     async fn discover(&self, url: &Url) -> Result<Url, FetchError> {

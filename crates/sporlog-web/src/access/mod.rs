@@ -10,7 +10,7 @@
 //! | `principal`, `bounds` | who asks, and what bounds what they see |
 //! | `settings` | whose tokens are taken, and what they stand for |
 //! | `keyring` | our own keys |
-//! | `token`, `jwks` | tokens and their signatures |
+//! | `token` | what is asked of tokens; `sporlog_record::jose` verifies their signatures |
 //! | `issuer` | an issuer, and how its keys are kept up to date |
 //! | `grant` | what a good token stands for |
 //! | `cache` | tokens that were verified |
@@ -23,7 +23,6 @@ mod control;
 mod extract;
 mod grant;
 mod issuer;
-mod jwks;
 mod keyring;
 mod principal;
 mod refusal;
@@ -42,4 +41,4 @@ pub use principal::{Person, Principal, Via};
 pub use role::{Permission, Role, UnknownRole};
 pub(crate) use settings::is_allowed;
 pub use settings::{AccessSettings, IssuerSettings, PersonSettings, RoleSettings, SettingsError};
-pub(crate) use token::{Claims, claim};
+pub(crate) use token::claim;

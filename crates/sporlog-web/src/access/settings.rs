@@ -34,9 +34,9 @@
 use std::collections::{BTreeMap, HashSet};
 
 use serde::Deserialize;
+use sporlog_record::jose::asymmetric;
 use url::{Host, Url};
 
-use super::jwks::asymmetric;
 use super::{Role, bounds};
 
 /// A clock that is further off than this many seconds is to be set right.

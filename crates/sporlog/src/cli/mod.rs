@@ -9,6 +9,7 @@ use chrono::NaiveDate;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use sporlog_record::Kind;
+use sporlog_record::identifier::cvr;
 use sporlog_sample::DEFAULT_FAULTY;
 
 use crate::timerange::{parse_date, parse_from, parse_month, parse_to};
@@ -588,8 +589,7 @@ fn delivered_kind() -> impl TypedValueParser<Value = Kind> {
 }
 
 fn parse_cvr(text: &str) -> Result<String, String> {
-    let digits = text.len() == 8 && text.bytes().all(|b| b.is_ascii_digit());
-    digits.then(|| text.to_owned()).ok_or_else(|| "a CVR number has 8 digits".to_owned())
+    cvr::is_plain(text).then(|| text.to_owned()).ok_or_else(|| "a CVR number has 8 digits".to_owned())
 }
 
 fn parse_share(text: &str) -> Result<f64, String> {

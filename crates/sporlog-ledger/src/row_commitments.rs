@@ -17,7 +17,7 @@ use crate::keys::{Commitment, LogKeys};
 use crate::schema;
 
 /// Rows that have their ids, with what the tree and the key index need of them.
-pub(crate) struct Sealed {
+pub(crate) struct NumberedRows {
     /// The columns of the table.
     pub batch: RecordBatch,
     /// A commitment per row, and its leaf hash.
@@ -28,21 +28,26 @@ pub(crate) struct Sealed {
     pub occurred: Option<(i64, i64)>,
 }
 
-/// What sealing needs to know of the log.
+/// What numbering rows and committing to them takes of a log.
 #[derive(Debug, Clone)]
-pub(crate) struct Sealer {
+pub(crate) struct RowCommitter {
     pub log: Arc<str>,
     pub kind: Kind,
     pub keys: Arc<LogKeys>,
 }
 
-impl Sealer {
+impl RowCommitter {
     /// Numbers `rows` from `first` on and commits to them.
-    pub(crate) fn seal(&self, rows: &RecordBatch, first: u64, received_at: i64) -> Result<Sealed> {
+    pub(crate) fn number_and_commit(
+        &self,
+        rows: &RecordBatch,
+        first: u64,
+        received_at: i64,
+    ) -> Result<NumberedRows> {
         let batch = number(self.kind, rows, first, received_at)?;
         let entries = self.commitments(&batch, &mut Vec::new())?;
         let Times { occurred, .. } = Times::of(&batch);
-        Ok(Sealed { postings: Postings::of(self.kind, &batch), batch, entries, occurred })
+        Ok(NumberedRows { postings: Postings::of(self.kind, &batch), batch, entries, occurred })
     }
 
     /// The commitments of rows that have their numbers; `buffer` is scratch space.
