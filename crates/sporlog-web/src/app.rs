@@ -9,6 +9,7 @@ use axum::extract::FromRef;
 use sporlog_exchange as exchange;
 use sporlog_intake::access_event::AccessEvent;
 use sporlog_intake::writers;
+use sporlog_intake::names::{Names, NamesFiles};
 use sporlog_record::Rules;
 use tokio::sync::watch;
 
@@ -35,6 +36,7 @@ pub struct Inner {
     exchange: OnceLock<Exchange>,
     sign_in: OnceLock<SignIn>,
     pages: OnceLock<Pages>,
+    names: OnceLock<Arc<NamesFiles>>,
     /// Turns true when the server is about to stop.
     stopping: watch::Sender<bool>,
 }
@@ -60,6 +62,7 @@ impl App {
             exchange: OnceLock::new(),
             sign_in: OnceLock::new(),
             pages: OnceLock::new(),
+            names: OnceLock::new(),
             stopping,
         }))
     }
@@ -98,6 +101,18 @@ impl App {
     /// The pages for persons, as they are configured.
     pub fn pages(&self) -> &Pages {
         self.0.pages.get_or_init(Pages::default)
+    }
+
+    /// With registers of names. The first are kept.
+    #[must_use]
+    pub fn with_names(self, names: Arc<NamesFiles>) -> Self {
+        self.0.names.get_or_init(|| names);
+        self
+    }
+
+    /// What organisations, topics and systems are called.
+    pub fn names(&self) -> Names {
+        self.0.names.get().map(|names| names.current()).unwrap_or_default()
     }
 
     /// How records are judged now.

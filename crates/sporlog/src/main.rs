@@ -13,7 +13,7 @@
 //! | [`output`], [`rows`], [`outfile`], [`progress`] | results on standard output or in files, and exit codes |
 //! | [`timerange`] | the times that `--from` and `--to` take |
 //! | [`keyfile`] | the keys of those who use the server |
-//! | [`sign_in`], [`session_file`] | how persons sign in; the keys of their sessions |
+//! | [`pages`], [`session_file`] | the pages for persons, and how they sign in; the keys of their sessions |
 //! | [`served`] | a transparency log that is served over HTTP |
 //! | [`interrupt`] | Ctrl-C |
 //! | [`logging`] | what goes to standard error |
@@ -29,12 +29,12 @@ mod keyfile;
 mod logging;
 mod outfile;
 mod output;
+mod pages;
 mod progress;
 mod rows;
 mod served;
 mod session;
 mod session_file;
-mod sign_in;
 mod timerange;
 
 use std::process::ExitCode;

@@ -84,13 +84,17 @@ impl Shared {
         for looks in 1.. {
             tokio::time::sleep(LOOK).await;
             let files = Arc::clone(&self);
-            let work = move || if looks % TIDY == 0 { files.tidy() } else { Ok(()) }.and_then(|()| files.look());
+            let work =
+                move || if looks % TIDY == 0 { files.tidy() } else { Ok(()) }.and_then(|()| files.look());
             let done = tokio::task::spawn_blocking(work).await;
             // Once, and not every second for as long as the failure lasts.
             let error = done.map_err(anyhow::Error::from).flatten().err();
             if let Some(error) = error.as_ref().filter(|_| !failing) {
                 let error = format!("{error:#}");
-                tracing::error!(error, "the files of persons' sessions cannot be used; the sessions stay as they are");
+                tracing::error!(
+                    error,
+                    "the files of persons' sessions cannot be used; the sessions stay as they are"
+                );
             }
             failing = error.is_some();
         }
@@ -168,7 +172,9 @@ impl SessionRegistry for SessionFiles {
                     ended.retain(|_, until| *until > now);
                 }
                 if ended.len() >= MOST {
-                    tracing::error!("{MOST} sessions have been ended within hours; no more are remembered for now");
+                    tracing::error!(
+                        "{MOST} sessions have been ended within hours; no more are remembered for now"
+                    );
                     return;
                 }
                 ended.insert(id.clone(), until);

@@ -200,7 +200,8 @@ pub(super) async fn accesses(
     person: &SignedIn,
 ) -> Result<Response, Problem> {
     let pages = app.pages();
-    let words = Words { t: visitor.t, pages };
+    let names = app.names();
+    let words = Words { t: visitor.t, pages, names: &names };
     let recorded = record_access(app, trace, person, "MY_ACCESSES", "a person read who looked", json!({}));
     let found = async {
         let Some(log) = app.catalog.log(access_event::LOG).await? else { return Ok((Tally::new(), Tally::new(), false)) };

@@ -9,6 +9,7 @@ use crate::{App, Problem};
 const STYLE: &str = include_str!("../../assets/style.css");
 const CHECK: &str = include_str!("../../assets/check.js");
 const SESSION: &str = include_str!("../../assets/session.js");
+const LEAVE: &str = include_str!("../../assets/leave.js");
 const ICON: &str = include_str!("../../assets/icon.svg");
 
 /// One of the files that pages refer to. They hold nothing personal and may be kept for an hour.
@@ -22,6 +23,7 @@ pub async fn asset(State(app): State<App>, Path(name): Path<String>) -> Response
         }
         "check.js" => ("text/javascript; charset=utf-8", CHECK.into()),
         "session.js" => ("text/javascript; charset=utf-8", SESSION.into()),
+        "leave.js" => ("text/javascript; charset=utf-8", LEAVE.into()),
         "icon.svg" => ("image/svg+xml", ICON.into()),
         "logo" if pages.logo.is_some() => {
             let (mime, bytes) = pages.logo.clone().unwrap_or_default();

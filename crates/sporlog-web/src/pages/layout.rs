@@ -116,6 +116,11 @@ impl Visitor {
         response
     }
 
+    /// A page that only says something; both are keys of texts.
+    pub fn message(&self, status: StatusCode, title: &str, text: &str) -> Response {
+        self.page(status, &Message { page: self, title: self.t(title), text: self.t(text) })
+    }
+
     /// The answer, or a page that says why there is none.
     pub fn answer(&self, answer: Result<Response, Problem>) -> Response {
         answer.unwrap_or_else(|problem| {
@@ -127,7 +132,7 @@ impl Visitor {
                 _ => ("error.failed", "error.failed-text"),
             };
             let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            self.page(status, &Message { page: self, title: self.t(title), text: self.t(text) })
+            self.message(status, title, text)
         })
     }
 }

@@ -69,7 +69,8 @@ async fn answer(
     filter: Filter,
 ) -> Result<Response, Problem> {
     let pages = app.pages();
-    let words = Words { t: visitor.t, pages };
+    let names = app.names();
+    let words = Words { t: visitor.t, pages, names: &names };
     let all = pages.visible(app).await?;
     let names: Vec<String> = all.iter().map(|visible| visible.log.name().to_owned()).collect();
     let status = if filter.wrong { StatusCode::BAD_REQUEST } else { StatusCode::OK };

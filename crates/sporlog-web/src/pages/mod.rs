@@ -32,22 +32,30 @@ mod record;
 mod settings;
 #[cfg(test)]
 mod tests;
-mod texts;
+pub(crate) mod texts;
 mod tree;
 mod words;
 
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use serde::Deserialize;
 use sporlog_ledger::Log;
 
-use crate::{App, Problem};
+use crate::{App, Problem, sign_in};
 use entry::Visible;
 
+pub(crate) use layout::Visitor;
 pub use settings::{Embargo, Organisation, PagesSettings, ShownLog, Translated};
 
-/// The routes of the pages. Those of signing in belong around them.
-pub fn routes() -> Router<App> {
+/// The routes of the pages and of signing in and out.
+pub fn served(app: App) -> Router {
+    let routes = routes().merge(sign_in::routes());
+    routes.layer(from_fn_with_state(app.clone(), sign_in::renew)).with_state(app)
+}
+
+/// The routes of the pages.
+fn routes() -> Router<App> {
     Router::new()
         .route("/", get(home::home))
         .route("/about", get(home::about))

@@ -125,7 +125,8 @@ struct Content {
 
 fn page<'a>(app: &'a App, visitor: &'a Visitor, person: &SignedIn, entry: &Entry) -> Record<'a> {
     let (t, pages) = (visitor.t, app.pages());
-    let words = Words { t, pages };
+    let names = app.names();
+    let words = Words { t, pages, names: &names };
     let address = format!("/my/{}/{}", entry.log, entry.id);
     let contents = CONTENTS.into_iter().filter_map(|name| {
         Some(Content {

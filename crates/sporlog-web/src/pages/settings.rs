@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use chrono::TimeDelta;
 use serde::Deserialize;
 use sporlog_record::Kind;
+use url::Url;
+
+use crate::sign_in::{ProviderSettings, SessionSettings, check_providers};
 
 use super::entry::columns;
 
@@ -15,6 +18,12 @@ use super::entry::columns;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PagesSettings {
+    /// Where persons reach this server: `https://innsyn.example.org`. Needed if there are providers.
+    pub address: Option<Url>,
+    /// How long a person stays signed in: `[pages.session]`.
+    pub session: SessionSettings,
+    /// Whom persons sign in with: `[[pages.provider]]`.
+    pub provider: Vec<ProviderSettings>,
     /// What the service is called on its pages.
     pub name: String,
     /// An image for the head of each page: an SVG or PNG file of at most 20 kB.
@@ -48,6 +57,9 @@ pub struct PagesSettings {
 impl Default for PagesSettings {
     fn default() -> Self {
         PagesSettings {
+            address: None,
+            session: SessionSettings::default(),
+            provider: Vec::new(),
             name: "Sporlog".into(),
             logo: None,
             accent: "#0b5a82".into(),
@@ -165,10 +177,13 @@ impl PagesSettings {
         for file in [&mut self.logo, &mut self.explanations].into_iter().flatten() {
             *file = folder.join(&*file);
         }
+        self.provider.iter_mut().for_each(|provider| provider.relative_to(folder));
     }
 
     /// What is wrong with the settings, if anything.
     pub fn check(&self) -> Result<(), String> {
+        self.session.check().map_err(|error| error.to_string())?;
+        check_providers(&self.provider, self.address.as_ref()).map_err(|error| error.to_string())?;
         for (name, colour, ground) in
             [("accent", &self.accent, "#ffffff"), ("accent_dark", &self.accent_dark, "#14181c")]
         {

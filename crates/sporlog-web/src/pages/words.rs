@@ -1,5 +1,6 @@
 //! An entry in words: names from the register and the settings, grounds, times.
 
+use sporlog_intake::names::Names;
 use sporlog_record::Kind;
 
 use super::Pages;
@@ -12,6 +13,7 @@ use super::texts::{Texts, calendar};
 pub struct Words<'a> {
     pub t: &'static Texts,
     pub pages: &'a Pages,
+    pub names: &'a Names,
 }
 
 /// A name, and the number or code below it; where there is no name, the number stands there.
@@ -31,19 +33,19 @@ impl Named {
 
 impl<'a> Words<'a> {
     /// What an organisation was called.
-    pub fn organisation(&self, number: &str, _on: Option<i64>) -> Option<&'a str> {
+    pub fn organisation(&self, number: &str, on: Option<i64>) -> Option<&'a str> {
         let own = self.pages.settings.organisation.get(number);
-        own.and_then(|organisation| organisation.name.as_deref())
+        own.and_then(|organisation| organisation.name.as_deref()).or_else(|| self.names.organisation(number, on))
     }
 
     /// What a kind of data is called.
-    pub fn topic_name(&self, _code: &str, _on: Option<i64>) -> Option<&'a str> {
-        None
+    pub fn topic_name(&self, code: &str, on: Option<i64>) -> Option<&'a str> {
+        self.names.topic(code, on)
     }
 
     /// What a system is called.
-    pub fn system_name(&self, _system: &str, _on: Option<i64>) -> Option<&'a str> {
-        None
+    pub fn system_name(&self, system: &str, on: Option<i64>) -> Option<&'a str> {
+        self.names.system(system, on)
     }
 
     /// The organisation in plain text.

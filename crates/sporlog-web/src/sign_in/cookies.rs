@@ -74,7 +74,7 @@ impl Cookies {
     }
 
     /// The prefixes have browsers take the cookie only from this host, over TLS, and for this path.
-    fn name(&self, cookie: CookieName) -> String {
+    pub(super) fn name(&self, cookie: CookieName) -> String {
         let prefix = match (self.secure, cookie.path) {
             (false, _) => "",
             (true, "/") => "__Host-",

@@ -1,18 +1,18 @@
 //! Demo people: signing in by choosing one of some people who do not exist. Only for a server on loopback, and
 //! never beside a real provider.
 
-use std::fmt::Write;
-
+use askama::Template;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::response::{Html, Response};
+use axum::http::StatusCode;
+use axum::response::Response;
 use serde::Deserialize;
 use sporlog_record::identifier::{cpr, fodselsnummer};
 
 use super::flow::signed_in;
 use super::no_such_way;
-use super::page::{escape, page};
 use super::session::Identity;
+use crate::pages::Visitor;
 use crate::{App, Problem};
 
 /// The id of the provider of demo people.
@@ -38,6 +38,16 @@ pub enum Country {
     No,
     /// Denmark.
     Dk,
+}
+
+impl Country {
+    /// The key of its name.
+    fn text(self) -> &'static str {
+        match self {
+            Country::No => "demo.no",
+            Country::Dk => "demo.dk",
+        }
+    }
 }
 
 /// What is wrong with a list of demo people.
@@ -72,20 +82,16 @@ fn is_synthetic(person: &DemoPerson) -> bool {
 }
 
 /// The people to choose from.
-pub(super) async fn choose(State(app): State<App>) -> Result<Html<String>, Problem> {
+pub(super) async fn choose(State(app): State<App>, visitor: Visitor) -> Result<Response, Problem> {
     let people = app.sign_in().and_then(|sign_in| sign_in.demo_people()).ok_or_else(no_such_way)?;
-    let mut body =
-        String::from("<p>None of these people exists. Choose whom to be.</p><form method=\"post\">");
-    for (at, person) in people.iter().enumerate() {
-        let country = match person.country {
-            Country::No => "Norway",
-            Country::Dk => "Denmark",
-        };
-        let name = escape(&person.name);
-        let _ = write!(body, "<p><button name=\"person\" value=\"{at}\">{name}, {country}</button></p>");
-    }
-    body.push_str("</form>");
-    Ok(page("Demo people", &body))
+    Ok(visitor.page(StatusCode::OK, &Chooser { page: &visitor, people }))
+}
+
+#[derive(Template)]
+#[template(path = "demo.html")]
+struct Chooser<'a> {
+    page: &'a Visitor,
+    people: &'a [DemoPerson],
 }
 
 /// Signs the chosen person in.

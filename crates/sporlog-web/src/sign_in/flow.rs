@@ -1,5 +1,6 @@
 //! The steps of a sign-in with a provider, and of signing out.
 
+use askama::Template;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -11,10 +12,10 @@ use url::Url;
 
 use super::cookies::{CookieName, SESSION};
 use super::failure::Failure;
-use super::page::{escape, page};
 use super::provider::{Begun, Provider};
 use super::session::{Identity, SignedIn, provider_session};
 use super::{SignIn, no_such_way};
+use crate::pages::Visitor;
 use crate::{App, Problem};
 
 /// Where a person goes who has signed in.
@@ -39,19 +40,27 @@ pub(super) struct Answer {
 }
 
 /// Sends a person to a provider.
-pub(super) async fn begin(State(app): State<App>, Path(id): Path<String>) -> Result<Response, Response> {
-    let none = || no_such_way().into_response();
-    let sign_in = app.sign_in().ok_or_else(none)?;
-    let provider = sign_in.provider(&id).ok_or_else(none)?;
+pub(super) async fn begin(
+    State(app): State<App>,
+    visitor: Visitor,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    let sign_in = app.sign_in().ok_or_else(no_such_way)?;
+    let provider = sign_in.provider(&id).ok_or_else(no_such_way)?;
     let now = Utc::now().timestamp();
-    let (url, begun) = provider.begin(now + PATIENCE).await.map_err(IntoResponse::into_response)?;
-    let cookie = sign_in.sessions.cookies.seal(BEGUN, &begun, now, Some(PATIENCE));
-    Ok(with_cookies(Redirect::to(url.as_str()), [cookie]))
+    match provider.begin(now + PATIENCE).await {
+        Ok((url, begun)) => {
+            let cookie = sign_in.sessions.cookies.seal(BEGUN, &begun, now, Some(PATIENCE));
+            Ok(with_cookies(Redirect::to(url.as_str()), [cookie]))
+        }
+        Err(failure) => Ok(failure.page(&visitor)),
+    }
 }
 
 /// Takes a person back.
 pub(super) async fn callback(
     State(app): State<App>,
+    visitor: Visitor,
     headers: HeaderMap,
     Query(answer): Query<Answer>,
 ) -> Result<Response, Problem> {
@@ -66,8 +75,8 @@ pub(super) async fn callback(
             signed_in(&app, identity, [cookies.remove(BEGUN), hint])
         }
         // Whoever has to begin again begins with a cookie of its own; another tab may be under way.
-        Err(Failure::Begun) => Ok(Failure::Begun.into_response()),
-        Err(failure) => Ok(with_cookies(failure, [cookies.remove(BEGUN)])),
+        Err(Failure::Begun) => Ok(Failure::Begun.page(&visitor)),
+        Err(failure) => Ok(with_cookies(failure.page(&visitor), [cookies.remove(BEGUN)])),
     }
 }
 
@@ -121,6 +130,7 @@ pub(super) fn signed_in(
 pub(super) async fn sign_out(
     State(app): State<App>,
     session: SignedIn,
+    mut visitor: Visitor,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
@@ -135,40 +145,38 @@ pub(super) async fn sign_out(
         return Ok(with_cookies(Redirect::to("/"), removed));
     };
     let id_token: Option<String> = cookies.open(&headers, ID_TOKEN);
-    Ok(with_cookies(leave(provider, &url, id_token.as_deref()), removed))
+    visitor.signed = None;
+    Ok(with_cookies(leave(&visitor, provider, &url, id_token), removed))
 }
 
 /// A page that goes on to the provider. By a form: the ID token says who the person is, so it has no place in an
 /// address. The policy lets a form lead to the provider, which that of other pages does not.
-fn leave(provider: &Provider, url: &Url, id_token: Option<&str>) -> Response {
-    let front = provider.front_page();
-    let label = escape(&provider.settings.label);
-    let mut fields = String::new();
-    let sent = [("id_token_hint", id_token), ("client_id", Some(&*provider.settings.client_id))];
-    for (name, value) in sent.into_iter().chain([("post_logout_redirect_uri", Some(front.as_str()))]) {
-        if let Some(value) = value {
-            fields.push_str(&format!("<input type=\"hidden\" name=\"{name}\" value=\"{}\">", escape(value)));
-        }
-    }
-    let body = format!(
-        "<p>You are signed out here. You may still be signed in at {label}.</p>\
-         <form method=\"post\" action=\"{action}\">{fields}<button>Sign out of {label}</button></form>\
-         <p><a href=\"/\">Stay signed in there</a></p><script src=\"{SCRIPT}\"></script>",
-        action = escape(url.as_str()),
-    );
+fn leave(visitor: &Visitor, provider: &Provider, url: &Url, id_token: Option<String>) -> Response {
+    let mut fields = vec![
+        ("client_id", provider.settings.client_id.clone()),
+        ("post_logout_redirect_uri", provider.front_page().into()),
+    ];
+    fields.extend(id_token.map(|token| ("id_token_hint", token)));
+    let label = &provider.settings.label;
+    let mut response =
+        visitor.page(StatusCode::OK, &Leave { page: visitor, label, action: url.as_str(), fields });
     let policy = format!(
-        "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; base-uri 'none'; \
-         form-action {}; frame-ancestors 'none'",
+        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; form-action {}; \
+         base-uri 'none'; frame-ancestors 'none'",
         url.origin().ascii_serialization()
     );
-    ([(header::CONTENT_SECURITY_POLICY, policy)], page("Signed out", &body)).into_response()
+    let policy = HeaderValue::from_str(&policy).ok().map(|policy| (header::CONTENT_SECURITY_POLICY, policy));
+    response.headers_mut().extend(policy);
+    response
 }
 
-/// Where the script is that spares the person the click.
-pub(super) const SCRIPT: &str = "/sign-out/continue.js";
-
-pub(super) async fn script() -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/javascript")], "document.forms[0].submit();\n")
+#[derive(Template)]
+#[template(path = "leave.html")]
+struct Leave<'a> {
+    page: &'a Visitor,
+    label: &'a str,
+    action: &'a str,
+    fields: Vec<(&'static str, String)>,
 }
 
 /// What a provider says in a hidden frame when a person signs out there.
@@ -190,8 +198,8 @@ pub(super) async fn front_channel(
     }
     let until = Utc::now().timestamp() + sign_in.sessions.settings.longest();
     sign_in.sessions.cookies.registry.end(provider_session(&ended.iss, &ended.sid), until).await;
-    let policy = [(header::CONTENT_SECURITY_POLICY, "default-src 'none'")];
-    Ok((StatusCode::OK, policy, page("Signed out", "")).into_response())
+    // Without the usual policy, by which a page is in no frame.
+    Ok([(header::CONTENT_SECURITY_POLICY, "default-src 'none'")].into_response())
 }
 
 fn with_cookies(

@@ -7,7 +7,7 @@
 //! | `cookies`, `keys` | cookies that only this server's instances read, and their keys |
 //! | `flow` | the steps of signing in and out |
 //! | `provider`, `http` | an OpenID provider: its metadata, what its tokens say, and how it is asked |
-//! | `failure`, `page` | why a person could not sign in; the few pages of all this |
+//! | `failure` | why a person could not sign in |
 //! | `demo` | people who do not exist, for trying things out |
 
 mod cookies;
@@ -16,7 +16,6 @@ mod failure;
 mod flow;
 mod http;
 mod keys;
-mod page;
 mod provider;
 mod session;
 mod settings;
@@ -120,7 +119,6 @@ pub fn routes() -> Router<App> {
         .route("/sign-in/demo", get(demo::choose).post(demo::sign_in))
         .route("/sign-out", post(flow::sign_out))
         .route("/sign-out/front-channel", get(flow::front_channel))
-        .route(flow::SCRIPT, get(flow::script))
 }
 
 fn no_such_way() -> Problem {

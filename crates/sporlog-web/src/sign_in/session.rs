@@ -103,6 +103,11 @@ impl Sessions {
         self.cookies.seal(SESSION, session, now, None)
     }
 
+    /// Whether `Set-Cookie` is about a session.
+    fn is_session(&self, set: &HeaderValue) -> bool {
+        set.as_bytes().starts_with(self.cookies.name(SESSION).as_bytes())
+    }
+
     /// Ends the session on every instance; copies of its cookie are worth nothing any more.
     pub(super) async fn end(&self, session: &SignedIn) {
         self.cookies.registry.end(session.id.clone(), session.ends).await;
@@ -148,14 +153,14 @@ impl fmt::Debug for SignedIn {
 #[derive(Clone, Default)]
 struct Used(Arc<OnceLock<SignedIn>>);
 
-/// Around the routes that know persons: renews the session that a handler asked for, unless the answer sets or
-/// removes a session itself. Whatever says no, such as a page without a session, renews nothing.
+/// Around the routes that know persons: renews the session that a handler asked for, unless the answer begins or
+/// ends one.
 pub async fn renew(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let used = Used::default();
     request.extensions_mut().insert(used.clone());
     let mut response = next.run(request).await;
     if let (Some(sign_in), Some(session)) = (app.sign_in(), used.0.get())
-        && !response.headers().contains_key(header::SET_COOKIE)
+        && !response.headers().get_all(header::SET_COOKIE).iter().any(|set| sign_in.sessions.is_session(set))
         && let Some(cookie) = sign_in.sessions.cookie(session, Utc::now().timestamp())
     {
         response.headers_mut().append(header::SET_COOKIE, cookie);

@@ -12,13 +12,14 @@ use sporlog_ledger::Store;
 use sporlog_record::Kind;
 use sporlog_web::access::AccessControl;
 use sporlog_web::server::{Health, Server, ServerSettings, layers, metrics, process};
-use sporlog_web::{App, Catalog, api};
+use sporlog_web::{App, Catalog, api, pages};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::ServeArgs;
 use crate::exchange::{Exchange, configured};
 use crate::keyfile::KeyFile;
 use crate::output::{Outcome, print_error};
+use crate::pages::Shown;
 use crate::session::Session;
 
 pub async fn run(session: &Session, args: &ServeArgs) -> Result<Outcome> {
@@ -27,9 +28,11 @@ pub async fn run(session: &Session, args: &ServeArgs) -> Result<Outcome> {
     if let Some(listen) = args.listen {
         settings.listen = listen;
     }
+    let shown = Shown::of(session.config(), args.demo_people.as_deref(), settings.listen)?;
     let store = session.store_or_new()?;
     let recording = metrics::install();
-    let keys = KeyFile::follow(session.keys(&store).context("the keys' folder has to be configured")?)?;
+    let key_folder = session.keys(&store).context("the keys' folder has to be configured")?;
+    let keys = KeyFile::follow(&key_folder)?;
     let access = AccessControl::new(&session.config().access, keys.clone())?;
     fetch_keys(access.clone());
     let declared = session.config().logs.iter().map(|log| (log.name.clone(), log.kind));
@@ -43,8 +46,16 @@ pub async fn run(session: &Session, args: &ServeArgs) -> Result<Outcome> {
         None => app,
     };
 
+    let (app, names) = match shown {
+        Some(shown) => shown.set_up(app, &store, &key_folder).map(|(app, names)| (app, Some(names)))?,
+        None => (app, None),
+    };
     let health = Health::new();
-    let router = api::routes(app.clone()).merge(health.router()).merge(metrics::router(recording));
+    let router = match names {
+        Some(_) => api::routes(app.clone()).merge(pages::served(app.clone())),
+        None => api::routes(app.clone()),
+    };
+    let router = router.merge(health.router()).merge(metrics::router(recording));
     let router = layers(router, &settings, api::limits(&session.config().api));
     let server = Server::bind(&settings).await?;
 
@@ -60,7 +71,12 @@ pub async fn run(session: &Session, args: &ServeArgs) -> Result<Outcome> {
     announce(&server, &settings);
     let following = tokio::spawn({
         let catalog = catalog.clone();
-        async move { tokio::join!(catalog.follow(), catalog.keep_house(), catalog.cover()) }
+        let names = async {
+            if let Some(names) = names {
+                names.follow().await;
+            }
+        };
+        async move { tokio::join!(catalog.follow(), catalog.keep_house(), catalog.cover(), names) }
     });
     let stop = asked_to_stop(health, app)?;
     let served = server.run(router, stop).await;

@@ -12,7 +12,6 @@ use arrow::datatypes::DataType;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
-use axum::middleware::from_fn_with_state;
 use serde_json::{Value, json};
 use sporlog_intake::access_event::LOG;
 use sporlog_ledger::Append;
@@ -25,7 +24,6 @@ use tower::ServiceExt;
 use super::*;
 use crate::server::{ServerSettings, layers};
 use crate::sign_in::tests::{cookie_of, demo_app};
-use crate::sign_in::{self, renew};
 
 /// Two people of the synthetic series.
 pub const KARI: &str = "25922947409";
@@ -50,8 +48,7 @@ impl Site {
         set(&mut settings);
         settings.check().expect("good settings");
         let app = demo_app(folder.path()).with_pages(Pages::new(settings, Explanations::default(), None));
-        let pages = routes().merge(sign_in::routes()).layer(from_fn_with_state(app.clone(), renew));
-        let router = pages.with_state(app.clone()).merge(crate::api::routes(app.clone()));
+        let router = served(app.clone()).merge(crate::api::routes(app.clone()));
         let router = layers(router, &ServerSettings::default(), []);
         Site { _folder: folder, app, router }
     }
