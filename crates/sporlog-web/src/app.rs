@@ -8,8 +8,8 @@ use std::time::Duration;
 use axum::extract::FromRef;
 use sporlog_exchange as exchange;
 use sporlog_intake::access_event::AccessEvent;
-use sporlog_intake::writers;
 use sporlog_intake::names::{Names, NamesFiles};
+use sporlog_intake::writers;
 use sporlog_record::Rules;
 use tokio::sync::watch;
 

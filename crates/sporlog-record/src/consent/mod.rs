@@ -60,17 +60,19 @@ pub fn judge(token: &str, disclosure: &Disclosure, keys: Option<&KeySet>) -> Vec
              authorization_details entry of type urn:altinn:consent",
         )),
     }
-    let signed = |keys: &KeySet| {
-        let algorithm = jose::asymmetric(&token.algorithm);
-        algorithm.is_some_and(|algorithm| keys.verify(&token, algorithm) == Verified::Good)
-    };
-    if keys.is_some_and(|keys| !signed(keys)) {
+    if keys.is_some_and(|keys| !is_signed(&token, keys)) {
         remarks.push(remark(
             "consent-signature",
             "the token's signature does not verify with any of the configured keys",
         ));
     }
     remarks
+}
+
+/// Whether one of `keys` signed the token.
+pub fn is_signed(token: &Token<'_>, keys: &KeySet) -> bool {
+    let algorithm = jose::asymmetric(&token.algorithm);
+    algorithm.is_some_and(|algorithm| keys.verify(token, algorithm) == Verified::Good)
 }
 
 fn compare(consent: &Consent, disclosure: &Disclosure, remarks: &mut Vec<Remark>) {

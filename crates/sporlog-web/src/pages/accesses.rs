@@ -76,7 +76,9 @@ fn accesses_of(batch: &RecordBatch) -> impl Iterator<Item = Access> + '_ {
         name: text("performerName", row).unwrap_or_default(),
         action: text("logAction", row).unwrap_or_default(),
         personal: text("cpr", row).is_some(),
-        parameters: text("detailContent", row).and_then(|t| serde_json::from_str(&t).ok()).unwrap_or_default(),
+        parameters: text("detailContent", row)
+            .and_then(|t| serde_json::from_str(&t).ok())
+            .unwrap_or_default(),
     })
 }
 
@@ -204,7 +206,9 @@ pub(super) async fn accesses(
     let words = Words { t: visitor.t, pages, names: &names };
     let recorded = record_access(app, trace, person, "MY_ACCESSES", "a person read who looked", json!({}));
     let found = async {
-        let Some(log) = app.catalog.log(access_event::LOG).await? else { return Ok((Tally::new(), Tally::new(), false)) };
+        let Some(log) = app.catalog.log(access_event::LOG).await? else {
+            return Ok((Tally::new(), Tally::new(), false));
+        };
         let located = log.locate(Key::Subject(person.pid.clone())).await?;
         let (batches, next) = located.read(u64::MAX, NEWEST, &COLUMNS).await?;
         let mut own = Tally::new();

@@ -1,8 +1,9 @@
 //! The consent that came with a disclosure, in words: from whom, to whom, for what, valid until when, whether it
 //! fits the disclosure, and whether its signature verifies.
 
-use sporlog_record::consent::{self, Disclosure, Token, Validity};
+use sporlog_record::consent::{self, Consent, Disclosure, Validity};
 use sporlog_record::identifier::mask;
+use sporlog_record::jose::{LENIENT, Token};
 
 use super::entry::Entry;
 use super::html::{LONG, data};
@@ -32,16 +33,17 @@ pub fn show(app: &App, entry: &Entry, pid: &str, words: &Words<'_>) -> Option<Sh
         uthentings_tidspunkt: entry.occurred,
     };
     let remarks = consent::judge(token, &disclosure, None);
-    let mut doubts: Vec<_> = remarks.iter().filter_map(|found| remark(found.rule)).map(|key| t.t(key).to_owned()).collect();
+    let mut doubts: Vec<_> =
+        remarks.iter().filter_map(|found| remark(found.rule)).map(|key| t.t(key).to_owned()).collect();
     doubts.dedup();
-    let parsed = Token::parse(token).ok();
+    let parsed = Token::parse(token, &LENIENT).ok();
     let keys = app.rules().consent_keys;
     let signature = t.t(match (&parsed, keys) {
         (_, None) => "consent.unchecked",
-        (Some(token), Some(keys)) if keys.verify(token) => "consent.signed",
+        (Some(token), Some(keys)) if consent::is_signed(token, &keys) => "consent.signed",
         _ => "consent.unsigned",
     });
-    let consent = parsed.and_then(|token| token.consent_for(pid));
+    let consent = parsed.and_then(|token| Consent::find(&token.claims, pid));
     let mut facts = Vec::new();
     let mut fact = |key: &str, value: String| {
         facts.push(Fact { name: t.t(key).to_owned(), value: data(&value, LONG) });

@@ -156,7 +156,9 @@ impl Visible {
         }
         let withheld = entry.withheld.clone();
         for name in columns(kind).filter(|name| !withheld.contains(name)) {
-            let Some(column) = batch.column_by_name(name).filter(|column| column.is_valid(row)) else { continue };
+            let Some(column) = batch.column_by_name(name).filter(|column| column.is_valid(row)) else {
+                continue;
+            };
             if !self.fields.contains(&name) || name == ENCODING {
                 continue;
             }
@@ -222,7 +224,10 @@ pub struct Entry {
 pub enum Value {
     Text(String),
     /// What a text in Base64 holds, or the text itself where it was none.
-    Bytes { bytes: Vec<u8>, base64: bool },
+    Bytes {
+        bytes: Vec<u8>,
+        base64: bool,
+    },
 }
 
 /// A remark as it is stored with its record.

@@ -36,7 +36,9 @@ pub async fn proof(
     let answer = async {
         let (visible, entry) = own(&app, &person, &log, &id).await?;
         if !entry.is_provable() {
-            return Err(Problem::forbidden("a part of this record is not shown, and a proof would hold all of it"));
+            return Err(Problem::forbidden(
+                "a part of this record is not shown, and a proof would hold all of it",
+            ));
         }
         let parameters = json!({"log": log, "id": entry.id});
         record_access(&app, &trace, &person, "MY_PROOF", "a person took a proof", parameters).await?;
@@ -116,11 +118,7 @@ fn written(
     once(begin).chain(chunks).chain(once(end))
 }
 
-fn entries_of(
-    visible: &Visible,
-    batches: Vec<RecordBatch>,
-    now: NaiveDateTime,
-) -> LedgerResult<Vec<Entry>> {
+fn entries_of(visible: &Visible, batches: Vec<RecordBatch>, now: NaiveDateTime) -> LedgerResult<Vec<Entry>> {
     let mut entries = Vec::new();
     for batch in batches {
         entries.extend(visible.entries(&batch, now)?);
@@ -145,7 +143,8 @@ fn text(value: &Value) -> String {
 fn object(entry: &Entry) -> Json {
     let record: Map<_, _> =
         entry.fields().map(|(name, value)| (name.to_owned(), text(value).into())).collect();
-    let mut object = json!({"log": entry.log, "id": entry.id, "receivedAt": received(entry), "record": record});
+    let mut object =
+        json!({"log": entry.log, "id": entry.id, "receivedAt": received(entry), "record": record});
     if let (Some(object), Some(until)) = (object.as_object_mut(), entry.until) {
         object.insert("withheld".into(), entry.withheld.clone().into());
         object.insert("withheldUntil".into(), until.date().to_string().into());

@@ -46,7 +46,15 @@ impl Filter {
         });
         wrong |= cursor.is_none();
         let cursor = cursor.unwrap_or_default();
-        Filter { from, to, recipient: text("recipient"), topic: text("topic"), log: text("log"), cursor, wrong }
+        Filter {
+            from,
+            to,
+            recipient: text("recipient"),
+            topic: text("topic"),
+            log: text("log"),
+            cursor,
+            wrong,
+        }
     }
 
     /// The local times between which records are wanted.

@@ -110,7 +110,8 @@ impl Visitor {
         headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
         headers.insert(header::CONTENT_LANGUAGE, HeaderValue::from_static(self.t.lang.code()));
         if self.chosen {
-            let cookie = format!("{LANG}={}; Path=/; Max-Age=31536000; SameSite=Lax; HttpOnly", self.t.lang.code());
+            let cookie =
+                format!("{LANG}={}; Path=/; Max-Age=31536000; SameSite=Lax; HttpOnly", self.t.lang.code());
             headers.extend(HeaderValue::from_str(&cookie).ok().map(|cookie| (header::SET_COOKIE, cookie)));
         }
         response

@@ -74,9 +74,12 @@ async fn answer(
     let all = pages.visible(app).await?;
     let names: Vec<String> = all.iter().map(|visible| visible.log.name().to_owned()).collect();
     let status = if filter.wrong { StatusCode::BAD_REQUEST } else { StatusCode::OK };
-    let logs: Vec<_> = all.into_iter().filter(|visible| {
-        !filter.wrong && filter.log.as_deref().is_none_or(|wanted| wanted == visible.log.name())
-    }).collect();
+    let logs: Vec<_> = all
+        .into_iter()
+        .filter(|visible| {
+            !filter.wrong && filter.log.as_deref().is_none_or(|wanted| wanted == visible.log.name())
+        })
+        .collect();
     let parameters = json!({"logs": logs.iter().map(|visible| visible.log.name()).collect::<Vec<_>>()});
     let recorded = record_access(app, trace, person, "MY_LIST", "a person read their own list", parameters);
     let (recorded, found) = futures::join!(recorded, find(logs, &person.pid, &filter, &words));
@@ -95,7 +98,8 @@ async fn answer(
         options.retain(|(value, name)| value.len() <= SHORT && name.len() <= SHORT);
         options
     };
-    let next = (!found.next.is_empty()).then(|| Filter { cursor: found.next.clone(), ..filter.clone() }.address());
+    let next =
+        (!found.next.is_empty()).then(|| Filter { cursor: found.next.clone(), ..filter.clone() }.address());
     let page = List {
         page: visitor,
         heading,
@@ -248,12 +252,8 @@ pub(super) fn by_month(mut entries: Vec<Entry>, words: &Words<'_>) -> Vec<Year> 
     let mut open: HashMap<[Option<String>; 4], usize> = HashMap::new();
     for entry in entries {
         let text = |text: Option<&str>| text.map(str::to_owned);
-        let same = [
-            Some(entry.log.clone()),
-            text(entry.organisation()),
-            text(entry.unit()),
-            text(entry.topic()),
-        ];
+        let same =
+            [Some(entry.log.clone()), text(entry.organisation()), text(entry.unit()), text(entry.topic())];
         let month = |entry: &Entry| calendar(entry.time()).date().with_day(1);
         let visit = open.get(&same).and_then(|at| visits.get_mut(*at)).filter(|visit| {
             let newest = visit.first();
@@ -307,7 +307,10 @@ fn visit_of(entries: &[Entry], words: &Words<'_>) -> Option<(NaiveDate, Visit)> 
         whom: words.whom_named(newest),
         unit: short(newest.unit().map(str::to_owned)),
         topic: short(words.topic(newest)),
-        code: newest.topic().filter(|code| words.topic(newest).as_deref() != Some(code)).map(|c| data(c, SHORT)),
+        code: newest
+            .topic()
+            .filter(|code| words.topic(newest).as_deref() != Some(code))
+            .map(|c| data(c, SHORT)),
         ground: short((!grounds.is_empty()).then(|| grounds.join("; "))),
         through: short(words.through(newest)),
         until: words.until(newest),

@@ -11,6 +11,7 @@ use serde_json::json;
 use sporlog_ledger::Key;
 use sporlog_record::Kind;
 
+use super::Explanation;
 use super::consent;
 use super::entry::{Entry, Value, Visible, now};
 use super::html::{Html, LONG, data};
@@ -20,7 +21,6 @@ use super::settings::contact_link;
 use super::texts::calendar;
 use super::tree;
 use super::words::{Words, field, remark};
-use super::Explanation;
 use crate::api::reader::Trace;
 use crate::sign_in::SignedIn;
 use crate::{App, Problem};
@@ -214,7 +214,8 @@ fn facts(entry: &Entry, words: &Words<'_>) -> Vec<Fact> {
     };
     let fact = |(name, value): (&str, &Value)| {
         let Value::Text(text) = value else { return None };
-        let shown = !CONTENTS.contains(&name) && !["samtykkeToken", "person", "BorgerId", "cpr"].contains(&name);
+        let shown =
+            !CONTENTS.contains(&name) && !["samtykkeToken", "person", "BorgerId", "cpr"].contains(&name);
         let value = match name {
             _ if !shown || text.is_empty() => return None,
             "mottaker" | "leverandoer" | "KalderOrganisation" => {

@@ -195,7 +195,8 @@ impl PagesSettings {
                 ));
             }
         }
-        let known = |field: &str| Kind::DELIVERED.into_iter().any(|kind| columns(kind).any(|name| name == field));
+        let known =
+            |field: &str| Kind::DELIVERED.into_iter().any(|kind| columns(kind).any(|name| name == field));
         for log in &self.log {
             for field in &log.fields {
                 if !known(field) {
@@ -217,7 +218,9 @@ impl PagesSettings {
         let organisations = self.organisation.values().map(|organisation| &organisation.contact);
         for contact in organisations.chain([&self.contact]).flatten() {
             if contact_link(contact, "").is_none() {
-                return Err(format!("pages: the contact '{contact}' is neither an email nor an https:// address"));
+                return Err(format!(
+                    "pages: the contact '{contact}' is neither an email nor an https:// address"
+                ));
             }
         }
         Ok(())

@@ -352,7 +352,11 @@ mod tests {
     #[test]
     fn anything_else_is_text() {
         shown("{not json} at all", false, &["<pre class=\"text\"", "{not json} at all"]);
-        shown("<a><b c=\"1\">x</b><d/></a>", false, &["&lt;a&gt;\n  &lt;b", "x&lt;/b&gt;\n  &lt;d/&gt;\n&lt;/a&gt;"]);
+        shown(
+            "<a><b c=\"1\">x</b><d/></a>",
+            false,
+            &["&lt;a&gt;\n  &lt;b", "x&lt;/b&gt;\n  &lt;d/&gt;\n&lt;/a&gt;"],
+        );
         shown("\u{202e}abc\u{0}", false, &["U+202E</span>abc", "U+0000"]);
         assert!(show(&[0xff, 0xfe, b'a']).html.0.contains('\u{fffd}'));
     }

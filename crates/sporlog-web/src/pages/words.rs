@@ -35,7 +35,8 @@ impl<'a> Words<'a> {
     /// What an organisation was called.
     pub fn organisation(&self, number: &str, on: Option<i64>) -> Option<&'a str> {
         let own = self.pages.settings.organisation.get(number);
-        own.and_then(|organisation| organisation.name.as_deref()).or_else(|| self.names.organisation(number, on))
+        own.and_then(|organisation| organisation.name.as_deref())
+            .or_else(|| self.names.organisation(number, on))
     }
 
     /// What a kind of data is called.

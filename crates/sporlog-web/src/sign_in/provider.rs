@@ -23,6 +23,7 @@ use openidconnect::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sporlog_record::identifier::{cpr, fodselsnummer, mask_text};
+use sporlog_record::jose::Claims;
 use tokio::sync::Mutex;
 use url::Url;
 
@@ -30,7 +31,7 @@ use super::failure::Failure;
 use super::http::Http;
 use super::session::{Identity, provider_session};
 use super::settings::ProviderSettings;
-use crate::access::{Claims, claim, client, is_allowed, with_causes};
+use crate::access::{claim, client, is_allowed, with_causes};
 
 /// Metadata and keys older than this are fetched again when they are next used.
 const REFRESH: Duration = Duration::from_secs(600);

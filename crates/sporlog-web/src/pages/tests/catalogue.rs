@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::pages::texts::{FILES, Texts, Lang, parse};
+use crate::pages::texts::{FILES, Lang, Texts, parse};
 
 /// The texts of all templates and of all code of the pages but the tests.
 fn sources() -> String {
@@ -22,7 +22,10 @@ fn keys_are_the_same_in_each_language_and_all_used() {
         assert_eq!(lines, texts.len(), "{lang:?}: a line is no pair, or a key is there twice");
         let missing: Vec<_> = keys[0].keys().filter(|key| !texts.contains_key(*key)).collect();
         let more: Vec<_> = texts.keys().filter(|key| !keys[0].contains_key(*key)).collect();
-        assert!(missing.is_empty() && more.is_empty(), "{lang:?}: {missing:?} are missing, {more:?} are too many");
+        assert!(
+            missing.is_empty() && more.is_empty(),
+            "{lang:?}: {missing:?} are missing, {more:?} are too many"
+        );
         assert!(texts.values().all(|text| !text.trim().is_empty()), "{lang:?}");
     }
     let sources = sources();
@@ -31,17 +34,21 @@ fn keys_are_the_same_in_each_language_and_all_used() {
     // Whatever looks like a key is one: what stands before its dot does before others', too.
     let groups: BTreeSet<_> = keys[0].keys().filter_map(|key| key.split('.').next()).collect();
     let quoted = sources.split('"').filter(|text| {
-        let word = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        let word =
+            |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
         text.split_once('.').is_some_and(|(group, rest)| groups.contains(group) && word(rest))
     });
     let files = ["check.js", "session.js", "leave.js"];
-    let unknown: BTreeSet<_> = quoted.filter(|text| !keys[0].contains_key(text) && !files.contains(text)).collect();
+    let unknown: BTreeSet<_> =
+        quoted.filter(|text| !keys[0].contains_key(text) && !files.contains(text)).collect();
     assert!(unknown.is_empty(), "not in the catalogue: {unknown:?}");
 }
 
 #[test]
 fn languages_fill_in_the_same_values() {
-    let values = |text: &str| text.match_indices('{').map(|(at, _)| text[at..at + 3].to_owned()).collect::<BTreeSet<_>>();
+    let values = |text: &str| {
+        text.match_indices('{').map(|(at, _)| text[at..at + 3].to_owned()).collect::<BTreeSet<_>>()
+    };
     let norwegian: BTreeMap<_, _> = parse(FILES[0].1).collect();
     for (lang, file) in FILES {
         for (key, text) in parse(file) {

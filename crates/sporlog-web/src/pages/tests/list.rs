@@ -35,9 +35,12 @@ async fn records_stand_by_year_month_and_visit() {
 #[tokio::test]
 async fn pages_stand_still_while_records_come_in() {
     let site = Site::new(|settings| {
-        settings.log = ["disclosure", "revision"].map(|name| ShownLog { name: name.into(), fields: Vec::new(), employees: false }).into();
+        settings.log = ["disclosure", "revision"]
+            .map(|name| ShownLog { name: name.into(), fields: Vec::new(), employees: false })
+            .into();
     });
-    let times = |year: i32| (0..70).map(move |n| format!("{year}-{:02}-{:02}T10:00:00", 1 + n / 28, 1 + n % 28));
+    let times =
+        |year: i32| (0..70).map(move |n| format!("{year}-{:02}-{:02}T10:00:00", 1 + n / 28, 1 + n % 28));
     for time in times(2020) {
         site.put("disclosure", &[disclosure(&time)]).await;
     }
@@ -55,7 +58,9 @@ async fn pages_stand_still_while_records_come_in() {
     }
     assert_eq!(seen, (1..=70).rev().collect::<Vec<_>>());
     assert_eq!(site.get(KARI, "/my?cursor=disclosure.0").await.status, 200);
-    for wrong in ["cursor=x", "cursor=disclosure.x", "cursor=disclosure.-1", "from=yesterday", "to=2020-13-01"] {
+    for wrong in
+        ["cursor=x", "cursor=disclosure.x", "cursor=disclosure.-1", "from=yesterday", "to=2020-13-01"]
+    {
         let page = site.get(KARI, &format!("/my?{wrong}")).await;
         assert_eq!(page.status, 400, "{wrong}");
         assert!(page.body.contains("cannot be understood"));
@@ -114,13 +119,18 @@ async fn what_is_withheld_is_nowhere_and_says_until_when() {
         };
         settings.embargo = vec![embargo("KON", &[]), embargo("AAP", &["behandlingsGrunnlag", "leverteData"])];
     });
-    let with = |topic: &str, time: &str| disclosure_with(time, json!({"tema": topic, "behandlingsGrunnlag": "secret ground"}));
-    site.put("disclosure", &[with("KON", &recent), with("AAP", &recent), with("KON", "2018-10-19T12:00:00")]).await;
+    let with = |topic: &str, time: &str| {
+        disclosure_with(time, json!({"tema": topic, "behandlingsGrunnlag": "secret ground"}))
+    };
+    site.put("disclosure", &[with("KON", &recent), with("AAP", &recent), with("KON", "2018-10-19T12:00:00")])
+        .await;
     let list = site.get(KARI, "/my").await.body;
     assert_eq!(list.matches("This entry is withheld until").count(), 1, "{list}");
     assert_eq!(list.matches("A part is withheld until").count(), 1);
     assert_eq!(list.matches("secret ground").count(), 1);
-    for (id, hidden) in [(1, &["secret ground", "KON", "974761076"][..]), (2, &["secret ground", "leverteData"])] {
+    for (id, hidden) in
+        [(1, &["secret ground", "KON", "974761076"][..]), (2, &["secret ground", "leverteData"])]
+    {
         let record = site.get(KARI, &format!("/my/disclosure/{id}")).await.body;
         assert!(record.contains("withheld until"), "{record}");
         assert!(hidden.iter().all(|hidden| !record.contains(hidden)), "{record}");

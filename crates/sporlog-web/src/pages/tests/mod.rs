@@ -62,7 +62,8 @@ impl Site {
                 let rules = Rules::default();
                 let mut rows = RowsBuilder::for_few(kind, &rules);
                 for record in records {
-                    let judged = rows.push(record.to_string().as_bytes(), "test", Position { line: 1, column: 1 });
+                    let judged =
+                        rows.push(record.to_string().as_bytes(), "test", Position { line: 1, column: 1 });
                     assert!(matches!(judged, Judged::Accepted(_)), "{record}");
                 }
                 rows.finish()
@@ -77,7 +78,8 @@ impl Site {
     }
 
     pub async fn ask(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
-        let request = headers.iter().fold(Request::get(path), |request, (name, value)| request.header(*name, *value));
+        let request =
+            headers.iter().fold(Request::get(path), |request, (name, value)| request.header(*name, *value));
         let response = self.router.clone().oneshot(request.body(Body::empty()).expect("a request")).await;
         let (parts, body) = response.expect("answered").into_parts();
         let body = to_bytes(body, usize::MAX).await.expect("a body").to_vec();
@@ -105,10 +107,13 @@ fn revision(records: &[Value]) -> RecordBatch {
     let columns = schema.fields().iter().map(|field| -> ArrayRef {
         let texts = records.iter().map(|record| record.get(field.name()).and_then(Value::as_str));
         match field.data_type() {
-            DataType::Utf8 if field.name() == "origin" => Arc::new(StringArray::from(vec!["test"; records.len()])),
+            DataType::Utf8 if field.name() == "origin" => {
+                Arc::new(StringArray::from(vec!["test"; records.len()]))
+            }
             DataType::Utf8 => Arc::new(texts.collect::<StringArray>()),
             DataType::Timestamp(..) => {
-                let times = records.iter().map(|r| parse_iso(r["TransaktionsTid"].as_str().expect("a time")).ok());
+                let times =
+                    records.iter().map(|r| parse_iso(r["TransaktionsTid"].as_str().expect("a time")).ok());
                 Arc::new(times.collect::<TimestampMicrosecondArray>())
             }
             other => new_null_array(other, records.len()),

@@ -9,7 +9,10 @@ use super::*;
 #[tokio::test]
 async fn a_record_is_told_in_sentences() {
     let site = Site::new(|settings| {
-        let known = |name: &str, contact: &str| Organisation { name: Some(name.into()), contact: Some(contact.into()) };
+        let known = |name: &str, contact: &str| Organisation {
+            name: Some(name.into()),
+            contact: Some(contact.into()),
+        };
         settings.organisation.insert("974761076".into(), known("Banken AS", "personvern@banken.example"));
         settings.giver = Some("NAV".into());
     });
@@ -18,7 +21,13 @@ async fn a_record_is_told_in_sentences() {
     let page = site.get(KARI, "/my/disclosure/1").await;
     let strong = |text: &str| format!("<strong><bdi>{text}</bdi></strong>");
     for part in [
-        format!("{} gave {} information about {} about you on {}.", strong("NAV"), strong("Banken AS"), strong("PEN"), strong("19 October 2018, 12:24")),
+        format!(
+            "{} gave {} information about {} about you on {}.",
+            strong("NAV"),
+            strong("Banken AS"),
+            strong("PEN"),
+            strong("19 October 2018, 12:24")
+        ),
         format!("Ground: {}.", strong("hjemmel")),
         format!("through the supplier {}.", strong("310028142")),
         "<span class=\"key\"><bdi>a</bdi></span> <span class=\"value\"><bdi>1</bdi></span>".into(),
@@ -30,7 +39,10 @@ async fn a_record_is_told_in_sentences() {
     }
     assert!(!page.body.contains(KARI), "the person's number is on the page");
     let raw = site.get(KARI, "/my/disclosure/1?raw=leverteData").await;
-    assert_eq!((raw.body.as_str(), &raw.headers["content-type"]), ("{\"a\":1}", &"text/plain; charset=utf-8".parse().unwrap()));
+    assert_eq!(
+        (raw.body.as_str(), &raw.headers["content-type"]),
+        ("{\"a\":1}", &"text/plain; charset=utf-8".parse().unwrap())
+    );
     let proof = site.get(KARI, "/my/disclosure/1/proof").await;
     let vkey = site.app.catalog.log("disclosure").await.unwrap().unwrap().vkey().to_owned();
     let proven = sporlog_ledger::verify_proof(&proof.body, &vkey).expect("it holds");
@@ -70,7 +82,10 @@ async fn a_cut_content_shows_what_is_whole() {
     let site = Site::new(|_| {});
     site.put("disclosure", &[disclosure_with("2018-10-19T12:00:00", json!({"leverteData": data}))]).await;
     let page = site.get(KARI, "/my/disclosure/1").await.body;
-    assert!(page.contains("Whoever delivered this has cut it off") && page.contains("alderspensjon"), "{page}");
+    assert!(
+        page.contains("Whoever delivered this has cut it off") && page.contains("alderspensjon"),
+        "{page}"
+    );
     assert!(page.contains("not readable JSON"));
 }
 
@@ -91,7 +106,15 @@ async fn a_consent_is_told_in_words() {
         site.put("disclosure", &[record]).await;
     }
     let good = site.get(KARI, "/my/disclosure/1").await.body;
-    for part in ["<bdi>you</bdi>", "974761076", "nav-inntekt", "1 October 2018, 12:00", "1 January 2019, 01:00", "The consent fits", "not checked here"] {
+    for part in [
+        "<bdi>you</bdi>",
+        "974761076",
+        "nav-inntekt",
+        "1 October 2018, 12:00",
+        "1 January 2019, 01:00",
+        "The consent fits",
+        "not checked here",
+    ] {
         assert!(good.contains(part), "{part} is not in {good}");
     }
     let expired = site.get(KARI, "/my/disclosure/2").await.body;
@@ -101,7 +124,11 @@ async fn a_consent_is_told_in_words() {
 #[tokio::test]
 async fn everything_is_exported() {
     let site = Site::new(|_| {});
-    let records: Vec<_> = (1..=250).map(|n| disclosure_with("2018-10-19T12:00:00", json!({"behandlingsGrunnlag": format!("=ground {n}")}))).collect();
+    let records: Vec<_> = (1..=250)
+        .map(|n| {
+            disclosure_with("2018-10-19T12:00:00", json!({"behandlingsGrunnlag": format!("=ground {n}")}))
+        })
+        .collect();
     site.put("disclosure", &records).await;
     let export = site.get(KARI, "/my/export?format=json").await;
     let all: Value = serde_json::from_str(&export.body).expect("JSON");
@@ -127,16 +154,32 @@ async fn who_looked_is_told_by_role() {
         "access",
         &[
             access("ola.nordmann", "FIND", Some(KARI), json!({"command": "FIND"})),
-            access("eva.auditor", "READ", Some(KARI), json!({"role": "audit", "organisations": ["974761076"], "id": 1})),
+            access(
+                "eva.auditor",
+                "READ",
+                Some(KARI),
+                json!({"role": "audit", "organisations": ["974761076"], "id": 1}),
+            ),
             access("copying-system", "READ", None, json!({"role": "read", "log": "disclosure", "after": 0})),
-            access("copying-system", "READ", None, json!({"role": "read", "log": "disclosure", "after": 100})),
+            access(
+                "copying-system",
+                "READ",
+                None,
+                json!({"role": "read", "log": "disclosure", "after": 100}),
+            ),
             access("other-system", "READ", None, json!({"role": "read", "log": "disclosure", "id": 3})),
         ],
     )
     .await;
     site.get(KARI, "/my").await;
     let page = site.get(KARI, "/my?log=access").await.body;
-    for part in ["The operators of this service", "An auditor for 974761076", "<bdi>You</bdi>", "copying-system", "2 times"] {
+    for part in [
+        "The operators of this service",
+        "An auditor for 974761076",
+        "<bdi>You</bdi>",
+        "copying-system",
+        "2 times",
+    ] {
         assert!(page.contains(part), "{part} is not in {page}");
     }
     for hidden in ["ola.nordmann", "eva.auditor", "other-system"] {

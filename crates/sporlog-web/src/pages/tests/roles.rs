@@ -43,10 +43,15 @@ async fn every_role_against_every_address() {
             if expected == 303 {
                 assert_eq!(answer.headers["location"], "/");
             }
-            assert!(!answer.body.contains(KARI) || path.contains("export") || path.contains("proof"), "{path}");
+            assert!(
+                !answer.body.contains(KARI) || path.contains("export") || path.contains("proof"),
+                "{path}"
+            );
         }
         // A key of the API, or a cookie that is none of ours, opens no page.
-        for header in [("apikey", "sporlog_x"), ("cookie", "sporlog-session=x"), ("authorization", "Bearer x")] {
+        for header in
+            [("apikey", "sporlog_x"), ("cookie", "sporlog-session=x"), ("authorization", "Bearer x")]
+        {
             assert_eq!(site.ask(path, &[header]).await.status, expected[0], "{path} with {header:?}");
         }
     }
