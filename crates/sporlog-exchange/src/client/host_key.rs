@@ -70,7 +70,7 @@ impl HostKeys {
         let mut known = Vec::new();
         for file in files {
             let keys = known_host_keys_path(&address.host, address.port, file)
-                .map_err(|e| Error::local(file, std::io::Error::other(e)))?;
+                .map_err(|e| Error::Settings(format!("{}: {e}", file.display())))?;
             known.extend(keys.into_iter().map(|(_, key)| (file, key)));
         }
         Ok(known)
@@ -83,7 +83,7 @@ impl HostKeys {
             key.to_openssh().map_err(|e| Error::Denied(format!("a host key that cannot be used: {e}")))?;
         let encoded = openssh.split(' ').nth(1).unwrap_or_default();
         for file in files {
-            let text = fs::read(file).map_err(|e| Error::local(file, e))?;
+            let text = fs::read(file).map_err(|e| Error::Settings(format!("{}: {e}", file.display())))?;
             let text = String::from_utf8_lossy(&text);
             let mut revoked = text.lines().filter(|line| line.trim_start().starts_with("@revoked"));
             if revoked.any(|line| line.split_ascii_whitespace().any(|word| word == encoded)) {

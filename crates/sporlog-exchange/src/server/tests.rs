@@ -13,6 +13,7 @@ use sporlog_ledger::{Store, StoreOptions, Writer};
 use sporlog_record::Kind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::context::HANDLES;
 use super::*;
 use crate::tree::Home;
 use sporlog_intake::writers::OwnWriters;
@@ -341,14 +342,14 @@ async fn what_is_no_sftp_ends_the_connection_and_nothing_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn limits_hold_and_break_nothing() {
-    let limits = serde_json::json!({ "handles": 10, "sessions": 2, "file_bytes": 1000 });
+    let limits = serde_json::json!({ "sessions": 2, "file_bytes": 1000 });
     let trial = Trial::new(limits).await;
     let session = trial.sign_in("ky").await;
     let init = [0, 0, 0, 5, 1, 0, 0, 0, 3].to_vec();
     let open = |n: u32| packet(11, n, &[&string(b"/ind")]);
     let sent: Vec<u8> = [init].into_iter().chain((0..1000).map(open)).flatten().collect();
-    let refused = codes(channel(&session).await, &sent, 990).await;
-    assert_eq!((refused.len(), refused.iter().all(|&code| code == 4)), (990, true));
+    let refused = codes(channel(&session).await, &sent, 1000 - HANDLES).await;
+    assert_eq!((refused.len(), refused.iter().all(|&code| code == 4)), (1000 - HANDLES, true));
     let other = trial.sftp("ky").await;
     let mut large = other.create("/ind/large.csv").await.unwrap();
     assert!(large.write_all(&[0; 2000]).await.and(large.flush().await).is_err());
