@@ -1,4 +1,4 @@
-//! The manifest: what a municipality's files of a day hold, and what the log's keeper says about it.
+//! The manifest: the contents of a municipality's files of a day, signed with the log's key.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use sporlog_intake::{Error, Result};
 /// The format's name and version.
 pub const FORMAT: &str = "sporlog-collection/1";
 
-/// What a municipality's files of a day hold.
+/// The contents of a municipality's files of a day.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Manifest {
@@ -24,20 +24,20 @@ pub struct Manifest {
     pub day: NaiveDate,
     /// The log that the rows are from.
     pub log: String,
-    /// Whether the day was over: nothing was or will be received on it beyond what was looked through.
+    /// Whether the day was over: all rows that were or will be received on the day are among `scanned`.
     pub complete: bool,
     /// The municipality's rows.
     pub rows: u64,
-    /// The first one's id.
+    /// The id of the municipality's first row.
     pub first_id: Option<u64>,
-    /// The last one's id.
+    /// The id of the municipality's last row.
     pub last_id: Option<u64>,
     /// From the first to the last id of all the log's rows of the day, whoever's; absent if there are none.
     /// Rows of other days are among them only where a clock was wrong.
     pub scanned: Option<Scanned>,
     /// The files, in order.
     pub files: Vec<FileInfo>,
-    /// How many rows the log had with the last one of the day, or before it.
+    /// The id of the day's last row or, of a day without rows, of the last row before: the size of the log then.
     pub tree_size: u64,
     /// The signed checkpoint of the log's tree of that size (C2SP tlog-checkpoint).
     pub checkpoint: String,
@@ -60,20 +60,20 @@ impl Manifest {
         format!("revisionslog_{organisation}_{day}.manifest.json")
     }
 
-    /// Has the log sign it.
+    /// Signs the manifest with the log's key.
     pub(super) fn sign(&mut self, log: &Log) -> Result<()> {
         let note = log.sign_statement(FORMAT, &self.lines())?;
         self.statement = String::from_utf8_lossy(&note).into_owned();
         Ok(())
     }
 
-    /// The bytes of its file.
+    /// The bytes of the manifest's file.
     pub(super) fn to_bytes(&self) -> Result<Vec<u8>> {
         let bytes = serde_json::to_vec_pretty(self).map_err(|e| Error::Internal(e.to_string()));
         bytes.map(|bytes| [bytes, b"\n".to_vec()].concat())
     }
 
-    /// Reads one.
+    /// Reads the manifest at `path`.
     pub fn read(path: &Path) -> Result<Self> {
         let fail = |source| Error::Read { name: path.display().to_string(), source };
         let bytes = std::fs::read(path).map_err(fail)?;
@@ -81,7 +81,7 @@ impl Manifest {
             .map_err(|error| fail(std::io::Error::new(std::io::ErrorKind::InvalidData, error)))
     }
 
-    /// What is wrong with its signatures, if `vkey` is the log's public key.
+    /// The problems with the manifest's signatures, if `vkey` is the log's public key.
     pub fn check_signatures(&self, vkey: &str) -> Vec<String> {
         let mut problems = Vec::new();
         match open_checkpoint(self.checkpoint.as_bytes(), vkey) {
@@ -104,7 +104,7 @@ impl Manifest {
         problems
     }
 
-    /// What the statement says, below its first two lines.
+    /// The text of the statement, below the first two lines.
     fn lines(&self) -> String {
         let id = |id: Option<u64>| id.map_or_else(|| "-".to_owned(), |id| id.to_string());
         let (first, last) = (id(self.first_id), id(self.last_id));

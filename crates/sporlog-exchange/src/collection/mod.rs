@@ -8,26 +8,26 @@
 //! A municipality gets the rows whose `KalderOrganisation` is one of its CVR numbers, and no others: a
 //! set of files for each number and each day of receipt (UTC), in the order of the log's ids. The log is
 //! read once for all municipalities. Files are written aside, synced and renamed, the manifest last; the
-//! same day gives the same bytes again, CSV and manifest alike, once it is over.
+//! same day, once it is over, gives the same bytes again, CSV and manifest alike.
 //!
 //! # What a municipality can prove
 //!
 //! With a manifest, its files and the log's public key alone:
 //!
-//! - The log's key signed this list of files, with their digests, rows and ids (`statement`): they are
-//!   what the log's keeper handed out, not a byte changed, and no file of them is missing.
+//! - The log's key signed the list of files with their digests, rows and ids (`statement`): the files are the ones
+//!   that the log's keeper handed out, not a byte was changed, and none is missing.
 //! - The keeper stated that these are all rows of the municipality that were received on the day, among the
-//!   ids `scanned`, and that the log had `treeSize` rows then; where there were none, that there were none.
+//!   ids `scanned`, and that the log had `treeSize` rows then; of a day without rows, that there were none.
 //! - The keeper committed to the contents of the whole log up to then (`checkpoint`). Two manifests, or a
-//!   manifest and the log of later, can be held against each other: the tree only grows
-//!   (`sporlog verify LOG --since`), so a row cannot be slipped in or taken out afterwards unseen.
+//!   manifest and a later state of the log, can be compared: the tree only grows (`sporlog verify LOG --since`),
+//!   so nobody can add or remove a row afterwards unseen.
 //!
-//! It cannot prove alone that no row was left out, nor that a row of the CSV is the one committed to:
-//! that takes the other rows, or a salt, which it does not have. Who has access to the log can: an
+//! The municipality cannot prove alone that no row was left out, nor that a row of the CSV is the one committed to:
+//! that takes the other rows, or a salt, and the municipality has neither. Who has access to the log can: an
 //! auditor counts the municipality's rows of the day among the ids `scanned` and compares with `rows`, once
-//! `sporlog verify` has said that the log is what the tree says; and `sporlog prove LOG ID` gives, for
-//! any single row, a proof that the municipality checks against this very key. That is why each file's
-//! first and last id are listed. A false manifest is thus a signed one, which the log convicts.
+//! `sporlog verify` has said that the log is what the tree says; and `sporlog prove LOG ID` gives, for any single
+//! row, a proof that the municipality checks against this very key. That is why each file's first and last id are
+//! listed. A false manifest is a signed one, and the log proves that it is false.
 //!
 //! | module | idea |
 //! |---|---|
@@ -97,7 +97,7 @@ pub enum Days {
     Of(NaiveDate),
 }
 
-/// What a collection is to write.
+/// Selects the files that a collection writes.
 #[derive(Debug, Clone)]
 pub struct CollectionRequest {
     /// Selects days.
@@ -162,7 +162,7 @@ pub struct Collection<'a> {
     pub log: &'a Log,
     /// The writers of the access log.
     pub writers: &'a dyn Writers,
-    /// What is to be written.
+    /// The files that are to be written.
     pub request: &'a CollectionRequest,
     /// How far the collection has come.
     pub progress: Progress,
