@@ -213,6 +213,8 @@ impl Prepared {
             }
             Outcome::AlreadyThere { position, .. } => {
                 (receipt.accepted, receipt.quarantined, receipt.remarks) = (0, 0, 0);
+                (receipt.overlapping, receipt.skipped) = (0, 0);
+                receipt.overlaps.clear();
                 receipt.already_since = Some(since(position));
             }
         }
@@ -257,7 +259,7 @@ pub async fn prepare(
     options: Options,
     progress: impl Fn(u64) + Send + Sync + 'static,
 ) -> Result<Preparation> {
-    let progress: Arc<dyn Fn(u64) + Send + Sync> = Arc::new(progress);
+    let (started, progress) = (Instant::now(), Arc::new(progress) as Arc<dyn Fn(u64) + Send + Sync>);
     let (log, file) = (writer.log(), source.name().to_owned());
     let compared = !options.kind.identity_columns().is_empty();
     if compared {
@@ -273,6 +275,7 @@ pub async fn prepare(
         };
         let staged = stage(writer, quarantine, read, &options, skipped.clone(), progress.clone()).await?;
         let Preparation::Ready(mut prepared) = staged else { return Ok(staged) };
+        prepared.started = started;
         let repeated = log.position(&file_position(&prepared.receipt.sha256)).is_some();
         if !compared || repeated {
             return Ok(Preparation::Ready(prepared));
