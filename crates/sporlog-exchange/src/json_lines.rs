@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sporlog_intake::durable::sync_folder;
+use sporlog_ledger::local_files::sync_folder;
 
 /// Opens a file to append to, made with `mode` if it is missing; its name is durable when this returns.
 pub(crate) fn open(path: &Path, mode: u32) -> io::Result<File> {

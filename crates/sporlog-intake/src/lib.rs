@@ -9,7 +9,6 @@
 //! | [`access_event`] | each access to the data, which is a record, too |
 //! | [`blocking`] | work that waits for disks, off the runtime's threads |
 //! | [`delivery`] | a file's records, judged by several threads, in order |
-//! | [`durable`] | files that are whole or not there |
 //! | [`import`] | a delivery into a log, exactly once, with a receipt |
 //! | [`kafka`] | a topic's messages into a log, each exactly once |
 //! | [`names`] | what organisations, topics and systems are called |
@@ -22,7 +21,6 @@
 pub mod access_event;
 pub mod blocking;
 pub mod delivery;
-pub mod durable;
 mod error;
 pub mod import;
 pub mod kafka;

@@ -8,7 +8,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use sporlog_intake::durable::{rename_new, sync_folder};
+use sporlog_ledger::local_files::{rename_new, sync_folder};
 
 /// A file that is being written.
 pub struct OutFile {
