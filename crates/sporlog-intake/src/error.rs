@@ -8,7 +8,7 @@ pub enum Error {
     /// The file is refused as a whole; nothing of it was stored.
     #[error("the file is refused: {}", findings.first().map(ToString::to_string).unwrap_or_default())]
     Refused {
-        /// What is wrong with it; never empty.
+        /// The errors; never empty.
         findings: Vec<Finding>,
     },
     /// A file or a stream could not be read.
@@ -16,7 +16,7 @@ pub enum Error {
     Read {
         /// The name of the file or stream.
         name: String,
-        /// What the system says.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// The ledger failed.
@@ -27,7 +27,7 @@ pub enum Error {
     Item {
         /// The id of the item.
         id: u64,
-        /// What is wrong.
+        /// The reason.
         reason: String,
     },
     /// A delivered file was written to while it was read.

@@ -133,7 +133,7 @@ impl Backup {
         let at = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
         let text = format!("{}\n", json!({"format": FORMAT, "finished": at}));
         let path = self.folder.join(FINISHED);
-        replace(&path, text.as_bytes()).map_err(failed(&path))
+        replace(&path.with_file_name(".tmp-new"), &path, text.as_bytes(), 0o600).map_err(failed(&path))
     }
 }
 

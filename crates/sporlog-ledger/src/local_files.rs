@@ -40,7 +40,7 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
 }
 
 /// Syncs the folder of `path`, so that its name survives a power cut.
-pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
+pub fn sync_parent(path: &Path) -> io::Result<()> {
     sync_folder(parent(path))
 }
 

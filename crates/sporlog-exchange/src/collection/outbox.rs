@@ -11,8 +11,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use chrono::NaiveDate;
-use sporlog_ledger::local_files::{replace, sync_folder};
 use sporlog_intake::{Error, Result};
+use sporlog_ledger::local_files::{replace, sync_folder};
 
 use super::day_files::{WrittenFile, failed, is_in, names_in, publish};
 use super::manifest::Manifest;
