@@ -8,15 +8,14 @@ use std::path::Path;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sporlog_intake::durable::sync_folder;
+use sporlog_ledger::local_files::sync_parent;
 
 /// Opens a file to append to, made with `mode` if it is missing; its name is durable when this returns.
 pub(crate) fn open(path: &Path, mode: u32) -> io::Result<File> {
     let is_new = !path.exists();
     let file = OpenOptions::new().read(true).append(true).create(true).mode(mode).open(path)?;
     if is_new {
-        let folder = path.parent().filter(|folder| *folder != Path::new(""));
-        sync_folder(folder.unwrap_or(Path::new(".")))?;
+        sync_parent(path)?;
     }
     Ok(file)
 }

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use sporlog_intake::durable::make_folder;
+use sporlog_ledger::local_files::make_folder;
 
 use super::json_lines;
 use super::receipt::Receipt;

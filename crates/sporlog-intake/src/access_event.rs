@@ -17,19 +17,19 @@ pub const ORIGIN: &str = concat!("sporlog/", env!("CARGO_PKG_VERSION"));
 /// One access to the data: who reads what.
 #[derive(Debug, Clone)]
 pub struct AccessEvent<'a> {
-    /// Who reads: a user's name, a key's, or the subject of a token.
+    /// The reader: the name of a user or of an API key, or the subject of a token.
     pub performer: &'a str,
-    /// What is done, in the manner of the audit logs' `logAction`.
+    /// The action, in the manner of the audit logs' `logAction`.
     pub action: &'a str,
     /// The person whose records are read, if it is one person.
     pub subject: Option<&'a str>,
     /// The address that the request came from.
     pub address: Option<String>,
-    /// What ties the event to other logs, such as a request's id.
+    /// An identifier that other logs have, too, such as a request's id.
     pub correlation: Option<&'a str>,
-    /// What is done, in a few words. Personal numbers in it are masked.
+    /// The action in a few words. Personal numbers in the message are masked.
     pub message: String,
-    /// What was asked for, in full.
+    /// The parameters of the request, in full.
     pub parameters: Value,
 }
 

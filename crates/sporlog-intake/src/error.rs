@@ -1,4 +1,4 @@
-//! What can go wrong on the way in.
+//! The errors of this crate.
 
 use sporlog_record::Finding;
 
@@ -8,26 +8,26 @@ pub enum Error {
     /// The file is refused as a whole; nothing of it was stored.
     #[error("the file is refused: {}", findings.first().map(ToString::to_string).unwrap_or_default())]
     Refused {
-        /// What is wrong with it; never empty.
+        /// The errors; never empty.
         findings: Vec<Finding>,
     },
-    /// A source could not be read.
+    /// A file or a stream could not be read.
     #[error("{name}: {source}")]
     Read {
-        /// The source.
+        /// The name of the file or stream.
         name: String,
-        /// What the system says.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// The ledger failed.
     #[error(transparent)]
     Ledger(#[from] sporlog_ledger::Error),
-    /// There is no such item in the quarantine, or it has been dealt with.
+    /// An item of the quarantine is not there, or does not wait any more.
     #[error("quarantine item {id}: {reason}")]
     Item {
-        /// The item's id.
+        /// The id of the item.
         id: u64,
-        /// What is wrong.
+        /// The reason.
         reason: String,
     },
     /// A delivered file was written to while it was read.
@@ -39,16 +39,16 @@ pub enum Error {
     /// Another process has the exchange.
     #[error("{}: another process takes deliveries here; only one may: stop one of the two", .0.display())]
     Held(std::path::PathBuf),
-    /// Settings that make no sense; the one that does not is named.
+    /// The settings contradict each other or mean nothing; the text names the setting.
     #[error("{0}")]
     Settings(String),
-    /// Kafka, or the library that speaks to it, failed.
+    /// Kafka, or librdkafka, reported an error.
     #[error("Kafka: {0}")]
     Kafka(rdkafka::error::KafkaError),
-    /// A topic was to be taken in to its end, and this cannot be.
-    #[error("the end was not reached: {0}")]
+    /// Topics were to be taken in to their end (`consume --until-end`), and cannot be.
+    #[error("not all messages were taken in: {0}")]
     Unfinished(String),
-    /// A thread of ours failed.
+    /// A thread or task of the program panicked.
     #[error("{0}")]
     Internal(String),
 }

@@ -1,8 +1,8 @@
 //! A delivery into a log: all of its good records as one commit, exactly once, with a receipt.
 //!
-//! What is refused goes into the quarantine first, and the records into their log then; each of
-//! the two commits carries the file's digest as its position. So a crash anywhere leaves a file
-//! that is taken in whole when it is delivered again, and one that is in already is recognised.
+//! Refused records go into the quarantine first, and then the accepted ones into their log; each of the two
+//! commits carries the file's digest as its position. After a crash anywhere, the file is taken in as a whole
+//! when it is delivered again, and a file that the log has already is recognised.
 //!
 //! Rows that the log has already, from whatever file and by whichever way, are left out, or counted
 //! ([`OverlapPolicy`](crate::delivery::OverlapPolicy)): when all is staged, and nobody else can append, the rows are
@@ -34,15 +34,15 @@ use sporlog_record::hex;
 /// The most reasons for refusals that are listed; their number counts all of them.
 pub const LISTED_ROWS: usize = 10_000;
 
-/// What became of a delivery.
+/// The outcome of a delivery.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Receipt {
     /// The file's name.
     pub file: String,
-    /// What its records are.
+    /// The kind of its records.
     pub kind: Kind,
-    /// The log that they are in.
+    /// The log that the records are in.
     pub log: String,
     /// The SHA-256 of the file as delivered, in hexadecimal; absent when it was not read to its end.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -65,13 +65,13 @@ pub struct Receipt {
     /// The last record's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_id: Option<u64>,
-    /// When it was received, RFC 3339.
+    /// When the log received the records, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub received_at: Option<String>,
-    /// Since when the same bytes have been there, RFC 3339; then nothing was stored now.
+    /// Since when the log has the same bytes, RFC 3339; then nothing was stored now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub already_since: Option<String>,
-    /// What the overlapping rows came in.
+    /// The deliveries that the overlapping rows came in.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub overlaps: Vec<Earlier>,
     /// Remarks on the file as a whole.
@@ -80,12 +80,12 @@ pub struct Receipt {
     /// Why the file was refused whole; then nothing of it was stored.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<Finding>,
-    /// How long it took, in seconds.
+    /// How long the import took, in seconds.
     pub seconds: f64,
 }
 
 impl Receipt {
-    /// That of a delivery of which nothing is known yet but what it is.
+    /// The receipt of a delivery that has not been read yet.
     pub fn begun(source: &Source, kind: Kind, log: &str) -> Self {
         Receipt {
             file: source.name().to_owned(),
@@ -119,21 +119,21 @@ impl Receipt {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Earlier {
-    /// Its id; absent if the rows came from another account or by another way than SFTP.
+    /// The delivery's id; absent if the rows came from another account or by another way than SFTP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery: Option<String>,
-    /// Its file's name.
+    /// The name of the delivery's file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
-    /// When its rows were received.
+    /// When the log received the delivery's rows.
     pub received_at: DateTime<Utc>,
-    /// How many rows it shares with this one.
+    /// How many rows of the present file it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<u64>,
 }
 
 impl Earlier {
-    /// What the rows were received in, earliest first. `named` gives the id and the file of a delivery that is
+    /// The deliveries that the rows came in, earliest first. `named` gives the id and the file of a delivery that is
     /// known; of others, those received within an hour are one, for rows may have come one by one.
     pub fn deliveries(
         received: &[ReceivedBefore],
@@ -159,11 +159,11 @@ impl Earlier {
     }
 }
 
-/// What a delivery came to before anything of it is visible.
+/// A delivery that has been read, and of which nothing is visible yet.
 pub enum Preparation {
     /// The file is refused whole; the receipt says why. Nothing is held.
     Refused(Receipt),
-    /// Its records are staged.
+    /// The file's records are staged.
     Ready(Prepared),
 }
 
@@ -180,7 +180,7 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// What is known by now: the digest, the size, the counts. `accepted` are the rows that are staged.
+    /// The receipt so far: the digest, the size, the counts. `accepted` are the rows that are staged.
     pub fn receipt(&self) -> &Receipt {
         &self.receipt
     }
@@ -190,19 +190,23 @@ impl Prepared {
         &self.reasons
     }
 
-    /// The rows of the log that the overlapping rows are.
+    /// The rows of the log that are the same as the overlapping rows.
     pub fn received_before(&self) -> &[ReceivedBefore] {
         &self.received_before
     }
 
-    /// Makes the delivery durable and visible: what was refused first, the log then, which moves the
-    /// position `file:<sha256>` and those in `more` in the same step.
+    /// Makes the delivery durable and visible. The log's commit moves the position `file:<sha256>` and those in
+    /// `more` in the same step. If the log has the file already, nothing is stored, and the receipt says so.
     pub async fn commit(self, mut more: Vec<(String, Advance)>) -> Result<Receipt> {
         let Prepared { bulk, refused, mut receipt, started, .. } = self;
+        // Refused records first. A crash after this commit leaves them in the quarantine, where the position keeps
+        // them from being stored a second time when the file is delivered again.
         if let Some(refused) = refused {
             let position = (format!("file:{}:{}", receipt.log, receipt.sha256), Advance::To(1));
             refused.finish(vec![position]).await?;
         }
+        // A crash before this commit leaves staged files that no version of the table names; compaction removes
+        // them. A crash after it leaves nothing to do.
         more.insert(0, (file_position(&receipt.sha256), Advance::To(1)));
         match bulk.finish(more).await? {
             Outcome::Appended(appended) => {
@@ -222,7 +226,7 @@ impl Prepared {
         Ok(receipt)
     }
 
-    /// Gives it up, and waits until what was staged is gone again.
+    /// Gives the delivery up, and waits until the staged files have been removed.
     pub async fn abort(self) {
         if let Some(refused) = self.refused {
             refused.abort().await;

@@ -1,8 +1,7 @@
-//! What was refused, and what became of it.
+//! The quarantine: refused records, and what became of each.
 //!
-//! The quarantine is itself a log: a record `REFUSED` holds what was refused, byte for byte, and
-//! why; a later record `REPLAYED` or `DISCARDED` says what became of it. So nothing that was
-//! refused can disappear unseen either.
+//! The quarantine is itself a log: a record `REFUSED` holds the refused bytes and the reasons; a later
+//! record `REPLAYED` or `DISCARDED` says what became of them. So a refused record cannot disappear unseen.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,49 +31,49 @@ pub struct Quarantine {
     writer: Arc<Mutex<Option<Writer>>>,
 }
 
-/// Something that was refused and still waits.
+/// A refused record that waits to be replayed or discarded.
 #[derive(Debug, Clone, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Item {
-    /// Its id in the quarantine.
+    /// The item's id in the quarantine.
     pub id: u64,
-    /// When it was refused, in microseconds UTC.
+    /// The time of the refusal, in microseconds UTC.
     #[serde(skip)]
     pub refused_at: i64,
-    /// What it was delivered as.
+    /// The kind that the record was delivered as.
     pub kind: String,
-    /// The log that it was meant for.
+    /// The log that the record was meant for.
     pub log: String,
-    /// The file or topic that it came from.
+    /// The file or topic that the record came from.
     pub source: String,
-    /// Its line there; of a message, its offset.
+    /// The record's line in the file; the offset of a message.
     pub line: Option<i64>,
-    /// Why, as a JSON array of findings.
+    /// The reasons, as a JSON array of findings.
     pub reasons: String,
-    /// What its message carried besides (a key, headers, a time), as a JSON object.
+    /// The key, headers and time of a message, as a JSON object.
     #[serde(skip)]
     pub envelope: Option<String>,
 }
 
-/// An item with what was refused.
+/// An item with its bytes.
 #[derive(Debug, Clone)]
 pub struct Refused {
-    /// What is known of it.
+    /// The item.
     pub item: Item,
     /// The bytes, as delivered.
     pub content: Vec<u8>,
-    /// The header of the CSV file that it stood in.
+    /// The header of the CSV file that the record was in.
     pub header: Option<String>,
 }
 
-/// What became of a replay.
+/// The outcome of a replay.
 #[derive(Debug)]
 pub enum Replay {
-    /// It is in its log now.
+    /// The record is in its log now.
     Appended(Appended),
-    /// It is still refused, for these reasons; nothing has changed.
+    /// The record is still refused, for these reasons; nothing has changed.
     StillRefused(Vec<Finding>),
-    /// Its log has the same row already, here; nothing has changed.
+    /// The log has the same row already, here; nothing has changed.
     AlreadyThere(ReceivedBefore),
 }
 
@@ -84,7 +83,7 @@ impl Quarantine {
         Quarantine { store, writer: Arc::default() }
     }
 
-    /// The writer of its log. Several processes take turns at it.
+    /// The writer of the quarantine's log. Several processes take turns at it.
     pub async fn writer(&self) -> Result<Writer> {
         let mut writer = self.writer.lock().await;
         if let Some(writer) = &*writer {
@@ -94,7 +93,7 @@ impl Quarantine {
         Ok(writer.insert(self.store.writer(LOG, Kind::Quarantine, options).await?).clone())
     }
 
-    /// Gives up a writer that has stopped; the next refusal opens another.
+    /// Forgets a writer that has stopped; the next refusal opens another.
     pub async fn forget(&self) {
         self.writer.lock().await.take();
     }
@@ -107,7 +106,7 @@ impl Quarantine {
         }
     }
 
-    /// What waits, oldest first.
+    /// The items that wait, oldest first.
     pub async fn list(&self) -> Result<Vec<Item>> {
         let Some(log) = self.log().await? else { return Ok(Vec::new()) };
         let mut items = BTreeMap::new();
@@ -129,13 +128,15 @@ impl Quarantine {
         Ok(items.into_values().collect())
     }
 
-    /// One item with its content, whether it still waits or not.
+    /// An item with its bytes, whether it still waits or not.
     pub async fn show(&self, id: u64) -> Result<Refused> {
         let missing = |reason: &str| Error::Item { id, reason: reason.to_owned() };
         let log = self.log().await?.ok_or_else(|| missing("the quarantine is empty"))?;
         let batch = log.record(id).await?;
         if text(&batch, "action", 0) != Some("REFUSED") {
-            return Err(missing("this is not a refusal, but what became of one"));
+            return Err(missing(
+                "this record of the quarantine is no refused record; it says what became of one",
+            ));
         }
         let content = batch.column_by_name("content").and_then(|c| c.as_binary_opt::<i32>());
         Ok(Refused {
@@ -148,7 +149,7 @@ impl Quarantine {
     async fn waiting(&self, id: u64) -> Result<Refused> {
         let refused = self.show(id).await?;
         if !self.list().await?.iter().any(|item| item.id == id) {
-            return Err(Error::Item { id, reason: "it has been replayed or discarded already".into() });
+            return Err(Error::Item { id, reason: "the item has been replayed or discarded already".into() });
         }
         Ok(refused)
     }
@@ -163,8 +164,10 @@ impl Quarantine {
         overlap: OverlapPolicy,
     ) -> Result<Replay> {
         let Refused { item, content, header } = self.waiting(id).await?;
-        let kind: Kind =
-            item.kind.parse().map_err(|_| Error::Item { id, reason: "its kind is unknown".into() })?;
+        let kind: Kind = item
+            .kind
+            .parse()
+            .map_err(|_| Error::Item { id, reason: format!("the kind '{}' is unknown", item.kind) })?;
         let content = corrected.unwrap_or(content);
         let origin = format!("{LOG}:{id}");
         let rows = match judge(kind, &content, header.as_deref(), item.envelope.as_deref(), &origin, rules)? {
@@ -186,15 +189,16 @@ impl Quarantine {
         self.note(Action::Replayed, &item, None).await?;
         match outcome {
             Outcome::Appended(appended) => Ok(Replay::Appended(appended)),
-            // A crash came between the two steps last time; the second has now been made up for.
-            Outcome::AlreadyThere { .. } => {
-                Err(Error::Item { id, reason: "it was already in its log; this has now been noted".into() })
-            }
+            // A crash came between the append and the note last time. The note has been written now.
+            Outcome::AlreadyThere { .. } => Err(Error::Item {
+                id,
+                reason: "the item was in its log already; the quarantine says so now".into(),
+            }),
         }
     }
 
-    /// Gives an item up. That is recorded, with `reason`; what was refused stays in the log until
-    /// retention removes it.
+    /// Discards an item, with `reason`. The refused bytes stay in the quarantine's log until retention removes
+    /// them.
     pub async fn discard(&self, id: u64, reason: &str) -> Result<()> {
         let item = self.waiting(id).await?.item;
         self.note(Action::Discarded, &item, Some(reason.to_owned())).await
@@ -214,13 +218,13 @@ impl Quarantine {
             note,
         };
         let rows = rows(&[record], &format!("{LOG}:{}", item.id));
-        // At most once: whoever comes second finds the position taken.
+        // At most once: a second writer finds the position taken.
         let positions = vec![(format!("{LOG}:{}", item.id), Advance::To(1))];
         self.writer().await?.append(Append { rows, positions }).await?;
         Ok(())
     }
 
-    /// Ends the writer, if there is one.
+    /// Closes the writer, if there is one.
     pub async fn close(&self) -> Result<()> {
         match self.writer.lock().await.take() {
             Some(writer) => Ok(writer.close().await?),
@@ -235,7 +239,7 @@ pub(crate) fn rows(records: &[QuarantineRecord], origin: &str) -> RecordBatch {
     sporlog_record::json::quarantine::rows(records, origin, now)
 }
 
-/// One record, as its source would judge it.
+/// Judges one record as its source would.
 fn judge(
     kind: Kind,
     content: &[u8],
@@ -252,7 +256,7 @@ fn judge(
             Judged::Refused(findings) => Err(findings),
         });
     }
-    // A corrected row may come with its own header, or stand alone under that of its file.
+    // A corrected row may come with its own header, or without, and then has that of its file.
     let header = header.unwrap_or_default().as_bytes();
     let with_header = Header::parse(content, rules).is_ok();
     let file = if with_header { content.to_vec() } else { [header, content].concat() };

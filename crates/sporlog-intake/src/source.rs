@@ -1,4 +1,4 @@
-//! Where a delivery's bytes come from.
+//! The bytes of a delivery: a file, standard input, a stream or memory; unpacked, with their digest.
 
 use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read, Write};
@@ -22,7 +22,7 @@ pub struct Source {
 }
 
 enum Input {
-    /// Each source of one file reads from a place of its own.
+    /// Each source of one file has a read position of its own.
     File(Arc<File>),
     Bytes(Arc<[u8]>),
     Stream(Box<dyn Read + Send>),
@@ -38,24 +38,27 @@ impl Source {
         let file = File::open(path).map_err(fail)?;
         let metadata = file.metadata().map_err(fail)?;
         if metadata.is_dir() {
-            return Err(fail(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory")));
+            return Err(fail(io::Error::new(
+                io::ErrorKind::IsADirectory,
+                "a file is expected, and this is a directory",
+            )));
         }
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
         if metadata.is_file() { Source::file(&name, Arc::new(file)) } else { Ok(Source::stream(&name, file)) }
     }
 
-    /// A file that is open already, from its beginning, under a name that it is known by.
+    /// A file that is open already, from its beginning, under the name `name`.
     pub fn file(name: &str, file: Arc<File>) -> Result<Self> {
         let size = file.metadata().map_err(|source| Error::Read { name: name.to_owned(), source })?.len();
         Ok(Source::new(name, Some(size), Input::File(file)))
     }
 
-    /// Whatever `reader` gives, under a name that it is known by.
+    /// The bytes that `reader` gives, under the name `name`.
     pub fn stream(name: &str, reader: impl Read + Send + 'static) -> Self {
         Source::new(name, None, Input::Stream(Box::new(reader)))
     }
 
-    /// Bytes in memory.
+    /// Bytes in memory, under the name `name`.
     pub fn bytes(name: &str, bytes: Vec<u8>) -> Self {
         Source::new(name, Some(bytes.len() as u64), Input::Bytes(bytes.into()))
     }
@@ -64,9 +67,8 @@ impl Source {
         Source { name: name.to_owned(), size, input, stop: None }
     }
 
-    /// This source, whose reading fails as soon as `stop` is set. Its end counts as reading, too:
-    /// the same Ctrl-C that stops us has ended whoever writes into a pipe, and what came out of it
-    /// until then is no whole file.
+    /// This source, whose reading fails as soon as `stop` is set, also at its end: the Ctrl-C that sets
+    /// `stop` also ends the program that writes into a pipe, and then the bytes before are no whole file.
     pub fn until(self, stop: Arc<AtomicBool>) -> Self {
         Source { stop: Some(stop), ..self }
     }
@@ -93,12 +95,12 @@ impl Source {
         &self.name
     }
 
-    /// How many bytes it has, if that is known beforehand.
+    /// The size in bytes, if it is known before reading.
     pub fn size(&self) -> Option<u64> {
         self.size
     }
 
-    /// The SHA-256 of its bytes as delivered, in hexadecimal. Reads all of it.
+    /// The SHA-256 of the bytes as delivered, in hexadecimal. Reads all of them.
     pub fn digest(self) -> Result<String> {
         let account = Arc::new(Account::default());
         let (name, reader) = self.into_reader();
@@ -108,8 +110,8 @@ impl Source {
         Ok(hex(account.sha256()))
     }
 
-    /// The bytes, unpacked if they are compressed (gzip or Zstandard, told by their first bytes),
-    /// and an account of what was read.
+    /// The bytes, unpacked if they are compressed (gzip or Zstandard, told by their first bytes), and the
+    /// digest and size of the bytes as delivered.
     pub fn unpack(self) -> Result<(Box<dyn Read + Send>, Arc<Account>)> {
         let account = Arc::new(Account::default());
         let (name, reader) = self.into_reader();
@@ -142,7 +144,7 @@ impl Source {
     }
 }
 
-/// A file, read without moving the place that others read it from.
+/// A reader of a file with a read position of its own.
 struct FromStart {
     file: Arc<File>,
     at: u64,
@@ -156,7 +158,7 @@ impl Read for FromStart {
     }
 }
 
-/// A stream of which all that is read is kept.
+/// A stream that copies the bytes read from it into a file.
 struct Kept {
     stream: Box<dyn Read + Send>,
     copy: Arc<File>,
@@ -170,9 +172,10 @@ impl Read for Kept {
     }
 }
 
-/// How long the end of a pipe is waited upon for the reason of it.
-const MOMENT: Duration = Duration::from_millis(20);
+/// The pause at the end of a pipe, in which a Ctrl-C that ended its writer arrives here, too.
+const PAUSE_AT_END: Duration = Duration::from_millis(20);
 
+/// A reader that fails as soon as `stop` is set.
 struct Stoppable {
     inner: Box<dyn Read + Send>,
     stop: Arc<AtomicBool>,
@@ -183,16 +186,16 @@ impl Read for Stoppable {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
         if read == 0 && self.pipe && !buffer.is_empty() {
-            std::thread::sleep(MOMENT);
+            std::thread::sleep(PAUSE_AT_END);
         }
         if self.stop.load(Ordering::Acquire) {
-            return Err(io::Error::other("it was interrupted"));
+            return Err(io::Error::other("reading was interrupted"));
         }
         Ok(read)
     }
 }
 
-/// The digest and the size of what has been read, as it was delivered.
+/// The digest and the size of the bytes read so far, as delivered.
 #[derive(Default)]
 pub struct Account {
     digest: Mutex<Sha256>,
@@ -200,17 +203,18 @@ pub struct Account {
 }
 
 impl Account {
-    /// Bytes read so far.
+    /// The number of bytes read so far.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// The SHA-256 of what has been read so far.
+    /// The SHA-256 of the bytes read so far.
     pub fn sha256(&self) -> [u8; 32] {
         self.digest.lock().unwrap_or_else(PoisonError::into_inner).clone().finalize().into()
     }
 }
 
+/// A reader that keeps an account of its bytes.
 struct Accounted {
     inner: Box<dyn Read + Send>,
     account: Arc<Account>,

@@ -1,21 +1,22 @@
-//! A delivery that arrives over a network, on disk until all of it is there.
+//! A file that arrives over a network, on disk until all of it has arrived.
 //!
-//! A bulk append holds its log, so a file is only imported once its last byte has come: a slow sender
-//! holds up nobody, and of one that is cut off nothing is taken. The spool is a file without a name:
-//! it is gone with its last handle, also when the process is killed.
+//! A bulk append holds its log, so a file is imported only after its last byte has arrived: a slow sender
+//! holds up nobody, and nothing is stored of a transfer that is cut off. The spool is a file without a
+//! name: it is gone with its last handle, also when the process is killed.
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::blocking::blocking;
 use crate::error::{Error, Result};
 use crate::source::Source;
 
-/// Bytes that are written at once.
+/// How many bytes are written to the disk at a time.
 const PART: usize = 1 << 20;
 
-/// A delivery that is arriving.
+/// A file that is arriving.
 #[derive(Debug)]
 pub struct Spool {
     file: Arc<File>,
@@ -23,7 +24,7 @@ pub struct Spool {
     bytes: u64,
 }
 
-/// A delivery that is there.
+/// A file that has arrived.
 #[derive(Debug, Clone)]
 pub struct Spooled {
     file: Arc<File>,
@@ -31,26 +32,26 @@ pub struct Spooled {
 }
 
 impl Spool {
-    /// An empty one in `folder`, or else in the system's folder for temporary files.
+    /// An empty spool in `folder`, or else in the system's folder for temporary files.
     pub async fn begin(folder: Option<&Path>) -> io::Result<Self> {
         let folder = folder.map_or_else(std::env::temp_dir, Path::to_owned);
-        let file = Arc::new(off_the_runtime(move || tempfile::tempfile_in(folder)).await?);
+        let file = Arc::new(blocking(move || tempfile::tempfile_in(folder)).await?);
         Ok(Spool { file, buffer: Vec::new(), bytes: 0 })
     }
 
-    /// Adds what has come.
+    /// Adds bytes that have arrived.
     pub async fn write(&mut self, piece: &[u8]) -> io::Result<()> {
         self.bytes += piece.len() as u64;
         self.buffer.extend_from_slice(piece);
         if self.buffer.len() >= PART { self.flush().await } else { Ok(()) }
     }
 
-    /// How many bytes have come.
+    /// How many bytes have arrived.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// All of it is there.
+    /// Ends the spool: all of the file has arrived.
     pub async fn finish(mut self) -> io::Result<Spooled> {
         self.flush().await?;
         Ok(Spooled { file: self.file, bytes: self.bytes })
@@ -58,31 +59,25 @@ impl Spool {
 
     async fn flush(&mut self) -> io::Result<()> {
         let (file, buffer) = (self.file.clone(), std::mem::take(&mut self.buffer));
-        off_the_runtime(move || (&*file).write_all(&buffer)).await
+        blocking(move || (&*file).write_all(&buffer)).await
     }
 }
 
 impl Spooled {
-    /// How many bytes there are.
+    /// The size of the file in bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// The delivery from its beginning, under the name of a file: a name alone, without a folder.
-    /// It can be had again and again.
+    /// The file from its beginning, under `name`, which may not name a folder. Can be called several times.
     pub fn source(&self, name: &str) -> Result<Source> {
         if Path::new(name).file_name() != Some(name.as_ref()) || name.contains('\0') {
-            let source = io::Error::new(io::ErrorKind::InvalidInput, "this is not the name of a file");
+            let source =
+                io::Error::new(io::ErrorKind::InvalidInput, "a file's name is expected, without a folder");
             return Err(Error::Read { name: name.to_owned(), source });
         }
         Source::file(name, self.file.clone())
     }
-}
-
-async fn off_the_runtime<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
 #[cfg(test)]

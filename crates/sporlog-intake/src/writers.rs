@@ -1,4 +1,4 @@
-//! Where the writers of logs come from: the server's, which its other parts share, or our own.
+//! Where a part of the program gets the writers of logs from: those that the server shares, or its own.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use crate::access_event::{self, AccessEvent};
 
 /// The writers of a store's logs, each opened once.
 pub trait Writers: Send + Sync + 'static {
-    /// The writer of a log, which is made if it is not there.
+    /// The writer of a log. A log that is not there is made.
     fn writer<'a>(&'a self, log: &'a str, kind: Kind) -> BoxFuture<'a, Result<Writer>>;
 
-    /// Gives up a writer that has stopped; the next one to write opens another.
+    /// Forgets a writer that has stopped; the next call of [`writer`](Self::writer) opens another.
     fn forget<'a>(&'a self, log: &'a str) -> BoxFuture<'a, ()>;
 }
 
@@ -24,7 +24,7 @@ pub async fn record_access(writers: &dyn Writers, event: &AccessEvent<'_>) -> cr
     let rows = event.row()?;
     let append = || Append { rows: rows.clone(), positions: Vec::new() };
     let mut recorded = try_append(writers, append()).await;
-    // Twice does no harm here, and the next writer may well succeed.
+    // A second record of the same access does no harm, and another writer may succeed.
     if matches!(recorded, Err(sporlog_ledger::Error::Stopped { .. })) {
         writers.forget(access_event::LOG).await;
         recorded = try_append(writers, append()).await;
@@ -36,7 +36,7 @@ async fn try_append(writers: &dyn Writers, append: Append) -> Result<Outcome> {
     writers.writer(access_event::LOG, Kind::Auditlog).await?.append(append).await
 }
 
-/// Writers of our own, for a process that has no others.
+/// Writers that are opened for one purpose, in a process that shares none.
 #[derive(Clone)]
 pub struct OwnWriters {
     store: Store,
@@ -44,12 +44,12 @@ pub struct OwnWriters {
 }
 
 impl OwnWriters {
-    /// Those of `store`.
+    /// Writers of the logs in `store`; none is open yet.
     pub fn new(store: Store) -> Self {
         OwnWriters { store, open: Arc::default() }
     }
 
-    /// Ends all of them; what has been answered is durable, and its checkpoint published.
+    /// Closes all writers. Acknowledged records are durable, and their checkpoints are published then.
     pub async fn close(&self) -> Result<()> {
         let open = std::mem::take(&mut *self.open.lock().await);
         let mut closed = Ok(());

@@ -10,14 +10,14 @@
 //! The keys do not lie where a store has them, so that nobody appends to a backup by mistake.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
 use crate::error::{Error, Result};
-use crate::local_files::{make_folder, private_file, sync_parent};
+use crate::local_files::{make_folder, private_file, replace};
 use crate::store::{Store, StoreOptions};
 
 /// The file that a finished backup has.
@@ -133,7 +133,7 @@ impl Backup {
         let at = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
         let text = format!("{}\n", json!({"format": FORMAT, "finished": at}));
         let path = self.folder.join(FINISHED);
-        replace(&path, text.as_bytes()).map_err(failed(&path))
+        replace(&path.with_file_name(".tmp-new"), &path, text.as_bytes(), 0o600).map_err(failed(&path))
     }
 }
 
@@ -175,7 +175,7 @@ pub fn copy_path(from: &Path, to: &Path, replace_others: bool) -> Result<(u64, u
             if there.is_none_or(|there| replace_others && there != content) {
                 to.parent()
                     .map_or(Ok(()), make_folder)
-                    .and_then(|()| replace(to, &content))
+                    .and_then(|()| replace(&to.with_file_name(".tmp-new"), to, &content, 0o600))
                     .map_err(failed(to))?;
                 (files, bytes) = (1, content.len() as u64);
             }
@@ -183,14 +183,4 @@ pub fn copy_path(from: &Path, to: &Path, replace_others: bool) -> Result<(u64, u
         Err(error) => return Err(failed(from)(error)),
     }
     Ok((files, bytes))
-}
-
-/// Writes a file beside its place, and puts it there; durable when this returns.
-fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let beside = path.with_file_name(".tmp-new");
-    let mut file = private_file().truncate(true).open(&beside)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
-    sync_parent(path)
 }

@@ -4,7 +4,7 @@
 //! the function returns, and a rename never replaces a file.
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -40,7 +40,7 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
 }
 
 /// Syncs the folder of `path`, so that its name survives a power cut.
-pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
+pub fn sync_parent(path: &Path) -> io::Result<()> {
     sync_folder(parent(path))
 }
 
@@ -53,6 +53,25 @@ pub(crate) fn lock_parent(path: &Path) -> io::Result<File> {
 
 fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."))
+}
+
+/// Writes the file `path` anew, with `mode`: whoever opens it finds all of the earlier bytes or all of the
+/// new ones. Durable when this returns.
+///
+/// The bytes are written to `beside` first, on the same file system. A crash can leave that file, which the
+/// next call with the same name removes; two callers must not use one name at the same time.
+pub fn replace(beside: &Path, path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    match fs::remove_file(beside) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(beside)?;
+    let written =
+        file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| fs::rename(beside, path));
+    if written.is_err() {
+        let _ = fs::remove_file(beside);
+    }
+    written.and_then(|()| sync_parent(path))
 }
 
 /// Renames a file unless the new name is taken, which is an error of the kind `AlreadyExists`. Of several
@@ -126,6 +145,21 @@ mod tests {
             rename(&one, &other)?;
             assert!(!one.exists() && fs::read(&other)? == b"1");
         }
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_is_replaced_as_a_whole_or_stays() -> io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let (beside, path) = (folder.path().join(".new"), folder.path().join("file"));
+        fs::write(&beside, "left by a crash, and longer than what is written now")?;
+        replace(&beside, &path, b"one", 0o640)?;
+        replace(&beside, &path, b"two", 0o600)?;
+        assert_eq!(fs::read(&path)?, b"two");
+        assert_eq!(fs::metadata(&path)?.mode() & 0o777, 0o600);
+        let nowhere = folder.path().join("none/file");
+        assert!(replace(&beside, &nowhere, b"three", 0o600).is_err());
+        assert_eq!(fs::read_dir(folder.path())?.count(), 1, "nothing is left beside");
         Ok(())
     }
 

@@ -11,12 +11,13 @@
 
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
+use sporlog_ledger::local_files;
 use sporlog_web::access::KeyRing;
 
 mod follow;
@@ -105,19 +106,8 @@ pub fn lock(folder: &Path, name: &str) -> Result<File> {
 /// Replaces a file that is for its owner alone: written beside its place first, under a name that only the holder
 /// of a lock uses.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let beside = path.with_extension("tmp");
-    let write = || {
-        match std::fs::remove_file(&beside) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&beside, path)?;
-        path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
-    };
-    write().with_context(|| path.display().to_string())
+    let replaced = local_files::replace(&path.with_extension("tmp"), path, bytes, 0o600);
+    replaced.with_context(|| path.display().to_string())
 }
 
 fn open(path: &Path) -> Result<Option<File>> {

@@ -8,7 +8,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use sporlog_intake::durable::{rename_new, sync_folder};
+use sporlog_ledger::local_files::{rename_new, sync_parent};
 
 /// A file that is being written.
 pub struct OutFile {
@@ -51,11 +51,7 @@ impl OutFile {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => bail!(already_there(path)),
             moved => moved.with_context(|| path.display().to_string())?,
         }
-        let folder = match path.parent() {
-            Some(folder) if folder != Path::new("") => folder,
-            _ => Path::new("."),
-        };
-        sync_folder(folder).with_context(|| folder.display().to_string())
+        sync_parent(path).with_context(|| path.display().to_string())
     }
 }
 

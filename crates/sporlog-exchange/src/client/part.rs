@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::error::{Error, Result};
 use super::names::versions;
-use sporlog_intake::durable::{rename_new, sync_folder};
+use sporlog_ledger::local_files::{rename_new, sync_folder};
 use sporlog_record::hex;
 
 /// Each time so many bytes have come, they are made durable.

@@ -8,8 +8,8 @@ use std::thread;
 use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use sporlog_intake::durable::{rename_new, sync_folder};
 use sporlog_intake::{Error, Result};
+use sporlog_ledger::local_files::{rename_new, sync_folder};
 use sporlog_record::hex;
 
 /// A file stays below so many bytes, as the specification demands.

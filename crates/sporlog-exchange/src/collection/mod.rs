@@ -52,10 +52,10 @@ use std::time::Duration;
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
 use sporlog_intake::blocking::blocking;
-use sporlog_intake::durable::private_file;
 use sporlog_intake::writers::Writers;
 use sporlog_intake::{Error, Result};
 use sporlog_ledger::Log;
+use sporlog_ledger::local_files::private_file;
 use sporlog_record::Kind;
 use tokio_util::sync::CancellationToken;
 

@@ -11,8 +11,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use chrono::NaiveDate;
-use sporlog_intake::durable::{put, sync_folder};
 use sporlog_intake::{Error, Result};
+use sporlog_ledger::local_files::{replace, sync_folder};
 
 use super::day_files::{WrittenFile, failed, is_in, names_in, publish};
 use super::manifest::Manifest;
@@ -113,13 +113,13 @@ impl Outbox {
             remove(&path)?;
             // After a crash from here on, files may be new or old, and there is no manifest.
             publish(written, folder, Some((&self.organisation, manifest.day)))?;
-            put(&self.scratch().join(&name), &path, bytes)?;
+            replace(&self.scratch().join(&name), &path, bytes, MODE)?;
         } else {
             written.iter().try_for_each(|(path, _)| fs::remove_file(path))?;
         }
         if !has_manifest(&record) {
             DirBuilder::new().recursive(true).mode(0o700).create(&self.records)?;
-            put(&record.with_extension("tmp"), &record, bytes)?;
+            replace(&record.with_extension("tmp"), &record, bytes, MODE)?;
         }
         Ok(changed)
     }

@@ -24,7 +24,7 @@ use rustix::fs::OFlags;
 
 use crate::receipt::Receipt;
 use crate::tree::Home;
-use sporlog_intake::durable::{make_folder, put, sync_folder};
+use sporlog_ledger::local_files::{make_folder, replace, sync_folder};
 
 /// The format of the time in a delivery's id.
 const TIME: &str = "%Y%m%dT%H%M%SZ";
@@ -189,7 +189,7 @@ impl Claim {
     pub fn write_decision(&self, receipt: &Receipt) -> io::Result<()> {
         let bytes = serde_json::to_vec(receipt)?;
         make_folder(&self.folder())?;
-        put(&self.folder().join("decided.tmp"), &self.folder().join(DECIDED), &bytes)
+        replace(&self.folder().join("decided.tmp"), &self.folder().join(DECIDED), &bytes, 0o640)
     }
 
     /// Removes the file and the claim's folder. To be called when the log has the file's rows.
@@ -206,7 +206,12 @@ impl Claim {
     pub fn keep_aside(&self, receipt: &[u8]) -> io::Result<()> {
         let folder = self.home.refused().join(&self.id);
         make_folder(&folder)?;
-        put(&self.home.scratch().join(format!("{}.json", self.id)), &folder.join("receipt.json"), receipt)?;
+        replace(
+            &self.home.scratch().join(format!("{}.json", self.id)),
+            &folder.join("receipt.json"),
+            receipt,
+            0o640,
+        )?;
         // In a folder of its own, because the file may be called receipt.json, too.
         let kept = folder.join("file");
         make_folder(&kept)?;

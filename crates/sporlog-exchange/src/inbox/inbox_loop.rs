@@ -17,8 +17,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
-use sporlog_intake::durable::{make_folder, private_file};
 use sporlog_intake::{Error, Result};
+use sporlog_ledger::local_files::{make_folder, private_file};
 use tokio::task::spawn_blocking;
 
 use super::abandoned::claim_abandoned;

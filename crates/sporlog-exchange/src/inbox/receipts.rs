@@ -13,7 +13,7 @@ use super::claim::{Claim, open};
 use crate::name::receipt_stem;
 use crate::receipt::{Earlier, LISTED_ROWS, Note, Outcome, Receipt};
 use crate::tree::Home;
-use sporlog_intake::durable::{put, rename_new};
+use sporlog_ledger::local_files::{rename_new, replace};
 
 /// A larger file is not read as a receipt; none of ours is as large.
 const LARGEST: u64 = 64 << 20;
@@ -34,7 +34,7 @@ pub(super) fn write_receipts(home: &Home, claim: &Claim, receipt: &Receipt) -> i
     rename_earlier(&folder, &stem, &claim.id)?;
     for (form, bytes) in FORMS.into_iter().zip([as_json(receipt)?, as_text(receipt).into_bytes()]) {
         let beside = home.scratch().join(format!("{}.{form}", claim.id));
-        put(&beside, &folder.join(format!("{stem}.{form}")), &bytes)?;
+        replace(&beside, &folder.join(format!("{stem}.{form}")), &bytes, 0o640)?;
     }
     Ok(())
 }

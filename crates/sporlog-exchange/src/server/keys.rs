@@ -1,8 +1,8 @@
 //! The server's host keys, and the public keys that accounts sign in with.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use russh::keys::key::safe_rng;
@@ -11,8 +11,8 @@ use russh::keys::ssh_key::public::KeyData;
 use russh::keys::{Algorithm, HashAlg, PrivateKey, PublicKey};
 
 use crate::settings::{Account, Settings};
-use sporlog_intake::durable::{make_folder, sync_folder};
 use sporlog_intake::{Error, Result};
+use sporlog_ledger::local_files::{make_folder, replace};
 
 /// The file name of the host key that is made if none is configured.
 const HOST_KEY: &str = "ssh_host_ed25519_key";
@@ -55,21 +55,11 @@ fn make(root: &Path, path: &Path) -> io::Result<()> {
     make_folder(root)?;
     let mut key = PrivateKey::random(&mut safe_rng(), Algorithm::Ed25519).map_err(failed)?;
     key.set_comment("sporlog");
+    // Another process may make a key at the same time.
+    let beside = || PathBuf::from(format!("{}.new-{}", path.display(), uuid::Uuid::new_v4()));
     let public = format!("{}\n", key.public_key().to_openssh().map_err(failed)?);
-    write_beside(&path.with_extension("pub"), public.as_bytes(), 0o644)?;
-    write_beside(path, key.to_openssh(LineEnding::LF).map_err(failed)?.as_bytes(), 0o600)?;
-    sync_folder(root)
-}
-
-fn write_beside(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let beside = PathBuf::from(format!("{}.new-{}", path.display(), uuid::Uuid::new_v4()));
-    let write = || {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&beside, path)
-    };
-    write().inspect_err(|_| drop(fs::remove_file(&beside)))
+    replace(&beside(), &path.with_extension("pub"), public.as_bytes(), 0o644)?;
+    replace(&beside(), path, key.to_openssh(LineEnding::LF).map_err(failed)?.as_bytes(), 0o600)
 }
 
 /// The fingerprint of a key, as `SHA256:…`.

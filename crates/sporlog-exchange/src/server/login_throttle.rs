@@ -6,9 +6,11 @@
 //! with the right key is let in again soon, also from the same address.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use sporlog_record::identifier::network;
 
 /// Refused keys without a consequence.
 const FREE: f64 = 10.0;
@@ -164,20 +166,12 @@ impl Inner {
     }
 }
 
-/// The address that is counted: an IPv4 address, or the /64 network of an IPv6 address.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
-        v4 => v4,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn ip(text: &str) -> IpAddr {
-        text.parse().unwrap_or(IpAddr::V6(Ipv6Addr::LOCALHOST))
+        text.parse().unwrap_or(IpAddr::V6(std::net::Ipv6Addr::LOCALHOST))
     }
 
     /// Tries a hundred wrong keys, each on a connection of its own. Returns how many keys were checked.

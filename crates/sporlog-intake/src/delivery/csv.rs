@@ -1,4 +1,4 @@
-//! A revision CSV: the reader finds where records end, the workers parse slabs of them.
+//! Revision CSV: the reader finds where records end, and the workers parse slabs of whole records.
 
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,7 +8,7 @@ use sporlog_record::revision::{Header, Splitter, file_remarks, parse_slab};
 use super::{Context, Judged, PART_BYTES, Receiver, RefusedRecord, Summary, run};
 use crate::error::Result;
 
-/// Whole records, and the line on which they begin.
+/// Whole records, and the line that the first one begins on.
 struct Slab {
     bytes: Vec<u8>,
     first_line: u64,
@@ -27,7 +27,7 @@ pub(super) fn deliver(
     let mut splitter = Splitter::new(&header, &options.rules);
     let unquoted = AtomicBool::new(header.unquoted());
     let blank_lines = AtomicU64::new(0);
-    // Buffers go back to the reader: a fresh one of this size costs more to get than to fill.
+    // Buffers go back to the reader: allocating one of this size takes longer than filling it.
     let (returned, spare) = crossbeam_channel::unbounded::<Vec<u8>>();
 
     let read = |hand_on: &mut dyn FnMut(Slab) -> bool| {
@@ -88,7 +88,7 @@ pub(super) fn deliver(
     Ok(summary)
 }
 
-/// Reads until `buffer` holds `wanted` bytes or the source ends; at least once.
+/// Reads until `buffer` holds `wanted` bytes or the source ends. Reads at least once.
 fn fill(reader: &mut impl Read, buffer: &mut Vec<u8>, wanted: usize) -> std::io::Result<()> {
     let missing = wanted.saturating_sub(buffer.len()).max(64 << 10);
     reader.take(missing as u64).read_to_end(buffer).map(drop)

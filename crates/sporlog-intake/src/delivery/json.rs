@@ -1,4 +1,4 @@
-//! Disclosures and audit records: the reader finds where records end, the workers parse groups of them.
+//! Disclosures and audit records in JSON: the reader finds where records end, and the workers parse groups of them.
 
 use std::io::Read;
 
@@ -7,7 +7,7 @@ use sporlog_record::json::{Judged as JudgedRecord, RawRecord, RecordReader, Rows
 use super::{Context, Judged, PART_BYTES, Receiver, RefusedRecord, Summary, run};
 use crate::error::Result;
 
-/// Records in a part, however small they are.
+/// The most records in a part.
 const PART_RECORDS: usize = 32 << 10;
 
 pub(super) fn deliver(context: &Context<'_>, reader: impl Read, receiver: &dyn Receiver) -> Result<Summary> {

@@ -6,7 +6,7 @@
 //! in order: refusals and findings, part by part
 //! ```
 //!
-//! What is in memory is a few parts, whatever the size of the file.
+//! Only a few parts are in memory at a time, whatever the size of the file.
 
 mod csv;
 mod json;
@@ -32,35 +32,35 @@ const PART_BYTES: usize = 20 << 20;
 /// A record that is refused alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusedRecord {
-    /// The line that it begins at.
+    /// The line that the record begins on.
     pub line: u64,
-    /// Its bytes, as delivered.
+    /// The record's bytes, as delivered.
     pub content: Vec<u8>,
-    /// What is wrong with it, and what is doubtful.
+    /// The errors and remarks.
     pub findings: Vec<Finding>,
 }
 
-/// What one part of a file came to.
+/// The outcome of judging one part of a file.
 #[derive(Debug, Default)]
 pub struct Judged {
     /// Records accepted.
     pub accepted: u64,
-    /// Remarks on the accepted ones.
+    /// Remarks on accepted records.
     pub remarks: u64,
-    /// The refused ones.
+    /// Refused records.
     pub refused: Vec<RefusedRecord>,
-    /// Remarks in full, where they were asked for.
+    /// The remarks themselves, if [`Options::collect`] is set.
     pub findings: Vec<Finding>,
 }
 
-/// What a whole file came to.
+/// The outcome of judging a whole file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Records accepted.
     pub accepted: u64,
     /// Records refused.
     pub refused: u64,
-    /// Remarks on the accepted ones.
+    /// Remarks on accepted records.
     pub remarks: u64,
     /// Remarks on the file as a whole.
     pub file_remarks: Vec<Finding>,
@@ -72,13 +72,13 @@ pub struct Summary {
     pub header: Vec<u8>,
 }
 
-/// Who takes what a delivery comes to.
+/// Takes the rows and refusals of a delivery.
 pub trait Receiver: Sync {
     /// Accepted rows; called by several threads. The numbers begin at 0 and have no gaps, and
     /// every number comes, though not in order.
     fn rows(&self, part: u64, rows: RecordBatch) -> Result<()>;
 
-    /// The rest, in the order of the file, from one thread. `header` is a CSV file's.
+    /// Counts, refusals and remarks, in the order of the file, from one thread. `header` is a CSV file's.
     fn judged(&self, header: &[u8], judged: Judged) -> Result<()>;
 
     /// The delivery has failed; `rows` will not be called with all numbers.
@@ -89,16 +89,16 @@ pub trait Receiver: Sync {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Overlap {
-    /// They are not stored again; the receipt says how many there were.
+    /// The rows are not stored again; the receipt says how many there were.
     Skip,
-    /// They are stored again; the receipt says how many there are.
+    /// The rows are stored again; the receipt says how many there were.
     Take,
 }
 
 /// Which rows count as stored already, and what to do with them. Rows of one file are not compared with each other.
 #[derive(Debug, Clone, Copy)]
 pub struct OverlapPolicy {
-    /// What to do with them.
+    /// What to do with such rows.
     pub rows: Overlap,
     /// For how many days after its receipt a row is compared with new ones.
     pub days: u32,
@@ -119,23 +119,23 @@ impl OverlapPolicy {
     }
 }
 
-/// How a delivery is taken.
+/// How a delivery is judged.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// What its records are.
+    /// The kind of its records.
     pub kind: Kind,
-    /// How they are judged.
+    /// The rules by which the records are judged.
     pub rules: Rules,
-    /// Whether remarks are wanted in full, and not only counted.
+    /// Whether remarks are collected, and not only counted.
     pub collect: bool,
-    /// Threads that judge.
+    /// The number of threads that judge.
     pub workers: usize,
     /// What becomes of rows that the log has already.
     pub overlap: OverlapPolicy,
 }
 
 impl Options {
-    /// With as many workers as there are cores.
+    /// Options with as many workers as there are processors.
     pub fn new(kind: Kind, rules: Rules) -> Self {
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
         Options { kind, rules, collect: false, workers, overlap: OverlapPolicy::default() }
@@ -148,9 +148,9 @@ struct Part<T> {
     content: T,
 }
 
-/// Reads `source` to its end. `progress` is told now and then how many bytes have been read.
+/// Reads `source` to its end. `progress` is called now and then with the number of bytes read.
 ///
-/// Blocks; call it where that is allowed.
+/// Blocks: to be called in a thread that may.
 pub fn deliver(
     source: Source,
     options: &Options,
@@ -170,13 +170,13 @@ pub fn deliver(
         receiver.failed();
     }
     let mut summary = result?;
-    // To the end: a digest is of the whole file, also of what stands behind a compressed stream.
+    // The digest is of the whole file, also of bytes behind the end of a compressed stream.
     std::io::copy(&mut reader, &mut std::io::sink()).map_err(|source| Error::Read { name, source })?;
     (summary.sha256, summary.bytes) = (account.sha256(), account.bytes());
     Ok(summary)
 }
 
-/// What is wrong with a file whose reading failed, if it is the file: what decoders say, and no disk does.
+/// The finding about a damaged compressed file, if `error` comes from a decoder and not from the disk.
 pub fn damage(error: &std::io::Error) -> Option<Finding> {
     error.raw_os_error().is_none().then(|| Finding {
         severity: Severity::Error,
@@ -294,7 +294,7 @@ fn run<T: Send>(
     })
 }
 
-/// Puts the parts' results in order.
+/// Hands the parts' results on in the order of the file.
 fn collect(
     receiver: &dyn Receiver,
     header: &[u8],

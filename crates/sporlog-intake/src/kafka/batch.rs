@@ -41,7 +41,7 @@ use sporlog_record::{Finding, Kind, Position, Rules};
 use super::settings::Topic;
 use crate::error::Result;
 
-/// What is counted for a message besides its bytes.
+/// The memory that is counted for a message besides its bytes.
 const OVERHEAD: usize = 64;
 
 /// A partition: its topic's index in the settings, and its number.

@@ -166,7 +166,7 @@ impl Drop for Consumer {
     }
 }
 
-/// What the polling thread owns.
+/// The state of the polling thread; no other thread uses it.
 struct Poll {
     consumer: BaseConsumer<Context>,
     shared: Arc<Shared>,
@@ -298,7 +298,7 @@ impl Poll {
         Ok(())
     }
 
-    /// What has to be done twice a second.
+    /// The work that has to be done twice a second.
     fn tick(&mut self) -> Result<()> {
         if std::mem::take(&mut self.doubtful) {
             self.begin_anew();

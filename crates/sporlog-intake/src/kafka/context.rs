@@ -1,4 +1,4 @@
-//! What the polling thread is told, by librdkafka's callbacks and by the pipelines.
+//! The events that librdkafka's callbacks and the pipelines send to the polling thread.
 //!
 //! A rebalance is only noted here; the polling thread assigns and gives up partitions once their logs
 //! have said where they stand.

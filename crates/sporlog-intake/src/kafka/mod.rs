@@ -7,7 +7,7 @@
 //!
 //! | module | idea |
 //! |---|---|
-//! | [`settings`] | what may be set, and librdkafka's configuration |
+//! | [`settings`] | the section `[kafka]`, and librdkafka's configuration |
 //! | `consumer`, `consumer/assignment`, `context` | the polling thread; its partitions; librdkafka's callbacks |
 //! | `batch` | messages as bytes with their envelopes, and as judged rows |
 //! | `pipeline` | a log's batches: judged in parallel, committed one after another, with their positions |

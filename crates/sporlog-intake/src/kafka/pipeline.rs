@@ -34,7 +34,7 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 /// they pile up only while the store fails.
 const WAITING: usize = 256;
 
-/// What all pipelines share.
+/// The state that all pipelines share.
 pub(super) struct Shared {
     pub topics: Vec<Topic>,
     pub store: Store,
@@ -49,7 +49,7 @@ pub(super) struct Shared {
     pub giving_up: watch::Receiver<bool>,
 }
 
-/// What a log's committing task is to do.
+/// Work for a log's committing task.
 enum Work {
     /// Say how far the log covers these partitions: one [`Event::Position`] for each.
     Positions(Vec<(Key, u64)>),
@@ -135,7 +135,7 @@ struct Committer {
     writer: Option<Writer>,
     /// Partitions that have moved over empty messages only, further than the log says.
     ahead: BTreeMap<Key, i64>,
-    /// What the quarantine has of each partition of which a batch has been stored.
+    /// The messages in the quarantine, for each partition of which a batch has been stored.
     known: HashMap<Key, Known>,
     flushed: Instant,
 }

@@ -51,7 +51,7 @@ pub(super) struct From<'a> {
     pub position: &'a str,
 }
 
-/// What the quarantine has of a partition.
+/// A partition's messages in the quarantine.
 #[derive(Debug, Clone)]
 pub(super) struct Known {
     /// How far the partition's refused messages have been taken in; −1 if none has.
@@ -71,7 +71,7 @@ impl Refusals {
         Ok(Refusals { store, writer: RwLock::new(None), producer: copies.then(producer).transpose()? })
     }
 
-    /// What the quarantine has of a partition that its log covers up to the offset `stored`.
+    /// Reads which messages the quarantine has of a partition that its log covers up to the offset `stored`.
     pub(super) async fn known(&self, from: &From<'_>, stored: i64) -> Result<Known> {
         let mut known = Known { position: -1, offsets: BTreeSet::new() };
         // Opened anew: other instances write to the quarantine, too.

@@ -1,4 +1,4 @@
-//! What may be set about Kafka, and the configuration of librdkafka that follows from it.
+//! The section `[kafka]`, and the configuration of librdkafka that follows from it.
 //!
 //! ```toml
 //! [kafka]
@@ -34,12 +34,12 @@ use crate::error::{Error, Result};
 /// Stands for the partition's number in a log's name.
 const PARTITION: &str = "{partition}";
 
-/// What librdkafka may keep fetched ahead, over all partitions, in KiB. A fetch that is under way
+/// How much librdkafka may keep fetched ahead, over all partitions, in KiB. A fetch that is under way
 /// comes on top of it.
 const QUEUED_KIB: usize = 16 << 10;
-/// What one fetch may bring, in bytes, unless a single message is larger.
+/// How much one fetch may bring, in bytes, unless a single message is larger.
 const FETCH_BYTES: usize = 8 << 20;
-/// What the producer of dead letters may hold, in KiB. A copy of the largest record has to fit.
+/// How much the producer of dead letters may hold, in KiB. A copy of the largest record has to fit.
 const DEAD_LETTER_KIB: usize = 96 << 10;
 
 /// Properties that may not be set, and why.
@@ -84,7 +84,7 @@ pub struct Topic {
     pub name: String,
     /// The log's name; with `{partition}` in it, each partition has a log of its own.
     pub log: String,
-    /// What the messages are: `disclosure` or `auditlog`.
+    /// The kind of its records: `disclosure` or `auditlog`.
     #[serde(default = "default_kind")]
     pub kind: Kind,
     /// Where a partition begins of which nothing is in the log yet.
@@ -155,7 +155,7 @@ impl Topic {
         self.log.replace(PARTITION, &partition.to_string())
     }
 
-    /// What the topic is called in origins and positions: its name and, if there is one, its
+    /// The topic in origins and positions: its name and, if there is one, its
     /// incarnation. Neither of the two can contain `~`.
     pub fn identity(&self) -> String {
         match &self.incarnation {
@@ -322,7 +322,7 @@ impl Settings {
         config
     }
 
-    /// What consumer and producer share: the brokers, and the properties that are set.
+    /// Sets what consumer and producer share: the brokers, and the properties of the configuration.
     fn set_common(&self, config: &mut ClientConfig) {
         config.set("bootstrap.servers", &self.brokers).set("client.id", "sporlog");
         for (name, value) in self.properties_by_name() {

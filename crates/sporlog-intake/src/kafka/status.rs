@@ -19,7 +19,7 @@ pub struct Status {
     pub problems: Vec<String>,
     /// The partitions that this instance has now.
     pub partitions: Vec<PartitionStatus>,
-    /// What the consumer has done since it began.
+    /// The messages dealt with since the consumer began.
     pub totals: Totals,
 }
 
@@ -39,7 +39,7 @@ pub struct PartitionStatus {
     pub lag: Option<i64>,
 }
 
-/// What a consumer has done.
+/// The messages that a consumer has dealt with.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Totals {
@@ -60,9 +60,9 @@ struct Inner {
     joined: bool,
     connected: bool,
     ended: Option<String>,
-    /// What is wrong, by log.
+    /// Errors, by log.
     failing: BTreeMap<String, String>,
-    /// What is wrong, by partition.
+    /// Why a partition is not read, by partition.
     broken: BTreeMap<String, String>,
     error: Option<(String, Instant)>,
     partitions: Vec<PartitionStatus>,

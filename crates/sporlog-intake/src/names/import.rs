@@ -4,13 +4,14 @@
 //! the register had of the same organisation, topic or system. Where it does not say, a new name holds from today
 //! on, and the earlier one for the time before.
 
-use std::io::{BufWriter, Read, Write};
+use std::fmt::Write;
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
 use chrono::NaiveDate;
 use serde::Serialize;
-use sporlog_ledger::local_files::{make_folder, private_file, sync_folder};
+use sporlog_ledger::local_files::{make_folder, replace};
 
 use super::read::{Entry, read};
 use super::{HEAD, Line, NameKind, NamesError, Register, compare};
@@ -79,22 +80,14 @@ pub fn import(
     let today = today.to_string();
     let merged = merge(&before, &entries, &today, &mut imported);
     if !dry_run {
-        let write = || {
-            make_folder(folder)?;
-            let beside = path.with_extension("tmp");
-            let mut file = BufWriter::new(private_file().truncate(true).open(&beside)?);
-            writeln!(file, "{HEAD}")?;
-            for Line { key, from, name } in &merged {
-                writeln!(file, "{key}\t{from}\t{name}")?;
-            }
-            file.into_inner()?.sync_all()?;
-            std::fs::rename(&beside, &path)?;
-            sync_folder(folder)
-        };
-        write().map_err(|source: std::io::Error| NamesError::File {
-            name: path.display().to_string(),
-            source,
-        })?;
+        let mut text = format!("{HEAD}\n");
+        for Line { key, from, name } in &merged {
+            // Writing into memory cannot fail.
+            let _ = writeln!(text, "{key}\t{from}\t{name}");
+        }
+        let failed = |source| NamesError::File { name: path.display().to_string(), source };
+        make_folder(folder).map_err(failed)?;
+        replace(&path.with_extension("tmp"), &path, text.as_bytes(), 0o600).map_err(failed)?;
     }
     Ok(imported)
 }

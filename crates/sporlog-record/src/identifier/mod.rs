@@ -4,7 +4,7 @@
 //! All of this runs once per row of a delivery, so every check looks at bytes and allocates
 //! nothing. None of it looks anything up: a number that passes may still belong to nobody.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 pub mod cpr;
 pub mod cvr;
@@ -45,6 +45,15 @@ fn is_checked<const N: usize>(text: &str, weights: &[u8; N]) -> bool {
 fn check_digit<const N: usize>(first: &[u8], weights: &[u8]) -> Option<u8> {
     let digits = digits::<N>(first).filter(|digits| digits[0] != 0)?;
     mod11_check_digit(&digits, weights)
+}
+
+/// What an address is counted as where clients are limited: an IPv4 address, or the /64 network of an IPv6
+/// address, for whoever has one address there has the network.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
+        v4 => v4,
+    }
 }
 
 /// Whether this is one digit or more, and nothing else.

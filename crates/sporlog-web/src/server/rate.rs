@@ -12,6 +12,7 @@ use ::metrics::counter;
 use axum::http::{HeaderMap, StatusCode, header};
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota};
+use sporlog_record::identifier::network;
 
 use super::metrics;
 use super::settings::{Rate, RateSettings};
@@ -74,14 +75,6 @@ impl Rates {
             let detail = "this client asks too often; Retry-After says when to come back";
             Problem { retry_after: Some(wait), ..Problem::new(StatusCode::TOO_MANY_REQUESTS, detail) }
         })
-    }
-}
-
-/// Who has one IPv6 address has a whole network of them.
-fn network(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(address) => address.to_bits().into(),
-        IpAddr::V6(address) => address.to_bits() >> 64 << 64,
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::Result;
 use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
+use sporlog_intake::blocking::blocking;
 use sporlog_web::access::{KeyRegistry, KeyRing};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -131,12 +132,12 @@ impl Shared {
 
     async fn off_the_runtime(self: &Arc<Self>, note: bool) -> Result<()> {
         let registry = Arc::clone(self);
-        let work = move || {
+        blocking(move || {
             let looked = registry.look();
             let noted = if note { registry.note() } else { Ok(()) };
             looked.and(noted)
-        };
-        tokio::task::spawn_blocking(work).await?
+        })
+        .await
     }
 
     /// Reads the file if it is another one than before.
