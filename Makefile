@@ -10,18 +10,19 @@ export CARGO_TERM_COLOR ?= auto
 help: ## What there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: ## Build, take in sample data of all kinds, and show what Sporlog does with it
+demo: ## Build, take in sample data of all kinds, show what Sporlog does with it, and serve a citizen's pages
 	scripts/need cargo cc cmake ssl curl sftp
 	scripts/demo
 
 test: ## Install what the tests need, and run them all
-	scripts/need cargo cc cmake ssl go python3 venv java mvn sftp
+	scripts/need cargo cc cmake ssl go python3 venv java mvn sftp node npm
 	cargo test --workspace --locked
 	tests/outside/run
 	tests/disk/run
 	tests/spark/run
 	tests/kafka/run
 	tests/sftp/run
+	tests/signin/run
 
 lint: ## Formatting, clippy, licences and sources of dependencies
 	scripts/need cargo cc cmake ssl python3

@@ -27,8 +27,6 @@ use crate::keyfile::{lock, replace};
 const LOOK: Duration = Duration::from_secs(1);
 /// After so many looks old keys and old lines are removed, and a new key is made if it is time.
 const TIDY: u32 = 600;
-/// So many ended sessions are remembered at most: anybody may say that a session has ended.
-const MOST: usize = 200_000;
 
 /// The files as a running server has them, until this is dropped.
 pub struct SessionFiles {
@@ -112,6 +110,7 @@ impl Shared {
     fn tidy(&self) -> Result<()> {
         let _lock = lock(&self.folder, "pages.lock")?;
         let now = Utc::now().timestamp();
+        self.ended.write().unwrap_or_else(PoisonError::into_inner).retain(|_, until| *until > now);
         let path = self.keys_file();
         let mut keys = match read(&path)? {
             Some(bytes) => SessionKeys::from_json(&bytes).with_context(|| path.display().to_string())?,
@@ -162,18 +161,14 @@ impl SessionRegistry for SessionFiles {
         self.shared.ended.read().unwrap_or_else(PoisonError::into_inner).contains_key(id)
     }
 
-    fn end(&self, id: String, until: i64) -> BoxFuture<'_, ()> {
+    fn end(&self, id: String, until: i64, most: usize) -> BoxFuture<'_, ()> {
         let shared = Arc::clone(&self.shared);
         let add = move || {
             {
                 let mut ended = shared.ended.write().unwrap_or_else(PoisonError::into_inner);
-                let now = Utc::now().timestamp();
-                if ended.len() >= MOST {
-                    ended.retain(|_, until| *until > now);
-                }
-                if ended.len() >= MOST {
+                if ended.len() >= most {
                     tracing::error!(
-                        "{MOST} sessions have been ended within hours; no more are remembered for now"
+                        "{most} sessions have been ended within hours; this one is not remembered"
                     );
                     return;
                 }
@@ -216,7 +211,7 @@ fn lines(text: &[u8]) -> HashMap<String, i64> {
         let (until, id) = line.split_once(' ')?;
         Some((id.to_owned(), until.parse().ok()?))
     };
-    text.lines().filter_map(parse).take(MOST).collect()
+    text.lines().filter_map(parse).collect()
 }
 
 #[cfg(test)]
@@ -244,12 +239,13 @@ mod tests {
         let (here, there) = (follow(), follow());
         assert_eq!(here.keys().to_json(), there.keys().to_json());
         let until = Utc::now().timestamp() + LONGEST;
-        here.end("one".into(), until).await;
-        there.end("two".into(), until).await;
+        here.end("one".into(), until, 9).await;
+        there.end("two".into(), until, 9).await;
         assert!(here.has_ended("one") && there.has_ended("two"));
         until_ended(&here, "two").await;
         until_ended(&there, "one").await;
-        assert!(!here.has_ended("three"));
+        here.end("three".into(), until, 2).await;
+        assert!(!here.has_ended("three"), "two are remembered already");
         assert!(follow().has_ended("one"), "a new instance knows, too");
         for name in ["pages.session", "pages.ended"] {
             let mode = folder.join(name).metadata().expect("there").permissions().mode();

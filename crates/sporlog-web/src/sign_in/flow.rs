@@ -26,6 +26,8 @@ const BEGUN: CookieName = CookieName { name: "sporlog-begun", path: "/" };
 const ID_TOKEN: CookieName = CookieName { name: "sporlog-id-token", path: "/sign-out" };
 /// So many seconds a person has to sign in.
 const PATIENCE: i64 = 15 * 60;
+/// So many ended sessions are remembered at most on a provider's word: anybody may ask as a provider does.
+const MOST_ENDED: usize = 200_000;
 /// Browsers drop a cookie that is longer.
 const LONGEST_COOKIE: usize = 4096;
 
@@ -197,7 +199,7 @@ pub(super) async fn front_channel(
         return Err(Problem::bad_request("iss is no provider of this server"));
     }
     let until = Utc::now().timestamp() + sign_in.sessions.settings.longest();
-    sign_in.sessions.cookies.registry.end(provider_session(&ended.iss, &ended.sid), until).await;
+    sign_in.sessions.cookies.registry.end(provider_session(&ended.iss, &ended.sid), until, MOST_ENDED).await;
     // Without the usual policy, by which a page is in no frame.
     Ok([(header::CONTENT_SECURITY_POLICY, "default-src 'none'")].into_response())
 }

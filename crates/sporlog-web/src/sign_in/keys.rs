@@ -25,8 +25,9 @@ pub trait SessionRegistry: Send + Sync {
     fn keys(&self) -> Arc<SessionKeys>;
     /// Whether the session of this id was ended before its time.
     fn has_ended(&self, id: &str) -> bool;
-    /// Ends the session of this id on every instance. After `until` no cookie of it would be taken anyway.
-    fn end(&self, id: String, until: i64) -> BoxFuture<'_, ()>;
+    /// Ends the session of this id on every instance, unless `most` ended sessions are remembered already. After
+    /// `until` no cookie of it would be taken anyway.
+    fn end(&self, id: String, until: i64, most: usize) -> BoxFuture<'_, ()>;
 }
 
 /// The keys that cookies are sealed with.

@@ -42,6 +42,9 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// An ID token comes straight from the provider, so it was issued within so many minutes.
 const FRESH: TimeDelta = TimeDelta::minutes(10);
 
+/// A longer name is cut: a cookie has little room.
+const LONGEST_NAME: usize = 100;
+
 /// All claims, so that any of them can be named in the settings.
 #[derive(Debug, Serialize, Deserialize)]
 struct AnyClaims(Claims);
@@ -288,7 +291,7 @@ impl Provider {
             pid: pid.to_owned(),
             provider: self.settings.id.as_str().into(),
             acr: Some(acr.to_owned()),
-            name: text("name").map(ToOwned::to_owned),
+            name: text("name").map(|name| name.chars().take(LONGEST_NAME).collect()),
             session: text("sid").map(|sid| provider_session(&self.settings.issuer, sid)),
         })
     }

@@ -110,7 +110,7 @@ impl Sessions {
 
     /// Ends the session on every instance; copies of its cookie are worth nothing any more.
     pub(super) async fn end(&self, session: &SignedIn) {
-        self.cookies.registry.end(session.id.clone(), session.ends).await;
+        self.cookies.registry.end(session.id.clone(), session.ends, usize::MAX).await;
     }
 }
 

@@ -40,7 +40,7 @@ impl SessionRegistry for InMemory {
         self.ended.lock().expect("a lock").contains(id)
     }
 
-    fn end(&self, id: String, _: i64) -> BoxFuture<'_, ()> {
+    fn end(&self, id: String, _: i64, _: usize) -> BoxFuture<'_, ()> {
         Box::pin(async {
             self.ended.lock().expect("a lock").insert(id);
         })

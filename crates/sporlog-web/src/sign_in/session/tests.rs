@@ -92,9 +92,9 @@ async fn an_ended_session_is_none_on_any_instance() {
     assert!(there.open(&cookie, NOW).is_none());
     let cookie = sent(&here.cookie(&here.begin(somebody(), NOW).expect("begun"), NOW).expect("sealed"));
     assert!(there.open(&cookie, NOW).is_some());
-    registry.end(provider_session("https://provider.example", "s2"), NOW).await;
+    registry.end(provider_session("https://provider.example", "s2"), NOW, 9).await;
     assert!(there.open(&cookie, NOW).is_some());
-    registry.end(provider_session("https://provider.example", "s1"), NOW).await;
+    registry.end(provider_session("https://provider.example", "s1"), NOW, 9).await;
     assert!(there.open(&cookie, NOW).is_none());
 }
 

@@ -26,6 +26,7 @@ pub fn lint(config: &Config, file: Option<&Path>) -> Vec<Remark> {
     if let Err(error) = config.rules() {
         remarks.error("consent_jwks", format!("{error:#}"));
     }
+    pages(config, &mut remarks);
     store(config, &mut remarks);
     kafka(config, file, &mut remarks);
     exchange::lint(config, &mut remarks);
@@ -88,6 +89,35 @@ fn issuers(config: &Config, remarks: &mut Remarks) {
             remarks.warn(
                 &format!("access.issuer.{at}.allow_http"),
                 "whoever can change what goes over that network can sign tokens",
+            );
+        }
+    }
+}
+
+fn pages(config: &Config, remarks: &mut Remarks) {
+    let Some(pages) = &config.pages else { return };
+    if let Err(reason) = pages.check() {
+        remarks.error("pages", reason);
+    }
+    if let Err(error) = crate::pages::load(pages) {
+        remarks.error("pages", format!("{error:#}"));
+    }
+    for (at, provider) in pages.provider.iter().enumerate() {
+        let key = |name: &str| format!("pages.provider.{at}.{name}");
+        if let Err(error) = crate::pages::secret(provider) {
+            remarks.error(&key("client_secret_file"), format!("{error:#}"));
+        }
+        let file = provider.client_secret_file.as_deref();
+        if file.and_then(mode).is_some_and(|mode| mode & READ_BY_OTHERS != 0) {
+            remarks.warn(
+                &key("client_secret_file"),
+                "everybody on this machine may read the secret (chmod 600, or 640)",
+            );
+        }
+        if provider.allow_http {
+            remarks.warn(
+                &key("allow_http"),
+                "whoever can change what goes over that network can be anybody",
             );
         }
     }

@@ -3,6 +3,7 @@
 use figment::Figment;
 use figment::providers::{Format, Toml};
 use sporlog_exchange as exchange;
+use sporlog_web::pages::PagesSettings;
 use sporlog_web::server::{Limits, ServerSettings};
 
 use super::EXAMPLE;
@@ -60,6 +61,16 @@ fn the_example_shows_the_exchange_s_defaults() {
     let section = example.find_value("sftp.limits").expect("limits");
     let count = format!("{limits:?}").matches(": ").count();
     assert_eq!(section.as_dict().expect("a section").len(), count);
+}
+
+#[test]
+fn the_example_shows_the_defaults_of_the_pages() {
+    let example = Figment::from(Toml::string(&in_force()));
+    let shown: PagesSettings = example.extract_inner("pages").expect("the section");
+    shown.check().expect("it makes sense");
+    let defaults = PagesSettings::default();
+    assert_eq!((shown.session, shown.name), (defaults.session, defaults.name));
+    assert_eq!((shown.accent, shown.accent_dark), (defaults.accent, defaults.accent_dark));
 }
 
 #[test]
