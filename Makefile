@@ -15,13 +15,14 @@ demo: ## Build, take in sample data of all kinds, and show what Sporlog does wit
 	scripts/demo
 
 test: ## Install what the tests need, and run them all
-	scripts/need cargo cc cmake ssl go python3 venv java mvn sftp
+	scripts/need cargo cc cmake ssl go python3 venv java mvn sftp npm chromium
 	cargo test --workspace --locked
 	tests/outside/run
 	tests/disk/run
 	tests/spark/run
 	tests/kafka/run
 	tests/sftp/run
+	tests/pages/run
 
 lint: ## Formatting, clippy, licences and sources of dependencies
 	scripts/need cargo cc cmake ssl python3
