@@ -15,7 +15,7 @@ demo: ## Build, take in sample data of all kinds, show what Sporlog does with it
 	scripts/demo
 
 test: ## Install what the tests need, and run them all
-	scripts/need cargo cc cmake ssl go python3 venv java mvn sftp node npm
+	scripts/need cargo cc cmake ssl go python3 venv java mvn sftp node npm chromium
 	cargo test --workspace --locked
 	tests/outside/run
 	tests/disk/run
@@ -23,6 +23,7 @@ test: ## Install what the tests need, and run them all
 	tests/kafka/run
 	tests/sftp/run
 	tests/signin/run
+	tests/pages/run
 
 lint: ## Formatting, clippy, licences and sources of dependencies
 	scripts/need cargo cc cmake ssl python3

@@ -10,6 +10,41 @@ use sporlog_ledger::{Advance, Append, Find, Key, Outcome, WriterOptions, query, 
 use sporlog_record::Kind;
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_persons_records_are_located_and_read_page_by_page() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = writer(dir.path()).await;
+    append(&writer, 0, 5_010).await;
+    append(&writer, 5_010, 5_110).await;
+    let log = writer.log().clone();
+    let located = log.locate(Key::Subject("0000000007".into())).await.unwrap();
+    // What comes in later moves nothing.
+    append(&writer, 5_110, 5_300).await;
+    let expected: Vec<_> =
+        (0..5_110i64).filter(|n| n % 100 == 7).rev().map(|n| (n + 1, n.to_string())).collect();
+    assert_eq!(located.count(), expected.len());
+    assert!(located.may_have(8) && located.may_have(5_008));
+    for other in [0, 7, 9, 5_208, u64::MAX] {
+        assert!(!located.may_have(other), "{other}");
+    }
+    let (mut found, mut before) = (Vec::new(), Some(u64::MAX));
+    while let Some(id) = before {
+        let (batches, next) = located.read(id, 20, &["message"]).await.unwrap();
+        assert!(batches.iter().all(|batch| batch.column_by_name("logAction").is_none()));
+        found.extend(messages(&batches));
+        before = next;
+    }
+    assert_eq!(found, expected);
+    let (batches, next) = located.read(8, 20, &["message"]).await.unwrap();
+    assert!(messages(&batches).is_empty() && next.is_none());
+    let mut narrow = located.clone();
+    narrow.narrow(Some(i64::MAX), None);
+    assert_eq!(narrow.count(), 0);
+    let nobody = log.locate(Key::Subject("x".into())).await.unwrap();
+    assert_eq!(nobody.count(), 0);
+    writer.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_log_from_end_to_end() {
     let dir = tempfile::tempdir().unwrap();
     let writer = writer(dir.path()).await;

@@ -144,10 +144,12 @@ impl Visible {
             let meant = |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
             let until = calendar(occurred.unwrap_or(received)).checked_add_signed(embargo.length());
             let Some(until) = until.filter(|until| *until > now) else { continue };
-            if meant(&embargo.topic, &topic) && meant(&embargo.organisation, &organisation) {
+            let fields: Vec<_> = columns(kind).filter(|c| embargo.fields.iter().any(|f| f == c)).collect();
+            let something = embargo.fields.is_empty() || !fields.is_empty();
+            if something && meant(&embargo.topic, &topic) && meant(&embargo.organisation, &organisation) {
                 entry.until = entry.until.max(Some(until));
                 all |= embargo.fields.is_empty();
-                entry.withheld.extend(columns(kind).filter(|c| embargo.fields.iter().any(|f| f == c)));
+                entry.withheld.extend(fields);
             }
         }
         if all {

@@ -118,7 +118,8 @@ impl Pages {
     }
 
     async fn visible_log(&self, app: &App, name: &str) -> Result<Option<Visible>, Problem> {
-        if !self.settings.log.iter().any(|shown| sporlog_ledger::matches(&shown.name, name)) {
+        let shown = self.settings.log.iter().any(|shown| sporlog_ledger::matches(&shown.name, name));
+        if !shown || !sporlog_ledger::is_log_name(name) {
             return Ok(None);
         }
         let log: Option<Log> = app.catalog.log(name).await?;

@@ -36,6 +36,8 @@ async fn every_role_against_every_address() {
         ("/my/revision/1", [303, 404, 404]),
         ("/my/nothing/1", [303, 404, 404]),
         ("/my/..%2Fkeys/1", [303, 404, 404]),
+        ("/my/disclosure%2F..%2Fx/1", [303, 404, 404]),
+        ("/my/disclosure-none/1", [303, 404, 404]),
     ] {
         for (who, expected) in ["", KARI, BO].into_iter().zip(expected) {
             let answer = site.get(who, path).await;
