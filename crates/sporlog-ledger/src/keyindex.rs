@@ -2,13 +2,14 @@
 //!
 //! An index is itself a small Parquet file. Its columns are `key`, 32 bits of a hash of what is looked up, `row`,
 //! the number of the row in the data file, and for kinds whose rows have an identity ([`Identities`]) `check`, 16
-//! further bits of the hash. The persons and users are one row group, and the identities of the rows are the last;
-//! each is sorted by `key`. An index without the column `check` was written by an earlier version of this program
-//! and has no identities.
+//! further bits of the hash. The persons and users are a row group, and the identities of the rows are another, which
+//! the file's metadata name ([`IDENTITIES`]); each is sorted by `key`. An index whose metadata do not was written by an
+//! earlier version of this program, or is of another kind, and has no identities.
 //!
 //! A look-up reads the pages in which its keys can be, and then those rows of the data file; a row that came up
 //! only because two hashes begin alike is dropped there, where the columns themselves stand.
 
+use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray, UInt16Array, UInt32Array};
@@ -18,6 +19,7 @@ use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 use parquet::basic::{Compression, Encoding};
+use parquet::file::metadata::KeyValue;
 use parquet::file::page_index::column_index::ColumnIndexMetaData;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
@@ -44,6 +46,9 @@ pub(crate) const MIN_ROWS: u64 = 4_096;
 const PAGE_ROWS: usize = 2_048;
 /// Rows of the index that are decoded at once where many are wanted.
 const BATCH_ROWS: usize = 16_384;
+
+/// The entry in an index's metadata that says which row group is the first after those of persons and users.
+const IDENTITIES: &str = "sporlog.identities";
 
 /// Whom a look-up is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,7 +163,10 @@ fn encode(kind: Kind, name: &str, mut postings: Postings) -> Result<Vec<u8>> {
         let rows = [people.clone(), vec![Field::new("check", DataType::UInt16, false)]].concat();
         [people, rows].map(|fields| Arc::new(Schema::new(fields)))
     });
-    let schema = &SCHEMAS[usize::from(!kind.identity_columns().is_empty())];
+    let identities = !kind.identity_columns().is_empty();
+    let schema = &SCHEMAS[usize::from(identities)];
+    // A row group that has no rows is not written.
+    let first = usize::from(!postings.people.is_empty()).to_string();
     postings.people.sort_unstable();
     postings.rows.sort_unstable();
     let properties = WriterProperties::builder()
@@ -170,6 +178,7 @@ fn encode(kind: Kind, name: &str, mut postings: Postings) -> Result<Vec<u8>> {
         .set_max_row_group_row_count(None)
         .set_statistics_enabled(EnabledStatistics::None)
         .set_column_statistics_enabled(ColumnPath::from("key"), EnabledStatistics::Page)
+        .set_key_value_metadata(identities.then(|| vec![KeyValue::new(IDENTITIES.to_owned(), first)]))
         .build();
     let batch = |keys: UInt32Array, rows: UInt32Array, checks: UInt16Array| {
         let columns = [Arc::new(keys) as ArrayRef, Arc::new(rows), Arc::new(checks)];
@@ -212,7 +221,7 @@ pub(crate) async fn write(
 /// The rows of `file` that its index has for `key`.
 pub(crate) async fn rows_of(shared: &Shared, file: &DataFile, key: u32) -> Result<Vec<u32>> {
     let open = shared.files.open(&shared.storage, &file.index_name(), PageIndexes::Bounds).await?;
-    let groups = (0..open.metadata().num_row_groups()).collect();
+    let groups = 0..identity_group(&open).unwrap_or(open.metadata().num_row_groups());
     let mut batches = pages(file, open, groups, |min, max| min <= key && key <= max)?;
     let mut found = Vec::new();
     while let Some(batch) = batches.try_next().await? {
@@ -230,12 +239,16 @@ pub(crate) async fn identities(
     wanted: impl Fn(u32, u32) -> bool,
 ) -> Result<Option<Batches>> {
     let open = shared.files.open(&shared.storage, &file.index_name(), PageIndexes::Bounds).await?;
-    if open.schema().fields().len() < 3 {
-        return Ok(None);
-    }
-    // If no row has an identity, these are persons and users, and none of them proves to be a row that is wanted.
-    let last = open.metadata().num_row_groups().checked_sub(1);
-    pages(file, open, last.into_iter().collect(), wanted).map(Some)
+    let Some(first) = identity_group(&open) else { return Ok(None) };
+    let groups = first..open.metadata().num_row_groups();
+    pages(file, open, groups, wanted).map(Some)
+}
+
+/// The row group of an index from which on there are identities; `None` if it was written without.
+fn identity_group(open: &OpenFile) -> Option<usize> {
+    let metadata = open.metadata().file_metadata().key_value_metadata()?;
+    let entry = metadata.iter().find(|entry| entry.key == IDENTITIES)?;
+    entry.value.as_ref()?.parse().ok()
 }
 
 /// What [`indexed`] gives for each row in a batch of identities, and the row.
@@ -257,7 +270,7 @@ pub(crate) type Batches = BoxStream<'static, Result<RecordBatch>>;
 fn pages(
     file: &DataFile,
     open: OpenFile,
-    groups: Vec<usize>,
+    groups: Range<usize>,
     wanted: impl Fn(u32, u32) -> bool,
 ) -> Result<Batches> {
     let name = file.index_name();
@@ -267,10 +280,10 @@ fn pages(
         return Err(missing());
     };
     let mut selectors = Vec::new();
-    for group in &groups {
-        let rows = metadata.row_group(*group).num_rows();
-        let bounds = bounds.get(*group).and_then(|g| g.first()).ok_or_else(missing)?;
-        let places = places.get(*group).and_then(|g| g.first()).ok_or_else(missing)?.page_locations();
+    for group in groups.clone() {
+        let rows = metadata.row_groups().get(group).ok_or_else(missing)?.num_rows();
+        let bounds = bounds.get(group).and_then(|g| g.first()).ok_or_else(missing)?;
+        let places = places.get(group).and_then(|g| g.first()).ok_or_else(missing)?.page_locations();
         let ColumnIndexMetaData::INT32(bounds) = bounds else { return Err(missing()) };
         for (page, place) in places.iter().enumerate() {
             let end = places.get(page + 1).map_or(rows, |next| next.first_row_index);
@@ -284,7 +297,7 @@ fn pages(
     if selectors.iter().all(|selector| selector.skip) {
         return Ok(futures::stream::empty().boxed());
     }
-    let open = open.with_row_groups(groups).with_row_selection(RowSelection::from(selectors));
+    let open = open.with_row_groups(groups.collect()).with_row_selection(RowSelection::from(selectors));
     let stream = open.with_batch_size(BATCH_ROWS).build().map_err(Error::parquet(&name))?;
     Ok(stream.map_err(Error::parquet_stream(&name)).boxed())
 }

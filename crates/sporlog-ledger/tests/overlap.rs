@@ -7,6 +7,7 @@ use std::time::Duration;
 use arrow::array::{AsArray, RecordBatch};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use proptest::prelude::*;
 use sporlog_ledger::{
@@ -184,17 +185,20 @@ fn indexes(dir: &Path) -> Vec<PathBuf> {
     files.filter(|entry| entry.file_type().is_file()).map(|entry| entry.path().to_owned()).collect()
 }
 
-/// Leaves of an index these columns of persons and users; versions without identities had two.
-fn without_identities(path: &Path, columns: &[usize]) {
+/// Leaves of an index persons and users, and says whether it has all identities; earlier versions did not say.
+fn without_identities(path: &Path, metadata: Option<Vec<KeyValue>>) {
     let open = || ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(path).unwrap()).unwrap();
     assert_eq!((open().metadata().num_row_groups(), open().schema().fields().len()), (2, 3));
-    let batches: Vec<_> = open().with_row_groups(vec![0]).build().unwrap().map(Result::unwrap).collect();
-    let project = |batch: &RecordBatch| batch.project(columns).unwrap();
-    let schema = project(&batches[0]).schema();
-    let properties = WriterProperties::builder().set_statistics_enabled(EnabledStatistics::Page).build();
+    let columns: &[usize] = if metadata.is_some() { &[0, 1, 2] } else { &[0, 1] };
+    let batches = open().with_row_groups(vec![0]).build().unwrap();
+    let batches: Vec<_> = batches.map(|batch| batch.unwrap().project(columns).unwrap()).collect();
+    let properties = WriterProperties::builder()
+        .set_statistics_enabled(EnabledStatistics::Page)
+        .set_key_value_metadata(metadata)
+        .build();
     let mut bytes = Vec::new();
-    let mut writer = ArrowWriter::try_new(&mut bytes, schema, Some(properties)).unwrap();
-    batches.iter().for_each(|batch| writer.write(&project(batch)).unwrap());
+    let mut writer = ArrowWriter::try_new(&mut bytes, batches[0].schema(), Some(properties)).unwrap();
+    batches.iter().for_each(|batch| writer.write(batch).unwrap());
     writer.close().unwrap();
     std::fs::write(path, bytes).unwrap();
 }
@@ -205,7 +209,8 @@ async fn an_index_is_relied_on_unless_it_is_of_an_earlier_version() {
     let dir = tempfile::tempdir().unwrap();
     let there = writer(dir.path()).await;
     finish(staged(&there, &first).await).await;
-    without_identities(&indexes(dir.path())[0], &[0, 1, 2]);
+    let all = vec![KeyValue::new("sporlog.identities".to_owned(), "1".to_owned())];
+    without_identities(&indexes(dir.path())[0], Some(all));
     assert_eq!(staged(&there, &first).await.overlap(i64::MIN).await.unwrap().rows(), 0);
 
     let dir = tempfile::tempdir().unwrap();
@@ -216,7 +221,7 @@ async fn an_index_is_relied_on_unless_it_is_of_an_earlier_version() {
     before.close().await.unwrap();
     let found = indexes(dir.path());
     assert_eq!(found.len(), 1);
-    without_identities(&found[0], &[0, 1]);
+    without_identities(&found[0], None);
 
     let writer = writer(dir.path()).await;
     for parts in [&second, &vec![vec![(1, Some(17), 1), (2, Some(18), 1)]]] {
