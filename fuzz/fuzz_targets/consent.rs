@@ -2,7 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sporlog_record::consent::{Disclosure, KeySet, judge};
+use sporlog_record::consent::{Disclosure, judge};
+use sporlog_record::jose::KeySet;
 
 fuzz_target!(|input: &[u8]| {
     let Ok(text) = std::str::from_utf8(input) else { return };

@@ -20,7 +20,7 @@ use arrow::array::RecordBatch;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sporlog_ledger::{Advance, Bulk, BulkPusher, Outcome, Overlap, Position, ReceivedBefore, Writer};
-use sporlog_record::json::quarantine::{Action, QuarantineRecord};
+use sporlog_record::kind::quarantine::{Action, QuarantineRecord};
 use sporlog_record::{Finding, Kind, Severity};
 use tokio::runtime::Handle;
 

@@ -11,9 +11,9 @@ use arrow::datatypes::Int64Type;
 use chrono::DateTime;
 use futures::TryStreamExt;
 use sporlog_ledger::{Advance, Append, Appended, Log, Outcome, ReceivedBefore, Store, Writer, WriterOptions};
-use sporlog_record::json::quarantine::{Action, QuarantineRecord};
 use sporlog_record::json::{Judged, RowsBuilder};
 use sporlog_record::kind::Format;
+use sporlog_record::kind::quarantine::{Action, QuarantineRecord};
 use sporlog_record::revision::{Header, parse_slab};
 use sporlog_record::{Finding, Kind, Rules};
 use tokio::sync::Mutex;
@@ -236,7 +236,7 @@ impl Quarantine {
 /// Rows of the quarantine, dated now.
 pub(crate) fn rows(records: &[QuarantineRecord], origin: &str) -> RecordBatch {
     let now = chrono::Local::now().naive_local().and_utc().timestamp_micros();
-    sporlog_record::json::quarantine::rows(records, origin, now)
+    sporlog_record::kind::quarantine::rows(records, origin, now)
 }
 
 /// Judges one record as its source would.

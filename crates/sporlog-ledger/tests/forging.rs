@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use sporlog_ledger::{Advance, Append, Error, LogKeys, Outcome, Store, StoreOptions, Writer, WriterOptions};
 use sporlog_record::Kind;
-use sporlog_record::json::quarantine::{self, Action, QuarantineRecord};
+use sporlog_record::kind::quarantine::{self, Action, QuarantineRecord};
 use tempfile::TempDir;
 
 /// A log of 360 records in five appends, published.

@@ -17,7 +17,7 @@ use std::time::Duration;
 use common::{read, rows, store};
 use sporlog_ledger::{Advance, Append, Error, Outcome, Writer, WriterOptions};
 use sporlog_record::Kind;
-use sporlog_record::json::quarantine::{self, Action, QuarantineRecord};
+use sporlog_record::kind::quarantine::{self, Action, QuarantineRecord};
 
 const STORE: &str = "SPORLOG_TEST_PROCESSES_STORE";
 const NUMBER: &str = "SPORLOG_TEST_PROCESSES_NUMBER";

@@ -342,28 +342,9 @@ fn is_plain_byte(byte: u8) -> bool {
 
 #[cold]
 fn push_with_escapes(text: &str, out: &mut Vec<u8>) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    let mut rest = text.as_bytes();
-    while let Some(at) = rest.iter().position(|&byte| !is_plain_byte(byte)) {
-        let (plain, special) = rest.split_at(at);
-        out.extend_from_slice(plain);
-        let Some((&byte, behind)) = special.split_first() else { break };
-        match byte {
-            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            0x08 => out.extend_from_slice(b"\\b"),
-            0x0c => out.extend_from_slice(b"\\f"),
-            control => {
-                out.extend_from_slice(b"\\u00");
-                out.push(HEX[usize::from(control >> 4)]);
-                out.push(HEX[usize::from(control & 0xf)]);
-            }
-        }
-        rest = behind;
-    }
-    out.extend_from_slice(rest);
+    // Escaped as RFC 8785 has it, too. Writing a text into bytes cannot fail.
+    let quoted = serde_json::to_vec(text).unwrap_or_default();
+    out.extend_from_slice(quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default());
 }
 
 fn push_base64(bytes: &[u8], out: &mut Vec<u8>) {

@@ -52,6 +52,23 @@ pub struct Finding {
     pub position: Position,
 }
 
+impl Finding {
+    /// An error about a record or a file as such.
+    pub fn error(rule: &'static str, text: impl Into<Cow<'static, str>>, position: Position) -> Self {
+        Finding { severity: Severity::Error, field: Cow::Borrowed(""), rule, text: text.into(), position }
+    }
+
+    /// A remark on a record or a file as such.
+    pub fn remark(rule: &'static str, text: impl Into<Cow<'static, str>>, position: Position) -> Self {
+        Finding { severity: Severity::Remark, ..Finding::error(rule, text, position) }
+    }
+
+    /// The same about one field.
+    pub fn in_field(self, field: impl Into<Cow<'static, str>>) -> Self {
+        Finding { field: field.into(), ..self }
+    }
+}
+
 impl fmt::Display for Finding {
     /// `line:column: error|remark FIELD: text`, to be put behind a file's name and a colon.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -101,14 +101,7 @@ fn iso_time_of_day(bytes: &[u8]) -> Result<i64, TimeError> {
         return Err(zone_or_format(bytes));
     };
     let (hour, minute) = (pair(*h1, *h2)?, pair(*m1, *m2)?);
-    let (second, micros, rest) = match rest {
-        [b':', s1, s2, b'.' | b',', rest @ ..] => {
-            let (micros, rest) = fraction(rest)?;
-            (pair(*s1, *s2)?, micros, rest)
-        }
-        [b':', s1, s2, rest @ ..] => (pair(*s1, *s2)?, 0, rest),
-        rest => (0, 0, rest),
-    };
+    let (second, micros, rest) = seconds(rest, b":")?;
     if !rest.is_empty() {
         return Err(zone_or_format(rest));
     }
@@ -134,14 +127,7 @@ fn oracle_time_of_day(bytes: &[u8]) -> Result<i64, TimeError> {
     let [b'.' | b':', m1, m2, rest @ ..] = rest else {
         return Err(TimeError::Format);
     };
-    let (second, micros, rest) = match rest {
-        [b'.' | b':', s1, s2, b'.' | b',', rest @ ..] => {
-            let (micros, rest) = fraction(rest)?;
-            (pair(*s1, *s2)?, micros, rest)
-        }
-        [b'.' | b':', s1, s2, rest @ ..] => (pair(*s1, *s2)?, 0, rest),
-        rest => (0, 0, rest),
-    };
+    let (second, micros, rest) = seconds(rest, b".:")?;
     let (half, rest) = match rest.trim_ascii_start() {
         [half @ (b'A' | b'a' | b'P' | b'p'), b'M' | b'm', rest @ ..] => {
             (Some(half.to_ascii_uppercase()), rest)
@@ -190,6 +176,18 @@ fn one_or_two_digits(bytes: &[u8]) -> Result<(u32, &[u8]), TimeError> {
         [tens @ b'0'..=b'9', ones @ b'0'..=b'9', rest @ ..] => Ok((pair(*tens, *ones)?, rest)),
         [ones, rest @ ..] => Ok((pair(b'0', *ones)?, rest)),
         [] => Err(TimeError::Format),
+    }
+}
+
+/// `:47.056`, the seconds and microseconds behind one of the `marks`, if they are there; and what follows.
+fn seconds<'t>(bytes: &'t [u8], marks: &[u8]) -> Result<(u32, u32, &'t [u8]), TimeError> {
+    match bytes {
+        [mark, s1, s2, b'.' | b',', rest @ ..] if marks.contains(mark) => {
+            let (micros, rest) = fraction(rest)?;
+            Ok((pair(*s1, *s2)?, micros, rest))
+        }
+        [mark, s1, s2, rest @ ..] if marks.contains(mark) => Ok((pair(*s1, *s2)?, 0, rest)),
+        rest => Ok((0, 0, rest)),
     }
 }
 

@@ -5,7 +5,7 @@ use crate::chance::{Dice, Weighted, hash, wide_hash};
 use crate::clock::{Clock, Moment};
 use crate::fault::{self, Faults};
 use crate::saml::{self, Subject};
-use crate::text::{base64, hex, json_string, number, put};
+use crate::text::{Hex, base64, json_string, put};
 use crate::{Options, people};
 
 /// An action, as it stands in the log.
@@ -27,67 +27,33 @@ enum Detail {
     Text(&'static str),
 }
 
+const fn action(
+    name: &'static str,
+    weight: u64,
+    message: &'static str,
+    detail: Detail,
+    by_other: bool,
+) -> Action {
+    Action { name, weight, message, detail, by_other }
+}
+
 /// What happens within a session: the sign-in first, then anything.
+#[rustfmt::skip]
 const ACTIONS: [Action; 9] = [
-    Action { name: "LOGIN", weight: 60, message: "Login", detail: Detail::Token, by_other: false },
-    Action {
-        name: "AUTHN_REQUEST",
-        weight: 30,
-        message: "Loginforespørgsel modtaget",
-        detail: Detail::Text("NSIS-niveau: SUBSTANTIAL, forceAuthn=false, isPassive=false"),
-        by_other: false,
-    },
-    Action {
-        name: "CPR_LOOKUP",
-        weight: 9,
-        message: "Opslag i CPR-registret",
-        detail: Detail::Json("{\"kilde\":\"cpr\",\"resultat\":\"fundet\",\"navnebeskyttelse\":false}"),
-        by_other: false,
-    },
-    Action {
-        name: "MFA_APPROVED",
-        weight: 20,
-        message: "2-faktor godkendt",
-        detail: Detail::None,
-        by_other: false,
-    },
-    Action {
-        name: "MFA_REJECTED",
-        weight: 2,
-        message: "2-faktor afvist af brugeren",
-        detail: Detail::None,
-        by_other: false,
-    },
-    Action {
-        name: "REJECTED_BY_CONDITION",
-        weight: 2,
-        message: "Login afvist: brugeren har ikke adgang til tjenesten",
-        detail: Detail::Text("Betingelse: medlem af gruppen \"Fagsystemer, ekstern\""),
-        by_other: false,
-    },
-    Action {
-        name: "CHANGE_PASSWORD",
-        weight: 4,
-        message: "Kodeord skiftet",
-        detail: Detail::None,
-        by_other: false,
-    },
-    Action {
-        name: "UNLOCK_ACCOUNT",
-        weight: 2,
-        message: "Konto låst op af administrator",
-        detail: Detail::Json("{\"aarsag\":\"henvendelse til servicedesk\"}"),
-        by_other: true,
-    },
-    Action {
-        name: "UPDATE_PERSON",
-        weight: 3,
-        message: "Person ændret af administrator",
-        detail: Detail::Json(
-            "{\"felter\":[\"nsisAllowed\",\"domain\"],\"foer\":[false,null],\"efter\":[true,\"kommune.dk\"]}",
-        ),
-        by_other: true,
-    },
+    action("LOGIN", 60, "Login", Detail::Token, false),
+    action("AUTHN_REQUEST", 30, "Loginforespørgsel modtaget",
+        Detail::Text("NSIS-niveau: SUBSTANTIAL, forceAuthn=false, isPassive=false"), false),
+    action("CPR_LOOKUP", 9, "Opslag i CPR-registret",
+        Detail::Json("{\"kilde\":\"cpr\",\"resultat\":\"fundet\",\"navnebeskyttelse\":false}"), false),
+    action("MFA_APPROVED", 20, "2-faktor godkendt", Detail::None, false),
+    action("MFA_REJECTED", 2, "2-faktor afvist af brugeren", Detail::None, false),
+    action("REJECTED_BY_CONDITION", 2, "Login afvist: brugeren har ikke adgang til tjenesten",
+        Detail::Text("Betingelse: medlem af gruppen \"Fagsystemer, ekstern\""), false),
+    action("CHANGE_PASSWORD", 4, "Kodeord skiftet", Detail::None, false),
+    action("UNLOCK_ACCOUNT", 2, "Konto låst op af administrator",
+        Detail::Json("{\"aarsag\":\"henvendelse til servicedesk\"}"), true),
+    action("UPDATE_PERSON", 3, "Person ændret af administrator",
+        Detail::Json("{\"felter\":[\"nsisAllowed\",\"domain\"],\"foer\":[false,null],\"efter\":[true,\"kommune.dk\"]}"), true),
 ];
 
 /// A service that people sign in to.
@@ -221,15 +187,15 @@ impl crate::Source for Source {
                 if matches!(action.detail, Detail::Token) && dice.percent(60) {
                     self.xml.clear();
                     session.token(&mut self.xml, dice, &moment, service.host, &self.certificate);
-                    put(out, ",\"detailType\":\"XML\",\"detailContent\":");
+                    put! { out; ",\"detailType\":\"XML\",\"detailContent\":" }
                     json_string(out, &self.xml);
-                    put(out, ",\"detailSupplement\":null");
+                    put! { out; ",\"detailSupplement\":null" }
                 } else {
                     detail(out, &action.detail);
                 }
             }
         }
-        put(out, "}\n");
+        put! { out; "}\n" }
     }
 
     fn spoil(&self, out: &mut Vec<u8>, start: usize, faults: &mut Faults) {
@@ -253,52 +219,31 @@ impl Session {
 
     /// Appends a record up to its details.
     fn write(&self, out: &mut Vec<u8>, event: &Event) {
-        put(out, "{\"id\":");
-        number(out, event.id);
-        put(out, ",\"tts\":\"");
-        event.now.seconds(out);
-        put(out, "\",\"ipAddress\":\"10.");
-        number(out, 20 + self.person % 4);
-        for part in self.address {
-            out.push(b'.');
-            number(out, part.into());
+        let [a, b] = self.address.map(u64::from);
+        put! { out;
+            "{\"id\":" (event.id) ",\"tts\":\"" (event.now.seconds()) "\",\"ipAddress\":\"10."
+            (20 + self.person % 4) "." a "." b "\",\"correlationId\":\"" (Hex(&self.correlation)) "\",\"personId\":"
+            (FIRST_PERSON_ID + self.person) ",\"personName\":\"" (name(self.person).as_str()) "\",\"cpr\":\""
+            (&people::cpr(self.person)) "\",\"performerId\":"
         }
-        put(out, "\",\"correlationId\":\"");
-        hex(out, &self.correlation);
-        put(out, "\",\"personId\":");
-        number(out, FIRST_PERSON_ID + self.person);
-        put(out, ",\"personName\":\"");
-        name(out, self.person);
-        put(out, "\",\"cpr\":\"");
-        out.extend_from_slice(&people::cpr(self.person));
-        put(out, "\",\"performerId\":");
         match event.performer {
-            Some(performer) => {
-                number(out, FIRST_PERSON_ID + performer);
-                put(out, ",\"performerName\":\"");
-                name(out, performer);
-                out.push(b'"');
-            }
-            None => put(out, "null,\"performerName\":null"),
+            Some(id) => put! { out; (FIRST_PERSON_ID + id) ",\"performerName\":\"" (name(id).as_str()) "\"" },
+            None => put! { out; "null,\"performerName\":null" },
         }
-        put(out, ",\"logAction\":\"");
-        put(out, event.action);
-        put(out, "\",\"message\":\"");
-        put(out, event.message);
-        put(out, "\",\"personDomain\":\"kommune.dk\",\"samaccountName\":\"");
-        out.extend_from_slice(&self.samaccount());
-        out.push(b'"');
+        put! { out;
+            ",\"logAction\":\"" (event.action) "\",\"message\":\"" (event.message)
+            "\",\"personDomain\":\"kommune.dk\",\"samaccountName\":\"" (&self.samaccount()) "\""
+        }
     }
 
     /// Appends the token of a sign-in.
     fn token(&self, out: &mut Vec<u8>, dice: &mut Dice, now: &Moment, host: &str, certificate: &[u8]) {
-        let mut full = Vec::with_capacity(40);
-        name(&mut full, self.person);
+        let full = name(self.person);
         let subject = Subject {
             host,
             login: &self.samaccount(),
             cpr: &people::cpr(self.person),
-            name: &full,
+            name: full.as_bytes(),
             person: wide_hash(self.person, 0x7374_6166),
         };
         saml::write(out, dice, &subject, now, certificate);
@@ -309,27 +254,21 @@ impl Session {
     }
 }
 
-fn name(out: &mut Vec<u8>, person: u64) {
-    for (i, part) in people::name(person).into_iter().enumerate() {
-        if i > 0 {
-            out.push(b' ');
-        }
-        put(out, part);
-    }
+fn name(person: u64) -> String {
+    people::name(person).join(" ")
 }
 
 /// Appends the last three members, but for a token.
 fn detail(out: &mut Vec<u8>, detail: &Detail) {
     let (form, content) = match detail {
         Detail::None | Detail::Token => {
-            return put(out, ",\"detailType\":null,\"detailContent\":null,\"detailSupplement\":null");
+            put! { out; ",\"detailType\":null,\"detailContent\":null,\"detailSupplement\":null" }
+            return;
         }
         Detail::Json(content) => ("JSON", content),
         Detail::Text(content) => ("TEXT", content),
     };
-    put(out, ",\"detailType\":\"");
-    put(out, form);
-    put(out, "\",\"detailContent\":");
+    put! { out; ",\"detailType\":\"" form "\",\"detailContent\":" }
     json_string(out, content.as_bytes());
-    put(out, ",\"detailSupplement\":null");
+    put! { out; ",\"detailSupplement\":null" }
 }

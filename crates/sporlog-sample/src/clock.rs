@@ -116,44 +116,38 @@ impl Moment {
     }
 
     /// The date: `2021-11-10`.
-    pub(crate) fn date(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.iso);
+    pub(crate) fn date(&self) -> [u8; 10] {
+        self.iso
     }
 
     /// ISO 8601 to the second: `2021-11-10T04:03:47`.
-    pub(crate) fn seconds(&self, out: &mut Vec<u8>) {
+    pub(crate) fn seconds(&self) -> [u8; 19] {
         let (hour, minute, second, _) = self.parts();
-        out.extend_from_slice(&self.iso);
-        out.push(b'T');
-        clock_time(out, hour, minute, second, b':');
+        join([&self.iso, b"T", &clock_time(hour, minute, second, b':')])
     }
 
     /// ISO 8601 to the millisecond: `2021-11-10T04:03:47.056`.
-    pub(crate) fn millis(&self, out: &mut Vec<u8>) {
-        self.seconds(out);
-        out.push(b'.');
-        out.extend_from_slice(&text::digits::<3>(self.micros / 1_000));
+    pub(crate) fn millis(&self) -> [u8; 23] {
+        join([&self.seconds(), b".", &text::digits::<3>(self.micros / 1_000)])
     }
 
     /// Oracle's form: `10-NOV-2021 04.03.47.056000000`.
-    pub(crate) fn oracle(&self, out: &mut Vec<u8>) {
+    pub(crate) fn oracle(&self) -> [u8; 30] {
         let (hour, minute, second, micros) = self.parts();
-        self.oracle_with(out, hour, minute, second, micros / 1_000 * 1_000);
+        self.oracle_with(hour, minute, second, micros / 1_000 * 1_000)
     }
 
     /// Oracle's form on a twelve-hour clock, to the microsecond: `10-NOV-2021 04.03.47.056123000 PM`.
-    pub(crate) fn oracle_twelve(&self, out: &mut Vec<u8>) {
+    pub(crate) fn oracle_twelve(&self) -> [u8; 33] {
         let (hour, minute, second, micros) = self.parts();
-        self.oracle_with(out, (hour + 11) % 12 + 1, minute, second, micros);
-        out.extend_from_slice(if hour < 12 { b" AM" } else { b" PM" });
+        let half: &[u8] = if hour < 12 { b" AM" } else { b" PM" };
+        join([&self.oracle_with((hour + 11) % 12 + 1, minute, second, micros), half, b""])
     }
 
-    fn oracle_with(&self, out: &mut Vec<u8>, hour: u64, minute: u64, second: u64, micros: u64) {
-        out.extend_from_slice(&self.oracle);
-        out.push(b' ');
-        clock_time(out, hour, minute, second, b'.');
-        out.push(b'.');
-        out.extend_from_slice(&text::digits::<9>(micros * 1_000));
+    fn oracle_with(&self, hour: u64, minute: u64, second: u64, micros: u64) -> [u8; 30] {
+        let time: [u8; 9] = join([b" ", &clock_time(hour, minute, second, b'.'), b""]);
+        let fraction: [u8; 10] = join([b".", &text::digits::<9>(micros * 1_000), b""]);
+        join([&self.oracle, &time, &fraction])
     }
 
     fn parts(&self) -> (u64, u64, u64, u64) {
@@ -162,12 +156,23 @@ impl Moment {
     }
 }
 
-fn clock_time(out: &mut Vec<u8>, hour: u64, minute: u64, second: u64, mark: u8) {
-    out.extend_from_slice(&text::digits::<2>(hour));
-    out.push(mark);
-    out.extend_from_slice(&text::digits::<2>(minute));
-    out.push(mark);
-    out.extend_from_slice(&text::digits::<2>(second));
+fn clock_time(hour: u64, minute: u64, second: u64, mark: u8) -> [u8; 8] {
+    let mut time = [mark; 8];
+    time[..2].copy_from_slice(&text::digits::<2>(hour));
+    time[3..5].copy_from_slice(&text::digits::<2>(minute));
+    time[6..].copy_from_slice(&text::digits::<2>(second));
+    time
+}
+
+/// Three texts in one, which has just their length.
+fn join<const N: usize>(parts: [&[u8]; 3]) -> [u8; N] {
+    let mut joined = [0; N];
+    let mut at = 0;
+    for part in parts {
+        joined[at..at + part.len()].copy_from_slice(part);
+        at += part.len();
+    }
+    joined
 }
 
 /// `2021-11-10`, of a year from 1 to 9999.

@@ -5,7 +5,7 @@ use chrono::{Datelike, Days, Months, NaiveDate};
 use crate::chance::Dice;
 use crate::clock::iso;
 use crate::people;
-use crate::text::{digits, number, put};
+use crate::text::{digits, put};
 
 const INCOMES: [&str; 8] = [
     "fastloenn",
@@ -30,20 +30,18 @@ pub(crate) fn write(out: &mut Vec<u8>, dice: &mut Dice, tema: &str, day: NaiveDa
         // Mostly a few, seldom two years and more.
         1 + dice.below(4) + if dice.percent(22) { dice.below(22) } else { 0 }
     };
-    put(out, "{\"versjon\":\"2.1\",\"referanse\":\"");
-    out.extend_from_slice(&digits::<12>(dice.bits()));
-    put(out, "\",\"tema\":\"");
-    put(out, tema);
-    put(out, "\",\"uttrekksdato\":\"");
-    out.extend_from_slice(&iso(day));
+    put! { out;
+        "{\"versjon\":\"2.1\",\"referanse\":\"" (&digits::<12>(dice.bits())) "\",\"tema\":\"" tema
+        "\",\"uttrekksdato\":\"" (&iso(day))
+    }
     if tema == "INK" || tema == "OPP" {
-        put(out, "\",\"arbeidsinntekt\":[");
+        put! { out; "\",\"arbeidsinntekt\":[" }
         each(out, entries, |out, nth| income(out, dice, nth, day, employer));
     } else {
-        put(out, "\",\"ytelser\":[");
+        put! { out; "\",\"ytelser\":[" }
         each(out, entries, |out, nth| benefit(out, dice, tema, nth, day));
     }
-    put(out, "]}");
+    put! { out; "]}" }
 }
 
 fn each(out: &mut Vec<u8>, count: u64, mut entry: impl FnMut(&mut Vec<u8>, u64)) {
@@ -57,33 +55,20 @@ fn each(out: &mut Vec<u8>, count: u64, mut entry: impl FnMut(&mut Vec<u8>, u64))
 
 fn income(out: &mut Vec<u8>, dice: &mut Dice, nth: u64, day: NaiveDate, employer: u64) {
     let month = day.checked_sub_months(Months::new(nth as u32 % 120 + 1)).unwrap_or(day);
-    put(out, "{\"aarMaaned\":\"");
-    out.extend_from_slice(&iso(month)[..7]);
-    put(out, "\",\"opplysningspliktig\":\"");
-    out.extend_from_slice(&people::organisasjonsnummer(1_000 + employer));
-    put(out, "\",\"inntektstype\":\"LOENNSINNTEKT\",\"beskrivelse\":\"");
-    put(out, dice.word(&INCOMES));
-    put(out, "\",\"beloep\":");
-    number(out, dice.within(2_500, 78_000));
-    put(out, ".00}");
+    put! { out;
+        "{\"aarMaaned\":\"" (&iso(month)[..7]) "\",\"opplysningspliktig\":\""
+        (&people::organisasjonsnummer(1_000 + employer))
+        "\",\"inntektstype\":\"LOENNSINNTEKT\",\"beskrivelse\":\"" (dice.word(&INCOMES)) "\",\"beloep\":"
+        (dice.within(2_500, 78_000)) ".00}"
+    }
 }
 
 fn benefit(out: &mut Vec<u8>, dice: &mut Dice, tema: &str, nth: u64, day: NaiveDate) {
     let until = day.checked_sub_days(Days::new(nth % 200 * 28 + dice.below(20))).unwrap_or(day);
     let from = until.checked_sub_days(Days::new(27)).unwrap_or(until);
-    put(out, "{\"ytelse\":\"");
-    put(out, tema);
-    put(out, "\",\"fom\":\"");
-    out.extend_from_slice(&iso(from));
-    put(out, "\",\"tom\":\"");
-    out.extend_from_slice(&iso(until));
-    put(out, "\",\"grad\":");
-    number(out, 20 * dice.within(1, 5));
-    put(out, ",\"dagsats\":");
-    number(out, dice.within(310, 2_950));
-    put(out, ",\"status\":\"");
-    put(out, dice.word(&STATES));
-    put(out, "\",\"regelverksaar\":");
-    number(out, from.year().unsigned_abs().into());
-    out.push(b'}');
+    put! { out;
+        "{\"ytelse\":\"" tema "\",\"fom\":\"" (&iso(from)) "\",\"tom\":\"" (&iso(until)) "\",\"grad\":"
+        (20 * dice.within(1, 5)) ",\"dagsats\":" (dice.within(310, 2_950)) ",\"status\":\""
+        (dice.word(&STATES)) "\",\"regelverksaar\":" (u64::from(from.year().unsigned_abs())) "}"
+    }
 }

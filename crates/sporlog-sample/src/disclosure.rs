@@ -129,38 +129,30 @@ impl crate::Source for Source {
         let supplier = inquiry.supplier.map(|nth| &self.suppliers[nth]);
         let tema = dice.word(&THEMES);
 
-        put(out, "{\"person\":\"");
-        out.extend_from_slice(&inquiry.number);
-        put(out, "\",\"mottaker\":\"");
-        out.extend_from_slice(recipient);
-        put(out, "\",\"tema\":\"");
-        put(out, tema);
-        put(out, "\",\"behandlingsGrunnlag\":\"");
-        put(out, inquiry.ground);
-        put(out, "\",\"uthentingsTidspunkt\":\"");
-        moment.millis(out);
-        put(out, "\",\"leverteData\":\"");
+        put! { out;
+            "{\"person\":\"" (&inquiry.number) "\",\"mottaker\":\"" recipient "\",\"tema\":\"" tema
+            "\",\"behandlingsGrunnlag\":\"" (inquiry.ground) "\",\"uthentingsTidspunkt\":\""
+            (moment.millis()) "\",\"leverteData\":\""
+        }
         self.answer.clear();
         delivered::write(&mut self.answer, dice, tema, moment.local().date(), inquiry.person);
         base64(out, &self.answer);
         out.push(b'"');
         if let Some(consent) = &inquiry.consent {
-            put(out, ",\"samtykkeToken\":\"");
+            put! { out; ",\"samtykkeToken\":\"" }
             let parties =
                 Parties { person: &inquiry.number, recipient, supplier: supplier.map(|number| &number[..]) };
             consent.write(out, &mut self.claims, dice, parties, &moment);
             out.push(b'"');
         }
         if dice.percent(50) {
-            put(out, ",\"dataForespoersel\":");
+            put! { out; ",\"dataForespoersel\":" }
             json_string(out, dice.pick(&REQUESTS).as_bytes());
         }
         if let Some(supplier) = supplier {
-            put(out, ",\"leverandoer\":\"");
-            out.extend_from_slice(supplier);
-            out.push(b'"');
+            put! { out; ",\"leverandoer\":\"" supplier "\"" }
         }
-        put(out, "}\n");
+        put! { out; "}\n" }
     }
 
     fn spoil(&self, out: &mut Vec<u8>, start: usize, faults: &mut Faults) {

@@ -3,112 +3,38 @@
 //! Copenhagen has the CVR number of the spec's example; the other numbers are invented, and do not
 //! belong to the municipality whose name stands beside them.
 
+use std::sync::LazyLock;
+
 use sporlog_record::identifier::cvr;
 
 use crate::chance::{Weighted, hash, scale};
 use crate::text;
 
 /// Names, and inhabitants in hundreds.
-const MUNICIPALITIES: [(&str, u64); 98] = [
-    ("København", 6600),
-    ("Frederiksberg", 1050),
-    ("Ballerup", 530),
-    ("Brøndby", 400),
-    ("Dragør", 145),
-    ("Gentofte", 750),
-    ("Gladsaxe", 700),
-    ("Glostrup", 240),
-    ("Herlev", 300),
-    ("Albertslund", 280),
-    ("Hvidovre", 540),
-    ("Høje-Taastrup", 570),
-    ("Lyngby-Taarbæk", 580),
-    ("Rødovre", 440),
-    ("Ishøj", 240),
-    ("Tårnby", 430),
-    ("Vallensbæk", 180),
-    ("Furesø", 420),
-    ("Allerød", 260),
-    ("Fredensborg", 420),
-    ("Helsingør", 640),
-    ("Hillerød", 540),
-    ("Hørsholm", 250),
-    ("Rudersdal", 580),
-    ("Egedal", 450),
-    ("Frederikssund", 460),
-    ("Halsnæs", 310),
-    ("Gribskov", 410),
-    ("Bornholm", 390),
-    ("Greve", 520),
-    ("Køge", 630),
-    ("Lejre", 290),
-    ("Roskilde", 920),
-    ("Solrød", 250),
-    ("Odsherred", 330),
-    ("Holbæk", 740),
-    ("Faxe", 370),
-    ("Kalundborg", 480),
-    ("Ringsted", 360),
-    ("Slagelse", 800),
-    ("Stevns", 240),
-    ("Sorø", 300),
-    ("Næstved", 840),
-    ("Vordingborg", 450),
-    ("Guldborgsund", 590),
-    ("Lolland", 400),
-    ("Middelfart", 400),
-    ("Assens", 410),
-    ("Faaborg-Midtfyn", 520),
-    ("Kerteminde", 240),
-    ("Nyborg", 320),
-    ("Odense", 2090),
-    ("Svendborg", 600),
-    ("Nordfyn", 300),
-    ("Langeland", 120),
-    ("Ærø", 60),
-    ("Haderslev", 550),
-    ("Billund", 270),
-    ("Sønderborg", 740),
-    ("Tønder", 360),
-    ("Esbjerg", 1160),
-    ("Fanø", 34),
-    ("Varde", 490),
-    ("Vejen", 430),
-    ("Aabenraa", 590),
-    ("Fredericia", 520),
-    ("Kolding", 950),
-    ("Vejle", 1210),
-    ("Horsens", 970),
-    ("Herning", 900),
-    ("Holstebro", 590),
-    ("Lemvig", 190),
-    ("Struer", 200),
-    ("Syddjurs", 450),
-    ("Norddjurs", 370),
-    ("Favrskov", 500),
-    ("Odder", 240),
-    ("Randers", 990),
-    ("Silkeborg", 990),
-    ("Samsø", 36),
-    ("Skanderborg", 650),
-    ("Aarhus", 3670),
-    ("Ikast-Brande", 430),
-    ("Ringkøbing-Skjern", 560),
-    ("Hedensted", 480),
-    ("Skive", 440),
-    ("Viborg", 970),
-    ("Morsø", 200),
-    ("Thisted", 430),
-    ("Vesthimmerland", 360),
-    ("Rebild", 310),
-    ("Brønderslev", 370),
-    ("Frederikshavn", 580),
-    ("Læsø", 18),
-    ("Mariagerfjord", 420),
-    ("Jammerbugt", 390),
-    ("Aalborg", 2230),
-    ("Hjørring", 630),
-];
+static MUNICIPALITIES: LazyLock<Vec<(&str, u64)>> = LazyLock::new(|| {
+    let entry = |entry: &'static str| {
+        let (name, hundreds) = entry.rsplit_once(' ')?;
+        Some((name, hundreds.parse().ok()?))
+    };
+    TABLE.split(", ").filter_map(entry).collect()
+});
+
+const TABLE: &str = "\
+     København 6600, Frederiksberg 1050, Ballerup 530, Brøndby 400, Dragør 145, Gentofte 750, Gladsaxe 700, \
+     Glostrup 240, Herlev 300, Albertslund 280, Hvidovre 540, Høje-Taastrup 570, Lyngby-Taarbæk 580, \
+     Rødovre 440, Ishøj 240, Tårnby 430, Vallensbæk 180, Furesø 420, Allerød 260, Fredensborg 420, \
+     Helsingør 640, Hillerød 540, Hørsholm 250, Rudersdal 580, Egedal 450, Frederikssund 460, Halsnæs 310, \
+     Gribskov 410, Bornholm 390, Greve 520, Køge 630, Lejre 290, Roskilde 920, Solrød 250, Odsherred 330, \
+     Holbæk 740, Faxe 370, Kalundborg 480, Ringsted 360, Slagelse 800, Stevns 240, Sorø 300, Næstved 840, \
+     Vordingborg 450, Guldborgsund 590, Lolland 400, Middelfart 400, Assens 410, Faaborg-Midtfyn 520, \
+     Kerteminde 240, Nyborg 320, Odense 2090, Svendborg 600, Nordfyn 300, Langeland 120, Ærø 60, \
+     Haderslev 550, Billund 270, Sønderborg 740, Tønder 360, Esbjerg 1160, Fanø 34, Varde 490, Vejen 430, \
+     Aabenraa 590, Fredericia 520, Kolding 950, Vejle 1210, Horsens 970, Herning 900, Holstebro 590, \
+     Lemvig 190, Struer 200, Syddjurs 450, Norddjurs 370, Favrskov 500, Odder 240, Randers 990, \
+     Silkeborg 990, Samsø 36, Skanderborg 650, Aarhus 3670, Ikast-Brande 430, Ringkøbing-Skjern 560, \
+     Hedensted 480, Skive 440, Viborg 970, Morsø 200, Thisted 430, Vesthimmerland 360, Rebild 310, \
+     Brønderslev 370, Frederikshavn 580, Læsø 18, Mariagerfjord 420, Jammerbugt 390, Aalborg 2230, \
+     Hjørring 630";
 
 /// The municipalities, with so many citizens and case workers each as a sample of a certain size
 /// needs. A citizen is a number that no two municipalities share.

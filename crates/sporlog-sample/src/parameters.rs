@@ -1,7 +1,7 @@
 //! The `Parametre` of a call, and the error texts of the calls that fail.
 
 use crate::chance::Dice;
-use crate::text::{digits, noise, number, put, uuid};
+use crate::text::{digits, noise, put, uuid};
 
 /// How a service's parameters look.
 #[derive(Clone, Copy)]
@@ -62,53 +62,40 @@ pub(crate) fn write(out: &mut Vec<u8>, dice: &mut Dice, shape: Shape, part: u128
     match shape {
         Shape::Nothing => {}
         Shape::List => {
-            put(out, dice.word(&LISTS));
-            put(out, "?sessionKey=MTo");
+            put! { out; (dice.word(&LISTS)) "?sessionKey=MTo" }
             noise(out, dice, 45);
-            put(out, "%3D&columnConfigurationId=MTE");
+            put! { out; "%3D&columnConfigurationId=MTE" }
             noise(out, dice, 50);
-            put(out, "__&instanceGuid=");
-            uuid(out, dice.wide());
-            put(out, "&_t=63");
-            out.extend_from_slice(&digits::<16>(dice.bits()));
+            put! { out; "__&instanceGuid=" (uuid(dice.wide())) "&_t=63" (&digits::<16>(dice.bits())) }
         }
         Shape::Rest => {
-            put(out, "/api/v3/sager/");
-            uuid(out, if case == 0 { part } else { case });
-            out.push(b'/');
-            put(out, dice.word(&RESOURCES));
+            put! { out;
+                "/api/v3/sager/" (uuid(if case == 0 { part } else { case })) "/" (dice.word(&RESOURCES))
+            }
             if dice.percent(60) {
-                put(out, "?side=");
-                number(out, dice.within(1, 4));
-                put(out, "&antal=25&sortering=dato%20desc");
+                put! { out; "?side=" (dice.within(1, 4)) "&antal=25&sortering=dato%20desc" }
             }
         }
         Shape::Query => {
-            put(out, "partId=");
-            uuid(out, part);
+            put! { out; "partId=" (uuid(part)) }
             if dice.percent(70) {
-                put(out, "&fraDato=20");
-                out.extend_from_slice(&digits::<2>(dice.within(10, 23)));
-                put(out, "-01-01&ydelse=");
-                put(out, dice.word(&BENEFITS));
-                put(out, "&status=");
-                put(out, dice.word(&STATES));
+                put! { out;
+                    "&fraDato=20" (&digits::<2>(dice.within(10, 23))) "-01-01&ydelse=" (dice.word(&BENEFITS))
+                    "&status=" (dice.word(&STATES))
+                }
             }
-            put(out, "&udtraek=navn,adresse,civilstand,forsoergerforhold&maxAntal=200");
+            put! { out; "&udtraek=navn,adresse,civilstand,forsoergerforhold&maxAntal=200" }
         }
         Shape::Search => {
-            put(out, "soegetype=navn&postnr=");
-            number(out, dice.within(1000, 9990));
-            put(out, "&side=1&antal=50&medtagDoede=false");
+            put! { out;
+                "soegetype=navn&postnr=" (dice.within(1000, 9990)) "&side=1&antal=50&medtagDoede=false"
+            }
         }
         Shape::Json => {
-            put(out, r#"{""partId"":"""#);
-            uuid(out, part);
-            put(out, r#""",""felter"":"#);
-            put(out, dice.word(&FIELDS));
-            put(out, r#",""udsnit"":{""fra"":0,""antal"":"#);
-            number(out, 25 * dice.within(1, 8));
-            put(out, "}}");
+            put! { out;
+                r#"{""partId"":"""# (uuid(part)) r#""",""felter"":"# (dice.word(&FIELDS))
+                r#",""udsnit"":{""fra"":0,""antal"":"# (25 * dice.within(1, 8)) "}}"
+            }
         }
     }
 }

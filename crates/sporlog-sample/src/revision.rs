@@ -11,10 +11,10 @@ use crate::municipality::Municipalities;
 use crate::parameters::{self, FAILURES};
 use crate::people;
 use crate::system::{Address, Citizen, SYSTEMS, System, Time};
-use crate::text::{hex, number, put, uuid};
+use crate::text::{Hex, put, uuid};
 
 /// The end of a field and the beginning of the next: all are quoted.
-const NEXT: &[u8] = b"\",\"";
+const NEXT: &str = "\",\"";
 
 /// How many calls a person is looked up with, on average over the sample.
 const CALLS_PER_CITIZEN: u64 = 50;
@@ -72,10 +72,9 @@ impl Source {
 impl crate::Source for Source {
     fn header(&self, out: &mut Vec<u8>) {
         for (i, name) in REVISION_COLUMNS.iter().enumerate() {
-            out.extend_from_slice(if i == 0 { b"\"" } else { NEXT });
-            put(out, name);
+            put! { out; (if i == 0 { "\"" } else { NEXT }) name }
         }
-        out.extend_from_slice(b"\"\n");
+        put! { out; "\"\n" }
     }
 
     fn record(&mut self, out: &mut Vec<u8>) {
@@ -130,25 +129,19 @@ impl Work {
         self.render_subject(dice, citizen, worker, municipality, system);
         self.agreement.clear();
         if !system.style.agreement.is_empty() && dice.percent(40) {
-            put(&mut self.agreement, system.style.agreement);
-            number(
-                &mut self.agreement,
-                100_000_000 + hash(municipality as u64, self.system as u64) % 900_000_000,
-            );
+            let number = 100_000_000 + hash(municipality as u64, self.system as u64) % 900_000_000;
+            put! { &mut self.agreement; (system.style.agreement) number }
         }
-        self.service_agreement.clear();
-        uuid(&mut self.service_agreement, wide_hash(municipality as u64, 0x6166_7400 + self.system as u64));
+        self.service_agreement =
+            uuid(wide_hash(municipality as u64, 0x6166_7400 + self.system as u64)).to_vec();
     }
 
     fn render_caller(&mut self, cvr: [u8; 8], worker: u64, municipality: usize, system: &System) {
         let out = &mut self.caller;
         out.clear();
-        uuid(out, wide_hash(worker, 0x7573_6572));
-        out.extend_from_slice(NEXT);
-        out.extend_from_slice(&cvr);
-        out.extend_from_slice(NEXT);
         let owner = if system.style.shared { u64::MAX } else { municipality as u64 };
-        uuid(out, wide_hash(owner, 0x6974_0000 + self.system as u64));
+        let instance = uuid(wide_hash(owner, 0x6974_0000 + self.system as u64));
+        put! { out; (uuid(wide_hash(worker, 0x7573_6572))) NEXT cvr NEXT instance }
     }
 
     fn render_origin(&mut self, desk: u64, name: u64, system: &System) {
@@ -157,25 +150,13 @@ impl Work {
         let address = [10, (desk >> 16) as u8, (desk >> 8) as u8, (desk % 254) as u8 + 1];
         match system.style.address {
             Address::Four => {
-                for (i, part) in address.into_iter().enumerate() {
-                    if i > 0 {
-                        out.push(b'.');
-                    }
-                    number(out, part.into());
-                }
+                let [a, b, c, d] = address.map(u64::from);
+                put! { out; a "." b "." c "." d }
             }
-            Address::Six => {
-                put(out, "2001:db8:");
-                hex(out, &address[..2]);
-                out.extend_from_slice(b"::");
-                hex(out, &address[2..]);
-            }
-            Address::Integer => number(out, u32::from_be_bytes(address).into()),
+            Address::Six => put! { out; "2001:db8:" (Hex(&address[..2])) "::" (Hex(&address[2..])) },
+            Address::Integer => put! { out; (u64::from(u32::from_be_bytes(address))) },
         }
-        out.extend_from_slice(NEXT);
-        out.extend_from_slice(&people::initials(name));
-        out.extend_from_slice(NEXT);
-        put(out, system.name);
+        put! { out; NEXT (&people::initials(name)) NEXT (system.name) }
     }
 
     fn render_subject(
@@ -189,32 +170,18 @@ impl Work {
         let out = &mut self.subject;
         out.clear();
         match (citizen, system.style.citizen) {
-            (Some(citizen), Citizen::Full) => out.extend_from_slice(&people::cpr(citizen)),
-            (Some(citizen), Citizen::Masked) => out.extend_from_slice(&people::masked_cpr(citizen)),
+            (Some(citizen), Citizen::Full) => put! { out; (people::cpr(citizen)) },
+            (Some(citizen), Citizen::Masked) => put! { out; (people::masked_cpr(citizen)) },
             _ => {}
         }
-        out.extend_from_slice(NEXT);
-        if self.case != 0 {
-            uuid(out, self.case);
-        }
-        out.extend_from_slice(NEXT);
-        if self.part != 0 {
-            uuid(out, self.part);
-        }
-        out.extend_from_slice(NEXT);
-        if dice.percent(system.style.tasks) {
-            uuid(out, dice.wide());
-        }
-        out.extend_from_slice(NEXT);
+        let known = |bits: u128| (bits != 0).then(|| uuid(bits));
+        let task = dice.percent(system.style.tasks).then(|| uuid(dice.wide()));
         let team = hash(worker, 4) % 4 + 1;
-        uuid(out, wide_hash(hash_text(system.area), municipality as u64 * 8 + team));
-        out.extend_from_slice(NEXT);
-        put(out, system.area);
-        put(out, ", team ");
-        number(out, team);
-        put(out, ", ");
-        put(out, Municipalities::name(municipality));
-        put(out, " Kommune");
+        let unit = uuid(wide_hash(hash_text(system.area), municipality as u64 * 8 + team));
+        put! { out;
+            NEXT (known(self.case)) NEXT (known(self.part)) NEXT task NEXT unit NEXT (system.area)
+            ", team " team ", " (Municipalities::name(municipality)) " Kommune"
+        }
     }
 
     /// Appends one call's row.
@@ -225,50 +192,31 @@ impl Work {
         out.push(b'"');
         let transaction = out.len();
         if system.style.uuids {
-            uuid(out, dice.wide());
+            put! { out; (uuid(dice.wide())) }
         } else {
-            hex(out, &dice.wide().to_be_bytes());
+            put! { out; (Hex(&dice.wide().to_be_bytes())) }
         }
         let transaction = transaction..out.len();
-        out.extend_from_slice(NEXT);
+        put! { out; NEXT }
         match system.style.time {
-            Time::Oracle => moment.oracle(out),
-            Time::OracleTwelve => moment.oracle_twelve(out),
-            Time::Iso => moment.millis(out),
-            Time::Date => moment.date(out),
+            Time::Oracle => put! { out; (moment.oracle()) },
+            Time::OracleTwelve => put! { out; (moment.oracle_twelve()) },
+            Time::Iso => put! { out; (moment.millis()) },
+            Time::Date => put! { out; (moment.date()) },
         }
-        out.extend_from_slice(NEXT);
-        out.extend_from_slice(&self.caller);
-        out.extend_from_slice(NEXT);
-        uuid(out, dice.wide());
-        out.extend_from_slice(NEXT);
+        put! { out; NEXT (&self.caller) NEXT (uuid(dice.wide())) NEXT }
         if dice.percent(85) {
             out.extend_from_within(transaction);
         } else {
-            uuid(out, dice.wide());
+            put! { out; (uuid(dice.wide())) }
         }
-        out.extend_from_slice(NEXT);
-        out.extend_from_slice(&self.agreement);
-        out.extend_from_slice(NEXT);
+        put! { out; NEXT (&self.agreement) NEXT }
         parameters::write(out, dice, service.parameters, self.part, self.case);
-        out.extend_from_slice(NEXT);
-        put(out, system.package);
-        out.push(b'.');
-        put(out, service.component);
-        out.extend_from_slice(NEXT);
-        out.extend_from_slice(&self.origin);
-        out.extend_from_slice(NEXT);
-        put(out, service.name);
-        out.extend_from_slice(NEXT);
-        put(out, dice.word(service.notes));
-        out.extend_from_slice(NEXT);
-        out.extend_from_slice(&self.subject);
-        out.extend_from_slice(NEXT);
-        if dice.one_in(100) {
-            put(out, dice.word(&FAILURES));
+        put! { out;
+            NEXT (system.package) "." (service.component) NEXT (&self.origin) NEXT (service.name) NEXT
+            (dice.word(service.notes)) NEXT (&self.subject) NEXT
         }
-        out.extend_from_slice(NEXT);
-        out.extend_from_slice(&self.service_agreement);
-        out.extend_from_slice(b"\"\n");
+        let failure = dice.one_in(100).then(|| dice.word(&FAILURES));
+        put! { out; failure NEXT (self.service_agreement) "\"\n" }
     }
 }

@@ -73,144 +73,53 @@ const MASKED: Style = Style { citizen: Citizen::Masked, ..USUAL };
 const WITH_TASKS: Style = Style { tasks: 60, ..USUAL };
 const NEWER: Style = Style { time: Time::Iso, shared: true, ..USUAL };
 
-macro_rules! system {
-    ($name:literal, $weight:literal, $area:literal, $package:literal, $services:ident, $style:expr) => {
-        System {
-            name: $name,
-            weight: $weight,
-            area: $area,
-            package: $package,
-            services: $services,
-            style: $style,
-        }
-    };
+const fn system(
+    name: &'static str,
+    weight: u64,
+    area: &'static str,
+    package: &'static str,
+    services: &'static [Service],
+    style: Style,
+) -> System {
+    System { name, weight, area, package, services, style }
 }
 
 /// The systems. A case worker has one or two of them.
+#[rustfmt::skip]
 pub(crate) const SYSTEMS: &[System] = &[
-    system!("Sag og part", 200, "Borgerservice", "dk.sagogpart", CASES, Style { shared: true, ..MASKED }),
-    system!(
-        "Sag og part: Borgerblikket",
-        120,
-        "Borgerservice",
-        "dk.sagogpart.borgerblik",
-        CASES,
-        Style { shared: true, ..MASKED }
-    ),
-    system!(
-        "Sag og part: Advismodulet",
-        60,
-        "Ydelser",
-        "dk.sagogpart.advis",
-        CASES,
-        Style { shared: true, tasks: 80, ..MASKED }
-    ),
-    system!(
-        "KY Ydelsesblik",
-        190,
-        "Ydelser",
-        "kommune.ky.ydelsesblik",
-        BENEFITS,
-        Style { tasks: 70, agreement: "5dbf4E02grPU", ..USUAL }
-    ),
-    system!(
-        "KSD Dagpengeblik",
-        110,
-        "Sygedagpenge",
-        "kommune.ksd.dagpenge",
-        BENEFITS,
-        Style { agreement: "5dbf4E02grPU", ..WITH_TASKS }
-    ),
-    system!("Barselsblik", 30, "Sygedagpenge", "kommune.ksd.barsel", BENEFITS, WITH_TASKS),
-    system!(
-        "Jobrejsen",
-        130,
-        "Jobcenter",
-        "dk.jobrejsen.kerne",
-        CARE,
-        Style { cases: false, tasks: 30, ..NEWER }
-    ),
-    system!(
-        "Pensionsbasis",
-        50,
-        "Pension",
-        "kommune.pension.basis",
-        BENEFITS,
-        Style { time: Time::OracleTwelve, ..USUAL }
-    ),
-    system!(
-        "Boligstøtte Nu",
-        40,
-        "Pension",
-        "kommune.bolig.stoette",
-        BENEFITS,
-        Style { time: Time::OracleTwelve, ..MASKED }
-    ),
-    system!(
-        "Omsorgsjournalen",
-        180,
-        "Ældre og Omsorg",
-        "dk.omsorgsjournal.app",
-        CARE,
-        Style { cases: false, ..NEWER }
-    ),
-    system!("Hjælpemiddeldepotet", 30, "Ældre og Omsorg", "dk.hmdepot.web", SERVICE_DESK, NEWER),
-    system!("Børneblik", 90, "Børn og Unge", "kommune.boern.blik", CARE, WITH_TASKS),
-    system!(
-        "Skoleadgang",
-        60,
-        "Skoler",
-        "dk.skoleadgang.portal",
-        SERVICE_DESK,
-        Style { cases: false, address: Address::Six, ..NEWER }
-    ),
-    system!(
-        "Tandplejejournalen",
-        25,
-        "Tandplejen",
-        "dk.tandpleje.journal",
-        CARE,
-        Style { cases: false, uuids: false, ..USUAL }
-    ),
-    system!(
-        "Voksenhandicap Fagsystem",
-        60,
-        "Social og Handicap",
-        "kommune.voksen.fagsystem",
-        CASES,
-        WITH_TASKS
-    ),
-    system!("Borgerservice Disk", 90, "Borgerservice", "dk.disk.borgerservice", SERVICE_DESK, USUAL),
-    system!(
-        "Personopslag",
-        100,
-        "Borgerservice",
-        "dk.personopslag.register",
-        REGISTER,
-        Style { cases: false, shared: true, address: Address::Integer, ..USUAL }
-    ),
-    system!(
-        "Flytning og adresse",
-        35,
-        "Borgerservice",
-        "dk.flytning.adresse",
-        REGISTER,
-        Style { cases: false, ..USUAL }
-    ),
-    system!(
-        "Byggesagsarkivet",
-        25,
-        "Teknik og Miljø",
-        "dk.byggesag.arkiv",
-        CASES,
-        Style { citizen: Citizen::Unknown, uuids: false, ..USUAL }
-    ),
-    system!(
-        "Debitorsyn",
-        40,
-        "Opkrævning",
-        "kommune.debitor.syn",
-        REGISTER,
-        Style { time: Time::Date, cases: false, agreement: "SKAT-", ..USUAL }
-    ),
+    system("Sag og part", 200, "Borgerservice", "dk.sagogpart", CASES, Style { shared: true, ..MASKED }),
+    system("Sag og part: Borgerblikket", 120, "Borgerservice", "dk.sagogpart.borgerblik", CASES,
+        Style { shared: true, ..MASKED }),
+    system("Sag og part: Advismodulet", 60, "Ydelser", "dk.sagogpart.advis", CASES,
+        Style { shared: true, tasks: 80, ..MASKED }),
+    system("KY Ydelsesblik", 190, "Ydelser", "kommune.ky.ydelsesblik", BENEFITS,
+        Style { tasks: 70, agreement: "5dbf4E02grPU", ..USUAL }),
+    system("KSD Dagpengeblik", 110, "Sygedagpenge", "kommune.ksd.dagpenge", BENEFITS,
+        Style { agreement: "5dbf4E02grPU", ..WITH_TASKS }),
+    system("Barselsblik", 30, "Sygedagpenge", "kommune.ksd.barsel", BENEFITS, WITH_TASKS),
+    system("Jobrejsen", 130, "Jobcenter", "dk.jobrejsen.kerne", CARE,
+        Style { cases: false, tasks: 30, ..NEWER }),
+    system("Pensionsbasis", 50, "Pension", "kommune.pension.basis", BENEFITS,
+        Style { time: Time::OracleTwelve, ..USUAL }),
+    system("Boligstøtte Nu", 40, "Pension", "kommune.bolig.stoette", BENEFITS,
+        Style { time: Time::OracleTwelve, ..MASKED }),
+    system("Omsorgsjournalen", 180, "Ældre og Omsorg", "dk.omsorgsjournal.app", CARE,
+        Style { cases: false, ..NEWER }),
+    system("Hjælpemiddeldepotet", 30, "Ældre og Omsorg", "dk.hmdepot.web", SERVICE_DESK, NEWER),
+    system("Børneblik", 90, "Børn og Unge", "kommune.boern.blik", CARE, WITH_TASKS),
+    system("Skoleadgang", 60, "Skoler", "dk.skoleadgang.portal", SERVICE_DESK,
+        Style { cases: false, address: Address::Six, ..NEWER }),
+    system("Tandplejejournalen", 25, "Tandplejen", "dk.tandpleje.journal", CARE,
+        Style { cases: false, uuids: false, ..USUAL }),
+    system("Voksenhandicap Fagsystem", 60, "Social og Handicap", "kommune.voksen.fagsystem", CASES,
+        WITH_TASKS),
+    system("Borgerservice Disk", 90, "Borgerservice", "dk.disk.borgerservice", SERVICE_DESK, USUAL),
+    system("Personopslag", 100, "Borgerservice", "dk.personopslag.register", REGISTER,
+        Style { cases: false, shared: true, address: Address::Integer, ..USUAL }),
+    system("Flytning og adresse", 35, "Borgerservice", "dk.flytning.adresse", REGISTER,
+        Style { cases: false, ..USUAL }),
+    system("Byggesagsarkivet", 25, "Teknik og Miljø", "dk.byggesag.arkiv", CASES,
+        Style { citizen: Citizen::Unknown, uuids: false, ..USUAL }),
+    system("Debitorsyn", 40, "Opkrævning", "kommune.debitor.syn", REGISTER,
+        Style { time: Time::Date, cases: false, agreement: "SKAT-", ..USUAL }),
 ];

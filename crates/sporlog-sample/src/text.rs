@@ -1,32 +1,87 @@
 //! Writing into a byte buffer without detours: this is where most of a sample's time goes.
 
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::{GeneralPurpose, STANDARD, URL_SAFE_NO_PAD};
 
 use crate::chance::Dice;
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 const BASE64URL: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/// Appends a text.
-pub(crate) fn put(out: &mut Vec<u8>, text: &str) {
-    out.extend_from_slice(text.as_bytes());
+/// A part of a record, which is appended as it is: text, bytes, a number in decimal digits, or nothing.
+pub(crate) trait Part {
+    fn append(&self, out: &mut Vec<u8>);
 }
 
-/// Appends `value` in decimal digits.
-pub(crate) fn number(out: &mut Vec<u8>, value: u64) {
-    let mut digits = [0u8; 20];
-    let mut at = digits.len();
-    let mut rest = value;
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
+/// Appends parts, one after the other: `put! { out; "{\"id\":" (event.id) "}" }`.
+macro_rules! put {
+    ($out:expr; $($part:tt)+) => {{ $($crate::text::Part::append(&$part, $out);)+ }};
+}
+pub(crate) use put;
+
+impl<T: Part + ?Sized> Part for &T {
+    fn append(&self, out: &mut Vec<u8>) {
+        (**self).append(out);
+    }
+}
+
+impl Part for str {
+    fn append(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.as_bytes());
+    }
+}
+
+impl Part for [u8] {
+    fn append(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self);
+    }
+}
+
+impl<const N: usize> Part for [u8; N] {
+    fn append(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self);
+    }
+}
+
+impl<T: Part> Part for Option<T> {
+    fn append(&self, out: &mut Vec<u8>) {
+        self.iter().for_each(|part| part.append(out));
+    }
+}
+
+impl Part for Vec<u8> {
+    fn append(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self);
+    }
+}
+
+impl Part for u64 {
+    fn append(&self, out: &mut Vec<u8>) {
+        let mut digits = [0u8; 20];
+        let mut at = digits.len();
+        let mut rest = *self;
+        loop {
+            at -= 1;
+            digits[at] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        out.extend_from_slice(&digits[at..]);
+    }
+}
+
+/// Bytes in hexadecimal.
+pub(crate) struct Hex<'a>(pub(crate) &'a [u8]);
+
+impl Part for Hex<'_> {
+    fn append(&self, out: &mut Vec<u8>) {
+        for byte in self.0 {
+            out.push(HEX[usize::from(byte >> 4)]);
+            out.push(HEX[usize::from(byte & 15)]);
         }
     }
-    out.extend_from_slice(&digits[at..]);
 }
 
 /// `value`'s last `N` decimal digits, with leading zeros.
@@ -40,16 +95,8 @@ pub(crate) fn digits<const N: usize>(value: u64) -> [u8; N] {
     digits
 }
 
-/// Appends bytes in hexadecimal.
-pub(crate) fn hex(out: &mut Vec<u8>, bytes: &[u8]) {
-    for byte in bytes {
-        out.push(HEX[usize::from(byte >> 4)]);
-        out.push(HEX[usize::from(byte & 15)]);
-    }
-}
-
-/// Appends a version 4 UUID made of the given bits.
-pub(crate) fn uuid(out: &mut Vec<u8>, bits: u128) {
+/// A version 4 UUID made of the given bits.
+pub(crate) fn uuid(bits: u128) -> [u8; 36] {
     let mut bytes = bits.to_be_bytes();
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
@@ -63,7 +110,7 @@ pub(crate) fn uuid(out: &mut Vec<u8>, bits: u128) {
         text[at + 1] = HEX[usize::from(byte & 15)];
         at += 2;
     }
-    out.extend_from_slice(&text);
+    text
 }
 
 /// Appends `count` random letters of Base64's alphabet for URLs.
@@ -80,18 +127,19 @@ pub(crate) fn noise(out: &mut Vec<u8>, dice: &mut Dice, count: usize) {
 
 /// Appends Base64 (RFC 4648 section 4, padded).
 pub(crate) fn base64(out: &mut Vec<u8>, bytes: &[u8]) {
-    let start = out.len();
-    out.resize(start + bytes.len().div_ceil(3) * 4, 0);
-    // The buffer has exactly the size that the encoding takes.
-    let written = STANDARD.encode_slice(bytes, &mut out[start..]).unwrap_or(0);
-    out.truncate(start + written);
+    encode(&STANDARD, out, bytes);
 }
 
 /// Appends Base64 for URLs (RFC 4648 section 5, not padded), as JSON Web Tokens have it.
 pub(crate) fn base64url(out: &mut Vec<u8>, bytes: &[u8]) {
+    encode(&URL_SAFE_NO_PAD, out, bytes);
+}
+
+fn encode(engine: &GeneralPurpose, out: &mut Vec<u8>, bytes: &[u8]) {
     let start = out.len();
     out.resize(start + bytes.len().div_ceil(3) * 4, 0);
-    let written = URL_SAFE_NO_PAD.encode_slice(bytes, &mut out[start..]).unwrap_or(0);
+    // The buffer has at least the size that the encoding takes.
+    let written = engine.encode_slice(bytes, &mut out[start..]).unwrap_or(0);
     out.truncate(start + written);
 }
 

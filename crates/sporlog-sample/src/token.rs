@@ -5,7 +5,7 @@ use chrono::{Datelike, Days, NaiveDate, NaiveTime, TimeDelta};
 
 use crate::chance::Dice;
 use crate::clock::{Moment, iso};
-use crate::text::{base64url, digits, hex, noise, number, put, uuid};
+use crate::text::{Hex, base64url, digits, noise, put, uuid};
 
 const SERVICES: [&str; 5] =
     ["\"4629_2\"", "\"4630_2\"", "\"4629_2\",\"4630_2\"", "\"5234_1\",\"5235_1\"", "\"5616_1\""];
@@ -42,13 +42,11 @@ impl Consent {
             right: dice.below(5) as usize,
             ..Consent::default()
         };
-        consent.given.extend_from_slice(&iso(given.date()));
-        consent.given.push(b'T');
-        put(&mut consent.given, &given.time().format("%H:%M:%S").to_string());
-        consent.given.push(b'.');
-        consent.given.extend_from_slice(&digits::<3>(dice.below(1_000)));
-        consent.until.extend_from_slice(&iso(until));
-        put(&mut consent.until, "T23:59:59");
+        put! { &mut consent.given;
+            (&iso(given.date())) "T" (given.time().format("%H:%M:%S").to_string().as_str()) "."
+            (&digits::<3>(dice.below(1_000)))
+        }
+        put! { &mut consent.until; (&iso(until)) "T23:59:59" }
         consent
     }
 
@@ -81,51 +79,32 @@ impl Consent {
     }
 
     fn altinn2_claims(&self, out: &mut Vec<u8>, parties: &Parties, issued: i64) {
-        put(out, "{\"AuthorizationCode\":\"");
-        uuid(out, self.id);
-        put(out, "\",\"OfferedBy\":\"");
-        out.extend_from_slice(parties.person);
-        put(out, "\",\"CoveredBy\":\"");
-        out.extend_from_slice(parties.recipient);
-        if let Some(supplier) = parties.supplier {
-            put(out, "\",\"HandledBy\":\"");
-            out.extend_from_slice(supplier);
+        put! { out;
+            "{\"AuthorizationCode\":\"" (uuid(self.id)) "\",\"OfferedBy\":\"" (parties.person)
+            "\",\"CoveredBy\":\"" (parties.recipient)
         }
-        put(out, "\",\"DelegatedDate\":\"");
-        out.extend_from_slice(&self.given);
-        put(out, "\",\"ValidToDate\":\"");
-        out.extend_from_slice(&self.until);
-        put(out, "\",\"Services\":[");
-        put(out, SERVICES[self.right]);
-        put(out, "],\"iss\":\"altinn.no\",\"nbf\":");
-        number(out, issued.unsigned_abs());
-        put(out, ",\"exp\":");
-        number(out, self.ends.unsigned_abs());
-        out.push(b'}');
+        if let Some(supplier) = parties.supplier {
+            put! { out; "\",\"HandledBy\":\"" supplier }
+        }
+        put! { out;
+            "\",\"DelegatedDate\":\"" (&self.given) "\",\"ValidToDate\":\"" (&self.until) "\",\"Services\":["
+            (SERVICES[self.right]) "],\"iss\":\"altinn.no\",\"nbf\":" (issued.unsigned_abs()) ",\"exp\":"
+            (self.ends.unsigned_abs()) "}"
+        }
     }
 
     fn maskinporten_claims(&self, out: &mut Vec<u8>, dice: &mut Dice, parties: &Parties, issued: i64) {
-        put(out, "{\"authorization_details\":[{\"type\":\"urn:altinn:consent\",\"id\":\"");
-        uuid(out, self.id);
-        put(out, "\",\"from\":\"urn:altinn:person:identifier-no:");
-        out.extend_from_slice(parties.person);
-        put(out, "\",\"to\":{\"authority\":\"iso6523-actorid-upis\",\"ID\":\"0192:");
-        out.extend_from_slice(parties.recipient);
-        put(out, "\"},\"consented\":\"");
-        out.extend_from_slice(&self.given);
-        put(out, "+00:00\",\"validTo\":\"");
-        out.extend_from_slice(&self.until);
-        put(out, "+00:00\",\"consentRights\":[{\"action\":[\"consent\"],");
-        put(out, "\"resource\":[{\"type\":\"urn:altinn:resource\",\"value\":\"");
-        put(out, RESOURCES[self.right]);
-        put(out, "\"}]}]}],\"iss\":\"https://maskinporten.no/\",\"iat\":");
-        number(out, issued.unsigned_abs());
-        put(out, ",\"exp\":");
+        put! { out;
+            "{\"authorization_details\":[{\"type\":\"urn:altinn:consent\",\"id\":\"" (uuid(self.id))
+            "\",\"from\":\"urn:altinn:person:identifier-no:" (parties.person)
+            "\",\"to\":{\"authority\":\"iso6523-actorid-upis\",\"ID\":\"0192:" (parties.recipient)
+            "\"},\"consented\":\"" (&self.given) "+00:00\",\"validTo\":\"" (&self.until)
+            "+00:00\",\"consentRights\":[{\"action\":[\"consent\"],"
+            "\"resource\":[{\"type\":\"urn:altinn:resource\",\"value\":\"" (RESOURCES[self.right])
+            "\"}]}]}],\"iss\":\"https://maskinporten.no/\",\"iat\":" (issued.unsigned_abs()) ",\"exp\":"
+        }
         // A quarter of an hour by the local clock taken as UTC: no shorter than it says, anywhere.
-        number(out, issued.unsigned_abs() + 900);
-        put(out, ",\"jti\":\"");
-        hex(out, &dice.bits().to_be_bytes());
-        put(out, "\"}");
+        put! { out; (issued.unsigned_abs() + 900) ",\"jti\":\"" (Hex(&dice.bits().to_be_bytes())) "\"}" }
     }
 }
 

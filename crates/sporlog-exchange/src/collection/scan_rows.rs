@@ -24,7 +24,7 @@ use futures::{StreamExt, TryStreamExt};
 use sporlog_intake::blocking::blocking;
 use sporlog_intake::{Error, Result};
 use sporlog_ledger::{Batches, Log};
-use sporlog_record::kind::REVISION_COLUMNS;
+use sporlog_record::kind::{REVISION_COLUMNS, REVISION_ORGANISATION};
 use sporlog_record::revision::CsvRows;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -46,8 +46,6 @@ const MAX_WRITERS: usize = 4;
 /// After a reader found more than one row in so many to be wanted, all rows are decoded.
 const FEW: u64 = 8;
 
-/// The column that says whose a row is.
-const ORGANISATION: &str = "KalderOrganisation";
 /// The columns of a file, and the row's id.
 static COLUMNS: LazyLock<Vec<&'static str>> =
     LazyLock::new(|| ["id"].into_iter().chain(REVISION_COLUMNS).collect());
@@ -120,7 +118,7 @@ impl Scan {
             let organisations = Organisations::new(numbers.iter().map(String::as_str));
             let mut counts = vec![0; organisations.0.len()];
             let read = |ids: &Range<u64>| {
-                self.log.read_columns(ids.start - 1, Some(ids.end - ids.start), &[ORGANISATION])
+                self.log.read_columns(ids.start - 1, Some(ids.end - ids.start), &[REVISION_ORGANISATION])
             };
             let mut batches = futures::stream::iter(self.ids.iter().map(read)).flatten();
             let mut done = 0;
@@ -128,8 +126,9 @@ impl Scan {
                 if self.stop.is_cancelled() {
                     return Err(stopped());
                 }
-                let column =
-                    batch.column_by_name(ORGANISATION).and_then(|column| column.as_string_opt::<i32>());
+                let column = batch
+                    .column_by_name(REVISION_ORGANISATION)
+                    .and_then(|column| column.as_string_opt::<i32>());
                 for at in column.into_iter().flatten().flatten().filter_map(|cvr| organisations.position(cvr))
                 {
                     counts.get_mut(at).into_iter().for_each(|count| *count += 1);
@@ -234,10 +233,11 @@ impl Scan {
         let (count, mut bytes, mut wanted) = (ids.end - ids.start, 0, 0_u64);
         let mut batches = self.open(organisations, ids, many_wanted.load(Ordering::Relaxed));
         while let Some(batch) = runtime.block_on(batches.try_next())? {
-            let column = batch.column_by_name(ORGANISATION).and_then(|column| column.as_string_opt::<i32>());
+            let column =
+                batch.column_by_name(REVISION_ORGANISATION).and_then(|column| column.as_string_opt::<i32>());
             let ids = batch.column_by_name("id").and_then(|column| column.as_primitive_opt::<Int64Type>());
             let (Some(column), Some(ids)) = (column, ids) else {
-                return Err(Error::Internal(format!("the log has no column {ORGANISATION}")));
+                return Err(Error::Internal(format!("the log has no column {REVISION_ORGANISATION}")));
             };
             let rows = CsvRows::new(&batch).map_err(|e| Error::Internal(e.to_string()))?;
             for (row, (cvr, id)) in column.iter().zip(ids.values()).enumerate() {
@@ -270,7 +270,7 @@ impl Scan {
         }
         let organisations = organisations.clone();
         let is_wanted = move |cvr: &str| organisations.position(cvr).is_some();
-        self.log.read_columns_if(after, count, &COLUMNS, ORGANISATION, is_wanted)
+        self.log.read_columns_if(after, count, &COLUMNS, REVISION_ORGANISATION, is_wanted)
     }
 }
 

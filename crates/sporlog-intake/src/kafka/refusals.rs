@@ -21,7 +21,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use sporlog_ledger::{Advance, Append, Error as LedgerError, Outcome, Store, Writer, WriterOptions};
 use sporlog_record::Kind;
-use sporlog_record::json::quarantine::{Action, QuarantineRecord};
+use sporlog_record::kind::quarantine::{Action, QuarantineRecord};
 use tokio::sync::RwLock;
 
 use super::batch::{Bytes, Envelope, Refused};

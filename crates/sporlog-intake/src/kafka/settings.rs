@@ -28,6 +28,7 @@ use rdkafka::error::KafkaError;
 use serde::Deserialize;
 use sporlog_ledger::is_log_name;
 use sporlog_record::Kind;
+use sporlog_record::kind::Format;
 
 use crate::error::{Error, Result};
 
@@ -242,7 +243,7 @@ impl Settings {
             if !names.insert(name) {
                 return bad(format!("kafka.topic: '{name}' is there twice"));
             }
-            if !matches!(kind, Kind::Disclosure | Kind::Auditlog) {
+            if !matches!(kind.format(), Format::Json(_)) {
                 return bad(format!("kafka.topic.kind: {kind} records do not come as messages"));
             }
             if !is_log_name(&topic.log_of(i32::MAX)) || ["quarantine", "access"].contains(&log.as_str()) {

@@ -24,7 +24,6 @@ use fields::{Fields, Other, SyntaxError, Value};
 use notes::{Notes, Place};
 use text::Unfit;
 
-pub use crate::kind::quarantine;
 pub use notes::remarks_column;
 pub use reader::{FileError, RawRecord, RecordReader};
 

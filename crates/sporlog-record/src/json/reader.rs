@@ -5,14 +5,13 @@
 //! looked at as tells where a record ends, so that one with an error in it can be refused alone,
 //! and no more is held in memory than one record may be long.
 
-use std::borrow::Cow;
 use std::io::{self, ErrorKind, Read};
 
 use memchr::{memchr, memchr_iter, memrchr};
 
 use super::scan::Scan;
 use super::text::characters;
-use crate::{Finding, Position, Severity};
+use crate::{Finding, Position};
 
 /// A record's bytes as they stand in the file. Whether they are JSON is not known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,13 +86,7 @@ impl FileError {
             FileError::TooLarge { .. } => "record-size",
             FileError::Separator { .. } | FileError::Trailing { .. } => "array",
         };
-        Finding {
-            severity: Severity::Error,
-            field: Cow::Borrowed(""),
-            rule,
-            text: Cow::Owned(self.to_string()),
-            position: self.position(),
-        }
+        Finding::error(rule, self.to_string(), self.position())
     }
 }
 

@@ -127,6 +127,9 @@ pub const EXTRA: &str = "extra";
 /// The columns of a revision log, in the order of the spec; the first five are required.
 pub const REVISION_COLUMNS: [&str; 23] = names(&revision::COLUMNS);
 
+/// The column of a revision log that says whose a row is.
+pub const REVISION_ORGANISATION: &str = revision::ORGANISATION;
+
 const fn names<const N: usize>(columns: &[Column; N]) -> [&'static str; N] {
     let mut names = [""; N];
     let mut at = 0;

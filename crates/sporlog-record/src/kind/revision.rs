@@ -4,11 +4,13 @@
 use super::{Definition, Format, Roles};
 use crate::column::Column;
 
+pub(super) const ORGANISATION: &str = "KalderOrganisation";
+
 pub(super) const COLUMNS: [Column; 23] = [
     Column::text("TransaktionsId").distinct(),
     Column::text("TransaktionsTid").distinct(),
     Column::text("BrugerId"),
-    Column::text("KalderOrganisation"),
+    Column::text(ORGANISATION),
     Column::text("KalderItSystemInstans"),
     Column::text("LogId").distinct(),
     Column::text("CallersServiceCallIdentifier").distinct(),
@@ -37,14 +39,14 @@ pub(super) static DEFINITION: Definition = Definition {
     roles: Some(Roles {
         actor: &["BrugerId"],
         subject: &["BorgerId"],
-        organisation: &["KalderOrganisation"],
+        organisation: &[ORGANISATION],
         recipient: &[],
         system: &["KalderItSystemNavn", "KalderItSystemInstans"],
         action: &["ServiceNavn", "KaldtServiceId"],
         ground: &["Note"],
         case_id: &["SagId"],
     }),
-    organisations: &["KalderOrganisation"],
+    organisations: &[ORGANISATION],
     identity: &["KalderItSystemInstans", "LogId", "TransaktionsId"],
     shows_id: false,
 };

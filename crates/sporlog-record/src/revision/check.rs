@@ -7,7 +7,7 @@ use super::header::Header;
 use crate::identifier::{cpr, cvr, is_ip_or_integer, is_uuid};
 use crate::kind::REVISION_COLUMNS;
 use crate::time::{self, TimeError};
-use crate::{Finding, Position, Rules, Severity};
+use crate::{Finding, Position, Rules};
 
 const TRANSAKTIONS_ID: usize = 0;
 const TRANSAKTIONS_TID: usize = 1;
@@ -84,12 +84,9 @@ impl RemarkSet {
 
     /// As findings about a row that begins on this line.
     pub(super) fn findings(self, header: &Header, line: u64) -> impl Iterator<Item = Finding> {
-        self.iter().map(move |remark| Finding {
-            severity: Severity::Remark,
-            field: REVISION_COLUMNS[remark.column].into(),
-            rule: remark.rule,
-            text: remark.text.into(),
-            position: position(header, remark.column, line),
+        self.iter().map(move |remark| {
+            let position = position(header, remark.column, line);
+            Finding::remark(remark.rule, remark.text, position).in_field(REVISION_COLUMNS[remark.column])
         })
     }
 }
@@ -133,13 +130,8 @@ impl<'a> Judge<'a> {
         let value = |column: usize| places[column].map(&field).unwrap_or_default();
         let mut errors = Vec::new();
         let mut refuse = |column: usize, rule: &'static str, text: String| {
-            errors.push(Finding {
-                severity: Severity::Error,
-                field: REVISION_COLUMNS[column].into(),
-                rule,
-                text: text.into(),
-                position: position(header, column, line),
-            });
+            let error = Finding::error(rule, text, position(header, column, line));
+            errors.push(error.in_field(REVISION_COLUMNS[column]));
         };
         let required = || "this field is required, and it is empty".to_owned();
         let mut remarks = 0;

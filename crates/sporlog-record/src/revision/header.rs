@@ -9,7 +9,7 @@ use super::refusal::{self, FileRefusal, START, refuse};
 use super::scan::{self, Cell, scan_record};
 use crate::kind::REVISION_COLUMNS;
 use crate::rules::Encoding;
-use crate::{Finding, Position, Rules, Severity};
+use crate::{Finding, Position, Rules};
 
 /// How many of [`REVISION_COLUMNS`], from the first on, a file must have.
 const REQUIRED: usize = 5;
@@ -167,7 +167,7 @@ impl Header {
             let known = known.iter().position(|known| *known == folded);
             if !seen.insert(folded) {
                 let text = format!("column '{}' is there twice", shown(&name));
-                twice.push(refusal::error("duplicate", Position { column, ..position }, text));
+                twice.push(Finding::error("duplicate", text, Position { column, ..position }));
             }
             match known.and_then(|known| self.places.get_mut(known)) {
                 Some(place) => *place = Some(number),
@@ -206,13 +206,9 @@ impl Header {
             if self.unknown.len() > NAMES_SHOWN {
                 list += &format!(" and {} more", self.unknown.len() - NAMES_SHOWN);
             }
-            self.remarks.push(Finding {
-                severity: Severity::Remark,
-                field: "".into(),
-                rule: "unknown-column",
-                text: format!("columns that the specification does not know are kept: {list}").into(),
-                position: Position { column: *first as u64 + 1, ..position },
-            });
+            let text = format!("columns that the specification does not know are kept: {list}");
+            let position = Position { column: *first as u64 + 1, ..position };
+            self.remarks.push(Finding::remark("unknown-column", text, position));
         }
         Ok(())
     }
@@ -252,7 +248,7 @@ fn decode(raw: &[u8], encoding: Encoding, position: Position, whole: bool) -> Re
         return Err(refuse("nul", position, text));
     }
     match encoding {
-        Encoding::Latin1 => Ok(super::latin1::decode(raw)),
+        Encoding::Latin1 => Ok(decode_latin1(raw)),
         Encoding::Utf8 => match std::str::from_utf8(raw) {
             Ok(text) => Ok(text.to_owned()),
             Err(error) if !whole && error.error_len().is_none() => {
@@ -264,6 +260,16 @@ fn decode(raw: &[u8], encoding: Encoding, position: Position, whole: bool) -> Re
             }
         },
     }
+}
+
+/// The text of bytes in ISO 8859-1, where every byte is the character of its number.
+pub(super) fn decode_latin1(bytes: &[u8]) -> String {
+    bytes.iter().map(|&byte| char::from(byte)).collect()
+}
+
+/// The bytes that [`decode_latin1`] made this text of.
+pub(super) fn encode_latin1(text: &str) -> Vec<u8> {
+    text.chars().map(|c| u8::try_from(c).unwrap_or(b'?')).collect()
 }
 
 /// Tells a file with the other separator from one whose header is merely short of columns.

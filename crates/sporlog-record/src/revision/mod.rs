@@ -28,7 +28,6 @@
 mod check;
 mod columns;
 mod header;
-mod latin1;
 mod refusal;
 mod scan;
 mod slab;

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::scan::{Broken, count_lines};
-use crate::{Finding, Position, Severity};
+use crate::{Finding, Position};
 
 /// A file is refused whole: it is kept, and nothing of it goes in.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -23,18 +23,13 @@ impl FileRefusal {
 
 pub(super) const START: Position = Position { line: 1, column: 1 };
 
-/// An error about the file, not about one field.
-pub(super) fn error(rule: &'static str, position: Position, text: impl Into<Cow<'static, str>>) -> Finding {
-    Finding { severity: Severity::Error, field: Cow::Borrowed(""), rule, text: text.into(), position }
-}
-
 /// A refusal for one reason.
 pub(super) fn refuse(
     rule: &'static str,
     position: Position,
     text: impl Into<Cow<'static, str>>,
 ) -> FileRefusal {
-    FileRefusal { findings: vec![error(rule, position, text)] }
+    FileRefusal { findings: vec![Finding::error(rule, text, position)] }
 }
 
 pub(super) fn file_too_large(limit: u64) -> FileRefusal {
@@ -115,29 +110,23 @@ pub(super) fn misfit(line: u64, found: usize, width: usize, cut_off: bool) -> Fi
             "the file was cut off in the middle of this record: it has {found} of {width} columns, \
              and no line end"
         );
-        return error("cut-off", position, text);
+        return Finding::error("cut-off", text, position);
     }
     let text = format!("this row has {found} columns, and the header has {width}");
-    error("width", position, text)
+    Finding::error("width", text, position)
 }
 
 /// The remarks on a whole file, once it has gone in: whether some text was not in quotes, and how
 /// many lines had nothing on them.
 pub fn file_remarks(unquoted: bool, blank_lines: u64) -> Vec<Finding> {
-    let remark = |rule, text: String| Finding {
-        severity: Severity::Remark,
-        field: Cow::Borrowed(""),
-        rule,
-        text: text.into(),
-        position: START,
-    };
     let mut remarks = Vec::new();
     if unquoted {
         let text = "some texts are not in quotes: put every text in quotes";
-        remarks.push(remark("unquoted", text.to_owned()));
+        remarks.push(Finding::remark("unquoted", text, START));
     }
     if blank_lines > 0 {
-        remarks.push(remark("blank-lines", format!("blank lines were skipped: {blank_lines}")));
+        let text = format!("blank lines were skipped: {blank_lines}");
+        remarks.push(Finding::remark("blank-lines", text, START));
     }
     remarks
 }

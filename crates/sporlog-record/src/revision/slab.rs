@@ -9,12 +9,11 @@ use arrow::array::RecordBatch;
 
 use super::check::{Judge, NO_TEXTS};
 use super::columns::{Accepted, Chunk, Columns};
-use super::header::Header;
-use super::latin1;
+use super::header::{self, Header};
 use super::refusal::{self, FileRefusal};
 use super::scan::{Cell, End, blank_line, count_lines, scan_record};
 use crate::rules::Encoding;
-use crate::{Finding, Kind, Position, Rules, Severity};
+use crate::{Finding, Kind, Position, Rules};
 
 /// A chunk ends when it has so many rows, or so many bytes.
 const CHUNK_ROWS: usize = 256;
@@ -72,7 +71,7 @@ pub fn parse_slab(
     let bytes = match header.encoding() {
         Encoding::Utf8 => bytes,
         Encoding::Latin1 => {
-            decoded = latin1::decode(bytes);
+            decoded = header::decode_latin1(bytes);
             decoded.as_bytes()
         }
     };
@@ -181,7 +180,7 @@ impl<'a> Parser<'a> {
                             Encoding::Utf8 => row_bytes.to_vec(),
                             Encoding::Latin1 => {
                                 let text = text.get(row.start - base..row.end - base);
-                                latin1::encode(text.unwrap_or_default())
+                                header::encode_latin1(text.unwrap_or_default())
                             }
                         };
                         refused.push(RefusedRow { line: row.line, bytes, findings });
@@ -333,13 +332,7 @@ fn nul_finding(cells: &[Cell], width: usize, bytes: &[u8], line: u64) -> Finding
         memchr::memchr(0, text).is_some()
     };
     let column = cells.iter().take(width).position(holds_nul).unwrap_or_default();
-    Finding {
-        severity: Severity::Error,
-        field: "".into(),
-        rule: "nul",
-        text: "the row holds a NUL byte".into(),
-        position: Position { line, column: column as u64 + 1 },
-    }
+    Finding::error("nul", "the row holds a NUL byte", Position { line, column: column as u64 + 1 })
 }
 
 /// Why the rest of a file, which begins on `line`, ends within quotes.

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use sporlog_intake::quarantine;
 use sporlog_ledger::{Advance, Append, Error, Log, ONCE, Outcome, numbers};
 use sporlog_record::Kind;
-use sporlog_record::json::quarantine::{Action, QuarantineRecord, rows};
+use sporlog_record::kind::quarantine::{Action, QuarantineRecord, rows};
 
 use super::judge::Batch;
 use super::sender::Sender;

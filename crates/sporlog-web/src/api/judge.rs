@@ -11,7 +11,7 @@ use axum::body::Bytes;
 use axum::http::StatusCode;
 use sha2::{Digest, Sha256};
 use sporlog_record::json::{Judged, RecordReader, RowsBuilder, remarks_column};
-use sporlog_record::{Finding, Kind, Position, Rules, Severity};
+use sporlog_record::{Finding, Kind, Position, Rules};
 
 use super::page::Bounds;
 use crate::problem::Problem;
@@ -194,7 +194,7 @@ impl Judging<'_> {
 
 /// An error about a record as a whole.
 pub(super) fn error(rule: &'static str, text: &'static str, position: Position) -> Finding {
-    Finding { severity: Severity::Error, field: "".into(), rule, text: text.into(), position }
+    Finding::error(rule, text, position)
 }
 
 fn is_array(body: &[u8]) -> bool {
