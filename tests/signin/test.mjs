@@ -137,6 +137,7 @@ client_id = "sporlog"
 client_secret_env = "DENMARKS_SECRET"
 acr_values = ["high"]
 claim = ["pid", "dk.cpr"]
+sign_out_by_get = true
 `);
 process.env.DENMARKS_SECRET = SECRET;
 const servers = [];
@@ -301,6 +302,7 @@ await check("a state that is used twice", async () => {
   const callback = await browser.untilCallback(here, "norway");
   const jar = new Map(browser.jar(here));
   equal((await browser.ask(callback)).status, 303);
+  browser.jar(here).delete("__Host-sporlog-session");
   await refused(await browser.ask(callback), 400, "not begun in this browser");
   // With the cookie of before, it is the provider that knows the code.
   await refused(await browser.ask(callback, { jar }), 400, "sign-in took too long. Begin");
@@ -354,6 +356,20 @@ await check("signing out ends the session here, on other instances, and at the p
   const xsrf = sure.text.match(/name="xsrf" value="([^"]*)"/)[1];
   const done = await kari.ask(`${norway.issuer}/session/end/confirm`, { form: { xsrf, logout: "yes" } });
   equal(done.location, `${here}/`);
+});
+await check("signing out at a provider that takes no forms", async () => {
+  const browser = new Browser();
+  await browser.signIn(here, "denmark");
+  const { text } = await browser.ask(`${here}/my`);
+  const page = await browser.ask(`${here}/sign-out`, { form: { csrf: field(text, "csrf") } });
+  contains(page.text, '<form method="get"');
+  const query = new URLSearchParams(
+    ["id_token_hint", "client_id", "post_logout_redirect_uri"].map((name) => [name, field(page.text, name)]),
+  );
+  const sure = await browser.ask(`${page.text.match(/action="([^"]*)"/)[1]}?${query}`);
+  equal(sure.status, 200, sure.text);
+  contains(sure.text, 'name="xsrf"');
+  await isSignedIn(browser, here, false);
 });
 await check("a provider ends a session (front-channel)", async () => {
   const browser = new Browser();

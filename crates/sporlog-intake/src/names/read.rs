@@ -14,7 +14,7 @@ use std::io::{BufRead, BufReader, Read};
 use chrono::NaiveDate;
 use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
 use serde_json::{Map, Value};
-use sporlog_record::identifier::{cvr, organisasjonsnummer};
+use sporlog_record::identifier::{cvr, mask_text, organisasjonsnummer};
 
 use super::{NameKind, NamesError};
 
@@ -102,36 +102,29 @@ fn csv(
     let whole = first.as_slice().chain(reader);
     let mut rows = csv::ReaderBuilder::new();
     let rows = rows.delimiter(separator).has_headers(false).flexible(true).from_reader(whole);
-    let mut places: Option<(usize, usize, Option<usize>)> = None;
+    let mut found: Option<Places> = None;
     for row in rows.into_byte_records() {
         let row = row.map_err(|error| unknown(error.to_string()))?;
         let line = row.position().map_or(0, csv::Position::line);
         let text = |at: usize| row.get(at).and_then(|field| std::str::from_utf8(field).ok());
-        let (key, name, from) = match places {
+        let (key, name, from) = match found {
             Some(places) => places,
             None => {
-                let header: Vec<_> = (0..row.len()).map(|at| plain(text(at).unwrap_or_default())).collect();
-                let known = columns(kind);
-                let find =
-                    |names: &[&str]| names.iter().find_map(|name| header.iter().position(|one| one == name));
-                let headed = find(known.key).zip(find(known.name));
-                places = match headed {
-                    Some((key, name)) => Some((key, name, find(FROM))),
-                    // A table without a header.
-                    None if row.len() == 2 || row.len() == 3 => Some((0, 1, (row.len() == 3).then_some(2))),
-                    None => {
-                        let (keys, names) = (known.key.join(", "), known.name.join(", "));
-                        let found = header.iter().take(20).map(String::as_str).collect::<Vec<_>>().join(", ");
-                        return Err(unknown(format!(
-                            "a column of {kind} called one of {keys} and one called one of {names} are expected in \
-                             the first line; the columns there are {found}"
-                        )));
-                    }
-                };
-                match places {
-                    Some(places) if headed.is_none() => places,
-                    _ => continue,
+                let first: Vec<_> = (0..row.len()).map(|at| plain(text(at).unwrap_or_default())).collect();
+                let (places, header) = places(kind, &first).ok_or_else(|| {
+                    let Columns { key, name } = columns(kind);
+                    let (keys, names, there) = (key.join(", "), name.join(", "), first.join(", "));
+                    let there: String = mask_text(&there).chars().take(500).collect();
+                    unknown(format!(
+                        "the first line is expected to name a column of {kind} (one of {keys}) and one of their names \
+                         (one of {names}); the columns there are {there}"
+                    ))
+                })?;
+                found = Some(places);
+                if header {
+                    continue;
                 }
+                places
             }
         };
         let entry = match (text(key), text(name)) {
@@ -141,6 +134,24 @@ fn csv(
         take(entry.map_err(|reason| format!("line {line}: {reason}")));
     }
     Ok(())
+}
+
+/// Where a row's number or code, its name and its first day stand.
+type Places = (usize, usize, Option<usize>);
+
+/// By a table's first row, and whether that row is a header; `None` if it does not say.
+fn places(kind: NameKind, first: &[String]) -> Option<(Places, bool)> {
+    let find = |names: &[&str]| names.iter().find_map(|name| first.iter().position(|one| one == name));
+    let known = columns(kind);
+    if let Some((key, name)) = find(known.key).zip(find(known.name)) {
+        return Some(((key, name, find(FROM)), true));
+    }
+    let header =
+        NameKind::ALL.map(columns).iter().any(|other| find(other.key).or(find(other.name)).is_some());
+    match first.len() {
+        2 | 3 if !header => Some(((0, 1, (first.len() == 3).then_some(2)), false)),
+        _ => None,
+    }
 }
 
 fn json(
@@ -276,7 +287,7 @@ fn entry(kind: NameKind, key: &str, from: Option<&str>, name: &str) -> Taken {
 
 /// A key as an error shows it: a wrong one may be a personal number.
 fn shown(key: &str) -> String {
-    sporlog_record::identifier::mask_text(key).chars().take(40).collect()
+    mask_text(key).chars().take(40).collect()
 }
 
 /// Text on one line, without what cannot be seen.

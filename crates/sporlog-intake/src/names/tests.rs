@@ -114,6 +114,7 @@ fn what_is_no_download_changes_nothing() {
     for (text, says) in [
         ("", "no topics"),
         ("a,b,c,d\n1,2,3,4\n", "kode"),
+        ("organisasjonsnummer,navn\n974761076,SKATTEETATEN\n", "kode"),
         ("{\"enheter\": []}", "no topics"),
         ("[{\"kode\": \"AAP\", \"navn\": \"x\"", "EOF"),
         ("kode,navn\nAAP,\n", "empty name"),

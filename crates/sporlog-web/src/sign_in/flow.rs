@@ -160,8 +160,9 @@ fn leave(visitor: &Visitor, provider: &Provider, url: &Url, id_token: Option<Str
     ];
     fields.extend(id_token.map(|token| ("id_token_hint", token)));
     let label = &provider.settings.label;
+    let method = if provider.settings.sign_out_by_get { "get" } else { "post" };
     let mut response =
-        visitor.page(StatusCode::OK, &Leave { page: visitor, label, action: url.as_str(), fields });
+        visitor.page(StatusCode::OK, &Leave { page: visitor, label, method, action: url.as_str(), fields });
     let policy = format!(
         "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; form-action {}; \
          base-uri 'none'; frame-ancestors 'none'",
@@ -177,6 +178,7 @@ fn leave(visitor: &Visitor, provider: &Provider, url: &Url, id_token: Option<Str
 struct Leave<'a> {
     page: &'a Visitor,
     label: &'a str,
+    method: &'static str,
     action: &'a str,
     fields: Vec<(&'static str, String)>,
 }

@@ -75,6 +75,10 @@ pub struct ProviderSettings {
     /// What else is sent along when somebody signs in, such as a broker's choice of an identity provider.
     #[serde(default)]
     pub parameters: BTreeMap<String, String>,
+    /// Send people there to sign out by an address and not by a form. The ID token, which says who they are, then
+    /// stands in an address.
+    #[serde(default)]
+    pub sign_out_by_get: bool,
     /// Talk to it over unencrypted HTTP on another machine. Whoever can change what goes over that network can
     /// then be anybody.
     #[serde(default)]

@@ -11,6 +11,7 @@ mod delivering;
 mod exporting;
 mod general;
 mod housekeeping;
+mod naming;
 mod place;
 mod producing;
 mod proving;
