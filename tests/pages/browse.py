@@ -74,8 +74,9 @@ class Site:
         self.citizen = Counter(citizens).most_common(1)[0][0]
         theirs = theirs[-1]
         hostile = {**theirs, "behandlingsGrunnlag": "<script>document.title='owned'</script>\u202elaiv",
-                   "dataForespoersel": "W" * (1 << 20), "samtykkeToken": None, "tema": "<b>"}
-        cut = {**theirs, "leverteData": theirs["leverteData"][:-30]}
+                   "dataForespoersel": "W" * (1 << 20), "samtykkeToken": None, "tema": "<b>",
+                   "uthentingsTidspunkt": "2001-01-01T12:00:00"}
+        cut = {**theirs, "uthentingsTidspunkt": "2001-01-01T13:00:00", "leverteData": theirs["leverteData"][:-30]}
         lines = [disclosures.strip(), *map(json.dumps, (hostile, cut))]
         (folder / "sporlog.toml").write_text(CONFIG.format(organisation=self.recipient))
         (folder / "explanations.toml").write_text(EXPLANATIONS)
@@ -219,7 +220,7 @@ def test_the_list_has_what_the_person_has(browser):
         assert heading(page) == browser.site.count
         page.goto(f"/my?recipient={browser.site.recipient}")
         assert records(page) > 0
-        names = page.locator("td[role=cell]:nth-child(2) bdi:first-child").all_inner_texts()
+        names = page.locator("td[role=cell]:nth-child(2) div > bdi:first-child").all_inner_texts()
         assert set(names) == {"Trygg Forsikring AS"}, set(names)
         page.goto("/my?topic=AAP")
         assert records(page) > 0 and page.locator(".chips a").count() == 1
@@ -434,7 +435,7 @@ def test_pages_are_small(browser):
 def test_screenshots(browser):
     shots = SHOTS if os.environ.get("SHOTS") else browser.site.folder
     shots.mkdir(exist_ok=True)
-    with browser.page(lang="en", viewport={"width": 1000, "height": 720}) as page:
+    with browser.page(lang="en", viewport={"width": 860, "height": 660}) as page:
         page.goto(f"/my?recipient={browser.site.recipient}")
         record = whole_record(page)
         page.goto("/my")
@@ -446,6 +447,7 @@ def test_screenshots(browser):
         page.goto("/check")
         page.set_input_files("#file", proof)
         expect(page.get_by_text("The proof holds.")).to_be_visible()
+        page.evaluate("scrollTo(0, 0)")
         page.screenshot(path=shots / "check.png")
 
 

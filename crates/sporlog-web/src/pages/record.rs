@@ -170,7 +170,9 @@ fn sentences(entry: &Entry, words: &Words<'_>) -> Vec<Html> {
         return Vec::new();
     }
     let (whom, when) = (words.whom(entry), words.when(entry));
-    let topic = words.topic(entry).unwrap_or_else(|| t.t("record.unnamed").to_owned());
+    let through = words.through(entry);
+    let topic = words.topic(entry).or_else(|| through.clone().filter(|_| entry.kind == Kind::Revision));
+    let topic = topic.unwrap_or_else(|| t.t("record.unnamed").to_owned());
     let giver = words.pages.settings.giver.as_deref();
     let mut sentences = vec![match (entry.kind, giver) {
         (Kind::Disclosure, Some(giver)) => t.html("record.given-by", &[giver, &whom, &topic, &when]),
@@ -185,8 +187,7 @@ fn sentences(entry: &Entry, words: &Words<'_>) -> Vec<Html> {
     say("record.unit", entry.unit());
     let ground = if entry.kind == Kind::Disclosure { "record.because" } else { "record.purpose" };
     say(ground, entry.ground());
-    let through = if entry.supplier().is_some() { "record.supplier" } else { "record.system" };
-    say(through, words.through(entry).as_deref());
+    say(if entry.supplier().is_some() { "record.supplier" } else { "record.system" }, through.as_deref());
     sentences
 }
 

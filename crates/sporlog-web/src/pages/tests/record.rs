@@ -22,7 +22,7 @@ async fn a_record_is_told_in_sentences() {
     let strong = |text: &str| format!("<strong><bdi>{text}</bdi></strong>");
     for part in [
         format!(
-            "{} gave {} information about {} about you on {}.",
+            "{} gave {} information about {} on {}.",
             strong("NAV"),
             strong("Banken AS"),
             strong("PEN"),
