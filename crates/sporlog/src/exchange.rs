@@ -6,13 +6,14 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use sporlog_exchange::collection::Nightly;
 use sporlog_exchange::inbox::{Inbox, InboxConfig, Mode};
-use sporlog_exchange::monitor::Monitor;
+use sporlog_exchange::monitor::{self, Monitor};
 use sporlog_exchange::server::SftpServer;
 use sporlog_exchange::{Receipt, Settings};
 use sporlog_intake::quarantine::Quarantine;
 use sporlog_intake::writers::Writers;
 use sporlog_ledger::Store;
 use sporlog_record::Kind;
+use tokio::sync::Notify;
 
 use crate::session::Session;
 
@@ -50,8 +51,8 @@ impl Exchange {
         mode: Mode,
         on_receipt: impl Fn(&Receipt) + Send + Sync + 'static,
     ) -> Result<Self> {
-        let monitor = Monitor::start(settings.clone(), root.clone());
-        let monitored = monitor.on_receipt();
+        let delivered = Arc::new(Notify::new());
+        let notify = delivered.clone();
         let config = InboxConfig {
             settings: settings.clone(),
             root: root.clone(),
@@ -59,11 +60,13 @@ impl Exchange {
             quarantine,
             rules: session.rules()?,
             on_receipt: Arc::new(move |receipt: &Receipt| {
-                monitored(receipt);
+                monitor::count(receipt);
+                notify.notify_one();
                 on_receipt(receipt);
             }),
         };
         let inbox = Inbox::start(config, mode).await?;
+        let monitor = Monitor::start(settings.clone(), root.clone(), delivered);
         let nightly = match mode {
             Mode::Forever => Nightly::start(settings, root, store.clone(), writers),
             Mode::Once => None,

@@ -40,7 +40,7 @@ const PIECES_BYTES: usize = 4 << 20;
 /// How often a reader may hand on CSV before it waits until the earlier readers' CSV is written.
 const WAITING_PIECES: usize = 2;
 /// Pieces that may wait for a writer thread.
-const WRITER_PIECES: usize = 64;
+const WRITER_PIECES: usize = 16;
 /// The most writer threads.
 const MAX_WRITERS: usize = 4;
 /// After a reader found more than one row in so many to be wanted, all rows are decoded.
@@ -160,7 +160,7 @@ impl Scan {
                 (sender, scope.spawn(move || append(writers, &pieces)))
             };
             let (senders, threads): (Vec<_>, Vec<_>) = (0..threads).map(start).unzip();
-            let scanned = self.read_in_order(&organisations, cores + 1, runtime, |(organisation, piece)| {
+            let scanned = self.read_in_order(&organisations, cores, runtime, |(organisation, piece)| {
                 let piece = Arc::new(piece);
                 for &writer in writers_of.get(organisation).into_iter().flatten() {
                     let sender = senders.get(writer % senders.len());

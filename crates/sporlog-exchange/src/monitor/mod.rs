@@ -33,6 +33,7 @@ use super::register::Register;
 use super::settings::Settings;
 
 pub use list::{Query, find, list};
+pub use metrics::count;
 pub use rhythm::State;
 pub use supplier_status::SupplierStatus;
 pub use task::Monitor;

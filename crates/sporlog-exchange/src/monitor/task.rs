@@ -13,7 +13,6 @@ use super::rhythm::State;
 use super::supplier_status::SupplierStatus;
 use super::volume::Volume;
 use super::{metrics, suppliers};
-use crate::receipt::Receipt;
 use crate::settings::Settings;
 
 /// How often the suppliers' state is computed when no delivery comes.
@@ -24,29 +23,18 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The task that monitors deliveries. Dropping this asks the task to stop.
 #[derive(Debug)]
 pub struct Monitor {
-    delivered: Arc<Notify>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
 
 impl Monitor {
     /// Starts the task, for the suppliers of `settings` and the exchange's folder `root`. To be called within a
-    /// runtime.
-    pub fn start(settings: Settings, root: PathBuf) -> Self {
+    /// runtime, and after the accounts' folders are made, because new suppliers are known since then. With each
+    /// notification of `delivered`, the suppliers' state is computed soon.
+    pub fn start(settings: Settings, root: PathBuf, delivered: Arc<Notify>) -> Self {
         let (stop, stopped) = oneshot::channel();
-        let delivered = Arc::new(Notify::new());
-        let task = tokio::spawn(run(Arc::new(settings), root, delivered.clone(), stopped));
-        Monitor { delivered, stop, task }
-    }
-
-    /// To be called with each delivery that has its receipt: counts the delivery, and makes the task compute the
-    /// suppliers' state soon.
-    pub fn on_receipt(&self) -> impl Fn(&Receipt) + Send + Sync + 'static {
-        let delivered = self.delivered.clone();
-        move |receipt| {
-            metrics::count(receipt);
-            delivered.notify_one();
-        }
+        let task = tokio::spawn(run(Arc::new(settings), root, delivered, stopped));
+        Monitor { stop, task }
     }
 
     /// Ends the task, after the computation under way.
@@ -155,6 +143,7 @@ impl Known {
 mod tests {
     use super::super::testing::{accepted, at, settings, supplier};
     use super::*;
+    use crate::receipt::Receipt;
     use crate::register::Register;
 
     fn update(known: &mut Known, rhythm: &str, deliveries: &[Receipt], now: &str) -> Vec<Change> {
@@ -213,8 +202,9 @@ mod tests {
     async fn it_stops_when_it_is_asked_to() {
         let root = tempfile::tempdir().expect("a folder");
         Register::new(root.path()).add(&accepted("a", "2026-11-04T13:00:00Z", 7)).expect("added");
-        let monitor = Monitor::start(settings(&["a"]), root.path().to_owned());
-        monitor.on_receipt()(&accepted("a", "2026-11-04T13:00:00Z", 7));
+        let delivered = Arc::new(Notify::new());
+        let monitor = Monitor::start(settings(&["a"]), root.path().to_owned(), delivered.clone());
+        delivered.notify_one();
         tokio::time::timeout(Duration::from_secs(10), monitor.stop()).await.expect("stopped");
     }
 }
