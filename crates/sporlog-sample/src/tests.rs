@@ -255,14 +255,3 @@ fn faults_change_nothing_else() {
         assert!((60..140).contains(&changed), "{kind}: {changed} of 2000");
     }
 }
-
-#[test]
-fn zz_reference() {
-    for kind in Kind::DELIVERED {
-        for (faulty, name) in [(0.0, "0"), (0.2, "0.2")] {
-            let day = NaiveDate::from_ymd_opt(2026, 1, 5).expect("a date");
-            let options = Options { kind, records: 4000, seed: 3, faulty, day, days: 5 };
-            std::fs::write(format!("/tmp/recsmp/{kind}-{name}.new"), sample(&options)).expect("written");
-        }
-    }
-}
