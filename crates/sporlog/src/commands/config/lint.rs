@@ -115,10 +115,7 @@ fn pages(config: &Config, remarks: &mut Remarks) {
             );
         }
         if provider.allow_http {
-            remarks.warn(
-                &key("allow_http"),
-                "whoever can change what goes over that network can be anybody",
-            );
+            remarks.warn(&key("allow_http"), "whoever can change what goes over that network can be anybody");
         }
     }
 }
