@@ -60,12 +60,12 @@ impl Store {
     /// what is given up; `None`, and nothing is changed, if the log ends before neither. Nothing is
     /// changed either if `dry_run` is set.
     pub async fn roll_back(&self, name: &str, dry_run: bool) -> Result<Option<RolledBack>> {
+        let (keys, dir) = self.load_keys(name)?;
         let Some(mut log) = self.plan_roll_back(name, dry_run).await? else { return Ok(None) };
         let rolled_back = RolledBack { from: log.signed_for(), to: log.state.size };
         if dry_run {
             return Ok(Some(rolled_back));
         }
-        let (keys, dir) = self.load_keys(name)?;
         log.remove_later_commits().await?;
         log.commit(&keys).await?;
         log.replace_checkpoint(&keys).await?;
