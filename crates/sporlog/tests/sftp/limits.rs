@@ -132,9 +132,9 @@ fn whoever_stalls_is_let_go_and_whoever_is_slow_is_not() {
     let idle = client.wire();
     let file = site.file("stalled.csv", csv(0..12_000));
     let stalled = client.start_sftp(&["-l", "4000"], &format!("put {} ind/", quoted(&file)));
-    // A slow one: longer than what counts as idle.
-    let slow_file = site.file("slow.csv", csv(20_000..21_200));
-    let slow = client.start_sftp(&["-l", "250"], &format!("put {} ind/", quoted(&slow_file)));
+    // A slow one: longer than what counts as idle. With larger pieces all of it would be sent at once.
+    let slow_file = site.file("slow.csv", csv(20_000..20_800));
+    let slow = client.start_sftp(&["-B", "32768", "-l", "250"], &format!("put {} ind/", quoted(&slow_file)));
     let begun = Instant::now();
     let uploads = site.home(SUPPLIER).join(".sporlog/uploads/stalled.csv");
     wait("some of it has come", || (std::fs::metadata(&uploads).ok()?.len() > 100_000).then_some(()));
@@ -158,7 +158,7 @@ fn whoever_stalls_is_let_go_and_whoever_is_slow_is_not() {
     });
     assert!(finish(slow).ok);
     assert!(begun.elapsed() > Duration::from_secs(4), "{:?}", begun.elapsed());
-    assert_eq!(site.receipt("slow.csv")["accepted"], 1_200);
+    assert_eq!(site.receipt("slow.csv")["accepted"], 800);
     kill_process(Pid::from_child(&stalled), Signal::CONT).expect("goes on");
     finish(stalled).fails();
     assert_eq!(site.deliveries(SUPPLIER).len(), 1);
