@@ -160,6 +160,7 @@ impl Earlier {
 }
 
 /// A delivery that has been read, and of which nothing is visible yet.
+#[expect(clippy::large_enum_variant, reason = "there is one for each file")]
 pub enum Preparation {
     /// The file is refused whole; the receipt says why. Nothing is held.
     Refused(Receipt),
