@@ -196,8 +196,12 @@ async fn a_delivery_goes_in_once_and_is_receipted() {
         }
     }
     let client = server.client(&writes);
+    // Rows that no other file has.
+    let fresh = |file: usize, organisations: &[&str]| {
+        revision(organisations).replace("0d57d91a-03d5", &format!("0d57d91a-{file:04}"))
+    };
     // A row that is wrong stays behind alone; a file that is cut off stays behind whole.
-    let mixed = revision(&["64942212", "no number", "64942212"]);
+    let mixed = fresh(0, &["64942212", "no number", "64942212"]);
     let answer = client.post("/api/deliveries?file=mixed.csv", mixed).await;
     assert_eq!((answer.status, &answer.json()["accepted"]), (201, &json!(2)));
     assert_eq!(answer.json()["quarantined"], 1);
@@ -212,14 +216,18 @@ async fn a_delivery_goes_in_once_and_is_receipted() {
     // Packed, and said to be so or not.
     for (n, said) in [None, Some("gzip")].into_iter().enumerate() {
         let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        packed.write_all(revision(&vec!["64942212"; n + 4]).as_bytes()).expect("packed");
+        packed.write_all(fresh(n + 1, &vec!["64942212"; n + 4]).as_bytes()).expect("packed");
         let client = said.map_or(client.clone(), |said| client.clone().with("Content-Encoding", said));
         let answer = client.post("/api/deliveries?file=day.csv.gz", packed.finish().expect("packed")).await;
         assert_eq!((answer.status, &answer.json()["accepted"]), (201, &json!(n + 4)), "{}", answer.text());
     }
-    let packed = zstd::encode_all(revision(&["64942212"; 7]).as_bytes(), 1).expect("packed");
+    let packed = zstd::encode_all(fresh(3, &["64942212"; 7]).as_bytes(), 1).expect("packed");
     let answer = client.post("/api/deliveries", packed).await;
     assert_eq!((answer.status, &answer.json()["accepted"]), (201, &json!(7)), "{}", answer.text());
+    // What is in the log already is counted and left out, however it is packed.
+    let partly = zstd::encode_all(fresh(3, &["64942212"; 9]).as_bytes(), 1).expect("packed");
+    let receipt = client.post("/api/deliveries", partly).await.json();
+    assert_eq!((&receipt["accepted"], &receipt["skipped"]), (&json!(2), &json!(7)), "{receipt}");
     // A name is a name, not a path, and not somebody's number.
     for name in ["..%2F..%2Fetc%2Fpasswd", "%2Ftmp%2Fx%00.csv", "0101018081.csv"] {
         let body = revision(&vec!["64942212"; 20 + name.len()]);
