@@ -130,6 +130,7 @@ impl Parser<'_> {
                     }
                     let name = parser.string()?;
                     if parser.cut {
+                        members.push((name, Node::Cut));
                         return Some(());
                     }
                     match parser.next() {
@@ -142,7 +143,7 @@ impl Parser<'_> {
                     }
                     Some(())
                 })?;
-                Some(Node::Object(members))
+                Some(if self.cut && members.is_empty() { Node::Cut } else { Node::Object(members) })
             }
             Some(b'[') => {
                 let mut items = Vec::new();
@@ -150,7 +151,7 @@ impl Parser<'_> {
                     items.push(parser.value(depth + 1)?);
                     Some(())
                 })?;
-                Some(Node::Array(items))
+                Some(if self.cut && items.is_empty() { Node::Cut } else { Node::Array(items) })
             }
             Some(b'"') => self.string().map(Node::Value),
             Some(_) => {
