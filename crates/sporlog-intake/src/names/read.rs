@@ -105,7 +105,9 @@ fn csv(
     let mut found: Option<Places> = None;
     for row in rows.into_byte_records() {
         let row = row.map_err(|error| unknown(error.to_string()))?;
-        let line = row.position().map_or(0, csv::Position::line);
+        // Behind the first line, the reader stands between the two characters of a line's end.
+        let behind = u64::from(found.is_some() && first.ends_with(b"\r\n"));
+        let line = row.position().map_or(0, csv::Position::line) + behind;
         let text = |at: usize| row.get(at).and_then(|field| std::str::from_utf8(field).ok());
         let (key, name, from) = match found {
             Some(places) => places,

@@ -68,7 +68,11 @@ async fn another_persons_record_is_as_one_that_does_not_exist() {
     for _ in 0..20 {
         site.put("disclosure", &[disclosure("2018-10-19T12:00:00")]).await;
     }
-    let (theirs, none) = (site.get(BO, "/my/disclosure/7").await, site.get(BO, "/my/disclosure/7000").await);
+    // One session, so that the forms' tokens are the same.
+    let cookie = cookie_of(&site.app, BO);
+    let headers = [("cookie", cookie.as_str()), ("accept-language", "en")];
+    let theirs = site.ask("/my/disclosure/7", &headers).await;
+    let none = site.ask("/my/disclosure/7000", &headers).await;
     assert_eq!((theirs.status, none.status), (StatusCode::NOT_FOUND, StatusCode::NOT_FOUND));
     // What stands before is the session's, and the links to other languages, which hold the address.
     let main = |answer: &Answer| answer.body.split_once("<main").expect("a main part").1.to_owned();
