@@ -284,26 +284,33 @@ def test_a_record_and_its_proof(browser):
         page.get_by_role("link", name="Check it yourself").click()
         # From here on there is no network.
         page.context.set_offline(True)
-        result = lambda: page.locator("[data-result]:visible").get_attribute("data-result")
-        page.set_input_files("#file", proof)
+
+        def result(file: Path) -> str:
+            # A name is used once: Chromium does not read a file anew that has changed since it was chosen.
+            page.evaluate("document.querySelectorAll('[data-result]').forEach(shown => { shown.hidden = true; })")
+            page.set_input_files("#file", file)
+            shown = page.locator("[data-result]:visible")
+            shown.wait_for()
+            return shown.get_attribute("data-result")
+
+        assert result(proof) == "good"
         expect(page.get_by_text("The proof holds.")).to_be_visible()
         assert browser.site.person in page.locator("#entry").inner_text()
         axe(page, "a proof that holds")
         text = proof.read_text()
-        spoilt = browser.site.folder / "spoilt"
         lines = text.splitlines(keepends=True)
         for nth in range(1, len(lines)):
-            if len(lines[nth]) > 20 and nth != lines.index("\n") + 1:
+            if len(lines[nth]) > 20:
                 at = len(lines[nth]) // 2
                 other = "A" if lines[nth][at] != "A" else "B"
+                spoilt = browser.site.folder / f"spoilt-{nth}"
                 spoilt.write_text("".join([*lines[:nth], lines[nth][:at] + other + lines[nth][at + 1:], *lines[nth + 1:]]))
-                page.set_input_files("#file", spoilt)
-                page.wait_for_function("!document.querySelector('[data-result=good]:not([hidden])')")
-                assert result() in ("bad", "key", "none"), f"line {nth + 1}: {result()}"
+                expected = "key" if lines[nth].startswith("sporlog.invalid/") else "bad"
+                assert result(spoilt) == expected, f"line {nth + 1}: {lines[nth][:40]}"
         axe(page, "a proof that does not hold")
-        spoilt.write_text("no proof at all")
-        page.set_input_files("#file", spoilt)
-        expect(page.get_by_text("This is no proof file.")).to_be_visible()
+        none = browser.site.folder / "none"
+        none.write_text("no proof at all")
+        assert result(none) == "none"
         keys = page.locator("#keys code").all_inner_texts()
         other = next(key for key in keys if "/revision+" in key)
         page.set_input_files("#file", proof)

@@ -102,17 +102,23 @@
     $("result").focus();
   }
 
+  // A check that has been overtaken by a later one shows nothing.
+  let newest = 0;
   async function run() {
     const file = $("file").files[0];
     if (!file) return;
+    const mine = ++newest;
     const given = $("key").value.trim();
     const known = Array.from($("keys").querySelectorAll("code"), (code) => code.textContent);
+    let result = "good", proof;
     try {
       if (!globalThis.crypto || !crypto.subtle) fail("old");
-      show("good", await check(await file.text(), given ? [given] : known));
+      const text = await file.text().catch(() => fail("none"));
+      proof = await check(text, given ? [given] : known);
     } catch (error) {
-      show(error instanceof Wrong ? error.message : "bad");
+      result = error instanceof Wrong ? error.message : "bad";
     }
+    if (mine === newest) show(result, proof);
   }
   $("check").addEventListener("submit", (event) => { event.preventDefault(); run(); });
   $("file").addEventListener("change", run);
