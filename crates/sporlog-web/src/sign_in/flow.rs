@@ -152,7 +152,8 @@ pub(super) async fn sign_out(
 }
 
 /// A page that goes on to the provider. By a form: the ID token says who the person is, so it has no place in an
-/// address. The policy lets a form lead to the provider, which that of other pages does not.
+/// address. The policy lets a form lead to the provider, which that of other pages does not, and from there to other
+/// addresses of the provider's and back: browsers hold a form's redirects against the policy, too.
 fn leave(visitor: &Visitor, provider: &Provider, url: &Url, id_token: Option<String>) -> Response {
     let mut fields = vec![
         ("client_id", provider.settings.client_id.clone()),
@@ -164,7 +165,7 @@ fn leave(visitor: &Visitor, provider: &Provider, url: &Url, id_token: Option<Str
     let mut response =
         visitor.page(StatusCode::OK, &Leave { page: visitor, label, method, action: url.as_str(), fields });
     let policy = format!(
-        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; form-action {}; \
+        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; form-action {} 'self' https:; \
          base-uri 'none'; frame-ancestors 'none'",
         url.origin().ascii_serialization()
     );
