@@ -120,6 +120,8 @@ fn every_command_works_in_a_folder_of_any_name() {
     place.run_args(&["restore", &backup, "--store", &restored, "--since", "earlier"]).ok();
     place.run_args(&["verify", "revision", "--store", &restored]).ok();
     place.run("restore --in-place revision").ok().says("nothing is missing");
+    place.file("systems.csv", "system,name\nKY,Fagsystemet\n");
+    place.run("names import systems systems.csv").ok();
     place.run("quarantine list").ok().says("disclosure");
     place.run("quarantine show 1").ok();
     place.run("quarantine replay 1 --file good.ndjson").ok();
