@@ -109,7 +109,7 @@ impl Cluster {
         let begun = Instant::now();
         for broker in self.brokers.iter().filter(|broker| broker.process.is_some()) {
             while TcpStream::connect(("127.0.0.1", broker.port)).is_err() {
-                assert!(begun.elapsed() < Duration::from_secs(60), "the broker does not start");
+                assert!(begun.elapsed() < Duration::from_secs(150), "the broker does not start");
                 std::thread::sleep(Duration::from_millis(50));
             }
         }
