@@ -203,6 +203,14 @@ impl DataFile {
         self.last - self.first + 1
     }
 
+    /// Whether something in the file may have happened from `from` on and before `to` (local times in
+    /// microseconds). A file whose range of times is not known may.
+    pub(crate) fn may_have_within(&self, from: Option<i64>, to: Option<i64>) -> bool {
+        self.occurred.is_none_or(|(earliest, latest)| {
+            from.is_none_or(|from| latest >= from) && to.is_none_or(|to| earliest < to)
+        })
+    }
+
     /// The month of receipt, `2026-11`, by which the table is partitioned.
     pub(crate) fn month(&self) -> &str {
         self.path.strip_prefix("month=").and_then(|p| p.get(..7)).unwrap_or_default()

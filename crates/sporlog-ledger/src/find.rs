@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
 use arrow::datatypes::TimestampMicrosecondType;
 use futures::stream::{StreamExt, TryStreamExt};
@@ -72,10 +72,7 @@ impl Log {
 async fn find_in(shared: &Shared, file: &DataFile, find: &Find) -> Result<RecordBatch> {
     let kind = shared.kind;
     let none = || RecordBatch::new_empty(table_schema(kind));
-    let outside = |(earliest, latest): (i64, i64)| {
-        find.from.is_some_and(|from| latest < from) || find.to.is_some_and(|to| earliest >= to)
-    };
-    if file.occurred.is_some_and(outside) {
+    if !file.may_have_within(find.from, find.to) {
         return Ok(none());
     }
     let rows = candidates(shared, file, &find.key).await?;
@@ -84,9 +81,14 @@ async fn find_in(shared: &Shared, file: &DataFile, find: &Find) -> Result<Record
     }
     let batches: Vec<_> = scan::rows_of(shared, file, &rows, None).await?.try_collect().await?;
     let batch = concat_batches(&table_schema(kind), &batches)?;
-    let batch = filter_record_batch(&batch, &matches(kind, &batch, find))?;
-    let newest_first: arrow::array::UInt32Array = (0..batch.num_rows() as u32).rev().collect();
-    Ok(take_record_batch(&batch, &newest_first)?)
+    newest_first(&batch, &matches(kind, &batch, find))
+}
+
+/// The rows of `batch` that are wanted, in reverse order.
+pub(crate) fn newest_first(batch: &RecordBatch, wanted: &BooleanArray) -> Result<RecordBatch> {
+    let batch = filter_record_batch(batch, wanted)?;
+    let reversed: UInt32Array = (0..batch.num_rows() as u32).rev().collect();
+    Ok(take_record_batch(&batch, &reversed)?)
 }
 
 /// The rows of `file` that may be of `key`, ascending. Where two identifiers share a hash, rows of the other

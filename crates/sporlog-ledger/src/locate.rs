@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
+use arrow::compute::concat_batches;
 use futures::stream::{StreamExt, TryStreamExt};
 
 use crate::delta::DataFile;
 use crate::error::Result;
-use crate::find::{candidates, has_key};
+use crate::find::{candidates, has_key, newest_first};
 use crate::keyindex::Key;
 use crate::log::Log;
 use crate::scan;
@@ -64,11 +64,7 @@ impl Located {
     /// Leaves out files in which nothing happened from `from` on and before `to` (local times in microseconds);
     /// other records of the files that are left may lie outside.
     pub fn narrow(&mut self, from: Option<i64>, to: Option<i64>) {
-        self.files.retain(|(file, _)| {
-            file.occurred.is_none_or(|(earliest, latest)| {
-                from.is_none_or(|from| latest >= from) && to.is_none_or(|to| earliest < to)
-            })
-        });
+        self.files.retain(|(file, _)| file.may_have_within(from, to));
     }
 
     /// Of the newest `limit` ids below `before`, these columns of the records, and their ids and times of
@@ -104,9 +100,7 @@ impl Located {
                 let batches: Vec<_> = batches.try_collect().await?;
                 let Some(first) = batches.first() else { return Ok(None) };
                 let batch = concat_batches(&first.schema(), &batches)?;
-                let batch = filter_record_batch(&batch, &has_key(kind, &batch, &self.key))?;
-                let newest_first: arrow::array::UInt32Array = (0..batch.num_rows() as u32).rev().collect();
-                Ok::<_, crate::Error>(Some(take_record_batch(&batch, &newest_first)?))
+                Ok::<_, crate::Error>(Some(newest_first(&batch, &has_key(kind, &batch, &self.key))?))
             }
         };
         let parts: Vec<_> = parts.into_iter().map(read).collect();

@@ -124,15 +124,15 @@ impl Publisher {
             let checkpoint = keys.sign(&String::from_utf8_lossy(&checkpoint.to_bytes()))?;
             // Where several writers take turns, another may be as far or ahead: a checkpoint never goes back.
             // The other has then removed unfinished tiles whose finished tile it has published, ours among them.
-            let ahead = |there: Option<Bytes>| -> Result<Option<Bytes>> {
+            let newer = |there: Option<Bytes>| -> Result<Option<Bytes>> {
                 let there = there.map(|there| parse_checkpoint(&there, keys.vkey())).transpose()?;
                 Ok(there.is_none_or(|there| there.size() < tree.size()).then(|| checkpoint.clone().into()))
             };
             match written {
-                Ok(()) => self.storage.update(&tlog_name(CHECKPOINT), ahead).await?,
+                Ok(()) => self.storage.update(&tlog_name(CHECKPOINT), newer).await?,
                 Err(error) => {
                     let there = self.storage.try_get(&tlog_name(CHECKPOINT)).await?;
-                    if ahead(there)?.is_some() {
+                    if newer(there)?.is_some() {
                         return Err(error);
                     }
                 }
