@@ -1,8 +1,8 @@
 //! The one that appends: a thread per log, and the whole life of a batch from top to bottom.
 //!
 //! It takes what is waiting, numbers it, commits to it, writes a Parquet file and commits one
-//! version of the table. That commit is the only moment of truth: the callers are answered, and
-//! the tree, its tiles and the checkpoint follow. If it crashes in between, the next sequencer
+//! version of the table. The records are stored when that commit is: the callers are answered, and
+//! the tiles and the checkpoint follow. After a crash in between, the next sequencer
 //! derives them from the table.
 //!
 //! A bulk append ([`crate::bulk`]) borrows the log for as long as it lasts and comes back with

@@ -214,6 +214,21 @@ impl PagesSettings {
             if let Some(field) = embargo.fields.iter().find(|field| !known(field)) {
                 return Err(format!("pages.embargo '{}': no record has a field '{field}'", embargo.log));
             }
+            // A log that is named after its kind; such an embargo would withhold nothing, and nobody would notice.
+            if let Ok(kind) = embargo.log.parse::<Kind>() {
+                let topics = columns(kind).any(|name| name == "tema");
+                for (setting, value, known) in [
+                    ("topic", &embargo.topic, topics),
+                    ("organisation", &embargo.organisation, !kind.organisation_columns().is_empty()),
+                ] {
+                    if value.is_some() && !known {
+                        return Err(format!(
+                            "pages.embargo '{}': its records have no {setting}, so this embargo would withhold none; leave {setting} out",
+                            embargo.log
+                        ));
+                    }
+                }
+            }
         }
         let organisations = self.organisation.values().map(|organisation| &organisation.contact);
         for contact in organisations.chain([&self.contact]).flatten() {
@@ -270,6 +285,20 @@ mod tests {
         assert!(refused(|s| s.contact = Some("javascript:alert(1)".into())).contains("contact"));
         assert!(refused(|s| s.log[0].fields = vec!["nothing".into()]).contains("nothing"));
         assert!(refused(|s| s.log[0].fields = vec!["BrugerNavn".into()]).contains("employees"));
+        let embargo = |log: &str, topic: Option<&str>, organisation: Option<&str>| Embargo {
+            log: log.into(),
+            topic: topic.map(Into::into),
+            organisation: organisation.map(Into::into),
+            fields: Vec::new(),
+            days: 30,
+        };
+        let with = |embargo| PagesSettings { embargo: vec![embargo], ..PagesSettings::default() }.check();
+        assert_eq!(with(embargo("disclosure", Some("PEN"), Some("889640782"))), Ok(()));
+        assert_eq!(with(embargo("*", Some("PEN"), None)), Ok(()));
+        assert!(with(embargo("revision", Some("PEN"), None)).is_err_and(|e| e.contains("topic")));
+        assert!(
+            with(embargo("auditlog", None, Some("889640782"))).is_err_and(|e| e.contains("organisation"))
+        );
     }
 
     #[test]
