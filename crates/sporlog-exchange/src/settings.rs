@@ -28,7 +28,6 @@ use sporlog_record::Rules;
 use sporlog_record::identifier::cvr;
 use sporlog_record::rules::Encoding;
 
-use super::tree::Home;
 pub use sporlog_intake::delivery::Overlap;
 use sporlog_intake::delivery::OverlapPolicy;
 use sporlog_intake::{Error, Result};
@@ -312,11 +311,6 @@ impl Settings {
         let in_store = || store.map(|store| store.join(FOLDER));
         let missing = "root has to be set, for the store is no local folder".to_owned();
         self.root.clone().or_else(in_store).ok_or(Error::Settings(format!("sftp.{missing}")))
-    }
-
-    /// An account's folders under the exchange's folder `root`.
-    pub fn home(&self, root: &Path, account: &Account) -> Home {
-        Home::new(account.home.clone().unwrap_or_else(|| root.join("accounts").join(&account.name)))
     }
 
     /// How long a file has to rest until it is complete: one that our server has `closed`, or another.

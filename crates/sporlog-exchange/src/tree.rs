@@ -14,7 +14,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use super::settings::Role;
+use super::settings::{Account, Role};
 
 /// The name of a supplier's inbox, on disk and over SFTP.
 pub const INBOX: &str = "ind";
@@ -33,6 +33,11 @@ impl Home {
     /// The folders under `path`.
     pub fn new(path: PathBuf) -> Self {
         Home(path)
+    }
+
+    /// An account's folders under the exchange's folder `root`, unless the account has its own.
+    pub fn of(root: &Path, account: &Account) -> Self {
+        Home(account.home.clone().unwrap_or_else(|| root.join("accounts").join(&account.name)))
     }
 
     /// The folder itself.

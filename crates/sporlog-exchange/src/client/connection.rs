@@ -86,8 +86,9 @@ impl Connection {
         let keys = access.identities.read()?;
         let server = access.address.server();
         let late = |what: &str| Error::Lost(format!("{server}: {what} took too long"));
-        let mut session =
-            timeout(access.timeout, connect(access)).await.map_err(|_| late("connecting"))??;
+        let mut session = timeout(access.timeout, connect(&access.address, &access.host_keys))
+            .await
+            .map_err(|_| late("connecting"))??;
         timeout(access.timeout, keys.sign_in(&mut session, &access.address))
             .await
             .map_err(|_| late("signing in"))??;

@@ -17,7 +17,6 @@ use russh::keys::{Algorithm, HashAlg, PublicKey, PublicKeyOrCertificate};
 use russh::{Preferred, cipher};
 
 use super::address::Address;
-use super::connection::Access;
 use super::error::{Error, Result};
 
 /// The file of known hosts of the whole machine.
@@ -175,9 +174,8 @@ impl Handler for Checker {
 
 /// Connects. A server with several keys shows the kind that we ask for first, so with fingerprints all kinds are
 /// tried; with files, the kinds that they have for the server are asked for first, and the first answer holds.
-pub(super) async fn connect(access: &Access) -> Result<Handle<Checker>> {
-    let address = &access.address;
-    let known: Vec<_> = access.host_keys.known(address)?.iter().map(|(_, key)| key.algorithm()).collect();
+pub(super) async fn connect(address: &Address, keys: &HostKeys) -> Result<Handle<Checker>> {
+    let known: Vec<_> = keys.known(address)?.iter().map(|(_, key)| key.algorithm()).collect();
     let mut refused: Vec<Algorithm> = Vec::new();
     let mut objection = None;
     loop {
@@ -192,7 +190,7 @@ pub(super) async fn connect(access: &Access) -> Result<Handle<Checker>> {
             },
             ..Config::default()
         };
-        let checker = Checker { address: address.clone(), keys: access.host_keys.clone() };
+        let checker = Checker { address: address.clone(), keys: keys.clone() };
         let target = (address.host.as_str(), address.port);
         let error = match russh::client::connect(Arc::new(config), target, checker).await {
             Ok(session) => return Ok(session),
@@ -211,7 +209,7 @@ pub(super) async fn connect(access: &Access) -> Result<Handle<Checker>> {
             }
             (Failed::Ssh(error), _) => return Err(Error::Lost(format!("{server}: {error}"))),
         }
-        let is_final = matches!(access.host_keys, HostKeys::Files(_)) || kinds(&known, &refused).is_empty();
+        let is_final = matches!(keys, HostKeys::Files(_)) || kinds(&known, &refused).is_empty();
         if is_final && let Some(why) = objection {
             return Err(Error::HostKey(why));
         }

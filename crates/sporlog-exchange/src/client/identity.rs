@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use russh::client::{AuthResult, Handle};
+use russh::client::{AuthResult, Handle, Handler};
 use russh::keys::agent::AgentIdentity;
 use russh::keys::agent::client::AgentClient;
 use russh::keys::{HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKey, decode_secret_key};
@@ -13,7 +13,6 @@ use rustix::process::geteuid;
 
 use super::address::Address;
 use super::error::{Error, Result};
-use super::host_key::Checker;
 
 /// The environment variable with the passphrase of the key files.
 pub const PASSPHRASE: &str = "SPORLOG_IDENTITY_PASSPHRASE";
@@ -113,7 +112,7 @@ fn is_encrypted(text: &str) -> bool {
 
 impl Keys {
     /// Signs in with the first key that the server accepts.
-    pub(super) async fn sign_in(&self, session: &mut Handle<Checker>, address: &Address) -> Result<()> {
+    pub(super) async fn sign_in(&self, session: &mut Handle<impl Handler>, address: &Address) -> Result<()> {
         let needs_hash = self.agent.is_some() || self.files.iter().any(|key| key.algorithm().is_rsa());
         let mut rsa = None;
         if needs_hash {

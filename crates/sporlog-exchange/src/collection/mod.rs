@@ -60,6 +60,7 @@ use sporlog_record::Kind;
 use tokio_util::sync::CancellationToken;
 
 use crate::settings::{Role, Settings};
+use crate::tree::Home;
 use day_files::{FileInfo, MAX_BYTES, failed};
 use outbox::Outbox;
 use scan_rows::stopped;
@@ -208,7 +209,7 @@ fn outboxes(settings: &Settings, root: &Path, only: &[String]) -> Result<Vec<Out
     let wanted = municipalities.filter(|account| only.is_empty() || only.contains(&account.name));
     let outboxes = wanted.flat_map(|account| {
         let numbers: BTreeSet<_> = account.cvr.iter().collect();
-        let outbox = |cvr| Outbox::new(root, &account.name, settings.home(root, account), cvr);
+        let outbox = |cvr| Outbox::new(root, &account.name, Home::of(root, account), cvr);
         numbers.into_iter().map(|cvr| outbox(cvr)).collect::<Vec<_>>()
     });
     Ok(outboxes.collect())

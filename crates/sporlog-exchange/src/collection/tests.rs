@@ -124,7 +124,7 @@ impl Place {
     /// Everything that is visible in an account's outbox.
     fn outbox(&self, account: &str) -> BTreeMap<String, Vec<u8>> {
         let account = self.settings.account(account).unwrap();
-        let home = self.settings.home(&self.root(), account);
+        let home = Home::of(&self.root(), account);
         let mut files = BTreeMap::new();
         for month in fs::read_dir(home.outbox()).into_iter().flatten().flatten() {
             for file in fs::read_dir(month.path()).unwrap().flatten() {
@@ -154,7 +154,7 @@ impl Place {
 
     fn scratch_is_empty(&self) -> bool {
         let empty = |account: &crate::Account| {
-            let scratch = self.settings.home(&self.root(), account).scratch().join("collection");
+            let scratch = Home::of(&self.root(), account).scratch().join("collection");
             fs::read_dir(scratch).unwrap().count() == 0
         };
         self.settings.accounts.iter().all(empty)
@@ -272,7 +272,7 @@ async fn what_a_crash_leaves_is_cleaned_and_made_up_for() {
     place.append(&mixed(300)).await;
     let collected = place.collect_at(Days::Due, true).await;
     let before = place.outbox("a");
-    let home = place.settings.home(&place.root(), &place.settings.accounts[0]);
+    let home = Home::of(&place.root(), &place.settings.accounts[0]);
     // Killed while the files of another collection were becoming visible.
     let (csv, manifest) = (&collected[0].files[0].name, Manifest::file_name(A, collected[0].day));
     fs::write(home.scratch().join("collection").join("half.csv"), "half").unwrap();
@@ -535,7 +535,7 @@ async fn a_clock_that_was_wrong_keeps_no_row_back() {
     for (account, organisation) in [("a", A), ("b", B)] {
         for day in ["2026-11-09", "2026-11-10", "2037-01-15"] {
             let day: NaiveDate = day.parse().unwrap();
-            let home = place.settings.home(&place.root(), place.settings.account(account).unwrap());
+            let home = Home::of(&place.root(), place.settings.account(account).unwrap());
             let folder = home.outbox().join(day.format("%Y-%m").to_string());
             let checked = check(&folder.join(Manifest::file_name(organisation, day))).unwrap();
             assert_eq!(checked.problems, [""; 0], "{account} {day}");

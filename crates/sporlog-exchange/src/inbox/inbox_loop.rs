@@ -97,7 +97,7 @@ impl InboxLoop {
         let settle = SettleTimes { closed: settings.settle(true), unchanged: settings.settle(false) };
         let (mut inboxes, mut pending) = (Vec::new(), VecDeque::new());
         for account in &settings.accounts {
-            let home = settings.home(&root, account);
+            let home = Home::of(&root, account);
             let fail = |source| Error::Read { name: home.path().display().to_string(), source };
             // Also a municipality's: under another SFTP server it cannot sign in without its folders.
             home.create(account.role).map_err(fail)?;

@@ -25,6 +25,7 @@ use crate::name::shown;
 use crate::receipt::{Note, Outcome, Receipt};
 use crate::register::Register;
 use crate::settings::{Account, Settings};
+use crate::tree::Home;
 use sporlog_intake::blocking::blocking;
 use sporlog_intake::delivery::{Options, damage};
 use sporlog_intake::import::{self, Preparation, Prepared, file_position, prepare};
@@ -218,7 +219,7 @@ impl Ingest {
 
     /// Writes the receipts and the line in the register, and then removes the file or keeps it aside.
     async fn publish(&self, account: &Account, claim: &Claim, receipt: &Receipt) -> Result<()> {
-        let home = self.settings.home(&self.root, account);
+        let home = Home::of(&self.root, account);
         let (register, claim, receipt) = (self.register.clone(), claim.clone(), receipt.clone());
         let publish = move |claim: &Claim| {
             write_receipts(&home, claim, &receipt)?;

@@ -54,7 +54,7 @@ impl Exchange {
     }
 
     fn home(&self) -> Home {
-        self.settings.home(&self.root(), &self.settings.accounts[0])
+        Home::of(&self.root(), &self.settings.accounts[0])
     }
 
     fn put(&self, name: &str, content: &str) {

@@ -31,6 +31,7 @@ use chrono::{DateTime, Utc};
 
 use super::register::Register;
 use super::settings::Settings;
+use super::tree::Home;
 
 pub use list::{Query, find, list};
 pub use metrics::count;
@@ -45,7 +46,7 @@ pub fn suppliers(settings: &Settings, root: &Path, now: DateTime<Utc>) -> io::Re
     let register = Register::new(root);
     let accounts = settings.accounts.iter().filter(|account| account.is_supplier());
     let status = |account| {
-        let home = settings.home(root, account).path().metadata();
+        let home = Home::of(root, account).path().metadata();
         // Not every file system tells when a folder was made.
         let known_since = home.and_then(|home| home.created()).ok().map(DateTime::from);
         Ok(SupplierStatus::new(account, register.of(&account.name)?, known_since, now))
@@ -80,7 +81,7 @@ mod tests {
         let root = tempfile::tempdir().expect("a folder");
         let settings = settings(&["a"]);
         let account = settings.account("a").expect("an account");
-        settings.home(root.path(), account).create(account.role).expect("made");
+        Home::of(root.path(), account).create(account.role).expect("made");
         let found = suppliers(&settings, root.path(), Utc::now()).expect("read");
         // Not every file system tells when a folder was made.
         if let Some(since) = found.first().and_then(|never| never.timeliness.late_since) {

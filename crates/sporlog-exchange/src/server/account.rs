@@ -1,6 +1,8 @@
 //! The state of an account that all of its connections share.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use russh::keys::ssh_key::public::KeyData;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -14,7 +16,10 @@ use super::fetched::Fetched;
 use super::keys::account_keys;
 use super::path::Folder;
 use super::rate::Rate;
-use super::uploads::Uploads;
+use super::refusal::Refusal;
+
+/// A writer that was silent for so long may lose its file to another connection.
+pub(super) const SILENT: Duration = Duration::from_secs(15);
 
 /// An account: its settings, its keys, and what its connections are doing.
 pub(super) struct AccountState {
@@ -69,4 +74,61 @@ impl AccountState {
     pub(super) fn uploading(&self) -> std::io::Result<disk::Folder> {
         disk::Folder::open(&self.home.uploads())
     }
+}
+
+/// The files of an account that are being written, by their names.
+#[derive(Debug, Default)]
+pub(super) struct Uploads {
+    pub active: Mutex<HashMap<String, Arc<Mutex<Writer>>>>,
+}
+
+/// The connection that writes a file.
+#[derive(Debug)]
+pub(super) struct Writer {
+    pub last_write: Instant,
+    /// Another connection has taken the file over.
+    pub is_revoked: bool,
+    /// The client has closed the file, and it is being synced.
+    pub is_closing: bool,
+}
+
+impl Uploads {
+    /// Makes the caller the writer of `name`.
+    pub(super) fn claim(&self, name: &str) -> Result<Arc<Mutex<Writer>>, Refusal> {
+        let mut active = lock(&self.active);
+        if let Some(other) = active.get(name) {
+            let mut other = lock(other);
+            let silent = other.last_write.elapsed();
+            if other.is_closing {
+                return Err(Refusal::failure("this file is just being closed"));
+            }
+            if silent < SILENT {
+                return Err(Refusal::failure(format!(
+                    "this file is being uploaded by another; if that one stays silent, try again in {} seconds",
+                    (SILENT - silent).as_secs() + 1
+                )));
+            }
+            other.is_revoked = true;
+        }
+        let writer = Writer { last_write: Instant::now(), is_revoked: false, is_closing: false };
+        let writer = Arc::new(Mutex::new(writer));
+        active.insert(name.to_owned(), Arc::clone(&writer));
+        Ok(writer)
+    }
+
+    pub(super) fn release(&self, name: &str, writer: &Arc<Mutex<Writer>>) {
+        let mut active = lock(&self.active);
+        if active.get(name).is_some_and(|current| Arc::ptr_eq(current, writer)) {
+            active.remove(name);
+        }
+    }
+
+    /// Whether a connection has this file open for writing.
+    pub(super) fn is_active(&self, name: &str) -> bool {
+        lock(&self.active).contains_key(name)
+    }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -72,6 +72,7 @@ use self::login_throttle::{LoginThrottle, Rejection};
 use self::record::Recorder;
 use super::settings::{Limits, Settings};
 use crate::inbox::InboxEvents;
+use crate::tree::Home;
 use sporlog_intake::writers::Writers;
 use sporlog_intake::{Error, Result};
 
@@ -164,7 +165,7 @@ type Accounts = HashMap<String, Arc<AccountState>>;
 fn prepare(settings: &Settings, root: &Path) -> Result<(Vec<PrivateKey>, Accounts)> {
     let keys = keys::host_keys(settings, root)?;
     let accounts = settings.accounts.iter().map(|account| {
-        let state = AccountState::new(account, settings.home(root, account), &settings.limits)?;
+        let state = AccountState::new(account, Home::of(root, account), &settings.limits)?;
         Ok((account.name.clone(), Arc::new(state)))
     });
     Ok((keys, accounts.collect::<Result<_>>()?))

@@ -12,84 +12,24 @@
 //! crash of the server. A writer that was silent for a while loses its file to the next connection that opens
 //! it, because its own connection may be dead without the server knowing.
 
-use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
 
 use tokio::task::JoinHandle;
 
 use crate::name::is_temporary;
 
-use super::account::AccountState;
+use super::account::{AccountState, Writer, lock};
 use super::disk::{self, blocking};
 use super::packets::{Attributes, flags};
 use super::path::Folder;
 use super::refusal::Refusal;
 
-/// A writer that was silent for so long may lose its file to another connection.
-const SILENT: Duration = Duration::from_secs(15);
 /// After so many bytes the file is synced in the background, so that little is left to sync when it is closed.
 const SYNC_EVERY: u64 = 32 << 20;
-
-/// The files of an account that are being written, by their names.
-#[derive(Debug, Default)]
-pub(super) struct Uploads {
-    active: Mutex<HashMap<String, Arc<Mutex<Writer>>>>,
-}
-
-/// The connection that writes a file.
-#[derive(Debug)]
-struct Writer {
-    last_write: Instant,
-    /// Another connection has taken the file over.
-    is_revoked: bool,
-    /// The client has closed the file, and it is being synced.
-    is_closing: bool,
-}
-
-impl Uploads {
-    /// Makes the caller the writer of `name`.
-    fn claim(&self, name: &str) -> Result<Arc<Mutex<Writer>>, Refusal> {
-        let mut active = lock(&self.active);
-        if let Some(other) = active.get(name) {
-            let mut other = lock(other);
-            let silent = other.last_write.elapsed();
-            if other.is_closing {
-                return Err(Refusal::failure("this file is just being closed"));
-            }
-            if silent < SILENT {
-                return Err(Refusal::failure(format!(
-                    "this file is being uploaded by another; if that one stays silent, try again in {} seconds",
-                    (SILENT - silent).as_secs() + 1
-                )));
-            }
-            other.is_revoked = true;
-        }
-        let writer = Writer { last_write: Instant::now(), is_revoked: false, is_closing: false };
-        let writer = Arc::new(Mutex::new(writer));
-        active.insert(name.to_owned(), Arc::clone(&writer));
-        Ok(writer)
-    }
-
-    fn release(&self, name: &str, writer: &Arc<Mutex<Writer>>) {
-        let mut active = lock(&self.active);
-        if active.get(name).is_some_and(|current| Arc::ptr_eq(current, writer)) {
-            active.remove(name);
-        }
-    }
-
-    /// Whether a connection has this file open for writing.
-    pub(super) fn is_active(&self, name: &str) -> bool {
-        lock(&self.active).contains_key(name)
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// The writer of an upload, unless another connection has taken the file over. Locked while bytes are written, so that
 /// after a takeover the former writer does not write any more.

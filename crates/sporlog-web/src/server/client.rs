@@ -9,8 +9,6 @@ use axum::http::HeaderMap;
 use axum::http::request::Parts;
 use serde::{Deserialize, Deserializer};
 
-use super::settings::ForwardedHeader;
-
 /// The address a request came from: the connection's, or the one that a trusted proxy names. Put into
 /// every request's extensions by [`layers`](super::layers); as an extractor it is never missing, but
 /// unspecified (`0.0.0.0`) where a router runs without them.
@@ -73,6 +71,18 @@ impl<'de> Deserialize<'de> for Network {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
     }
+}
+
+/// The header in which a trusted proxy names its client. Only one is looked at: a proxy that sets one
+/// passes the other on as the client sent it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ForwardedHeader {
+    /// `X-Forwarded-For`.
+    #[default]
+    XForwardedFor,
+    /// `Forwarded`, RFC 7239.
+    Forwarded,
 }
 
 /// Whom the proxies at the other end of a connection ask for. The list is read from its end, which

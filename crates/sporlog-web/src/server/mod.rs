@@ -38,11 +38,11 @@ mod tls;
 #[cfg(test)]
 mod tests;
 
-pub use client::{ClientAddress, Network};
+pub use client::{ClientAddress, ForwardedHeader, Network};
 pub use error::ServerError;
 pub use health::Health;
 pub use layers::layers;
 pub use listen::Server;
 pub use observe::{RequestId, RequestedBy};
 pub use request_body::RouteLimits;
-pub use settings::{ForwardedHeader, Limits, Rate, RateSettings, ServerSettings, TlsSettings};
+pub use settings::{Limits, Rate, RateSettings, ServerSettings, TlsSettings};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
-use super::client::Network;
+use super::client::{ForwardedHeader, Network};
 
 /// How the server listens, what it takes, and from whom.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -80,18 +80,6 @@ pub struct TlsSettings {
     pub certificate: PathBuf,
     /// Its private key, PEM: PKCS #8, PKCS #1 or SEC 1.
     pub key: PathBuf,
-}
-
-/// The header in which a trusted proxy names its client. Only one is looked at: a proxy that sets one
-/// passes the other on as the client sent it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ForwardedHeader {
-    /// `X-Forwarded-For`.
-    #[default]
-    XForwardedFor,
-    /// `Forwarded`, RFC 7239.
-    Forwarded,
 }
 
 /// How much the server takes, of how many at once, and how long it waits for it. Sizes are in

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 
 use super::*;
+use crate::server::account::SILENT;
 use crate::server::packets::Code;
 use crate::settings::{Account, Limits};
 use crate::tree::Home;

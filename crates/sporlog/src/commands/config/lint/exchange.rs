@@ -121,7 +121,7 @@ fn folders(config: &Config, sftp: &Settings, remarks: &mut Remarks) {
 
 /// As it is compared with others: some are relative to the file, and some to where we run.
 fn home(sftp: &Settings, root: &Path, account: &Account) -> PathBuf {
-    let home = sftp.home(root, account);
+    let home = Home::of(root, account);
     std::path::absolute(home.path()).unwrap_or_else(|_| home.path().to_owned())
 }
 
