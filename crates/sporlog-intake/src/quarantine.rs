@@ -233,6 +233,20 @@ impl Quarantine {
     }
 }
 
+/// Adds to `waiting`, by the log that they were meant for, the items that came to wait after the id `seen`, takes those
+/// off that were dealt with, and sets `seen` to the newest id.
+pub async fn count_waiting(log: &Log, seen: &mut u64, waiting: &mut BTreeMap<String, i64>) -> Result<()> {
+    let mut batches = log.read_columns(*seen, None, &["id", "action", "log"]);
+    while let Some(batch) = batches.try_next().await? {
+        for row in 0..batch.num_rows() {
+            let count = waiting.entry(text(&batch, "log", row).unwrap_or_default().to_owned()).or_default();
+            *count += if text(&batch, "action", row) == Some("REFUSED") { 1 } else { -1 };
+            *seen = number(&batch, "id", row).map_or(*seen, i64::unsigned_abs);
+        }
+    }
+    Ok(())
+}
+
 /// Rows of the quarantine, dated now.
 pub(crate) fn rows(records: &[QuarantineRecord], origin: &str) -> RecordBatch {
     let now = chrono::Local::now().naive_local().and_utc().timestamp_micros();

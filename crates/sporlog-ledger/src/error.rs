@@ -185,6 +185,18 @@ impl Error {
         }
     }
 
+    /// Whether the store failed, and not the request: a disk that is full, read-only or damaged, or a bucket that
+    /// cannot be reached. The same request may succeed later.
+    pub fn is_outage(&self) -> bool {
+        match self {
+            Error::Storage { .. } | Error::Io { .. } => !self.is_not_found(),
+            Error::Parquet { source: parquet::errors::ParquetError::External(source), .. } => {
+                source.is::<object_store::Error>() || source.is::<std::io::Error>()
+            }
+            _ => false,
+        }
+    }
+
     pub(crate) fn parquet(file: impl Display) -> impl FnOnce(parquet::errors::ParquetError) -> Error {
         let file = file.to_string();
         move |source| Error::Parquet { file, source }

@@ -11,11 +11,26 @@ use std::path::Path;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
+/// Bytes that have to be free for a disk to count as one that can be written to: as many as a commit of a few
+/// records takes.
+const PROBE: usize = 64 << 10;
+
 /// Options for a file that is opened for writing, made with mode 0600 if it is not there.
 pub fn private_file() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.write(true).create(true).mode(0o600);
     options
+}
+
+/// Fails if nothing can be written into `folder`: the disk is full or read-only, say.
+pub(crate) fn check_writable(folder: &Path) -> io::Result<()> {
+    // One name for all processes: a crash leaves one small file, which the next call removes.
+    let probe = folder.join(".probe");
+    let written = private_file().truncate(true).open(&probe).and_then(|mut file| file.write_all(&[0; PROBE]));
+    match fs::remove_file(&probe) {
+        Err(error) if error.kind() != ErrorKind::NotFound => written.and(Err(error)),
+        _ => written,
+    }
 }
 
 /// Makes a folder and those above it that are missing, with mode 0700. Each is durable when this returns.

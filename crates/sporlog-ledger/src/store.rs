@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::files::FileCache;
 use crate::high_water_mark::{self, HighWaterMark};
 use crate::keys::{LogKeys, PublicKey};
+use crate::local_files::check_writable;
 use crate::log::{KeySource, Log, Shared};
 use crate::sequencer::now_micros;
 use crate::storage::Storage;
@@ -59,6 +60,15 @@ impl Store {
     /// The store's folder, if it is one of this machine.
     pub fn directory(&self) -> Option<PathBuf> {
         self.storage.directory()
+    }
+
+    /// Fails if nothing can be written into the store's folder at this moment. A store that is not on a disk
+    /// of this machine is not tried: there, each attempt would be a request that is paid for.
+    pub async fn check_writable(&self) -> Result<()> {
+        let Some(folder) = self.directory() else { return Ok(()) };
+        let checked = tokio::task::spawn_blocking(move || check_writable(&folder)).await;
+        let failed = |source| Error::Io { what: "writing into the store".into(), source };
+        checked.map_err(|error| failed(error.into()))?.map_err(failed)
     }
 
     /// The same store, as it is for whoever does not have its keys.

@@ -4,7 +4,6 @@
 //! import by command, say) is looked at every second, so that no reader waits longer than that.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -16,10 +15,14 @@ use sporlog_ledger::{Append, Error, Log, Outcome, Result, Store, Writer, WriterO
 use sporlog_record::Kind;
 use tokio::sync::Mutex;
 
-use crate::server::metrics::LOG_HEAD;
+use crate::server::metrics::{LOG_HEAD, QUARANTINE_WAITING};
 
 /// How often other processes' commits are looked for.
 const FOLLOW_EVERY: Duration = Duration::from_secs(1);
+/// What probes are told of a store that cannot be listed or read.
+const UNREADABLE: &str = "the store cannot be read";
+/// How often it is counted what waits in the quarantine.
+const COUNT_EVERY: Duration = Duration::from_secs(5);
 /// How often logs are compacted.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_hours(1);
 /// Files that a merge replaced stay for so long, for those who are reading them.
@@ -50,8 +53,8 @@ struct Inner {
     /// Those written to so far. Held while one is opened, so that none is opened twice.
     writers: Mutex<HashMap<String, Writer>>,
     quarantine: Quarantine,
-    /// Whether the store could be read when it was last looked at.
-    readable: AtomicBool,
+    /// What was wrong with the store when it was last tried.
+    trouble: RwLock<Option<&'static str>>,
 }
 
 impl Catalog {
@@ -71,7 +74,7 @@ impl Catalog {
             open: RwLock::default(),
             writers: Mutex::default(),
             quarantine,
-            readable: true.into(),
+            trouble: RwLock::default(),
         };
         Catalog { inner: Arc::new(inner) }
     }
@@ -168,16 +171,23 @@ impl Catalog {
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             every.tick().await;
-            let mut readable = self.inner.store.names().await.is_ok();
+            let mut trouble = None;
+            if let Err(error) = self.inner.store.check_writable().await {
+                tracing::debug!(%error, "the store cannot be written to");
+                trouble = Some("the store cannot be written to: its disk is full or read-only");
+            }
+            if self.inner.store.names().await.is_err() {
+                trouble = Some(UNREADABLE);
+            }
             let open: Vec<Log> = self.open().values().cloned().collect();
             for log in open {
                 if let Err(error) = log.refresh().await {
                     tracing::warn!(log = log.name(), %error, "other writers' records cannot be seen");
-                    readable = false;
+                    trouble = Some(UNREADABLE);
                 }
                 gauge!(LOG_HEAD, "log" => log.name().to_owned()).set(log.head() as f64);
             }
-            self.inner.readable.store(readable, Ordering::Relaxed);
+            self.set_trouble(trouble);
         }
     }
 
@@ -209,9 +219,43 @@ impl Catalog {
         }
     }
 
-    /// Whether the store could be read when it was last looked at.
-    pub fn is_readable(&self) -> bool {
-        self.inner.readable.load(Ordering::Relaxed)
+    /// What was wrong with the store when it was last tried, a second ago at most: then no request can be
+    /// answered, since each access has to be recorded.
+    pub fn trouble(&self) -> Option<&'static str> {
+        *self.inner.trouble.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_trouble(&self, trouble: Option<&'static str>) {
+        let before = {
+            let mut now = self.inner.trouble.write().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *now, trouble)
+        };
+        match trouble {
+            Some(trouble) if before.is_none() => tracing::error!("not ready: {trouble}"),
+            None if before.is_some() => tracing::warn!("the store can be read and written again"),
+            _ => {}
+        }
+    }
+
+    /// Counts the refused records that wait in the quarantine, for [`QUARANTINE_WAITING`]. Never returns.
+    pub async fn watch_quarantine(&self) {
+        let (mut first, mut seen, mut waiting) = (0, 0, BTreeMap::new());
+        loop {
+            if let Ok(Some(log)) = self.log(quarantine::LOG).await {
+                // What retention has removed does not wait any more: all is counted anew.
+                if log.first() != first {
+                    (first, seen) = (log.first(), 0);
+                    waiting.values_mut().for_each(|count| *count = 0);
+                }
+                if let Err(error) = quarantine::count_waiting(&log, &mut seen, &mut waiting).await {
+                    tracing::warn!(%error, "what waits in the quarantine cannot be counted");
+                }
+                for (log, count) in &waiting {
+                    gauge!(QUARANTINE_WAITING, "log" => log.clone()).set((*count).max(0) as f64);
+                }
+            }
+            tokio::time::sleep(COUNT_EVERY).await;
+        }
     }
 
     /// Removes what merging has left behind in the logs that are written to here, again and again.

@@ -28,6 +28,9 @@ pub struct Problem {
     /// After how many seconds it is worth another try; sent as `Retry-After`.
     #[serde(skip)]
     pub retry_after: Option<u64>,
+    /// What was wrong with the key or token, as RFC 6750 calls it; sent in `WWW-Authenticate`.
+    #[serde(skip)]
+    pub challenge: Option<&'static str>,
 }
 
 impl Problem {
@@ -45,6 +48,7 @@ impl Problem {
             detail: masked.map_or(detail, Cow::Owned),
             errors: Vec::new(),
             retry_after: None,
+            challenge: None,
         }
     }
 
@@ -60,7 +64,7 @@ impl Problem {
 
     /// 403: it is known who asks, and they may not.
     pub fn forbidden(detail: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(StatusCode::FORBIDDEN, detail)
+        Self { challenge: Some("insufficient_scope"), ..Self::new(StatusCode::FORBIDDEN, detail) }
     }
 
     /// 404: it is not there, or not there for whoever asks.
@@ -96,8 +100,14 @@ impl IntoResponse for Problem {
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
+        if status == StatusCode::UNAUTHORIZED || self.challenge.is_some() {
+            let error = self.challenge.map(|error| format!(", error=\"{error}\"")).unwrap_or_default();
+            if let Ok(bearer) = HeaderValue::try_from(format!("Bearer realm=\"sporlog\"{error}")) {
+                headers.append(header::WWW_AUTHENTICATE, bearer);
+            }
+        }
         if status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer, ApiKey"));
+            headers.append(header::WWW_AUTHENTICATE, HeaderValue::from_static("ApiKey realm=\"sporlog\""));
         }
         response
     }
@@ -116,6 +126,10 @@ impl From<sporlog_ledger::Error> for Problem {
             _ if error.is_not_found() => {
                 tracing::warn!(%error, "files were removed while they were read");
                 Self::unavailable("the records were being moved or removed by retention; try again")
+            }
+            _ if error.is_outage() => {
+                tracing::error!(%error, "the store failed");
+                Self::unavailable("the store cannot be read or written at this moment; try again")
             }
             _ => Self::internal(&error),
         }

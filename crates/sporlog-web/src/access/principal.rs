@@ -122,8 +122,17 @@ mod tests {
         may(Role::Read, &[], "revision", [true, false, false, false]);
         may(Role::Write, &[], "revision", [false, true, false, false]);
         may(Role::Audit, &[], "revision", [true, false, true, false]);
+        may(Role::Metrics, &[], "revision", [false; 4]);
         may(Role::Admin, &[], "revision", [true; 4]);
         may(Role::Admin, &[], "*", [true; 4]);
+    }
+
+    #[test]
+    fn metrics_are_for_those_who_collect_them() {
+        for role in Role::ALL {
+            let allowed = somebody(role, &[]).require(Permission::Metrics, "*").is_ok();
+            assert_eq!(allowed, matches!(role, Role::Metrics | Role::Admin), "{role}");
+        }
     }
 
     #[test]

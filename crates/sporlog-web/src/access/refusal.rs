@@ -51,9 +51,15 @@ impl Refusal {
         let (status, reason, detail) = self.parts();
         metrics::counter!("sporlog_auth_refused_total", "reason" => reason).increment(1);
         tracing::info!(target: "sporlog::access", reason, status = status.as_u16(), "not let in");
-        match status {
-            StatusCode::SERVICE_UNAVAILABLE => Problem::unavailable(detail),
-            status => Problem::new(status, detail),
+        match (self, status) {
+            (_, StatusCode::SERVICE_UNAVAILABLE) => Problem::unavailable(detail),
+            (_, StatusCode::FORBIDDEN) => Problem::forbidden(detail),
+            // Whoever shows nothing is told no error, but how to ask.
+            (Self::Missing | Self::Scheme, status) => Problem::new(status, detail),
+            (Self::Doubled, status) => {
+                Problem { challenge: Some("invalid_request"), ..Problem::new(status, detail) }
+            }
+            (_, status) => Problem { challenge: Some("invalid_token"), ..Problem::new(status, detail) },
         }
     }
 

@@ -5,6 +5,7 @@
 //! | `read` | [`Permission::Read`] |
 //! | `write` | [`Permission::Write`] |
 //! | `audit` | [`Permission::Read`], [`Permission::Audit`] |
+//! | `metrics` | [`Permission::Metrics`] |
 //! | `admin` | everything |
 //!
 //! Nothing that is not in the table is allowed: `write` does not read back.
@@ -24,6 +25,8 @@ pub enum Role {
     Write,
     /// Looks into what happened: any search, and Sporlog's own logs, too.
     Audit,
+    /// Collects metrics, and sees no record: Prometheus.
+    Metrics,
     /// Runs Sporlog.
     Admin,
 }
@@ -37,13 +40,15 @@ pub enum Permission {
     Write,
     /// Any search, and reading Sporlog's own logs `access` and `quarantine`.
     Audit,
+    /// Read the metrics: names of logs and suppliers, heads, and how much of everything.
+    Metrics,
     /// Everything else.
     Administer,
 }
 
 impl Role {
     /// All roles.
-    pub const ALL: [Role; 4] = [Role::Read, Role::Write, Role::Audit, Role::Admin];
+    pub const ALL: [Role; 5] = [Role::Read, Role::Write, Role::Audit, Role::Metrics, Role::Admin];
 
     /// Its name, in small letters.
     pub fn name(self) -> &'static str {
@@ -51,6 +56,7 @@ impl Role {
             Role::Read => "read",
             Role::Write => "write",
             Role::Audit => "audit",
+            Role::Metrics => "metrics",
             Role::Admin => "admin",
         }
     }
@@ -61,6 +67,7 @@ impl Role {
             Role::Read => permission == Permission::Read,
             Role::Write => permission == Permission::Write,
             Role::Audit => matches!(permission, Permission::Read | Permission::Audit),
+            Role::Metrics => permission == Permission::Metrics,
             Role::Admin => true,
         }
     }
@@ -74,7 +81,7 @@ impl fmt::Display for Role {
 
 /// There is no such role.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no role '{0}'; the roles are read, write, audit and admin")]
+#[error("there is no role '{0}'; the roles are read, write, audit, metrics and admin")]
 pub struct UnknownRole(String);
 
 impl FromStr for Role {

@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 use super::page::{Bounds, Page, Shape};
 use super::params::Params;
 use super::reader::Reader;
+use crate::access::Permission;
 use crate::app::App;
 use crate::problem::Problem;
 
@@ -64,7 +65,7 @@ pub struct LogInfo {
 pub async fn list(State(app): State<App>, reader: Reader) -> Result<Json<Vec<LogInfo>>, Problem> {
     let mut logs = Vec::new();
     for name in app.catalog.names().await? {
-        if reader.principal.covers(&name)
+        if reader.principal.require(Permission::Read, &name).is_ok()
             && let Some(log) = app.catalog.log(&name).await?
         {
             let (kind, vkey) = (log.kind().name(), log.vkey().to_owned());

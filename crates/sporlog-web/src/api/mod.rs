@@ -40,14 +40,18 @@ mod tests;
 mod tlog;
 
 use axum::Router;
+use axum::extract::{Request, State};
 use axum::http::Method;
+use axum::middleware::{Next, from_fn_with_state};
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
+use crate::access::Permission;
 use crate::app::App;
-use crate::server::RouteLimits;
+use crate::problem::Problem;
+use crate::server::{RequestedBy, RouteLimits};
 
 pub(crate) use logs::prove;
 pub use settings::ApiSettings;
@@ -67,6 +71,17 @@ pub fn limits(settings: &ApiSettings) -> [(Method, &'static str, RouteLimits); 3
         (Method::GET, "/api/auditlog/head", waits),
         (Method::GET, "/api/logs/{log}/head", waits),
     ]
+}
+
+/// These routes, for whoever may read the metrics.
+pub fn for_collectors(routes: Router, app: App) -> Router {
+    let check = async |State(app): State<App>, request: Request, next: Next| {
+        let principal = app.access.principal(request.headers()).await?;
+        principal.require(Permission::Metrics, "*")?;
+        RequestedBy::note(request.extensions(), principal.name);
+        Ok::<_, Problem>(next.run(request).await)
+    };
+    routes.route_layer(from_fn_with_state(app, check))
 }
 
 /// All routes.

@@ -13,6 +13,8 @@ use axum::http::header;
 use axum::routing::get;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
+use super::process;
+
 /// Counter: requests answered, by `method`, `route` (its pattern) and `status`.
 pub const HTTP_REQUESTS: &str = "sporlog_http_requests_total";
 /// Histogram: seconds from a request's head to its answer's, by `method` and `route`.
@@ -56,6 +58,9 @@ pub const COMMIT_RECORDS: &str = "sporlog_commit_records";
 /// Gauge: a log's newest id, by `log`.
 pub const LOG_HEAD: &str = "sporlog_log_head";
 
+/// Gauge: refused records that wait in the quarantine to be replayed or discarded, by `log`.
+pub const QUARANTINE_WAITING: &str = "sporlog_quarantine_waiting";
+
 /// How often values are folded into their histograms.
 const UPKEEP: Duration = Duration::from_secs(5);
 /// Bounds of histograms of seconds: half a millisecond to a minute.
@@ -86,6 +91,7 @@ pub fn install() -> PrometheusHandle {
     static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
     HANDLE
         .get_or_init(|| {
+            process::started();
             let mut builder = PrometheusBuilder::new();
             for (ending, bounds) in [
                 ("_seconds", &SECONDS[..]),
@@ -124,8 +130,11 @@ fn keep_up(handle: PrometheusHandle) {
 
 /// The route `/metrics`.
 pub fn router<S: Clone + Send + Sync + 'static>(handle: PrometheusHandle) -> Router<S> {
-    let render =
-        async move || ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], handle.render());
+    let render = async move || {
+        let process = tokio::task::spawn_blocking(process::exposition).await.unwrap_or_default();
+        let text = handle.render() + &process;
+        ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+    };
     Router::new().route("/metrics", get(render))
 }
 
@@ -149,6 +158,7 @@ fn describe() {
     describe_histogram!(COMMIT_SECONDS, Unit::Seconds, "How long a commit took");
     describe_histogram!(COMMIT_RECORDS, "Records in a commit");
     describe_gauge!(LOG_HEAD, "A log's newest id");
+    describe_gauge!(QUARANTINE_WAITING, "Refused records that wait to be replayed or discarded, by log");
     describe_gauge!("sporlog_kafka_healthy", "1 if messages can be taken in, 0 if not");
     describe_gauge!("sporlog_kafka_lag", "Messages of a partition that are not in their log yet");
     describe_counter!("sporlog_kafka_messages_total", "Messages read, by topic");

@@ -17,6 +17,9 @@ pub struct ServerSettings {
     /// The address and port that are listened on; port 0 is any that is free. Default 127.0.0.1:8080:
     /// this machine alone.
     pub listen: SocketAddr,
+    /// Another address, on which `/metrics` is answered to anyone, in the clear. Default: none; then the
+    /// metrics are read where everything is, with a key of the role `metrics` or `admin`.
+    pub metrics_listen: Option<SocketAddr>,
     /// The certificate and its key; without them, HTTP is spoken in the clear.
     pub tls: Option<TlsSettings>,
     /// Proxies that are believed when they say for whom they ask, as addresses or networks (CIDR).
@@ -34,6 +37,7 @@ impl Default for ServerSettings {
     fn default() -> Self {
         ServerSettings {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            metrics_listen: None,
             tls: None,
             trusted_proxies: Vec::new(),
             forwarded_header: ForwardedHeader::default(),
@@ -62,6 +66,14 @@ impl ServerSettings {
              notice, let whatever stops the server wait before it sends the signal",
         ),
     ];
+
+    /// The server on [`metrics_listen`](Self::metrics_listen), if there is to be one.
+    pub fn of_metrics(&self) -> Option<Self> {
+        let listen = self.metrics_listen?;
+        // Prometheus takes one connection, or a few.
+        let limits = Limits { connections: 64, ..self.limits.clone() };
+        Some(ServerSettings { listen, limits, ..ServerSettings::default() })
+    }
 
     /// Takes paths that are relative as relative to `folder`, in which the configuration lies.
     pub fn relative_to(&mut self, folder: &Path) {

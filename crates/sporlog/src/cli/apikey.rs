@@ -51,7 +51,7 @@ pub struct CreateArgs {
     #[arg(short, long, value_name = "NAME")]
     pub name: String,
     /// What its holder may: read logs; write into logs, and see none; audit, which is reading, any
-    /// search, and Sporlog's own logs; or everything
+    /// search, and Sporlog's own logs; collect metrics, and see no record; or everything
     #[arg(short, long, value_name = "ROLE", value_parser = role())]
     pub role: Role,
     /// Only for this log, or these (disclosure*); again for more [default: all but Sporlog's own]

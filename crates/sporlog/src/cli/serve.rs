@@ -16,7 +16,7 @@ use clap::{Args, ValueHint};
 /// anybody tries these pages.
 ///
 /// The paths: /api/docs is a page to try the API, described in /api/openapi.json. /health/live,
-/// /health/ready and /metrics are for those who operate it.
+/// /health/ready and /metrics (with a key of the role metrics) are for those who operate it.
 ///
 /// Ctrl-C or SIGTERM ends it when what is under way is answered; SIGHUP reads the TLS certificate anew.
 #[derive(Debug, Args)]

@@ -45,7 +45,6 @@ pub async fn run(session: &Session, args: &ServeArgs) -> Result<Outcome> {
         Some((settings, root)) => app.with_exchange(settings, root),
         None => app,
     };
-
     let (app, names) = match shown {
         Some(shown) => shown.set_up(app, &store, &key_folder).map(|(app, names)| (app, Some(names)))?,
         None => (app, None),
@@ -55,19 +54,29 @@ pub async fn run(session: &Session, args: &ServeArgs) -> Result<Outcome> {
         Some(_) => api::routes(app.clone()).merge(pages::served(app.clone())),
         None => api::routes(app.clone()),
     };
-    let router = router.merge(health.router()).merge(metrics::router(recording));
+    let router = router.merge(health.router());
+    let (router, metrics_server) = match settings.of_metrics() {
+        None => (router.merge(api::for_collectors(metrics::router(recording), app.clone())), None),
+        Some(own) => {
+            let served = layers(metrics::router(recording), &own, []);
+            (router, Some((Server::bind(&own).await?, served)))
+        }
+    };
     let router = layers(router, &settings, api::limits(&session.config().api));
     let server = Server::bind(&settings).await?;
 
     let watched = catalog.clone();
-    health.check("store", move || {
-        if watched.is_readable() { Ok(()) } else { Err("the store cannot be read".to_owned()) }
-    });
+    health.check("store", move || watched.trouble().map_or(Ok(()), |trouble| Err(trouble.to_owned())));
     let consumer = consume(session, &store, &health)?;
     let exchange = match exchanged {
         Some(configured) => Some(exchange(session, &store, configured, &catalog, &health).await?),
         None => None,
     };
+    if let Some((server, router)) = metrics_server {
+        print_error(&format!("metrics are on http://{}/metrics, for anyone", server.local_addr()));
+        // Until the process ends: what is watched last is how it stops.
+        tokio::spawn(server.run(router, std::future::pending()));
+    }
     announce(&server, &settings);
     let following = tokio::spawn({
         let catalog = catalog.clone();
@@ -76,7 +85,15 @@ pub async fn run(session: &Session, args: &ServeArgs) -> Result<Outcome> {
                 names.follow().await;
             }
         };
-        async move { tokio::join!(catalog.follow(), catalog.keep_house(), catalog.cover(), names) }
+        async move {
+            tokio::join!(
+                catalog.follow(),
+                catalog.watch_quarantine(),
+                catalog.keep_house(),
+                catalog.cover(),
+                names
+            )
+        }
     });
     let stop = asked_to_stop(health, app)?;
     let served = server.run(router, stop).await;

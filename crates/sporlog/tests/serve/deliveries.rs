@@ -66,10 +66,11 @@ async fn what_came_and_what_is_missing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn metrics_tell_who_is_late() {
     let site = site();
+    let collects = site.key("prometheus", "metrics", &[]);
     let server = site.serve();
     let deadline = std::time::Instant::now() + PATIENCE;
     let metrics = loop {
-        let metrics = server.anyone().get("/metrics").await.text();
+        let metrics = server.client(&collects).get("/metrics").await.text();
         if metrics.contains("sporlog_delivery_late{") || std::time::Instant::now() > deadline {
             break metrics;
         }

@@ -30,7 +30,7 @@ async fn nobody_is_let_in_without_a_good_key() {
     {
         let answer = anyone.get(path).await;
         answer.is_problem(401);
-        assert!(answer.header("www-authenticate").is_some(), "{:?}", answer.headers);
+        assert_eq!(challenges(&answer), [r#"Bearer realm="sporlog""#, r#"ApiKey realm="sporlog""#]);
     }
     for (path, body) in
         [("/sporingslogg/api/post", "{}"), ("/api/logs/auditlog/entries", "{}"), ("/api/deliveries", "")]
@@ -43,10 +43,24 @@ async fn nobody_is_let_in_without_a_good_key() {
     good.clone().with("ApiKey", &key).get(path).await.is_problem(400);
     good.clone().with("ApiKey", "x").get(path).await.is_problem(400);
     good.clone().with("Authorization", &format!("Bearer {key}")).get(path).await.is_problem(400);
+    // RFC 6750's error says what to do: another token, another request, or another role.
+    let refused = |error: &str| format!(r#"Bearer realm="sporlog", error="{error}""#);
+    let invalid = server.bearer("x").get(path).await;
+    assert_eq!(challenges(&invalid), [&*refused("invalid_token"), r#"ApiKey realm="sporlog""#]);
+    let doubled = good.clone().with("Authorization", &format!("Bearer {key}")).get(path).await;
+    assert_eq!(challenges(&doubled), [refused("invalid_request")]);
+    let forbidden = good.post("/api/deliveries", "").await;
+    forbidden.is_problem(403);
+    assert_eq!(challenges(&forbidden), [refused("insufficient_scope")]);
+    assert!(challenges(&good.get("/api/logs/nowhere/head").await).is_empty());
     // In either manner once, with any case of the header's name.
     assert_eq!(good.get(path).await.status, 200);
     assert_eq!(server.bearer(&key).get(path).await.status, 200);
     assert_eq!(anyone.clone().with("apikey", &key).get(path).await.status, 200);
+}
+
+fn challenges(answer: &Answer) -> Vec<&str> {
+    answer.headers.get_all("www-authenticate").iter().map(|one| one.to_str().expect("text")).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

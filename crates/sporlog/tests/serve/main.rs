@@ -5,6 +5,7 @@ mod auditlog;
 mod client;
 mod covering;
 mod deliveries;
+mod disk;
 mod fire;
 mod hostile;
 mod intake;

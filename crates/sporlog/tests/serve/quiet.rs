@@ -36,6 +36,7 @@ async fn silent(args: &[&str], environment: &[(&str, &str)]) {
         issuer.name()
     ));
     let (writes, audits) = (site.key("writer", "write", &[]), site.key("auditor", "audit", &[]));
+    let collects = site.key("prometheus", "metrics", &[]);
     let server = site.serve_with(args, environment);
     let [eleven, ten, hyphen, space, header, name] = STRAY;
     let (writer, auditor) = (server.client(&writes), server.client(&audits));
@@ -102,7 +103,7 @@ async fn silent(args: &[&str], environment: &[(&str, &str)]) {
     assert!(own.text().contains(PERSONS[0]), "{}", own.text());
     note(own);
     note(server.bearer(&signer.sign(&bad)).get("/api/les").await);
-    let metrics = server.anyone().get("/metrics").await.text();
+    let metrics = server.client(&collects).get("/metrics").await.text();
     let said = server.stop();
 
     assert!(statuses.contains(&200) && statuses.contains(&400) && statuses.contains(&401), "{statuses:?}");

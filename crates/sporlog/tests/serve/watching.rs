@@ -17,6 +17,7 @@ fn value(metrics: &str, name: &str, labels: &[&str]) -> Option<f64> {
 async fn metrics_tell_what_happened() {
     let site = Site::new();
     let (writes, reads) = (site.key("writer", "write", &[]), site.key("reader", "read", &[]));
+    let collects = site.key("prometheus", "metrics", &[]);
     let server = site.serve();
     let (writer, reader) = (server.client(&writes), server.client(&reads));
     let post = "/sporingslogg/api/post";
@@ -36,7 +37,7 @@ async fn metrics_tell_what_happened() {
     server.anyone().get("/api/nowhere/0101018081").await.is_problem(404);
     writer.post(post, vec![b' '; 65 << 20]).await.is_problem(413);
     tokio::time::sleep(std::time::Duration::from_millis(1_200)).await;
-    let answer = server.anyone().get("/metrics").await;
+    let answer = server.client(&collects).get("/metrics").await;
     assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
     let metrics = answer.text();
     let is = |name: &str, labels: &[&str], expected: f64| {
@@ -79,6 +80,74 @@ async fn metrics_tell_what_happened() {
     for family in ["sporlog_commits_total", "sporlog_commit_seconds_count", "sporlog_commit_records_count"] {
         assert!(value(&metrics, family, &[r#"log="disclosure""#]).is_some(), "{family} in {metrics}");
     }
+}
+
+/// Metrics name suppliers and say how much of everything there is: they are not for anyone.
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_are_read_with_a_key_for_them_or_on_an_address_of_their_own() {
+    let site = Site::new();
+    let (collects, audits) = (site.key("prometheus", "metrics", &[]), site.key("auditor", "audit", &[]));
+    let server = site.serve();
+    server.anyone().get("/metrics").await.is_problem(401);
+    server.client(&audits).get("/metrics").await.is_problem(403);
+    // Prometheus sends what is in its credentials_file as a bearer token.
+    let metrics = server.bearer(&collects).get("/metrics").await.text();
+    for series in [
+        "process_cpu_seconds_total",
+        "process_resident_memory_bytes",
+        "process_virtual_memory_bytes",
+        "process_threads",
+        "process_open_fds",
+        "process_max_fds",
+        "process_start_time_seconds",
+    ] {
+        assert!(value(&metrics, series, &[]).is_some_and(|value| value > 0.0), "{series} in {metrics}");
+    }
+    let version = format!("version=\"{}\"", env!("CARGO_PKG_VERSION"));
+    assert_eq!(value(&metrics, "sporlog_build_info", &[&version]), Some(1.0), "{metrics}");
+    // And nothing else is read with it.
+    let collector = server.client(&collects);
+    for path in ["/api/auditlog/read", "/api/logs/revision/head", "/api/deliveries"] {
+        collector.get(path).await.is_problem(403);
+    }
+    assert_eq!(collector.json("/api/logs").await, serde_json::json!([]));
+    drop(server);
+
+    let own = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let site = Site::configured(&format!("[server]\nmetrics_listen = '{own}'\n"));
+    let collects = site.key("prometheus", "metrics", &[]);
+    let server = site.serve();
+    server.client(&collects).get("/metrics").await.is_problem(404);
+    let apart = server.anyone().at(format!("http://{own}"));
+    assert!(apart.get("/metrics").await.text().contains("sporlog_build_info"));
+    apart.get("/api/logs").await.is_problem(404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_in_the_quarantine_is_counted() {
+    let site = Site::new();
+    let collects = site.key("prometheus", "metrics", &[]);
+    let file = site.path("bad.csv");
+    std::fs::write(&file, revision(&["64942212", "x", "y"])).expect("written");
+    site.run(&["import", "revision", &file.to_string_lossy()]);
+    let server = site.serve();
+    let waiting = async |expected| {
+        let until = std::time::Instant::now() + super::server::PATIENCE;
+        loop {
+            let metrics = server.client(&collects).get("/metrics").await.text();
+            let found = value(&metrics, "sporlog_quarantine_waiting", &[r#"log="revision""#]);
+            if found == Some(expected) {
+                return;
+            }
+            assert!(std::time::Instant::now() < until, "{found:?}, not {expected}");
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    };
+    waiting(2.0).await;
+    let listed = site.print(&["quarantine", "list", "--json"]);
+    let first: serde_json::Value = serde_json::from_str(listed.lines().next().expect("an item")).expect("JSON");
+    site.print(&["quarantine", "discard", &first["id"].to_string(), "--reason", "sent again"]);
+    waiting(1.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
