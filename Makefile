@@ -15,8 +15,9 @@ demo: ## Build, take in sample data of all kinds, show what Sporlog does with it
 	scripts/demo
 
 test: ## Install what the tests need, and run them all
-	scripts/need cargo cc cmake ssl go python3 venv java mvn sftp node npm chromium
+	scripts/need cargo cc cmake ssl curl go python3 venv java mvn sftp node npm chromium
 	cargo test --workspace --locked
+	tests/docs/run
 	tests/outside/run
 	tests/disk/run
 	tests/spark/run
