@@ -33,7 +33,7 @@ use crate::row_commitments::{RowCommitter, widest};
 use crate::spool::TileSpool;
 use crate::storage::Storage;
 use crate::tree::Tree;
-use crate::writer::{Advance, Command, Outcome, Writer};
+use crate::writer::{Advance, BulkGrant, BulkResult, Command, Outcome, Writer};
 use tlog_tiles::tlog::Hash;
 
 /// A data file is closed after so many rows or bytes.
@@ -43,25 +43,6 @@ const FILE_BYTES: u64 = 512 << 20;
 const WAITING_GROUPS: usize = 1;
 /// Bytes of a part of a multipart upload; a bucket takes no smaller ones.
 const PART: usize = 8 << 20;
-
-/// What the sequencer lends.
-pub(crate) struct BulkGrant {
-    pub committer: RowCommitter,
-    pub tree: Tree,
-    pub received_at: i64,
-    pub shared: Arc<Shared>,
-    pub returned: oneshot::Sender<(BulkResult, oneshot::Sender<Result<Outcome>>)>,
-}
-
-/// What the sequencer gets back: files that are written and not committed.
-pub(crate) struct BulkResult {
-    pub files: Vec<DataFile>,
-    pub tree: Tree,
-    /// The tiles that have become full.
-    pub tiles: TileSpool,
-    pub positions: Vec<(String, Advance)>,
-    pub received_at: i64,
-}
 
 /// A row group on its way to the assembler.
 struct Group {

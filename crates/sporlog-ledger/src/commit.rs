@@ -8,7 +8,7 @@
 //! chain(v) = SHA-256(chain(v - 1) ‖ SHA-256(commit v with an empty signature)),   chain(-1) = 32 zeros
 //! ```
 //!
-//! The signature (Ed25519, by the log's key) is over [`signed_text`], which has `chain(v)`. So a signed
+//! The signature (Ed25519, by the log's key) is over a text with `chain(v)` ([`LogKeys::sign_commit`]). So a signed
 //! commit vouches for all commits before it, and nobody without the key can add one.
 //!
 //! The signature's 88 characters stand at the very end of the first line. In any other place a
@@ -90,6 +90,15 @@ pub(crate) struct GivenUp {
     pub version: Option<u64>,
 }
 
+/// What was given up where a log went on from an older copy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RolledBack {
+    /// The newest record that had been signed for.
+    pub from: u64,
+    /// The newest record that there is.
+    pub to: u64,
+}
+
 /// Delta's `commitInfo`; `sporlog` has to be the last field.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -142,11 +151,6 @@ pub(crate) struct Commit {
 /// The name of a version's file, relative to the log's folder.
 pub(crate) fn commit_name(version: u64) -> String {
     format!("{DELTA_LOG}/{version:020}.json")
-}
-
-/// What is signed for a commit: its place in the chain of this log.
-pub(crate) fn signed_text(origin: &str, version: u64, chain: &Sha) -> String {
-    format!("sporlog-commit/1\n{origin}\n{version}\n{}\n", hex(chain))
 }
 
 /// What follows the signature on the first line.
@@ -211,7 +215,7 @@ pub(crate) fn compose(
         text.push_str(&serde_json::to_string(&action).map_err(unwritable)?);
     }
     let chain = extend_chain(previous, &Sha256::digest(&text).into());
-    let signature = keys.sign_bytes(signed_text(keys.origin(), version, &chain).as_bytes())?;
+    let signature = keys.sign_commit(version, &chain)?;
     text.insert_str(place, &BASE64_STANDARD.encode(signature));
     Ok((text.into(), chain))
 }

@@ -12,16 +12,16 @@ use futures::TryStreamExt;
 use tokio::runtime::Handle;
 
 use crate::bulk::PartSink;
+use crate::commit::Change;
 use crate::datafile::{FileWriter, GROUP_ROWS, GroupEncoder, PACKED_FROM};
-use crate::delta::DataFile;
-use crate::delta_checkpoint::{self, checkpoint_version};
+use crate::delta::{DataFile, checkpoint_version};
+use crate::delta_checkpoint;
 use crate::error::{Error, Result};
 use crate::keyindex::{self, Postings};
 use crate::log::Shared;
 use crate::row_commitments::widest;
 use crate::scan;
 use crate::storage::is_unfinished;
-use crate::table::TableState;
 use crate::verify::verify_digest;
 use crate::writer::{Command, Writer};
 
@@ -34,12 +34,6 @@ const GROUP_BYTES: usize = 64 << 20;
 const UNFINISHED: Duration = Duration::from_mins(10);
 /// So many neighbours of about one size are merged in the background.
 const NEIGHBOURS: usize = 16;
-
-/// One file in the place of several.
-pub(crate) struct Replacement {
-    pub removed: Vec<Arc<DataFile>>,
-    pub added: Vec<DataFile>,
-}
 
 /// What a compaction did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -90,7 +84,7 @@ impl Writer {
     /// Deletes left-over files that are older than `grace` and, if `before` is given, belong to an
     /// earlier month.
     async fn clean_up(&self, grace: Duration, before: Option<&str>) -> Result<usize> {
-        let left = LeftOvers::find(&self.log().shared, grace, before).await?;
+        let left = left_overs(&self.log().shared, grace, before).await?;
         self.ask(|answer| Command::CleanUp(left, answer)).await
     }
 
@@ -138,8 +132,8 @@ impl Writer {
             }
         };
         let names = vec![added.name(), added.index_name()];
-        let replacement = Replacement { removed, added: vec![added] };
-        let replaced = self.ask(|answer| Command::Replace(replacement, answer)).await;
+        let change = Change { added: vec![added], removed, ..Change::default() };
+        let replaced = self.ask(|answer| Command::Replace(change, answer)).await;
         // After a failure, it may be in the table all the same.
         if matches!(replaced, Ok(false)) {
             self.log().shared.storage.remove(names).await?;
@@ -169,18 +163,6 @@ impl Writer {
             first_left: left.map_or(state.size + 1, |file| file.first),
         })
     }
-}
-
-/// The ranges of ids that `files`, in the order of their ids, hold without a gap.
-pub(crate) fn ranges(files: &[Arc<DataFile>]) -> Vec<(u64, u64)> {
-    let mut ranges: Vec<(u64, u64)> = Vec::new();
-    for file in files {
-        match ranges.last_mut().filter(|(_, last)| *last + 1 == file.first) {
-            Some((_, last)) => *last = file.last,
-            None => ranges.push((file.first, file.last)),
-        }
-    }
-    ranges
 }
 
 /// The first run of neighbours that can be merged into a file of no more than the full size.
@@ -283,34 +265,23 @@ fn merge_files(runtime: &Handle, shared: &Arc<Shared>, files: &[Arc<DataFile>]) 
     Ok(file)
 }
 
-/// Files that no version of the log refers to: what a merge or a newer Delta checkpoint replaced, and what
-/// a killed process left.
-pub(crate) struct LeftOvers(Vec<String>);
-
-impl LeftOvers {
-    /// All files of the log's folder that may be left over, were last written more than `grace` ago and,
-    /// if `before` is given, belong to an earlier month.
-    async fn find(shared: &Shared, grace: Duration, before: Option<&str>) -> Result<Self> {
-        let now = chrono::Utc::now();
-        let oldest_kept = |name: &str| now - if is_unfinished(name) { grace.max(UNFINISHED) } else { grace };
-        let checkpoint = delta_checkpoint::oldest_needed(&shared.storage, &shared.vkey).await?;
-        let replaced = |name: &str| checkpoint_version(name).is_some_and(|version| version < checkpoint);
-        let mut left = Vec::new();
-        for (name, modified) in shared.storage.list_all().await? {
-            let month = name.split('/').nth(1).and_then(|part| part.strip_prefix("month="));
-            let wanted = before.is_none_or(|before| month.is_some_and(|month| month < before));
-            if wanted && modified <= oldest_kept(&name) && (is_removable(&name) || replaced(&name)) {
-                left.push(name);
-            }
+/// All files of the log's folder that may be left over, were last written more than `grace` ago and, if `before`
+/// is given, belong to an earlier month: what a merge or a newer Delta checkpoint replaced, and what a killed
+/// process left. Some of them may belong to the newest version all the same.
+async fn left_overs(shared: &Shared, grace: Duration, before: Option<&str>) -> Result<Vec<String>> {
+    let now = chrono::Utc::now();
+    let oldest_kept = |name: &str| now - if is_unfinished(name) { grace.max(UNFINISHED) } else { grace };
+    let checkpoint = delta_checkpoint::oldest_needed(&shared.storage, &shared.vkey).await?;
+    let replaced = |name: &str| checkpoint_version(name).is_some_and(|version| version < checkpoint);
+    let mut left = Vec::new();
+    for (name, modified) in shared.storage.list_all().await? {
+        let month = name.split('/').nth(1).and_then(|part| part.strip_prefix("month="));
+        let wanted = before.is_none_or(|before| month.is_some_and(|month| month < before));
+        if wanted && modified <= oldest_kept(&name) && (is_removable(&name) || replaced(&name)) {
+            left.push(name);
         }
-        Ok(LeftOvers(left))
     }
-
-    /// Those that `state` does not refer to.
-    pub(crate) fn not_in(&self, state: &TableState) -> Vec<String> {
-        let known: HashSet<String> = state.files.iter().flat_map(|f| [f.name(), f.index_name()]).collect();
-        self.0.iter().filter(|name| !known.contains(*name)).cloned().collect()
-    }
+    Ok(left)
 }
 
 /// The data file that `name`, relative to the log's folder, is or is the key index of.

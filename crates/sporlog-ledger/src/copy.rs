@@ -24,17 +24,17 @@ use sha2::{Digest, Sha256};
 use tlog_tiles::checkpoint::Checkpoint;
 
 use crate::commit::commit_name;
-use crate::delta::Sha;
-use crate::delta_checkpoint::{DeltaCheckpoint, checkpoint_version, last_checkpoint_name};
+use crate::delta::{Sha, checkpoint_version};
+use crate::delta_checkpoint::{DeltaCheckpoint, last_checkpoint_name};
 use crate::error::{Error, Result};
 use crate::keys::open_note;
 use crate::log::Log;
 use crate::storage::Storage;
 use crate::store::Store;
-use crate::table::TableState;
+use crate::table_state::TableState;
 use crate::tlog::{BUNDLE_ENTRY, HASH, TableNote, get_tile, open_checkpoint, tlog_name};
 use crate::tree::files_of_level;
-use crate::verify::{Problem, Verified};
+use crate::verified::{Problem, Verified};
 
 /// Small files that are read at once, and that are written together.
 const AT_ONCE: usize = 16;

@@ -17,6 +17,17 @@ use crate::schema;
 pub(crate) const TABLE: &str = "table";
 /// The folder of the Delta log within the log's.
 pub(crate) const DELTA_LOG: &str = "table/_delta_log";
+const CHECKPOINT_SUFFIX: &str = ".checkpoint.parquet";
+
+/// The name of the Delta checkpoint of `version`, relative to the log's folder.
+pub(crate) fn checkpoint_name(version: u64) -> String {
+    format!("{DELTA_LOG}/{version:020}{CHECKPOINT_SUFFIX}")
+}
+
+/// The version of the Delta checkpoint `name`, if it is one.
+pub(crate) fn checkpoint_version(name: &str) -> Option<u64> {
+    name.strip_prefix(DELTA_LOG)?.strip_prefix('/')?.strip_suffix(CHECKPOINT_SUFFIX)?.parse().ok()
+}
 /// The folder of the key indexes within the log's.
 pub(crate) const INDEX: &str = "index";
 

@@ -18,12 +18,14 @@ use parquet::file::properties::WriterProperties;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::commit::position;
-use crate::delta::{Action, DELTA_LOG, DataFile, Metadata, Protocol, Sha, Txn};
+use crate::commit::{Commit, Position, position};
+use crate::delta::{
+    Action, DELTA_LOG, DataFile, Metadata, Protocol, Sha, Txn, checkpoint_name, checkpoint_version,
+};
 use crate::error::{Error, Result};
 use crate::schema::ENGINE;
 use crate::storage::Storage;
-use crate::table::{ONCE, Positions, TableState};
+use crate::table_state::{ONCE, Positions, TableState};
 use crate::tlog::{TableNote, read_note};
 
 /// Rows encoded at once.
@@ -46,18 +48,6 @@ struct LastCheckpoint {
     size: u64,
 }
 
-const SUFFIX: &str = ".checkpoint.parquet";
-
-/// The name of the checkpoint of `version`, relative to the log's folder.
-pub(crate) fn checkpoint_name(version: u64) -> String {
-    format!("{DELTA_LOG}/{version:020}{SUFFIX}")
-}
-
-/// The version of the checkpoint `name`, if it is one.
-pub(crate) fn checkpoint_version(name: &str) -> Option<u64> {
-    name.strip_prefix(DELTA_LOG)?.strip_prefix('/')?.strip_suffix(SUFFIX)?.parse().ok()
-}
-
 /// The name of the hint, relative to the log's folder.
 pub(crate) fn last_checkpoint_name() -> String {
     format!("{DELTA_LOG}/_last_checkpoint")
@@ -72,7 +62,7 @@ pub(crate) async fn write(
     let name = checkpoint_name(state.version);
     let protocol = Action { protocol: Some((*state.protocol).clone()), ..Action::default() };
     let metadata = Action { meta_data: Some((*state.metadata).clone()), ..Action::default() };
-    let txn = |(app, position): (&String, &crate::commit::Position)| {
+    let txn = |(app, position): (&String, &Position)| {
         Action::from(Txn { app_id: app.clone(), version: position.version, last_updated: Some(position.at) })
     };
     let actions = [protocol, metadata]
@@ -238,6 +228,23 @@ impl DeltaCheckpoint {
         } else {
             None
         }
+    }
+
+    /// The state of `version`, which this checkpoint holds and whose commit is `commit`.
+    pub(crate) fn into_state(self, version: u64, commit: &Commit) -> TableState {
+        let DeltaCheckpoint { protocol, metadata, files, .. } = self;
+        let mut state = TableState {
+            version,
+            files: files.into_iter().map(Arc::new).collect(),
+            size: commit.size,
+            root: commit.root,
+            chain: Sha::default(),
+            signed: false,
+            protocol: Arc::new(protocol),
+            metadata: Arc::new(metadata),
+        };
+        state.moved_to(version, commit, &commit.previous);
+        state
     }
 
     /// What the hint on this checkpoint, of `version`, has to be.

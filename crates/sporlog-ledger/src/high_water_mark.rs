@@ -24,7 +24,7 @@ use sporlog_record::hex;
 use crate::delta::{Sha, unhex};
 use crate::error::{Error, Result};
 use crate::keys::write_private;
-use crate::table::TableState;
+use crate::table_state::TableState;
 
 const HEADER: &str = "sporlog-signed/1";
 

@@ -13,10 +13,10 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use signed_note::{Note, Signature, Signer, StandardSigner, StandardVerifier, Verifier, VerifierList};
 
-use crate::commit::signed_text;
 use crate::delta::Sha;
 use crate::error::{Error, Result};
 use crate::local_files::{exposed, make_folder, private_file, rename_new, sync_parent};
+use sporlog_record::hex;
 
 /// The 32 bytes that the transparency log has as its entry for a record.
 pub type Commitment = [u8; 32];
@@ -129,9 +129,10 @@ impl LogKeys {
         commitment(&self.salt(id), entry)
     }
 
-    /// The Ed25519 signature of `bytes`.
-    pub(crate) fn sign_bytes(&self, bytes: &[u8]) -> Result<Vec<u8>> {
-        self.signer.sign(bytes).map_err(|e| Error::Proof(format!("signing failed: {e}")))
+    /// The Ed25519 signature for the commit of `version`, after which the chain is `chain`.
+    pub(crate) fn sign_commit(&self, version: u64, chain: &Sha) -> Result<Vec<u8>> {
+        let text = signed_text(&self.origin, version, chain);
+        self.signer.sign(text.as_bytes()).map_err(|e| Error::Proof(format!("signing failed: {e}")))
     }
 
     /// The text with the log's signature, as C2SP signed-note has it.
@@ -157,6 +158,11 @@ impl PublicKey {
     pub(crate) fn signed_commit(&self, version: u64, chain: &Sha, signature: &[u8]) -> bool {
         self.0.verify(signed_text(self.0.name(), version, chain).as_bytes(), signature)
     }
+}
+
+/// What is signed for a commit: its place in the chain of this log.
+fn signed_text(origin: &str, version: u64, chain: &Sha) -> String {
+    format!("sporlog-commit/1\n{origin}\n{version}\n{}\n", hex(chain))
 }
 
 const ALGORITHM_ED25519: u8 = 1;

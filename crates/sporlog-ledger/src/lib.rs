@@ -13,7 +13,8 @@
 //! | `row_commitments` | rows get their numbers and are committed to |
 //! | `spool` | tiles that wait for their commit |
 //! | `recover` | where a writer begins, and what it makes up for after a crash |
-//! | `table` | the Delta table: its files, and how a version is committed |
+//! | `table_state` | a version of the table: its files, its size and root, positions of sources |
+//! | `table` | the Delta table: how it is read, and how a version is committed |
 //! | `commit`, `delta`, `delta_checkpoint` | a commit's bytes and signature, Delta's actions, checkpoints |
 //! | `high_water_mark` | how far a log has been signed, remembered beside its key |
 //! | `tree`, `tlog` | the Merkle tree's edge; tiles, checkpoints and notes as files |
@@ -24,7 +25,7 @@
 //! | `locate` | which records are a person's, by the index alone; then just what is asked of them |
 //! | `listing` | the table's data files, for other programs |
 //! | `merge` | several logs read as one |
-//! | `prove`, `verify`, `replay`, `rebuild` | for those who do not take our word for it |
+//! | `prove`, `verify`, `replay`, `rebuild`, `verified` | for those who do not take our word for it |
 //! | `verify_served` | the check of a served log, by nothing but its transparency log |
 //! | `compact` | housekeeping and retention |
 //! | `backup` | the folder of a backup: copies of logs, and what belongs to them |
@@ -71,8 +72,10 @@ mod sql;
 mod storage;
 mod store;
 mod table;
+mod table_state;
 mod tlog;
 mod tree;
+mod verified;
 mod verify;
 mod verify_served;
 mod writer;
@@ -80,7 +83,7 @@ mod writer;
 pub use backup::{Backup, copy_path};
 pub use bulk::{Bulk, BulkPusher};
 pub use clock::Clock;
-pub use commit::Position;
+pub use commit::{Position, RolledBack};
 pub use compact::{Compacted, Expired};
 pub use copy::Copied;
 pub use error::{Error, Result};
@@ -93,15 +96,14 @@ pub use log::{KeySource, Log};
 pub use merge::{find_in_all, matches};
 pub use overlap::{Overlap, ReceivedBefore};
 pub use prove::{Proven, verify_proof};
-pub use rollback::RolledBack;
 pub use row_commitments::numbers;
 pub use scan::Batches;
 pub use schema::table_schema;
 pub use sql::query;
 pub use storage::local_directory;
 pub use store::{Store, StoreOptions, is_log_name};
-pub use table::{ONCE, REMEMBERED};
+pub use table_state::{ONCE, REMEMBERED};
 pub use tlog::open_checkpoint;
-pub use verify::{Problem, Verified};
+pub use verified::{Problem, Verified};
 pub use verify_served::{Served, TlogSource, verify_served};
 pub use writer::{Advance, Append, Appended, Outcome, Writer, WriterOptions};

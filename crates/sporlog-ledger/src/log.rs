@@ -12,7 +12,8 @@ use crate::error::{Error, Result};
 use crate::files::FileCache;
 use crate::keys::{LogKeys, PublicKey};
 use crate::storage::Storage;
-use crate::table::{Positions, Table, TableState, forget_old};
+use crate::table::Table;
+use crate::table_state::{Positions, TableState, forget_old};
 
 /// Where a log's public key was taken from, and so whose word its signatures are checked by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

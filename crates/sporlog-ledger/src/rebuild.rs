@@ -17,7 +17,7 @@ use crate::replay::Newest;
 use crate::storage::Storage;
 use crate::tlog::{BUNDLE_ENTRY, ENTRIES, HASH, get_tile, tlog_name};
 use crate::tree::{TILE_WIDTH, TileFile, Tree, bundle_path, tile_path};
-use crate::verify::Verified;
+use crate::verified::Verified;
 
 /// See the [module](self).
 pub(crate) struct Rebuilt<'a> {

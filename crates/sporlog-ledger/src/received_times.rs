@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::log::{Log, Shared};
 use crate::row_commitments::numbers;
 use crate::scan::{rows_of, select};
-use crate::table::TableState;
+use crate::table_state::TableState;
 
 /// What is read of a row.
 const COLUMNS: &[&str] = &["id", "received_at"];

@@ -17,7 +17,8 @@ use crate::log::{Log, Shared};
 use crate::received_times;
 use crate::row_commitments::RowCommitter;
 use crate::scan;
-use crate::table::{Committed, Expected, TableState};
+use crate::table::{Committed, Expected};
+use crate::table_state::TableState;
 use crate::tlog::{Publisher, read_note};
 use crate::tree::Tree;
 

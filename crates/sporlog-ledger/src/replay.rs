@@ -9,17 +9,17 @@ use futures::stream::StreamExt;
 use sha2::{Digest, Sha256};
 use tlog_tiles::tlog::Hash;
 
-use crate::commit::{Commit, commit_name};
-use crate::delta::{DELTA_LOG, DataFile, Sha};
-use crate::delta_checkpoint::{DeltaCheckpoint, checkpoint_name, checkpoint_version, last_checkpoint_name};
+use crate::commit::{Commit, RolledBack, commit_name};
+use crate::delta::{DELTA_LOG, DataFile, Sha, checkpoint_name, checkpoint_version};
+use crate::delta_checkpoint::{DeltaCheckpoint, last_checkpoint_name};
 use crate::error::{Error, Result};
 use crate::high_water_mark::HighWaterMark;
 use crate::keys::open_note;
 use crate::log::Shared;
-use crate::rollback::RolledBack;
-use crate::table::{Expected, Positions, TableState};
+use crate::table::Expected;
+use crate::table_state::{Positions, TableState};
 use crate::tlog::{TableNote, read_note, tlog_name};
-use crate::verify::Verified;
+use crate::verified::Verified;
 
 /// What the Delta log says there is.
 pub(crate) struct Replayed {

@@ -19,7 +19,7 @@ use tlog_tiles::checkpoint::Checkpoint;
 use tlog_tiles::tile::TileHashReader;
 use tlog_tiles::tlog::{self, Hash};
 
-use crate::commit::{Change, GivenUp, commit_name};
+use crate::commit::{Change, GivenUp, RolledBack, commit_name};
 use crate::copy::tiles_of;
 use crate::delta::{DELTA_LOG, Protocol};
 use crate::error::{Error, Result};
@@ -28,19 +28,11 @@ use crate::keys::LogKeys;
 use crate::log::Shared;
 use crate::storage::Storage;
 use crate::store::Store;
-use crate::table::{Committed, Expected, TableState};
+use crate::table::{Committed, Expected};
+use crate::table_state::TableState;
 use crate::tlog::{FetchedTiles, finished_file, read_checkpoint, read_note, tlog_name, try_get_tile};
 use crate::tree::{Tree, partial_names};
 use crate::writer::WriterOptions;
-
-/// What was given up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RolledBack {
-    /// The newest record that had been signed for.
-    pub from: u64,
-    /// The newest record that there is.
-    pub to: u64,
-}
 
 /// A log and the state that it is rolled back to.
 struct RollBack {

@@ -18,7 +18,7 @@ use crate::delta::DataFile;
 use crate::error::{Error, Result};
 use crate::files::{OpenFile, PageIndexes};
 use crate::log::{Log, Shared};
-use crate::table::TableState;
+use crate::table_state::TableState;
 
 /// Batches of a log, in some order that the giver promises.
 pub type Batches = BoxStream<'static, Result<RecordBatch>>;

@@ -27,7 +27,6 @@ use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::bulk::{BulkGrant, BulkResult};
 use crate::clock::WatchedClock;
 use crate::commit::{Change, Position};
 use crate::datafile;
@@ -38,11 +37,15 @@ use crate::keyindex;
 use crate::log::{Log, Shared};
 use crate::recover::{Recovered, recover};
 use crate::row_commitments::RowCommitter;
-use crate::table::TableState;
+use crate::table_state::TableState;
 use crate::tlog::Publisher;
 use crate::tree::Tree;
-use crate::writer::{Advance, Answer, Append, Appended, Command, Outcome, Writer, WriterOptions};
+use crate::writer::{
+    Advance, Answer, Append, Appended, BulkGrant, BulkResult, Command, Outcome, Writer, WriterOptions,
+};
 
+/// Requests that may wait before senders have to.
+const QUEUE: usize = 1_024;
 /// Rows and bytes that go into one commit of waiting requests.
 const BATCH_ROWS: usize = 64 << 10;
 const BATCH_BYTES: usize = 64 << 20;
@@ -101,7 +104,18 @@ pub(crate) struct Sequencer {
 }
 
 impl Sequencer {
-    pub(crate) async fn open(
+    /// Starts the sequencer of `log`. What a crash left undone is done first.
+    pub(crate) async fn start(log: Log, options: WriterOptions) -> Result<Writer> {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let sequencer = Sequencer::open(log.shared.clone(), options, sender.downgrade()).await?;
+        let spawned = std::thread::Builder::new()
+            .name(format!("sequencer-{}", log.name()))
+            .spawn(move || sequencer.run(receiver));
+        spawned.map_err(|source| Error::Io { what: "starting the sequencer".into(), source })?;
+        Ok(Writer::new(log, sender))
+    }
+
+    async fn open(
         shared: Arc<Shared>,
         options: WriterOptions,
         myself: mpsc::WeakSender<Command>,
@@ -133,7 +147,7 @@ impl Sequencer {
         })
     }
 
-    pub(crate) fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+    fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let mut held = VecDeque::new();
         while let Some(command) = self.next(&mut commands, &mut held) {
             match command {
@@ -142,8 +156,8 @@ impl Sequencer {
                     self.append(batch);
                 }
                 Command::Bulk(answer) => self.bulk(answer),
-                Command::Replace(replacement, answer) => {
-                    let _ = answer.send(self.replace(replacement));
+                Command::Replace(change, answer) => {
+                    let _ = answer.send(self.replace(change));
                 }
                 Command::Expire(month, answer) => {
                     let _ = answer.send(self.expire(&month));
@@ -381,7 +395,7 @@ impl Sequencer {
         let Some(sender) = self.myself.upgrade() else { return };
         let log = Log { shared: self.shared.clone() };
         let name = self.shared.name.clone();
-        let work = work(Writer::over(log, sender));
+        let work = work(Writer::new(log, sender));
         self.runtime.spawn(async move {
             if let Err(error) = work.await {
                 tracing::warn!(log = %name, %error, "{what} failed");
@@ -538,8 +552,4 @@ fn batch_with(
         }
     }
     batch
-}
-
-pub(crate) fn now_micros() -> i64 {
-    chrono::Utc::now().timestamp_micros()
 }

@@ -25,7 +25,7 @@ use crate::error::Result;
 use crate::log::Log;
 use crate::merge::matches;
 use crate::schema::table_schema;
-use crate::table::TableState;
+use crate::table_state::TableState;
 
 /// Memory that a query may use before it has to spill to disk or fail.
 const QUERY_MEMORY: usize = 256 << 20;

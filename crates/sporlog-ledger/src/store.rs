@@ -14,7 +14,7 @@ use crate::high_water_mark::{self, HighWaterMark};
 use crate::keys::{LogKeys, PublicKey};
 use crate::local_files::check_writable;
 use crate::log::{KeySource, Log, Shared};
-use crate::sequencer::now_micros;
+use crate::sequencer::Sequencer;
 use crate::storage::Storage;
 use crate::table::{Expected, Table};
 use crate::tlog::{read_note, tlog_name};
@@ -224,7 +224,7 @@ impl Store {
             // Says what is wrong with them.
             self.load_keys(name)?;
         }
-        Writer::start(log, options).await
+        Sequencer::start(log, options).await
     }
 
     async fn create(&self, name: &str, kind: Kind) -> Result<Log> {
@@ -252,7 +252,7 @@ impl Store {
         };
         let storage = self.folder_of(name);
         storage.put(&tlog_name("key"), format!("{}\n", keys.vkey()).into()).await?;
-        Table::new(name, storage).create(&keys, kind, now_micros() / 1_000).await?;
+        Table::new(name, storage).create(&keys, kind, chrono::Utc::now().timestamp_millis()).await?;
         self.log(name).await
     }
 

@@ -1,4 +1,4 @@
-//! The Delta table of a log: which files it is made of, and how its next version is committed.
+//! The Delta table of a log: how it is read, and how its next version is committed.
 //!
 //! A version is committed by putting its file in the Delta log if there is none yet. A record counts as
 //! stored once that file is durable, and not before. The file list is kept in memory and moved on by what is committed, never
@@ -7,171 +7,25 @@
 //! Nothing is taken over from a table unless the chain over its commits holds and the newest of them
 //! is signed by the log's key ([`crate::commit`]).
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt};
 use sporlog_record::Kind;
-use tlog_tiles::tlog::{EMPTY_HASH, Hash};
+use tlog_tiles::tlog::EMPTY_HASH;
 
-use crate::commit::{Change, Commit, Position, commit_name, compose};
-use crate::delta::{DataFile, Metadata, Protocol, Sha};
+use crate::commit::{Change, Commit, commit_name, compose};
+use crate::delta::{Metadata, Protocol, Sha};
 use crate::delta_checkpoint::DeltaCheckpoint;
 use crate::error::{Error, Result};
 use crate::high_water_mark::HighWaterMark;
 use crate::keys::{LogKeys, PublicKey};
 use crate::storage::Storage;
+use crate::table_state::{Positions, TableState, forget_old};
 use crate::tlog::TableNote;
 
 /// Commits read at once when a log is opened or verified.
 const COMMITS_AT_ONCE: usize = 16;
-
-/// A table's state at a version.
-#[derive(Debug, Clone)]
-pub(crate) struct TableState {
-    /// The version.
-    pub version: u64,
-    /// The files, in the order of their ids.
-    pub files: Vec<Arc<DataFile>>,
-    /// The number of records ever appended, which is the newest id.
-    pub size: u64,
-    /// The tree's root.
-    pub root: Hash,
-    /// The chain over all commits up to this version ([`crate::commit`]).
-    pub chain: Sha,
-    /// Whether this version's commit has a signature. Those of earlier versions of this program have none.
-    pub signed: bool,
-    pub protocol: Arc<Protocol>,
-    pub metadata: Arc<Metadata>,
-}
-
-impl TableState {
-    /// The state after the first commit of a table.
-    pub(crate) fn first_of(commit: &Commit) -> Result<Self> {
-        let name = commit_name(0);
-        let stated = |what: &str| Error::damaged(&name, format!("it has no {what}"));
-        let protocol = commit.actions.iter().find_map(|action| action.protocol.clone());
-        let metadata = commit.actions.iter().find_map(|action| action.meta_data.clone());
-        let mut state = TableState {
-            version: 0,
-            files: Vec::new(),
-            size: 0,
-            root: EMPTY_HASH,
-            chain: Sha::default(),
-            signed: false,
-            protocol: Arc::new(protocol.ok_or_else(|| stated("protocol"))?),
-            metadata: Arc::new(metadata.ok_or_else(|| stated("metadata"))?),
-        };
-        state.moved_to(0, commit, &Sha::default());
-        Ok(state)
-    }
-
-    /// The state that a Delta checkpoint of `version` holds, whose commit is `commit`.
-    fn from_checkpoint(version: u64, commit: &Commit, checkpoint: DeltaCheckpoint) -> Self {
-        let DeltaCheckpoint { protocol, metadata, files, .. } = checkpoint;
-        let mut state = TableState {
-            version,
-            files: files.into_iter().map(Arc::new).collect(),
-            size: commit.size,
-            root: commit.root,
-            chain: Sha::default(),
-            signed: false,
-            protocol: Arc::new(protocol),
-            metadata: Arc::new(metadata),
-        };
-        state.moved_to(version, commit, &commit.previous);
-        state
-    }
-
-    fn moved_to(&mut self, version: u64, commit: &Commit, previous: &Sha) {
-        (self.version, self.size, self.root) = (version, commit.size, commit.root);
-        self.chain = commit.chain_after(previous);
-        self.signed = commit.signature.is_some();
-    }
-
-    /// The oldest id that is still there; one above the newest if none is.
-    pub(crate) fn first(&self) -> u64 {
-        self.files.first().map_or(self.size + 1, |f| f.first)
-    }
-
-    /// The files that may hold ids above `after`, oldest first.
-    pub(crate) fn files_after(&self, after: u64) -> &[Arc<DataFile>] {
-        &self.files[self.files.partition_point(|f| f.last <= after)..]
-    }
-
-    /// The file that holds `id`.
-    pub(crate) fn file_of(&self, id: u64) -> Option<&Arc<DataFile>> {
-        self.files_after(id.checked_sub(1)?).first().filter(|f| f.first <= id)
-    }
-
-    /// Whether `file` is a file of this state.
-    pub(crate) fn has(&self, file: &DataFile) -> bool {
-        self.file_of(file.first).is_some_and(|there| there.path == file.path)
-    }
-
-    /// What keeps `commit` from being the next one of this state.
-    pub(crate) fn refuses(&self, commit: &Commit) -> Vec<Error> {
-        let mut problems = Vec::new();
-        if commit.previous != self.chain {
-            let before = commit_name(self.version);
-            problems.push(Error::damaged(before, "it is not what the commit after it vouches for"));
-        }
-        let mut removed = commit.removed().peekable();
-        if removed.peek().is_some() {
-            let there: HashSet<_> = self.files.iter().map(|file| file.path.as_str()).collect();
-            for path in removed.filter(|path| !there.contains(path)) {
-                let name = commit_name(self.version + 1);
-                problems.push(Error::damaged(name, format!("it removes {path}, which is not there")));
-            }
-        }
-        problems
-    }
-
-    /// Moves this state on by `commit`, the next one.
-    pub(crate) fn apply(&mut self, commit: &Commit) -> Result<()> {
-        let version = self.version + 1;
-        let added = commit.added(&commit_name(version))?;
-        self.replace(added, &commit.removed().collect());
-        for action in &commit.actions {
-            if let Some(protocol) = &action.protocol {
-                self.protocol = Arc::new(protocol.clone());
-            }
-            if let Some(metadata) = &action.meta_data {
-                self.metadata = Arc::new(metadata.clone());
-            }
-        }
-        let previous = self.chain;
-        self.moved_to(version, commit, &previous);
-        Ok(())
-    }
-
-    fn replace(&mut self, added: Vec<DataFile>, removed: &HashSet<&str>) {
-        if !removed.is_empty() {
-            self.files.retain(|file| !removed.contains(file.path.as_str()));
-        }
-        for file in added {
-            let at = self.files.partition_point(|f| f.first < file.first);
-            self.files.insert(at, Arc::new(file));
-        }
-    }
-}
-
-/// The positions of all sources.
-pub(crate) type Positions = HashMap<String, Position>;
-
-/// What the names of sources begin with that are a single request each. There is no end to them, so
-/// they are forgotten after [`REMEMBERED`].
-pub const ONCE: &str = "once:";
-/// For how long a single request is remembered.
-pub const REMEMBERED: Duration = Duration::from_hours(7 * 24);
-
-/// Forgets single requests of long ago; `now_ms` is milliseconds since 1970.
-pub(crate) fn forget_old(positions: &mut Positions, now_ms: i64) {
-    let oldest = now_ms.saturating_sub(REMEMBERED.as_millis() as i64);
-    positions.retain(|app, position| position.at >= oldest || !app.starts_with(ONCE));
-}
 
 /// What became of a commit.
 pub(crate) enum Committed {
@@ -329,7 +183,7 @@ impl Table {
         let name = commit_name(version);
         let commit = Commit::parse(&name, &self.storage.get(&name).await?)?;
         positions.extend(checkpoint.positions.iter().map(|(app, position)| (app.clone(), *position)));
-        Ok(Some((TableState::from_checkpoint(version, &commit, checkpoint), commit)))
+        Ok(Some((checkpoint.into_state(version, &commit), commit)))
     }
 
     /// Moves `state` on by what others have committed since.
@@ -434,21 +288,4 @@ fn check_mark(mark: &HighWaterMark, chain: &Sha) -> Result<()> {
     let problem = "another commit of this version was signed: the log was put back to an older copy, and \
                    went on from there";
     Err(Error::damaged(commit_name(mark.version), problem))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_single_requests_are_forgotten() {
-        let week = REMEMBERED.as_millis() as i64;
-        let at = |at| Position { version: 1, at };
-        let all = [("once:a", 99), ("once:b", 100), ("file:c", 0), ("kafka:t:0", 0)];
-        let mut positions: Positions = all.map(|(app, then)| (app.to_owned(), at(then))).into();
-        forget_old(&mut positions, week + 100);
-        let mut left: Vec<_> = positions.into_keys().collect();
-        left.sort();
-        assert_eq!(left, ["file:c", "kafka:t:0", "once:b"]);
-    }
 }

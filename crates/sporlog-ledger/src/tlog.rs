@@ -19,12 +19,11 @@ use tlog_tiles::checkpoint::Checkpoint;
 use tlog_tiles::tile::{Tile, TileReader};
 use tlog_tiles::tlog;
 
-use crate::delta::{Sha, unhex};
-use crate::delta_checkpoint::checkpoint_version;
+use crate::delta::{Sha, checkpoint_version, unhex};
 use crate::error::{Error, Result};
 use crate::keys::{Commitment, LogKeys, open_note};
 use crate::storage::Storage;
-use crate::table::TableState;
+use crate::table_state::TableState;
 use crate::tree::{TILE_HEIGHT, TileFile, Tree, files_of_level, partial_names, tile_path};
 use sporlog_record::hex;
 

@@ -25,77 +25,15 @@ use crate::keys::Commitment;
 use crate::log::{KeySource, Log, Shared};
 use crate::rebuild::Rebuilt;
 use crate::replay::{Newest, Replayed, replay};
-use crate::rollback::RolledBack;
 use crate::row_commitments::{RowCommitter, Times, numbers};
 use crate::storage::Storage;
 use crate::tlog::{Expiry, expiry_name, read_checkpoint, tlog_name};
+use crate::verified::Verified;
 
 /// How often a log is verified while files are taken out of its table.
 const TRIES: usize = 10;
 /// Row groups whose commitments are computed at once.
 const AT_ONCE: usize = 3;
-
-/// Something that is not as it should be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// The file, relative to the log's folder.
-    pub file: String,
-    /// What is wrong.
-    pub problem: String,
-}
-
-impl std::fmt::Display for Problem {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", self.file, self.problem)
-    }
-}
-
-/// What a verification found.
-#[derive(Debug, Clone, Default)]
-pub struct Verified {
-    /// The newest id.
-    pub head: u64,
-    /// Records whose commitment was recomputed.
-    pub records: u64,
-    /// Records that retention removed, and whose removal is signed for.
-    pub expired: u64,
-    /// Data files read.
-    pub files: usize,
-    /// Commits of the Delta log read.
-    pub commits: u64,
-    /// From where to where the log was rolled back, each time.
-    pub rolled_back: Vec<RolledBack>,
-    /// Whether the log's secret was at hand, without which records are only checked by their files' digests.
-    pub with_secret: bool,
-    /// Whether the newest commit is signed. Otherwise an earlier version of this program made the log, and
-    /// the next writer verifies and signs it.
-    pub signed: bool,
-    /// All that is wrong; empty when nothing is.
-    pub problems: Vec<Problem>,
-}
-
-impl Verified {
-    pub(crate) fn found(&mut self, error: Error) {
-        let (file, problem) = match error {
-            Error::Damaged { file, problem } => (file, problem),
-            Error::Storage { file, source: object_store::Error::NotFound { .. } } => {
-                (file, "it is missing".into())
-            }
-            Error::Storage { file, source } => (file, source.to_string()),
-            Error::Parquet { file, source } => (file, format!("it cannot be read: {source}")),
-            other => ("-".into(), other.to_string()),
-        };
-        if !self.problems.iter().any(|p| p.file == file && p.problem == problem) {
-            self.problems.push(Problem { file, problem });
-        }
-    }
-
-    pub(crate) fn check(&mut self, result: Result<()>) {
-        if let Err(error) = result {
-            self.found(error);
-        }
-    }
-}
 
 impl Log {
     /// Verifies the whole log. `progress` is told now and then how many records are done. Where files were

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::keys::Commitment;
 use crate::tlog::{BUNDLE_ENTRY, ENTRIES, HASH, finished_file, open_checkpoint};
 use crate::tree::{TILE_WIDTH, Tree, bundle_path, tile_path};
-use crate::verify::Verified;
+use crate::verified::Verified;
 
 /// Pairs of a bundle and its tile that are fetched at once.
 const AT_ONCE: usize = 16;

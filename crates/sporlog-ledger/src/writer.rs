@@ -5,16 +5,13 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::bulk::BulkGrant;
-use crate::commit::Position;
-use crate::compact;
+use crate::commit::{Change, Position};
 use crate::delta::{DataFile, Sha};
 use crate::error::{Error, Result};
-use crate::log::Log;
-use crate::sequencer::Sequencer;
-
-/// Requests that may wait before senders have to.
-const QUEUE: usize = 1_024;
+use crate::log::{Log, Shared};
+use crate::row_commitments::RowCommitter;
+use crate::spool::TileSpool;
+use crate::tree::Tree;
 
 /// Rows to be appended, with the positions of the source that they come from.
 #[derive(Debug)]
@@ -100,13 +97,35 @@ pub(crate) type Answer<T> = oneshot::Sender<Result<T>>;
 
 pub(crate) enum Command {
     Append(Append, Answer<Outcome>),
+    /// Lends the log to a bulk append.
     Bulk(Answer<BulkGrant>),
-    Replace(compact::Replacement, Answer<bool>),
+    /// One file in the place of several that hold the same records; false if one of those is gone.
+    Replace(Change, Answer<bool>),
     /// The records received before this month (`2026-11`); answered with the files that went.
     Expire(String, Answer<Vec<Arc<DataFile>>>),
     DeltaCheckpoint((String, Sha)),
-    CleanUp(compact::LeftOvers, Answer<usize>),
+    /// Deletes those of these files that no version of the log refers to; answered with their number.
+    CleanUp(Vec<String>, Answer<usize>),
     Close(Answer<()>),
+}
+
+/// What the sequencer lends.
+pub(crate) struct BulkGrant {
+    pub committer: RowCommitter,
+    pub tree: Tree,
+    pub received_at: i64,
+    pub shared: Arc<Shared>,
+    pub returned: oneshot::Sender<(BulkResult, oneshot::Sender<Result<Outcome>>)>,
+}
+
+/// What the sequencer gets back: files that are written and not committed.
+pub(crate) struct BulkResult {
+    pub files: Vec<DataFile>,
+    pub tree: Tree,
+    /// The tiles that have become full.
+    pub tiles: TileSpool,
+    pub positions: Vec<(String, Advance)>,
+    pub received_at: i64,
 }
 
 /// The handle to a log's sequencer. Cheap to clone; the sequencer ends with the last handle.
@@ -117,19 +136,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts the sequencer of `log`. What a crash left undone is done first.
-    pub(crate) async fn start(log: Log, options: WriterOptions) -> Result<Self> {
-        let (sender, receiver) = mpsc::channel(QUEUE);
-        let sequencer = Sequencer::open(log.shared.clone(), options, sender.downgrade()).await?;
-        let spawned = std::thread::Builder::new()
-            .name(format!("sequencer-{}", log.name()))
-            .spawn(move || sequencer.run(receiver));
-        spawned.map_err(|source| Error::Io { what: "starting the sequencer".into(), source })?;
-        Ok(Writer { log, sender })
-    }
-
-    /// A further handle, for work that the sequencer has done in the background.
-    pub(crate) fn over(log: Log, sender: mpsc::Sender<Command>) -> Self {
+    pub(crate) fn new(log: Log, sender: mpsc::Sender<Command>) -> Self {
         Writer { log, sender }
     }
 

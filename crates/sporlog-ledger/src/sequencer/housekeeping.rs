@@ -1,25 +1,23 @@
 //! Commits that replace or delete files. Only expiry removes records. No file is deleted before the commit
 //! that takes it out of the table is durable.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::Sequencer;
 use crate::commit::Change;
-use crate::compact;
+use crate::compact::data_file_of;
 use crate::delta::{DataFile, names_of};
 use crate::error::Result;
 use crate::tlog::Expiry;
 
 impl Sequencer {
     /// Puts one file in the place of several that hold the same records. False if one of those is gone.
-    pub(super) fn replace(&mut self, replacement: compact::Replacement) -> Result<bool> {
+    pub(super) fn replace(&mut self, change: Change) -> Result<bool> {
         self.check_running()?;
         // Readers in this process may have seen a newer state than this sequencer, and chosen by that.
         self.catch_up()?;
-        let compact::Replacement { removed, added } = replacement;
-        let change = Change { added, removed, ..Change::default() };
         Ok(self.still_applies(&change) && self.commit(change)?)
     }
 
@@ -43,7 +41,7 @@ impl Sequencer {
             }
             let at = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
             // The notes come first, so that a gap is never unexplained.
-            for (first, last) in compact::ranges(&files) {
+            for (first, last) in ranges(&files) {
                 let expiry = Expiry { first, last, at: at.clone() };
                 self.runtime.block_on(expiry.write(&self.shared.storage, &self.committer.keys))?;
             }
@@ -57,15 +55,16 @@ impl Sequencer {
         }
     }
 
-    /// Deletes left-over files. A commit names the data files among them, and those whose key index is among
+    /// Deletes those of the files `left` that no version of the log refers to. A commit names the data files among them, and those whose key index is among
     /// them, before one is deleted: so a process that is still writing such a file learns that it must
     /// not commit it.
-    pub(super) fn clean_up(&mut self, left: compact::LeftOvers) -> Result<usize> {
+    pub(super) fn clean_up(&mut self, left: Vec<String>) -> Result<usize> {
         self.check_running()?;
         loop {
-            let names = left.not_in(&self.state);
-            let discarded: BTreeSet<_> =
-                names.iter().filter_map(|name| compact::data_file_of(name)).collect();
+            let known = self.state.files.iter().flat_map(|file| [file.name(), file.index_name()]);
+            let known: HashSet<_> = known.collect();
+            let names: Vec<_> = left.iter().filter(|name| !known.contains(*name)).cloned().collect();
+            let discarded: BTreeSet<_> = names.iter().filter_map(|name| data_file_of(name)).collect();
             let change = Change { discarded: discarded.into_iter().collect(), ..Change::default() };
             if change.discarded.is_empty() || self.commit(change)? {
                 let count = names.len();
@@ -74,4 +73,16 @@ impl Sequencer {
             }
         }
     }
+}
+
+/// The ranges of ids that `files`, in the order of their ids, hold without a gap.
+fn ranges(files: &[Arc<DataFile>]) -> Vec<(u64, u64)> {
+    let mut ranges: Vec<(u64, u64)> = Vec::new();
+    for file in files {
+        match ranges.last_mut().filter(|(_, last)| *last + 1 == file.first) {
+            Some((_, last)) => *last = file.last,
+            None => ranges.push((file.first, file.last)),
+        }
+    }
+    ranges
 }

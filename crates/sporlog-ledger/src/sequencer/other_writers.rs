@@ -10,12 +10,13 @@ use std::collections::HashSet;
 use futures::FutureExt;
 use futures::future::OptionFuture;
 
-use super::{Sequencer, now_micros};
+use super::Sequencer;
 use crate::commit::{Change, Position};
 use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::recover::follow_table;
-use crate::table::{Committed, Positions};
+use crate::table::Committed;
+use crate::table_state::Positions;
 use crate::tlog::Publisher;
 
 impl Sequencer {
@@ -33,7 +34,7 @@ impl Sequencer {
         mut change: Change,
     ) -> Result<bool> {
         let mut write = Some(write);
-        let now = now_micros() / 1_000;
+        let now = chrono::Utc::now().timestamp_millis();
         if let Some((size, _)) = change.appended {
             change.positions.push((format!("log:{}", self.shared.name), size as i64));
         }

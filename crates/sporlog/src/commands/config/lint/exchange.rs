@@ -96,7 +96,7 @@ fn folders(config: &Config, sftp: &Settings, remarks: &mut Remarks) {
     if let Some(reason) = unwritable(&root) {
         remarks.warn("sftp.root", reason);
     }
-    let homes: Vec<PathBuf> = sftp.accounts.iter().map(|account| home(sftp, &root, account)).collect();
+    let homes: Vec<PathBuf> = sftp.accounts.iter().map(|account| home(&root, account)).collect();
     for (at, home) in homes.iter().enumerate() {
         let key = format!("{}.home", account_key(at));
         // Under another server the home itself may well be somebody else's.
@@ -120,7 +120,7 @@ fn folders(config: &Config, sftp: &Settings, remarks: &mut Remarks) {
 }
 
 /// As it is compared with others: some are relative to the file, and some to where we run.
-fn home(sftp: &Settings, root: &Path, account: &Account) -> PathBuf {
+fn home(root: &Path, account: &Account) -> PathBuf {
     let home = Home::of(root, account);
     std::path::absolute(home.path()).unwrap_or_else(|_| home.path().to_owned())
 }
