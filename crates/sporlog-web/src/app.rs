@@ -14,11 +14,11 @@ use sporlog_record::Rules;
 use tokio::sync::watch;
 
 use crate::access::AccessControl;
-use crate::api::ApiSettings;
+use crate::api::settings::ApiSettings;
 use crate::catalog::Catalog;
-use crate::pages::Pages;
+use crate::pages::configured::Pages;
 use crate::problem::Problem;
-use crate::sign_in::SignIn;
+use crate::sign_in::ways::SignIn;
 
 /// What handlers work with. Cheap to clone.
 #[derive(Clone)]

@@ -34,7 +34,7 @@ mod params;
 mod post;
 pub(crate) mod reader;
 mod sender;
-mod settings;
+pub(crate) mod settings;
 #[cfg(test)]
 mod tests;
 mod tlog;

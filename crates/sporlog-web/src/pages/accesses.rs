@@ -1,199 +1,25 @@
 //! Who has looked at a person's records through Sporlog itself: their accesses in the log `access`, by role and
-//! organisation and never by an employee's name; and the systems that copy whole logs, which is recorded once
-//! for each reading and names no person.
+//! organisation and never by an employee's name; and the systems that copy whole logs.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
-
-use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::TimestampMicrosecondType;
 use askama::Template;
 use axum::http::StatusCode;
 use axum::response::Response;
-use futures::TryStreamExt;
-use serde_json::{Value, json};
+use serde_json::json;
 use sporlog_intake::access_event;
-use sporlog_ledger::{Key, Log, numbers};
+use sporlog_ledger::Key;
 
 use super::html::{Html, SHORT, data};
-use super::layout::Visitor;
-use super::list::record_access;
+use super::layout::{Visitor, record_access};
+use super::tally::{By, Tally, Times, accesses_of};
 use super::texts::{Texts, calendar};
 use super::words::Words;
 use crate::api::reader::Trace;
-use crate::sign_in::SignedIn;
+use crate::sign_in::session::SignedIn;
 use crate::{App, Problem};
 
 /// So many of a person's accesses are looked at, the newest.
 const NEWEST: usize = 1_000;
 const COLUMNS: [&str; 5] = ["occurred_at", "performerName", "logAction", "cpr", "detailContent"];
-/// How old the tally of copies may be, and how long a page waits for a new one.
-const AGE: Duration = Duration::from_mins(1);
-const WAIT: Duration = Duration::from_secs(2);
-
-/// Who it was, so far as it is shown.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum By {
-    /// The person themselves.
-    Person,
-    /// Somebody at the command line of the server.
-    Operator,
-    /// A system or an employee with a role, for these organisations (all if none is named).
-    Role { role: String, organisations: Vec<String> },
-    /// A system, by the name of its key.
-    System(String),
-}
-
-/// How often, and when last (local time in microseconds).
-#[derive(Debug, Clone, Copy, Default)]
-struct Times {
-    number: usize,
-    last: i64,
-}
-
-type Tally = BTreeMap<(By, &'static str), Times>;
-
-/// One access.
-struct Access {
-    at: i64,
-    name: String,
-    action: String,
-    /// It is about a person.
-    personal: bool,
-    parameters: Value,
-}
-
-fn accesses_of(batch: &RecordBatch) -> impl Iterator<Item = Access> + '_ {
-    let text = |name: &str, row: usize| {
-        let texts = batch.column_by_name(name).and_then(|column| column.as_string_opt::<i32>());
-        texts.filter(|texts| texts.is_valid(row)).map(|texts| texts.value(row).to_owned())
-    };
-    let times = batch.column_by_name("occurred_at");
-    let times = times.and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>());
-    (0..batch.num_rows()).map(move |row| Access {
-        at: times.map_or(0, |times| times.value(row)),
-        name: text("performerName", row).unwrap_or_default(),
-        action: text("logAction", row).unwrap_or_default(),
-        personal: text("cpr", row).is_some(),
-        parameters: text("detailContent", row)
-            .and_then(|t| serde_json::from_str(&t).ok())
-            .unwrap_or_default(),
-    })
-}
-
-impl Access {
-    fn by(&self, system: bool) -> By {
-        let own = self.action == "LES" || self.action.starts_with("MY_");
-        match self.parameters.get("role").and_then(Value::as_str) {
-            _ if own => By::Person,
-            _ if self.action == "COLLECT" || self.parameters.get("command").is_some() => By::Operator,
-            _ if system => By::System(self.name.clone()),
-            role => {
-                let named = self.parameters.get("organisations").and_then(Value::as_array);
-                let named = named.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned);
-                By::Role { role: role.unwrap_or("read").to_owned(), organisations: named.collect() }
-            }
-        }
-    }
-
-    /// What was done with the person's records.
-    fn what(&self) -> &'static str {
-        match self.action.as_str() {
-            "LES" | "MY_LIST" | "MY_ACCESSES" => "access.list",
-            "MY_RECORD" => "access.record",
-            "MY_PROOF" => "access.proof",
-            "MY_EXPORT" | "EXPORT" => "access.export",
-            "FIND" => "access.find",
-            _ => "access.other",
-        }
-    }
-
-    /// How a log was copied; `None` if it was not.
-    fn copied(&self) -> Option<&'static str> {
-        let one = self.parameters.get("id").is_some();
-        match self.action.as_str() {
-            "READ" if !one => Some("copy.read"),
-            "EXPORT" | "COLLECT" => Some("copy.export"),
-            "SQL" => Some("copy.sql"),
-            "BACKUP" => Some("copy.backup"),
-            "SFTP_DOWNLOAD_END" => Some("copy.download"),
-            _ => None,
-        }
-    }
-}
-
-/// The systems that copy whole logs: counted once, and then only what has come since.
-#[derive(Default)]
-pub(super) struct Copies(Arc<Mutex<Counted>>);
-
-#[derive(Default)]
-struct Counted {
-    tally: Tally,
-    /// The last access that was counted.
-    last: u64,
-    at: Option<Instant>,
-    /// Somebody is counting.
-    busy: bool,
-}
-
-impl Copies {
-    /// The tally as it is now, or as it was when it could not be brought up to date within a moment.
-    async fn tally(&self, log: &Log) -> Tally {
-        let counted = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let stale = {
-            let mut counted = counted();
-            let stale = !counted.busy && counted.at.is_none_or(|at| at.elapsed() > AGE);
-            counted.busy |= stale;
-            stale.then_some(counted.last)
-        };
-        if let Some(after) = stale {
-            let (shared, log) = (self.0.clone(), log.clone());
-            // A task of its own: it goes on when the page no longer waits.
-            let counting = tokio::spawn(async move {
-                let count = count(&log, after).await;
-                let mut counted = shared.lock().unwrap_or_else(PoisonError::into_inner);
-                counted.busy = false;
-                match count {
-                    Ok((tally, last)) => {
-                        (counted.last, counted.at) = (last, Some(Instant::now()));
-                        for (who, times) in tally {
-                            counted.tally.entry(who).or_default().add(times);
-                        }
-                    }
-                    Err(error) => tracing::warn!(%error, "the copies of logs could not be counted"),
-                }
-            });
-            let _ = tokio::time::timeout(WAIT, counting).await;
-        }
-        counted().tally.clone()
-    }
-}
-
-async fn count(log: &Log, after: u64) -> Result<(Tally, u64), sporlog_ledger::Error> {
-    const READ: [&str; 7] =
-        ["id", "received_at", "occurred_at", "performerName", "logAction", "cpr", "detailContent"];
-    let (mut tally, mut last) = (Tally::new(), after);
-    let mut batches = log.read_columns(after, None, &READ);
-    while let Some(batch) = batches.try_next().await? {
-        for access in accesses_of(&batch).filter(|access| !access.personal) {
-            if let Some(what) = access.copied() {
-                tally.entry((access.by(true), what)).or_default().add(Times { number: 1, last: access.at });
-            }
-        }
-        let ids = numbers(&batch)?.0;
-        last = ids.values().last().map_or(last, |id| id.unsigned_abs());
-    }
-    Ok((tally, last))
-}
-
-impl Times {
-    fn add(&mut self, other: Times) {
-        self.number += other.number;
-        self.last = self.last.max(other.last);
-    }
-}
-
 /// `/my?log=access`.
 pub(super) async fn accesses(
     app: &App,

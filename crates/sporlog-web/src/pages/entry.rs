@@ -9,7 +9,7 @@ use sporlog_record::Kind;
 use sporlog_record::kind::{ENVELOPE, EXTRA};
 use sporlog_record::time::micros;
 
-use super::settings::{EMPLOYEE, Embargo, PagesSettings, ShownLog, usual_fields};
+use super::settings::{EMPLOYEE, Embargo, PagesSettings, ShownLog, columns, usual_fields};
 use super::texts::calendar;
 
 /// What is shown of one log.
@@ -22,11 +22,6 @@ pub struct Visible {
 
 /// How `leverteData` is stored, which no record shows.
 const ENCODING: &str = "leverteDataEncoding";
-
-/// The names of a kind's columns.
-pub(super) fn columns(kind: Kind) -> impl Iterator<Item = &'static str> {
-    kind.columns().iter().map(|column| column.name)
-}
 
 /// What a list needs of a record.
 const LISTED: [&str; 16] = [

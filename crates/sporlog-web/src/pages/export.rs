@@ -13,8 +13,7 @@ use serde_json::{Map, Value as Json, json};
 use sporlog_ledger::{Key, Located, Result as LedgerResult};
 
 use super::entry::{Entry, Value, Visible, now};
-use super::layout::Visitor;
-use super::list::record_access;
+use super::layout::{Visitor, record_access};
 use super::record::own;
 use crate::api::prove;
 use crate::api::reader::Trace;
@@ -63,7 +62,7 @@ pub async fn export(State(app): State<App>, visitor: Visitor, trace: Trace) -> R
             _ => return Err(Problem::bad_request("'format' is csv or json")),
         };
         let mut logs = Vec::new();
-        for visible in app.pages().visible(&app).await? {
+        for visible in app.pages().visible(&app.catalog).await? {
             logs.push((visible.log.locate(Key::Subject(person.pid.clone())).await?, visible));
         }
         let names: Vec<_> = logs.iter().map(|(_, visible)| visible.log.name()).collect();

@@ -5,15 +5,17 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 
+use super::entry::Visible;
 use super::layout::Visitor;
 use super::settings::contact_link;
 use super::texts::{Texts, calendar};
-use crate::sign_in::{Button, buttons};
+use crate::sign_in::ways::{Button, SignIn};
 use crate::{App, Problem};
 
 /// What this is, and the ways to sign in.
 pub async fn home(State(app): State<App>, visitor: Visitor) -> Response {
-    let buttons = if visitor.signed.is_some() { Vec::new() } else { buttons(&app) };
+    let sign_in = app.sign_in().filter(|_| visitor.signed.is_none());
+    let buttons = sign_in.map(SignIn::buttons).unwrap_or_default();
     visitor.page(StatusCode::OK, &Home { page: &visitor, buttons })
 }
 
@@ -64,7 +66,7 @@ struct Source {
 }
 
 async fn sources(app: &App, t: &'static Texts) -> Result<Vec<Source>, Problem> {
-    let source = |visible: super::Visible| Source {
+    let source = |visible: Visible| Source {
         name: visible.log.name().to_owned(),
         kind: t.t(match visible.log.kind() {
             sporlog_record::Kind::Disclosure => "about.disclosure",
@@ -77,12 +79,12 @@ async fn sources(app: &App, t: &'static Texts) -> Result<Vec<Source>, Problem> {
         }),
         whole: visible.is_whole(),
     };
-    Ok(app.pages().visible(app).await?.into_iter().map(source).collect())
+    Ok(app.pages().visible(&app.catalog).await?.into_iter().map(source).collect())
 }
 
 /// Where anybody checks a proof, without sending it anywhere.
 pub async fn check(State(app): State<App>, visitor: Visitor) -> Response {
-    let keys = app.pages().visible(&app).await;
+    let keys = app.pages().visible(&app.catalog).await;
     let keys = keys.map(|logs| logs.iter().map(|visible| visible.log.vkey().to_owned()).collect());
     visitor.answer(keys.map(|keys| visitor.page(StatusCode::OK, &Check { page: &visitor, keys })))
 }

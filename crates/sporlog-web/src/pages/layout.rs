@@ -11,7 +11,9 @@ use axum::response::{IntoResponse, Response};
 
 use super::html::{Html, encode};
 use super::texts::{Lang, Texts};
-use crate::sign_in::{CSRF_FIELD, SignIn, SignedIn};
+use crate::api::reader::Trace;
+use crate::sign_in::session::{CSRF_FIELD, SignedIn};
+use crate::sign_in::ways::SignIn;
 use crate::{App, Problem};
 
 /// What a page may do in a browser: show what comes from here, and run the two scripts of ours.
@@ -136,6 +138,22 @@ impl Visitor {
             self.message(status, title, text)
         })
     }
+}
+
+/// Records an access of a person to their own records. Nothing may be shown unless this succeeds.
+pub(super) async fn record_access(
+    app: &App,
+    trace: &Trace,
+    person: &SignedIn,
+    action: &str,
+    message: &str,
+    mut parameters: serde_json::Value,
+) -> Result<(), Problem> {
+    if let Some(parameters) = parameters.as_object_mut() {
+        parameters.insert("provider".into(), (*person.provider).into());
+        parameters.insert("acr".into(), person.acr.clone().into());
+    }
+    trace.record(app, "the person", action, Some(&person.pid), message.to_owned(), parameters).await
 }
 
 /// A page that only says something.

@@ -21,11 +21,11 @@ use super::accesses;
 use super::entry::{Entry, Visible, now};
 use super::filter::Filter;
 use super::html::{Html, SHORT, data};
-use super::layout::Visitor;
+use super::layout::{Visitor, record_access};
 use super::texts::calendar;
 use super::words::{Named, Words};
 use crate::api::reader::Trace;
-use crate::sign_in::SignedIn;
+use crate::sign_in::session::SignedIn;
 use crate::{App, Problem};
 
 /// Records of a page.
@@ -34,22 +34,6 @@ pub(super) const PAGE: usize = 50;
 const SEARCHED: usize = 200;
 /// Records that belong to one visit come within this time: a quarter of an hour, in microseconds.
 const VISIT: i64 = 15 * 60 * 1_000_000;
-
-/// Who asks, for the access log.
-pub(super) async fn record_access(
-    app: &App,
-    trace: &Trace,
-    person: &SignedIn,
-    action: &str,
-    message: &str,
-    mut parameters: serde_json::Value,
-) -> Result<(), Problem> {
-    if let Some(parameters) = parameters.as_object_mut() {
-        parameters.insert("provider".into(), (*person.provider).into());
-        parameters.insert("acr".into(), person.acr.clone().into());
-    }
-    trace.record(app, "the person", action, Some(&person.pid), message.to_owned(), parameters).await
-}
 
 /// What has been handed out about me.
 pub async fn list(State(app): State<App>, visitor: Visitor, trace: Trace) -> Response {
@@ -71,7 +55,7 @@ async fn answer(
     let pages = app.pages();
     let names = app.names();
     let words = Words { t: visitor.t, pages, names: &names };
-    let all = pages.visible(app).await?;
+    let all = pages.visible(&app.catalog).await?;
     let names: Vec<String> = all.iter().map(|visible| visible.log.name().to_owned()).collect();
     let status = if filter.wrong { StatusCode::BAD_REQUEST } else { StatusCode::OK };
     let logs: Vec<_> = all

@@ -11,18 +11,17 @@ use serde_json::json;
 use sporlog_ledger::Key;
 use sporlog_record::Kind;
 
-use super::Explanation;
+use super::configured::Explanation;
 use super::consent;
 use super::entry::{Entry, Value, Visible, now};
 use super::html::{Html, LONG, data};
-use super::layout::{Fact, Visitor};
-use super::list::record_access;
+use super::layout::{Fact, Visitor, record_access};
 use super::settings::contact_link;
 use super::texts::calendar;
 use super::tree;
 use super::words::{Words, field, remark};
 use crate::api::reader::Trace;
-use crate::sign_in::SignedIn;
+use crate::sign_in::session::SignedIn;
 use crate::{App, Problem};
 
 /// Fields that are shown as contents of their own.
@@ -37,7 +36,7 @@ pub(super) async fn own(
     id: &str,
 ) -> Result<(Visible, Entry), Problem> {
     let none = || Problem::not_found("there is no such entry for you");
-    let visible = app.pages().visible_log(app, log).await?.ok_or_else(none)?;
+    let visible = app.pages().visible_log(&app.catalog, log).await?.ok_or_else(none)?;
     let digits = (1..=19).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_digit());
     let id: u64 = digits.then(|| id.parse().ok()).flatten().ok_or_else(none)?;
     let located = visible.log.locate(Key::Subject(person.pid.clone())).await?;

@@ -10,9 +10,7 @@ use serde::Deserialize;
 use sporlog_record::Kind;
 use url::Url;
 
-use crate::sign_in::{ProviderSettings, SessionSettings, check_providers};
-
-use super::entry::columns;
+use crate::sign_in::settings::{ProviderSettings, SessionSettings, check_providers};
 
 /// The section `[pages]`.
 #[derive(Debug, Clone, Deserialize)]
@@ -266,6 +264,11 @@ fn luminance(colour: &str) -> Option<f64> {
         Some(if value <= 0.04045 { value / 12.92 } else { ((value + 0.055) / 1.055).powf(2.4) })
     };
     Some(0.2126 * channel(0)? + 0.7152 * channel(2)? + 0.0722 * channel(4)?)
+}
+
+/// The names of a kind's columns.
+pub(super) fn columns(kind: Kind) -> impl Iterator<Item = &'static str> {
+    kind.columns().iter().map(|column| column.name)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use sporlog_intake::names::Names;
 use sporlog_record::Kind;
 
-use super::Pages;
+use super::configured::Pages;
 use super::entry::Entry;
 use super::html::{Html, SHORT, data};
 use super::texts::{Texts, calendar};

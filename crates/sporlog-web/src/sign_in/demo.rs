@@ -1,19 +1,8 @@
 //! Demo people: signing in by choosing one of some people who do not exist. Only for a server on loopback, and
 //! never beside a real provider.
 
-use askama::Template;
-use axum::body::Bytes;
-use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::Response;
 use serde::Deserialize;
 use sporlog_record::identifier::{cpr, fodselsnummer};
-
-use super::flow::signed_in;
-use super::no_such_way;
-use super::session::Identity;
-use crate::pages::Visitor;
-use crate::{App, Problem};
 
 /// The id of the provider of demo people.
 pub(super) const ID: &str = "demo";
@@ -42,7 +31,7 @@ pub enum Country {
 
 impl Country {
     /// The key of its name.
-    fn text(self) -> &'static str {
+    pub fn text(self) -> &'static str {
         match self {
             Country::No => "demo.no",
             Country::Dk => "demo.dk",
@@ -79,34 +68,6 @@ fn is_synthetic(person: &DemoPerson) -> bool {
         Country::No => fodselsnummer::is_valid(pid) && pid.as_bytes()[2] >= b'4',
         Country::Dk => cpr::is_date_plausible(pid) && pid.as_bytes()[0] >= b'6',
     }
-}
-
-/// The people to choose from.
-pub(super) async fn choose(State(app): State<App>, visitor: Visitor) -> Result<Response, Problem> {
-    let people = app.sign_in().and_then(|sign_in| sign_in.demo_people()).ok_or_else(no_such_way)?;
-    Ok(visitor.page(StatusCode::OK, &Chooser { page: &visitor, people }))
-}
-
-#[derive(Template)]
-#[template(path = "demo.html")]
-struct Chooser<'a> {
-    page: &'a Visitor,
-    people: &'a [DemoPerson],
-}
-
-/// Signs the chosen person in.
-pub(super) async fn sign_in(State(app): State<App>, body: Bytes) -> Result<Response, Problem> {
-    let people = app.sign_in().and_then(|sign_in| sign_in.demo_people()).ok_or_else(no_such_way)?;
-    let chosen = url::form_urlencoded::parse(&body).find(|(name, _)| name == "person");
-    let person = chosen.and_then(|(_, at)| people.get(at.parse::<usize>().ok()?));
-    let person = person.ok_or_else(|| Problem::bad_request("choose one of the demo people"))?;
-    let who = Identity {
-        pid: person.pid.clone(),
-        provider: ID.into(),
-        name: Some(person.name.clone()),
-        ..Identity::default()
-    };
-    signed_in(&app, who, [])
 }
 
 #[cfg(test)]

@@ -1,9 +1,6 @@
-//! Why a person could not sign in, as a page in plain words.
+//! Why a person could not sign in.
 
 use axum::http::StatusCode;
-use axum::response::Response;
-
-use crate::pages::Visitor;
 
 /// Why a person could not sign in. What went wrong in detail is in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,8 +22,9 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    pub(super) fn page(self, visitor: &Visitor) -> Response {
-        let (status, text) = match self {
+    /// The status of the page that says so, and the key of its text.
+    pub(super) fn answer(self) -> (StatusCode, &'static str) {
+        match self {
             Failure::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "sign-in.unavailable"),
             Failure::Refused => (StatusCode::FORBIDDEN, "sign-in.refused"),
             Failure::Begun => (StatusCode::BAD_REQUEST, "sign-in.begun"),
@@ -34,7 +32,6 @@ impl Failure {
             Failure::Token => (StatusCode::BAD_GATEWAY, "sign-in.token"),
             Failure::Level => (StatusCode::FORBIDDEN, "sign-in.level"),
             Failure::Person => (StatusCode::BAD_GATEWAY, "sign-in.person"),
-        };
-        visitor.message(status, "sign-in.failed", text)
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The steps of a sign-in with a provider, and of signing out.
+//! The steps of a sign-in with a provider or as a demo person, and of signing out.
 
 use askama::Template;
 use axum::body::Bytes;
@@ -11,11 +11,12 @@ use subtle::ConstantTimeEq;
 use url::Url;
 
 use super::cookies::{CookieName, SESSION};
+use super::demo::{self, DemoPerson};
 use super::failure::Failure;
 use super::provider::{Begun, Provider};
 use super::session::{Identity, SignedIn, provider_session};
-use super::{SignIn, no_such_way};
-use crate::pages::Visitor;
+use super::ways::SignIn;
+use crate::pages::layout::Visitor;
 use crate::{App, Problem};
 
 /// Where a person goes who has signed in.
@@ -55,7 +56,7 @@ pub(super) async fn begin(
             let cookie = sign_in.sessions.cookies.seal(BEGUN, &begun, now, Some(PATIENCE));
             Ok(with_cookies(Redirect::to(url.as_str()), [cookie]))
         }
-        Err(failure) => Ok(failure.page(&visitor)),
+        Err(failure) => Ok(page(failure, &visitor)),
     }
 }
 
@@ -77,8 +78,8 @@ pub(super) async fn callback(
             signed_in(&app, identity, [cookies.remove(BEGUN), hint])
         }
         // Whoever has to begin again begins with a cookie of its own; another tab may be under way.
-        Err(Failure::Begun) => Ok(Failure::Begun.page(&visitor)),
-        Err(failure) => Ok(with_cookies(failure.page(&visitor), [cookies.remove(BEGUN)])),
+        Err(Failure::Begun) => Ok(page(Failure::Begun, &visitor)),
+        Err(failure) => Ok(with_cookies(page(failure, &visitor), [cookies.remove(BEGUN)])),
     }
 }
 
@@ -112,6 +113,34 @@ async fn finish<'a>(
             Err(provider.failed(failure, &format!("the provider answered with error '{error}'")))
         }
     }
+}
+
+/// The people to choose from.
+pub(super) async fn choose(State(app): State<App>, visitor: Visitor) -> Result<Response, Problem> {
+    let people = app.sign_in().and_then(|sign_in| sign_in.demo_people()).ok_or_else(no_such_way)?;
+    Ok(visitor.page(StatusCode::OK, &Chooser { page: &visitor, people }))
+}
+
+#[derive(Template)]
+#[template(path = "demo.html")]
+struct Chooser<'a> {
+    page: &'a Visitor,
+    people: &'a [DemoPerson],
+}
+
+/// Signs the chosen person in.
+pub(super) async fn sign_in_as(State(app): State<App>, body: Bytes) -> Result<Response, Problem> {
+    let people = app.sign_in().and_then(|sign_in| sign_in.demo_people()).ok_or_else(no_such_way)?;
+    let chosen = url::form_urlencoded::parse(&body).find(|(name, _)| name == "person");
+    let person = chosen.and_then(|(_, at)| people.get(at.parse::<usize>().ok()?));
+    let person = person.ok_or_else(|| Problem::bad_request("choose one of the demo people"))?;
+    let who = Identity {
+        pid: person.pid.clone(),
+        provider: demo::ID.into(),
+        name: Some(person.name.clone()),
+        ..Identity::default()
+    };
+    signed_in(&app, who, [])
 }
 
 /// Begins a session.
@@ -205,6 +234,16 @@ pub(super) async fn front_channel(
     sign_in.sessions.cookies.registry.end(provider_session(&ended.iss, &ended.sid), until, MOST_ENDED).await;
     // Without the usual policy, by which a page is in no frame.
     Ok([(header::CONTENT_SECURITY_POLICY, "default-src 'none'")].into_response())
+}
+
+/// Says why the person could not sign in.
+fn page(failure: Failure, visitor: &Visitor) -> Response {
+    let (status, text) = failure.answer();
+    visitor.message(status, "sign-in.failed", text)
+}
+
+fn no_such_way() -> Problem {
+    Problem::not_found("there is no such way to sign in")
 }
 
 fn with_cookies(

@@ -2,27 +2,21 @@
 //! instance serves any request.
 //!
 //! A session ends when nothing was asked for within the idle time, at its latest hour, or when the person signs
-//! out. [`renew`] puts off the idle time of each request that a handler asked the session of.
+//! out. [`renew`](super::renew) puts off the idle time of each request that a handler asked the session of.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use axum::extract::{FromRequestParts, OptionalFromRequestParts, Request, State};
-use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, header};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::http::{HeaderMap, HeaderValue};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use chrono::Utc;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::SignIn;
 use super::cookies::{Cookies, SESSION};
 use super::settings::SessionSettings;
-use crate::{App, Problem};
+use crate::Problem;
 
 /// The field of a form that holds [`SignedIn::csrf`].
 pub const CSRF_FIELD: &str = "csrf";
@@ -104,7 +98,7 @@ impl Sessions {
     }
 
     /// Whether `Set-Cookie` is about a session.
-    fn is_session(&self, set: &HeaderValue) -> bool {
+    pub(super) fn is_session(&self, set: &HeaderValue) -> bool {
         set.as_bytes().starts_with(self.cookies.name(SESSION).as_bytes())
     }
 
@@ -146,47 +140,6 @@ impl fmt::Debug for SignedIn {
         let mut shown = f.debug_struct("SignedIn");
         shown.field("provider", &self.provider).field("acr", &self.acr).field("ends", &self.ends);
         shown.finish_non_exhaustive()
-    }
-}
-
-/// The session that a handler asked for, to be renewed with the answer.
-#[derive(Clone, Default)]
-struct Used(Arc<OnceLock<SignedIn>>);
-
-/// Around the routes that know persons: renews the session that a handler asked for, unless the answer begins or
-/// ends one.
-pub async fn renew(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    let used = Used::default();
-    request.extensions_mut().insert(used.clone());
-    let mut response = next.run(request).await;
-    if let (Some(sign_in), Some(session)) = (app.sign_in(), used.0.get())
-        && !response.headers().get_all(header::SET_COOKIE).iter().any(|set| sign_in.sessions.is_session(set))
-        && let Some(cookie) = sign_in.sessions.cookie(session, Utc::now().timestamp())
-    {
-        response.headers_mut().append(header::SET_COOKIE, cookie);
-    }
-    response
-}
-
-impl OptionalFromRequestParts<App> for SignedIn {
-    type Rejection = std::convert::Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Option<Self>, Self::Rejection> {
-        let open = |sign_in: &SignIn| sign_in.sessions.open(&parts.headers, Utc::now().timestamp());
-        let session = app.sign_in().and_then(open);
-        if let (Some(session), Some(used)) = (&session, parts.extensions.get::<Used>()) {
-            let _ = used.0.set(session.clone());
-        }
-        Ok(session)
-    }
-}
-
-impl FromRequestParts<App> for SignedIn {
-    type Rejection = Response;
-
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Response> {
-        let Ok(session) = <Self as OptionalFromRequestParts<App>>::from_request_parts(parts, app).await;
-        session.ok_or_else(|| Redirect::to("/").into_response())
     }
 }
 

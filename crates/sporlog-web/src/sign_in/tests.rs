@@ -1,7 +1,7 @@
 //! Signing in and out over the routes, with demo people; and what other tests need of a sign-in.
 
 use std::collections::HashSet;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, Response, StatusCode, header};
@@ -113,7 +113,7 @@ fn is_sent_to(response: &Response<Body>, place: &str) {
 async fn a_demo_person_signs_in_is_known_and_signs_out() {
     let folder = tempfile::tempdir().expect("a folder");
     let app = demo_app(folder.path());
-    assert_eq!(buttons(&app), [Button { id: "demo".into(), label: "Demo".into() }]);
+    assert_eq!(app.sign_in().expect("a way").buttons(), [Button { id: "demo".into(), label: "Demo".into() }]);
     is_sent_to(&ask(&app, "GET", "/my", "", String::new()).await, "/");
     let chooser = text(ask(&app, "GET", "/sign-in/demo", "", String::new()).await).await;
     assert!(chooser.contains("Kari &#60;Test&#62; (Norge)") && !chooser.contains(NORWEGIAN), "{chooser}");

@@ -1,5 +1,7 @@
 //! Sessions and their cookies, without a router.
 
+use axum::http::header;
+
 use super::*;
 use crate::sign_in::SessionRegistry;
 use crate::sign_in::tests::InMemory;
