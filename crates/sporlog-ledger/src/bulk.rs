@@ -157,7 +157,7 @@ impl Bulk {
         pushing.turn().complete = true;
         drop((pushing, groups));
         let joined = tokio::task::spawn_blocking(move || assembler.join()).await;
-        let stopped = |reason: &str| Error::Failed { log: "bulk append".into(), reason: reason.to_owned() };
+        let stopped = |reason: &str| Error::failed("bulk append", reason);
         let assembled =
             joined.map_err(|e| stopped(&e.to_string()))?.map_err(|_| stopped("the assembler panicked"))??;
         let Assembled { files, tree, tiles } = assembled;
@@ -210,10 +210,7 @@ impl BulkPusher {
 
     fn try_push(&self, sequence: u64, rows: &RecordBatch) -> Result<()> {
         let count = rows.num_rows() as u64;
-        let failed = || Error::Failed {
-            log: self.pushing.committer.log.to_string(),
-            reason: "another part of the bulk append failed".into(),
-        };
+        let failed = || Error::failed(&self.pushing.committer.log, "another part of the bulk append failed");
         let first = self.pushing.take_numbers(sequence, count).ok_or_else(failed)?;
         let before = first - self.pushing.first;
         let group = if count == 0 {
@@ -283,10 +280,7 @@ impl Assembler {
         {
             let turn = pushing.turn();
             if turn.failed || !turn.complete {
-                return Err(Error::Failed {
-                    log: self.shared.name.to_string(),
-                    reason: "it was given up".into(),
-                });
+                return Err(Error::failed(&self.shared.name, "it was given up"));
             }
         }
         self.close_file()

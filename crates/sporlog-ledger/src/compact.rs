@@ -117,11 +117,7 @@ impl Writer {
         let turn = MERGING.acquire().await;
         let merged = tokio::task::spawn_blocking(merge).await;
         drop(turn);
-        let failed = |e: tokio::task::JoinError| Error::Failed {
-            log: self.log().name().into(),
-            reason: e.to_string(),
-        };
-        let added = match merged.map_err(failed)? {
+        let added = match merged.map_err(|e| Error::failed(self.log().name(), e))? {
             Ok(added) => added,
             Err(error) => {
                 // Another process may have replaced or expired the files while they were read.
@@ -211,10 +207,7 @@ fn tier_run(files: &[Arc<DataFile>]) -> Option<Vec<Arc<DataFile>>> {
 /// Writes one file with the rows of `files`, which are neighbours.
 fn merge_files(runtime: &Handle, shared: &Arc<Shared>, files: &[Arc<DataFile>]) -> Result<DataFile> {
     let (Some(oldest), Some(newest)) = (files.first(), files.last()) else {
-        return Err(Error::Failed {
-            log: shared.name.to_string(),
-            reason: "there is nothing to merge".into(),
-        });
+        return Err(Error::failed(&shared.name, "there is nothing to merge"));
     };
     // The month stays that of the records, whenever they are merged.
     let mut file = DataFile::new(oldest.first, newest.last, oldest.received.0);

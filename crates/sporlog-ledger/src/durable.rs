@@ -103,7 +103,12 @@ impl DurableLocal {
 
     /// Writes many files, then syncs the file system once. A crash may leave some of them torn:
     /// only for files that are derived again when their checkpoint does not cover them.
-    pub(crate) fn put_many(&self, files: &[(Path, Bytes)]) -> Result<()> {
+    pub(crate) async fn put_many(self: &Arc<Self>, files: Vec<(Path, Bytes)>) -> Result<()> {
+        let disk = self.clone();
+        blocking(move || disk.put_all(&files)).await
+    }
+
+    fn put_all(&self, files: &[(Path, Bytes)]) -> Result<()> {
         // Making a file costs more than filling it, and two threads can make two at once.
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let share = files.len().div_ceil(threads).max(ONE_BY_ONE);
@@ -134,19 +139,16 @@ impl DurableLocal {
     }
 
     /// Makes durable what [`put_many`](Self::put_many) wrote: a few files one by one, many at once.
-    pub(crate) fn sync(&self, files: &[Path]) -> Result<()> {
-        if files.len() > ONE_BY_ONE {
-            let root = File::open(&self.root).map_err(generic)?;
-            return rustix::fs::syncfs(&root).map_err(generic);
-        }
-        for path in files {
-            let path = self.fs_path(path);
-            File::open(&path)
-                .and_then(|f| f.sync_all())
-                .and_then(|()| sync_parent(&path))
-                .map_err(generic)?;
-        }
-        Ok(())
+    pub(crate) async fn sync(&self, files: impl Iterator<Item = Path>) -> Result<()> {
+        let files: Vec<_> = files.map(|path| self.fs_path(&path)).collect();
+        let root = self.root.clone();
+        let sync = move || match files.len() {
+            0..=ONE_BY_ONE => files
+                .iter()
+                .try_for_each(|path| File::open(path)?.sync_all().and_then(|()| sync_parent(path))),
+            _ => Ok(rustix::fs::syncfs(File::open(root)?)?),
+        };
+        blocking(move || sync().map_err(generic)).await
     }
 }
 
@@ -303,13 +305,4 @@ impl MultipartUpload for Upload {
         self.staged = None;
         Ok(())
     }
-}
-
-/// The object store of a [`Storage`](crate::storage::Storage), with what only a disk can do.
-#[derive(Debug, Clone)]
-pub(crate) enum Backend {
-    /// A directory of this machine.
-    Disk(Arc<DurableLocal>),
-    /// Anything else that `object_store` reaches.
-    Remote(Arc<dyn ObjectStore>),
 }

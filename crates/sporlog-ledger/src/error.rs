@@ -170,6 +170,11 @@ impl Error {
         Error::Damaged { file: file.to_string(), problem: problem.to_string() }
     }
 
+    /// What was asked for could not be done; nothing was changed.
+    pub(crate) fn failed(log: impl Display, reason: impl Display) -> Error {
+        Error::Failed { log: log.to_string(), reason: reason.to_string() }
+    }
+
     /// Whether a file was not there. While another process merges files or lets records expire, that passes:
     /// whoever refreshes the log reads from the files that there are now.
     pub fn is_not_found(&self) -> bool {

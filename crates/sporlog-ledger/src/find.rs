@@ -46,11 +46,7 @@ impl Log {
             let (shared, wanted) = (shared.clone(), wanted.clone());
             // A task of its own, so that it may run on the other core.
             let task = tokio::spawn(async move { find_in(&shared, &file, &wanted).await });
-            async move {
-                let failed =
-                    |e: tokio::task::JoinError| Error::Failed { log: "find".into(), reason: e.to_string() };
-                task.await.map_err(failed)?
-            }
+            async move { task.await.map_err(|e| Error::failed("find", e))? }
         };
         let found = futures::stream::iter(files.into_iter().rev()).map(look).buffered(AT_ONCE);
         let found = found.try_filter(|batch| std::future::ready(batch.num_rows() > 0));

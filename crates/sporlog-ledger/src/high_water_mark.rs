@@ -23,7 +23,7 @@ use sporlog_record::hex;
 
 use crate::delta::{Sha, unhex};
 use crate::error::{Error, Result};
-use crate::keys::write_private;
+use crate::local_files::write_new;
 use crate::table_state::TableState;
 
 const HEADER: &str = "sporlog-signed/1";
@@ -118,7 +118,7 @@ impl MarkFile {
     pub(crate) fn open(keys: &Path, log: &str, mark: &HighWaterMark) -> Result<Self> {
         let path = mark_file(keys, log);
         let open = || OpenOptions::new().write(true).open(&path);
-        let opened = open().or_else(|_| match write_private(&path, mark.line().as_bytes()) {
+        let opened = open().or_else(|_| match write_new(&path, mark.line().as_bytes()) {
             // Another process may make it at this moment.
             Err(e) if e.kind() != ErrorKind::AlreadyExists => Err(e),
             _ => open(),

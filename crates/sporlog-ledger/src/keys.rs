@@ -4,7 +4,7 @@
 //! the folder can be handed to someone without them.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
@@ -15,7 +15,7 @@ use signed_note::{Note, Signature, Signer, StandardSigner, StandardVerifier, Ver
 
 use crate::delta::Sha;
 use crate::error::{Error, Result};
-use crate::local_files::{exposed, make_folder, private_file, rename_new, sync_parent};
+use crate::local_files::{exposed, write_new};
 use sporlog_record::hex;
 
 /// The 32 bytes that the transparency log has as its entry for a record.
@@ -85,7 +85,8 @@ impl LogKeys {
         let skey = format!("PRIVATE+KEY+{origin}+{id:08x}+{}", BASE64_STANDARD.encode(private));
         let text = format!("{HEADER}\n{skey}\n{}\n", BASE64_STANDARD.encode(secret));
         let what = || format!("making the keys of the log '{log}', {}", place.display());
-        write_private(&place, text.as_bytes()).map_err(|source| Error::Io { what: what(), source })?;
+        // Never over a file that is there: losing a key loses the log.
+        write_new(&place, text.as_bytes()).map_err(|source| Error::Io { what: what(), source })?;
         Self::new(&skey, &secret).map_err(fail)
     }
 
@@ -192,20 +193,4 @@ pub fn open_note(note: &[u8], vkey: &str) -> Result<String, String> {
 
 fn key_file(dir: &Path, log: &str) -> PathBuf {
     dir.join(format!("{log}.key"))
-}
-
-/// Never over a file that is there: losing a key loses the log.
-pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    if let Some(dir) = path.parent() {
-        make_folder(dir)?;
-    }
-    // Written beside, so that a crash leaves no half of a key under its name.
-    let beside = path.with_extension(format!("tmp-{}", uuid::Uuid::new_v4().simple()));
-    let mut file = private_file().create_new(true).open(&beside)?;
-    let written =
-        file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| rename_new(&beside, path));
-    if written.is_err() {
-        let _ = std::fs::remove_file(&beside);
-    }
-    written.and_then(|()| sync_parent(path))
 }

@@ -80,9 +80,27 @@ pub fn replace(beside: &Path, path: &Path, bytes: &[u8], mode: u32) -> io::Resul
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
     }
+    write_beside(beside, path, bytes, mode, |from, to| fs::rename(from, to))
+}
+
+/// Writes a file for its owner alone, and makes its folder if that is missing. A file that is there is not replaced:
+/// that is an error of the kind `AlreadyExists`. Durable when this returns.
+pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    make_folder(parent(path))?;
+    // Written beside, so that a crash leaves no half of a key under its name.
+    let beside = path.with_extension(format!("tmp-{}", uuid::Uuid::new_v4().simple()));
+    write_beside(&beside, path, bytes, 0o600, rename_new)
+}
+
+fn write_beside(
+    beside: &Path,
+    path: &Path,
+    bytes: &[u8],
+    mode: u32,
+    rename: fn(&Path, &Path) -> io::Result<()>,
+) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(beside)?;
-    let written =
-        file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| fs::rename(beside, path));
+    let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| rename(beside, path));
     if written.is_err() {
         let _ = fs::remove_file(beside);
     }

@@ -9,21 +9,24 @@ use crate::log::Log;
 use crate::row_commitments::numbers;
 use crate::scan::Batches;
 
-/// Whether `pattern` stands for the log `name`: `*` for any number of characters, all else for itself.
+/// Whether `pattern` stands for `name`: `*` for any number of characters, `?` for any one, all else for itself.
 pub fn matches(pattern: &str, name: &str) -> bool {
-    let Some((head, rest)) = pattern.split_once('*') else { return pattern == name };
-    let Some(mut name) = name.strip_prefix(head) else { return false };
-    let mut parts = rest.split('*').peekable();
-    while let Some(part) = parts.next() {
-        if parts.peek().is_none() {
-            return name.ends_with(part);
-        }
-        match name.find(part) {
-            Some(at) => name = &name[at + part.len()..],
-            None => return false,
+    let name: Vec<char> = name.chars().collect();
+    // Which beginnings of the name the pattern matches, as far as it has been read.
+    let mut matched = vec![false; name.len() + 1];
+    matched[0] = true;
+    for wanted in pattern.chars() {
+        if wanted == '*' {
+            let from = matched.iter().position(|matched| *matched).unwrap_or(matched.len());
+            matched[from..].fill(true);
+        } else {
+            for at in (0..name.len()).rev() {
+                matched[at + 1] = matched[at] && (wanted == '?' || wanted == name[at]);
+            }
+            matched[0] = false;
         }
     }
-    true
+    matched[name.len()]
 }
 
 /// What is found in any of `logs`, in batches of one log each. Ids descend within each log. Between logs, the
@@ -115,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_star_stands_for_anything() {
+    fn patterns_have_wildcards() {
         for (pattern, name, expected) in [
             ("disclosure", "disclosure", true),
             ("disclosure", "disclosure-1", false),
@@ -129,8 +132,23 @@ mod tests {
             ("d*x*e", "disclosure", false),
             ("ab*ba", "aba", false),
             ("", "", true),
+            ("*", "", true),
+            ("a*b*c", "a-b-b-c", true),
+            ("a*b*c", "a-b-c-", false),
+            ("*.csv", "day.csv", true),
+            ("*.csv", "day.csv.gz", false),
+            ("rev_??.csv", "rev_01.csv", true),
+            ("10.0.0.?", "10.0.0.17", false),
+            ("æ*", "æøå", true),
         ] {
             assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
+        }
+    }
+    proptest::proptest! {
+        #[test]
+        fn a_pattern_matches_itself(name in "[a-z0-9.-]{1,40}", other in "[ -~]{0,40}") {
+            assert!(matches(&name, &name));
+            let _ = matches(&other, &name);
         }
     }
 }

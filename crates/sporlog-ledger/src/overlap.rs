@@ -13,6 +13,7 @@ use arrow::array::{BooleanArray, BooleanBufferBuilder, RecordBatch};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::filter_record_batch;
 use futures::stream::{StreamExt, TryStreamExt};
+use tokio::task::JoinError;
 
 use crate::delta::DataFile;
 use crate::error::{Error, Result};
@@ -43,10 +44,7 @@ impl PushedRows {
     /// Which of these rows `log` has, received at `from` (microseconds UTC) or later.
     pub(crate) async fn compare(self, log: &Log, from: i64) -> Result<Overlap> {
         let PushedRows { mut keys, parts } = self;
-        let failed = |e: tokio::task::JoinError| Error::Failed {
-            log: log.name().to_owned(),
-            reason: format!("comparing rows: {e}"),
-        };
+        let failed = |e: JoinError| Error::failed(log.name(), format!("comparing rows: {e}"));
         let sort = move || {
             keys.sort_unstable();
             keys

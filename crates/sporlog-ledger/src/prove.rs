@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::keys::{Salt, commitment};
 use crate::log::Log;
 use crate::row_commitments::{entry_writer, numbers};
-use crate::tlog::{FetchedTiles, open_checkpoint, read_checkpoint, tlog_name, try_get_tile};
+use crate::tlog::{FetchedTiles, open_checkpoint, read_checkpoint, sign_checkpoint, tlog_name, try_get_tile};
 use crate::tree::{bundle_path, tile_path};
 
 const PROOF: &str = "c2sp.org/tlog-proof@v1";
@@ -75,9 +75,7 @@ impl Log {
             }
             _ => return Err(Error::NotCovered { id: size, size: covered }),
         };
-        let checkpoint = Checkpoint::new(keys.origin(), size, root, "")
-            .map_err(|e| Error::damaged(tlog_name("checkpoint"), e))?;
-        keys.sign(&String::from_utf8_lossy(&checkpoint.to_bytes()))
+        sign_checkpoint(keys, size, root)
     }
 
     /// Signs a statement with the log's key, as C2SP signed-note has it: what sort of statement it is,

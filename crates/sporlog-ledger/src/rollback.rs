@@ -30,7 +30,9 @@ use crate::storage::Storage;
 use crate::store::Store;
 use crate::table::{Committed, Expected};
 use crate::table_state::TableState;
-use crate::tlog::{FetchedTiles, finished_file, read_checkpoint, read_note, tlog_name, try_get_tile};
+use crate::tlog::{
+    FetchedTiles, finished_file, read_checkpoint, read_note, sign_checkpoint, tlog_name, try_get_tile,
+};
 use crate::tree::{Tree, partial_names};
 use crate::writer::WriterOptions;
 
@@ -169,10 +171,8 @@ impl RollBack {
                     let names: Vec<_> = files.iter().map(|(name, _)| name.clone()).collect();
                     storage.put_many(files).await?;
                     storage.sync(&names).await?;
-                    let checkpoint = Checkpoint::new(keys.origin(), tree.size(), tree.root(), "")
-                        .map_err(|e| Error::damaged(tlog_name("checkpoint"), e))?;
-                    let text = String::from_utf8_lossy(&checkpoint.to_bytes()).into_owned();
-                    storage.put(&tlog_name("checkpoint"), keys.sign(&text)?.into()).await?;
+                    let checkpoint = sign_checkpoint(keys, tree.size(), tree.root())?;
+                    storage.put(&tlog_name("checkpoint"), checkpoint.into()).await?;
                 }
                 // The writer derives all tiles from the records.
                 None => storage.remove(vec![tlog_name("checkpoint")]).await?,

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch, Scalar, StringArray};
+use arrow::array::{AsArray, BooleanArray, RecordBatch, StringArray};
 use arrow::compute::kernels::cmp::eq;
 use arrow::error::ArrowError;
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
@@ -40,24 +40,15 @@ impl Log {
     /// Of the `count` ids above `after`, or of all, these columns, in the order of the table; no others are
     /// read.
     pub fn read_columns(&self, after: u64, count: Option<u64>, columns: &'static [&'static str]) -> Batches {
-        let shared = self.shared.clone();
-        let open = move |(file, selection): (Arc<DataFile>, _)| {
-            let shared = shared.clone();
-            async move { select(&shared, &file, selection, Some(columns)).await }
-        };
-        futures::stream::iter(parts(&self.state(), after, count)).then(open).try_flatten().boxed()
+        scan(self.shared.clone(), parts(&self.state(), after, count), Some(columns), None)
     }
 
     /// Of the `count` ids above `after`, the records whose text `column` is `value`, ascending. Of
     /// all others, only that column is decoded.
     pub fn read_where(&self, after: u64, count: u64, column: &'static str, value: &str) -> Batches {
-        let (shared, value) = (self.shared.clone(), StringArray::new_scalar(value));
-        let parts = futures::stream::iter(parts(&self.state(), after, Some(count)));
-        let open = move |(file, selection): (Arc<DataFile>, _)| {
-            let (shared, value) = (shared.clone(), value.clone());
-            async move { select_where(&shared, &file, selection, column, value).await }
-        };
-        parts.then(open).try_flatten().boxed()
+        let value = StringArray::new_scalar(value);
+        let filter = Filter { column, wanted: Arc::new(move |texts| eq(texts, &value)) };
+        scan(self.shared.clone(), parts(&self.state(), after, Some(count)), None, Some(filter))
     }
 
     /// Of the `count` ids above `after`, these columns of the records whose text `column` is `wanted`,
@@ -68,15 +59,13 @@ impl Log {
         count: u64,
         columns: &'static [&'static str],
         column: &'static str,
-        wanted: impl Fn(&str) -> bool + Clone + Send + 'static,
+        wanted: impl Fn(&str) -> bool + Send + Sync + 'static,
     ) -> Batches {
-        let shared = self.shared.clone();
-        let parts = futures::stream::iter(parts(&self.state(), after, Some(count)));
-        let open = move |(file, selection): (Arc<DataFile>, _)| {
-            let (shared, wanted) = (shared.clone(), wanted.clone());
-            async move { select_if(&shared, &file, selection, columns, column, wanted).await }
-        };
-        parts.then(open).try_flatten().boxed()
+        let wanted = Arc::new(move |texts: &StringArray| {
+            Ok(texts.iter().map(|text| Some(text.is_some_and(&wanted))).collect())
+        });
+        let parts = parts(&self.state(), after, Some(count));
+        scan(self.shared.clone(), parts, Some(columns), Some(Filter { column, wanted }))
     }
 
     /// The record with this id, as a batch of one row.
@@ -101,12 +90,32 @@ pub(crate) fn in_order(
     after: u64,
     limit: Option<u64>,
 ) -> Batches {
-    let open = move |(file, selection): (Arc<DataFile>, _)| {
-        let shared = shared.clone();
-        async move { select(&shared, &file, selection, None).await }
-    };
     let count = limit.map(|limit| ids_for(&state, after, limit));
-    futures::stream::iter(parts(&state, after, count)).then(open).try_flatten().boxed()
+    scan(shared, parts(&state, after, count), None, None)
+}
+
+/// A part of a file: the rows that are wanted, if not all.
+type Part = (Arc<DataFile>, Option<RowSelection>);
+
+/// Which records are wanted, by the texts of a column.
+#[derive(Clone)]
+struct Filter {
+    column: &'static str,
+    wanted: Arc<dyn Fn(&StringArray) -> Result<BooleanArray, ArrowError> + Send + Sync>,
+}
+
+/// Of these parts, in their order, these columns of the records that are wanted.
+fn scan(
+    shared: Arc<Shared>,
+    parts: Vec<Part>,
+    columns: Option<&'static [&'static str]>,
+    filter: Option<Filter>,
+) -> Batches {
+    let open = move |(file, selection): Part| {
+        let (shared, filter) = (shared.clone(), filter.clone());
+        async move { select_if(&shared, &file, selection, columns, filter).await }
+    };
+    futures::stream::iter(parts).then(open).try_flatten().boxed()
 }
 
 /// How many ids above `after` it takes for `limit` records: retention leaves gaps.
@@ -123,9 +132,8 @@ fn ids_for(state: &TableState, after: u64, limit: u64) -> u64 {
     u64::MAX
 }
 
-/// The files that hold some of the `count` ids above `after`, or of all, and which of their rows those are,
-/// if not all.
-fn parts(state: &TableState, after: u64, count: Option<u64>) -> Vec<(Arc<DataFile>, Option<RowSelection>)> {
+/// The `count` ids above `after`, or all, in the files that hold some of them.
+fn parts(state: &TableState, after: u64, count: Option<u64>) -> Vec<Part> {
     let end = count.map_or(u64::MAX, |count| after.saturating_add(count).saturating_add(1));
     let part = |file: &Arc<DataFile>| {
         let skip = after.saturating_add(1).saturating_sub(file.first) as usize;
@@ -157,56 +165,41 @@ pub(crate) async fn rows_of(
     select(shared, file, Some(RowSelection::from(selectors)), columns).await
 }
 
-/// The selected rows of `file`.
+/// The selected rows of `file`; of all columns, or of those named.
 pub(crate) async fn select(
     shared: &Shared,
     file: &DataFile,
     selection: Option<RowSelection>,
     columns: Option<&[&str]>,
 ) -> Result<Batches> {
+    select_if(shared, file, selection, columns, None).await
+}
+
+/// Like [`select`], of those rows alone that the filter wants.
+async fn select_if(
+    shared: &Shared,
+    file: &DataFile,
+    selection: Option<RowSelection>,
+    columns: Option<&[&str]>,
+    filter: Option<Filter>,
+) -> Result<Batches> {
     let mut open = open_at(shared, file, selection).await?;
+    if let Some(Filter { column, wanted }) = filter {
+        let mask = ProjectionMask::columns(open.parquet_schema(), [column]);
+        let wanted = ArrowPredicateFn::new(mask, move |batch| {
+            let texts = batch.column(0).as_string_opt();
+            wanted(texts.ok_or_else(|| ArrowError::SchemaError("a column of texts was expected".into()))?)
+        });
+        // Where matches are strewn, the reader would by itself decode everything and filter then.
+        open = open
+            .with_row_selection_policy(RowSelectionPolicy::Selectors)
+            .with_row_filter(RowFilter::new(vec![Box::new(wanted)]));
+    }
     if let Some(columns) = columns {
         let mask = ProjectionMask::columns(open.parquet_schema(), columns.iter().copied());
         open = open.with_projection(mask);
     }
     stream(file, open)
-}
-
-/// Of the selected rows of `file`, those whose text `column` is `value`.
-async fn select_where(
-    shared: &Shared,
-    file: &DataFile,
-    selection: Option<RowSelection>,
-    column: &str,
-    value: Scalar<StringArray>,
-) -> Result<Batches> {
-    let open = open_at(shared, file, selection).await?;
-    let mask = ProjectionMask::columns(open.parquet_schema(), [column]);
-    let wanted = ArrowPredicateFn::new(mask, move |batch| eq(batch.column(0), &value));
-    // Where matches are strewn, the reader would by itself decode everything and filter then.
-    let open = open.with_row_selection_policy(RowSelectionPolicy::Selectors);
-    stream(file, open.with_row_filter(RowFilter::new(vec![Box::new(wanted)])))
-}
-
-/// Of the selected rows of `file`, these columns of those whose text `column` is wanted.
-async fn select_if(
-    shared: &Shared,
-    file: &DataFile,
-    selection: Option<RowSelection>,
-    columns: &[&str],
-    column: &str,
-    wanted: impl Fn(&str) -> bool + Send + 'static,
-) -> Result<Batches> {
-    let open = open_at(shared, file, selection).await?;
-    let mask = ProjectionMask::columns(open.parquet_schema(), [column]);
-    let wanted = ArrowPredicateFn::new(mask, move |batch| {
-        let texts = batch.column(0).as_string_opt::<i32>();
-        let texts = texts.ok_or_else(|| ArrowError::SchemaError("a column of texts was expected".into()))?;
-        Ok(texts.iter().map(|text| Some(text.is_some_and(&wanted))).collect())
-    });
-    let mask = ProjectionMask::columns(open.parquet_schema(), columns.iter().copied());
-    let open = open.with_projection(mask).with_row_selection_policy(RowSelectionPolicy::Selectors);
-    stream(file, open.with_row_filter(RowFilter::new(vec![Box::new(wanted)])))
 }
 
 /// Opens `file` at the selected rows.

@@ -243,9 +243,8 @@ impl Sequencer {
                 Err(error) => {
                     let text = error.to_string();
                     let mut error = Some(error);
-                    let log = self.shared.name.to_string();
                     for request in fresh.into_iter().chain(doubles) {
-                        let again = || Error::Failed { log: log.clone(), reason: text.clone() };
+                        let again = || Error::failed(&self.shared.name, &text);
                         let _ = request.answer.send(Err(error.take().unwrap_or_else(again)));
                     }
                     return;

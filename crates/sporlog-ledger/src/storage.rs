@@ -16,14 +16,16 @@ use object_store::{
 };
 use url::Url;
 
-use crate::durable::{Backend, DurableLocal};
+use crate::durable::DurableLocal;
 use crate::error::{Error, Result};
 use crate::local_files::make_folder;
 
 /// An opened place: a directory or the folder of a bucket.
 #[derive(Debug, Clone)]
 pub(crate) struct Storage {
-    backend: Backend,
+    store: Arc<dyn ObjectStore>,
+    /// The same store, if it is on a disk, which can do more.
+    disk: Option<Arc<DurableLocal>>,
     /// Below the object store's root, which on a disk is the directory of the whole store.
     base: Path,
     /// The address of this place, if it is not on a disk.
@@ -45,45 +47,39 @@ impl Storage {
                 return Err(fail("there is no such directory".into()));
             }
             let full = dir.canonicalize().map_err(|e| fail(e.to_string()))?;
-            let disk = DurableLocal::new(full).map_err(|e| fail(e.to_string()))?;
-            let backend = Backend::Disk(Arc::new(disk));
-            return Ok(Storage { backend, base: Path::default(), address: String::new() });
+            let disk = Arc::new(DurableLocal::new(full).map_err(|e| fail(e.to_string()))?);
+            let (base, address) = (Path::default(), String::new());
+            return Ok(Storage { store: disk.clone(), disk: Some(disk), base, address });
         }
         let mut url = Url::parse(address).map_err(|e| fail(e.to_string()))?;
         if !url.path().ends_with('/') {
             url.set_path(&format!("{}/", url.path()));
         }
         let (store, base) = object_store::parse_url(&url).map_err(|e| fail(e.to_string()))?;
-        Ok(Storage { backend: Backend::Remote(store.into()), base, address: url.into() })
+        Ok(Storage { store: store.into(), disk: None, base, address: url.into() })
     }
 
     /// The folder `name` in this place.
     pub(crate) fn folder(&self, name: &str) -> Storage {
         let base = name.split('/').fold(self.base.clone(), |path, part| path.join(part));
-        Storage { backend: self.backend.clone(), base, address: format!("{}{name}/", self.address) }
+        Storage { base, address: format!("{}{name}/", self.address), ..self.clone() }
     }
 
     /// The object store below this place; paths are those that [`path`](Self::path) gives.
     pub(crate) fn store(&self) -> Arc<dyn ObjectStore> {
-        match &self.backend {
-            Backend::Disk(disk) => disk.clone(),
-            Backend::Remote(remote) => remote.clone(),
-        }
+        self.store.clone()
     }
 
     /// This place as a directory of this machine, if it is one.
     pub(crate) fn directory(&self) -> Option<PathBuf> {
-        match &self.backend {
-            Backend::Disk(disk) => Some(disk.fs_path(&self.base)),
-            Backend::Remote(_) => None,
-        }
+        self.disk.as_ref().map(|disk| disk.fs_path(&self.base))
     }
 
     /// Where an object lies, for another program: its path on this machine, or its URL.
     pub(crate) fn location(&self, name: &str) -> String {
-        match &self.backend {
-            Backend::Disk(disk) => disk.fs_path(&self.path(name)).to_string_lossy().into_owned(),
-            Backend::Remote(_) => format!("{}{name}", self.address),
+        match &self.disk {
+            Some(disk) => disk.fs_path(&self.path(name)).to_string_lossy().into_owned(),
+            None => format!("{}{name}", self.address),
         }
     }
 
@@ -93,7 +89,7 @@ impl Storage {
     }
 
     pub(crate) async fn get(&self, name: &str) -> Result<Bytes> {
-        let read = async { self.store().get(&self.path(name)).await?.bytes().await };
+        let read = async { self.store.get(&self.path(name)).await?.bytes().await };
         read.await.map_err(Error::storage(name))
     }
 
@@ -108,14 +104,14 @@ impl Storage {
 
     /// Durable when it returns.
     pub(crate) async fn put(&self, name: &str, bytes: Bytes) -> Result<()> {
-        let put = self.store().put(&self.path(name), PutPayload::from(bytes)).await;
+        let put = self.store.put(&self.path(name), PutPayload::from(bytes)).await;
         put.map(drop).map_err(Error::storage(name))
     }
 
     /// Durable when it returns; false, and nothing changed, if the name is taken.
     pub(crate) async fn put_new(&self, name: &str, bytes: Bytes) -> Result<bool> {
         let payload = PutPayload::from(bytes);
-        match self.store().put_opts(&self.path(name), payload, PutMode::Create.into()).await {
+        match self.store.put_opts(&self.path(name), payload, PutMode::Create.into()).await {
             Ok(_) => Ok(true),
             Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
             Err(e) => Err(Error::storage(name)(e)),
@@ -132,7 +128,7 @@ impl Storage {
         name: &str,
         next: impl Fn(Option<Bytes>) -> Result<Option<Bytes>>,
     ) -> Result<()> {
-        let Backend::Disk(disk) = &self.backend else { return self.update_remote(name, next).await };
+        let Some(disk) = &self.disk else { return self.update_remote(name, next).await };
         let _locked = disk.lock_folder(&self.path(name)).await.map_err(Error::storage(name))?;
         match next(self.try_get(name).await?)? {
             Some(bytes) => self.put(name, bytes).await,
@@ -145,7 +141,7 @@ impl Storage {
         name: &str,
         next: impl Fn(Option<Bytes>) -> Result<Option<Bytes>>,
     ) -> Result<()> {
-        let (store, path) = (self.store(), self.path(name));
+        let (store, path) = (&self.store, self.path(name));
         loop {
             let (there, mode) = match store.get(&path).await {
                 Ok(object) => {
@@ -178,7 +174,7 @@ impl Storage {
         bytes: Bytes,
         before: impl Future<Output = Result<()>>,
     ) -> Result<Result<bool>> {
-        let Backend::Disk(disk) = &self.backend else {
+        let Some(disk) = &self.disk else {
             before.await?;
             return Ok(self.put_new(name, bytes).await);
         };
@@ -198,51 +194,33 @@ impl Storage {
 
     /// An object whose name nobody knows before this returns. Durable then.
     pub(crate) async fn put_unknown(&self, name: &str, bytes: Bytes) -> Result<()> {
-        match &self.backend {
-            Backend::Disk(disk) => {
-                disk.put_unknown(&self.path(name), bytes).await.map_err(Error::storage(name))
-            }
-            Backend::Remote(_) => self.put(name, bytes).await,
+        match &self.disk {
+            Some(disk) => disk.put_unknown(&self.path(name), bytes).await.map_err(Error::storage(name)),
+            None => self.put(name, bytes).await,
         }
     }
 
     /// Many small objects; durable only after [`sync`](Self::sync).
     pub(crate) async fn put_many(&self, files: Vec<(String, Bytes)>) -> Result<()> {
-        match &self.backend {
-            Backend::Disk(disk) => {
-                let disk = disk.clone();
-                let files: Vec<_> = files.into_iter().map(|(name, b)| (self.path(&name), b)).collect();
-                let write = tokio::task::spawn_blocking(move || disk.put_many(&files)).await;
-                write
-                    .map_err(|e| Error::Io { what: "writing tiles".into(), source: e.into() })?
-                    .map_err(Error::storage("tlog"))
-            }
-            Backend::Remote(_) => {
-                futures::stream::iter(files)
-                    .map(|(name, bytes)| async move { self.put(&name, bytes).await })
-                    .buffer_unordered(PARALLEL)
-                    .try_collect()
-                    .await
-            }
+        if let Some(disk) = &self.disk {
+            let files = files.into_iter().map(|(name, bytes)| (self.path(&name), bytes)).collect();
+            return disk.put_many(files).await.map_err(Error::storage("tlog"));
         }
+        let put = |(name, bytes): (String, Bytes)| async move { self.put(&name, bytes).await };
+        futures::stream::iter(files).map(put).buffer_unordered(PARALLEL).try_collect().await
     }
 
     /// Makes durable what [`put_many`](Self::put_many) wrote.
     pub(crate) async fn sync(&self, names: &[String]) -> Result<()> {
-        let Backend::Disk(disk) = &self.backend else { return Ok(()) };
-        let disk = disk.clone();
-        let paths: Vec<_> = names.iter().map(|name| self.path(name)).collect();
-        tokio::task::spawn_blocking(move || disk.sync(&paths))
-            .await
-            .map_err(|e| Error::Io { what: "syncing tiles".into(), source: e.into() })?
-            .map_err(Error::storage("tlog"))
+        let Some(disk) = &self.disk else { return Ok(()) };
+        disk.sync(names.iter().map(|name| self.path(name))).await.map_err(Error::storage("tlog"))
     }
 
     /// The names below `folder`, relative to this place, in no order; without files that are still being
     /// written, or that a killed process left.
     pub(crate) async fn list(&self, folder: &str) -> Result<Vec<String>> {
-        let names = self.list_with_times(folder).await?;
-        Ok(names.into_iter().map(|(name, _)| name).filter(|name| !is_unfinished(name)).collect())
+        let objects = self.objects(folder).await?;
+        Ok(objects.into_iter().map(|(name, _)| name).filter(|name| !is_unfinished(name)).collect())
     }
 
     /// The names of all objects in this place, with the times of their last change: on a disk also of
@@ -256,29 +234,28 @@ impl Storage {
                     .and_then(|listed| listed)
                     .map_err(|source| Error::Io { what: format!("listing {}", self.location("")), source })
             }
-            None => self.list_with_times("").await,
+            None => {
+                let objects = self.objects("").await?;
+                Ok(objects.into_iter().map(|(name, object)| (name, object.last_modified)).collect())
+            }
         }
-    }
-
-    async fn list_with_times(&self, folder: &str) -> Result<Vec<(String, DateTime<Utc>)>> {
-        let prefix = if folder.is_empty() { self.base.clone() } else { self.path(folder) };
-        let depth = self.base.parts().count();
-        let entry = move |meta: ObjectMeta| {
-            let parts: Vec<_> = meta.location.parts().skip(depth).map(|p| p.as_ref().to_owned()).collect();
-            (parts.join("/"), meta.last_modified)
-        };
-        self.store().list(Some(&prefix)).map_ok(entry).try_collect().await.map_err(Error::storage(folder))
     }
 
     /// The names below `folder`, with their sizes.
     pub(crate) async fn list_with_sizes(&self, folder: &str) -> Result<HashMap<String, u64>> {
+        let objects = self.objects(folder).await?;
+        Ok(objects.into_iter().map(|(name, object)| (name, object.size)).collect())
+    }
+
+    /// The objects below `folder`, by their names relative to this place.
+    async fn objects(&self, folder: &str) -> Result<Vec<(String, ObjectMeta)>> {
         let prefix = if folder.is_empty() { self.base.clone() } else { self.path(folder) };
         let depth = self.base.parts().count();
-        let entry = move |meta: ObjectMeta| {
-            let parts: Vec<_> = meta.location.parts().skip(depth).map(|p| p.as_ref().to_owned()).collect();
-            (parts.join("/"), meta.size)
+        let entry = move |object: ObjectMeta| {
+            let parts: Vec<_> = object.location.parts().skip(depth).map(|p| p.as_ref().to_owned()).collect();
+            (parts.join("/"), object)
         };
-        self.store().list(Some(&prefix)).map_ok(entry).try_collect().await.map_err(Error::storage(folder))
+        self.store.list(Some(&prefix)).map_ok(entry).try_collect().await.map_err(Error::storage(folder))
     }
 
     /// An object that may be large. Durable, and visible under its name, when this returns.
@@ -290,7 +267,7 @@ impl Storage {
         let path = self.path(name);
         let put = async {
             let mut chunks = std::pin::pin!(chunks);
-            let mut upload = WriteMultipart::new(self.store().put_multipart(&path).await?);
+            let mut upload = WriteMultipart::new(self.store.put_multipart(&path).await?);
             while let Some(chunk) = chunks.try_next().await? {
                 upload.wait_for_capacity(PARALLEL).await?;
                 upload.put(chunk);
@@ -302,7 +279,7 @@ impl Storage {
 
     /// The names of the folders directly in this place.
     pub(crate) async fn folders(&self) -> Result<Vec<String>> {
-        let listed = self.store().list_with_delimiter(Some(&self.base)).await;
+        let listed = self.store.list_with_delimiter(Some(&self.base)).await;
         let listed = listed.map_err(Error::storage(self.location("")))?;
         Ok(listed.common_prefixes.iter().filter_map(|p| p.filename().map(str::to_owned)).collect())
     }
@@ -313,7 +290,7 @@ impl Storage {
             // On a disk by its path: the object store's own names cannot be those of unfinished files.
             let removed = match self.directory() {
                 Some(dir) => tokio::fs::remove_file(dir.join(&name)).await,
-                None => self.store().delete(&self.path(&name)).await.map_err(std::io::Error::from),
+                None => self.store.delete(&self.path(&name)).await.map_err(std::io::Error::from),
             };
             match removed {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => {

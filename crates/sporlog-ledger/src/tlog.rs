@@ -17,7 +17,7 @@ use std::collections::hash_map::Entry;
 use bytes::Bytes;
 use tlog_tiles::checkpoint::Checkpoint;
 use tlog_tiles::tile::{Tile, TileReader};
-use tlog_tiles::tlog;
+use tlog_tiles::tlog::{self, Hash};
 
 use crate::delta::{Sha, checkpoint_version, unhex};
 use crate::error::{Error, Result};
@@ -118,9 +118,7 @@ impl Publisher {
     pub(crate) async fn publish(&mut self, tree: &Tree, state: &TableState, keys: &LogKeys) -> Result<()> {
         if self.published != Some(tree.size()) {
             let written = self.write_unfinished(tree).await;
-            let checkpoint = Checkpoint::new(keys.origin(), tree.size(), tree.root(), "")
-                .map_err(|e| Error::damaged(tlog_name(CHECKPOINT), e))?;
-            let checkpoint = keys.sign(&String::from_utf8_lossy(&checkpoint.to_bytes()))?;
+            let checkpoint = sign_checkpoint(keys, tree.size(), tree.root())?;
             // Where several writers take turns, another may be as far or ahead: a checkpoint never goes back.
             // The other has then removed unfinished tiles whose finished tile it has published, ours among them.
             let newer = |there: Option<Bytes>| -> Result<Option<Bytes>> {
@@ -263,6 +261,13 @@ const CHECKPOINT: &str = "checkpoint";
 pub(crate) async fn read_checkpoint(storage: &Storage, vkey: &str) -> Result<Option<Checkpoint>> {
     let note = storage.try_get(&tlog_name(CHECKPOINT)).await?;
     note.map(|note| parse_checkpoint(&note, vkey)).transpose()
+}
+
+/// The signed checkpoint of a tree.
+pub(crate) fn sign_checkpoint(keys: &LogKeys, size: u64, root: Hash) -> Result<Vec<u8>> {
+    let checkpoint = Checkpoint::new(keys.origin(), size, root, "")
+        .map_err(|e| Error::damaged(tlog_name(CHECKPOINT), e))?;
+    keys.sign(&String::from_utf8_lossy(&checkpoint.to_bytes()))
 }
 
 fn parse_checkpoint(note: &[u8], vkey: &str) -> Result<Checkpoint> {

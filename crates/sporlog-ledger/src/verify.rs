@@ -206,8 +206,7 @@ impl Log {
         let mut computed = futures::stream::iter(parts).map(commit).buffered(AT_ONCE);
         let mut times = Times::default();
         while let Some(group) = computed.next().await {
-            let (entries, group_times) = group
-                .map_err(|e| Error::Failed { log: shared.name.to_string(), reason: e.to_string() })??;
+            let (entries, group_times) = group.map_err(|e| Error::failed(&shared.name, e))??;
             times = times.and(group_times);
             for (entry, leaf) in &entries {
                 rebuilt.push(entry, leaf);

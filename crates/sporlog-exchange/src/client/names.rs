@@ -1,5 +1,7 @@
 //! Names of files: those that a server made up, those that files get here, and patterns of names.
 
+use sporlog_ledger::matches;
+
 /// Bytes of a name: with what is put around a name until its file is complete, it stays below 255.
 const LONGEST: usize = 230;
 /// Files of one name that are kept beside each other.
@@ -40,25 +42,6 @@ pub(super) fn matches_any(patterns: &[String], name: &str) -> bool {
     patterns.is_empty() || patterns.iter().any(|pattern| matches(pattern, name))
 }
 
-fn matches(pattern: &str, name: &str) -> bool {
-    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
-    // Which beginnings of the name the pattern matches, as far as it has been read.
-    let mut matched = vec![false; name.len() + 1];
-    matched[0] = true;
-    for wanted in pattern {
-        if wanted == '*' {
-            let from = matched.iter().position(|matched| *matched).unwrap_or(matched.len());
-            matched[from..].fill(true);
-        } else {
-            for at in (0..name.len()).rev() {
-                matched[at + 1] = matched[at] && (wanted == '?' || wanted == name[at]);
-            }
-            matched[0] = false;
-        }
-    }
-    matched[name.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,30 +76,5 @@ mod tests {
         assert_eq!(names("day.csv"), ["day.csv", "day.2.csv", "day.3.csv"]);
         assert_eq!(names("day"), ["day", "day.2", "day.3"]);
         assert_eq!(names("a.b.json"), ["a.b.json", "a.b.2.json", "a.b.3.json"]);
-    }
-
-    #[test]
-    fn patterns_have_wildcards() {
-        for (pattern, name, like) in [
-            ("*", "", true),
-            ("", "", true),
-            ("a*b*c", "a-b-b-c", true),
-            ("a*b*c", "a-b-c-", false),
-            ("*.csv", "day.csv", true),
-            ("*.csv", "day.csv.gz", false),
-            ("rev_??.csv", "rev_01.csv", true),
-            ("10.0.0.?", "10.0.0.17", false),
-            ("æ*", "æøå", true),
-        ] {
-            assert_eq!(matches(pattern, name), like, "{pattern} {name}");
-        }
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn a_pattern_matches_itself(name in "[a-z0-9.-]{1,40}", other in "[ -~]{0,40}") {
-            assert!(matches(&name, &name));
-            let _ = matches(&other, &name);
-        }
     }
 }
