@@ -42,4 +42,4 @@ pub const HOST_KEY_FILES: [&str; 2] = ["ssh_host_ed25519_key", "ssh_host_ed25519
 
 pub use receipt::Receipt;
 pub use register::Register;
-pub use settings::{Account, Role, Settings};
+pub use settings::{Account, LiveSettings, Role, Settings};

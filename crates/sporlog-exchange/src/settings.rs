@@ -19,6 +19,7 @@
 use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use chrono::NaiveTime;
@@ -85,6 +86,31 @@ impl Default for Settings {
     }
 }
 
+/// The settings in use. All parts of a running exchange share them and see at once that accounts came, went or changed;
+/// the other settings stay.
+#[derive(Debug, Clone)]
+pub struct LiveSettings(Arc<RwLock<Arc<Settings>>>);
+
+impl From<Settings> for LiveSettings {
+    fn from(settings: Settings) -> Self {
+        LiveSettings(Arc::new(RwLock::new(Arc::new(settings))))
+    }
+}
+
+impl LiveSettings {
+    /// The settings at this moment.
+    pub fn now(&self) -> Arc<Settings> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces the accounts. Within about a second those who come can sign in, and connections of those that went or
+    /// changed are ended.
+    pub fn set_accounts(&self, accounts: Vec<Account>) {
+        let mut settings = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        *settings = Arc::new(Settings { accounts, ..Settings::clone(&settings) });
+    }
+}
+
 /// When the nightly collection begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
@@ -110,7 +136,7 @@ impl TryFrom<String> for CollectAt {
 }
 
 /// Limits of the server and of accounts.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// The most bytes of a file.
@@ -141,7 +167,7 @@ impl Default for Limits {
 }
 
 /// A supplier or a municipality.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Account {
     /// The user name.

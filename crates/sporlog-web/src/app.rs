@@ -45,7 +45,7 @@ pub struct Inner {
 #[derive(Debug, Clone)]
 pub struct Exchange {
     /// Who takes part.
-    pub settings: Arc<exchange::Settings>,
+    pub settings: exchange::LiveSettings,
     /// Its folder.
     pub root: PathBuf,
 }
@@ -69,8 +69,8 @@ impl App {
 
     /// With the exchange that deliveries come over, whose folder is `root`. The first one is kept.
     #[must_use]
-    pub fn with_exchange(self, settings: exchange::Settings, root: PathBuf) -> Self {
-        self.0.exchange.get_or_init(|| Exchange { settings: Arc::new(settings), root });
+    pub fn with_exchange(self, settings: exchange::LiveSettings, root: PathBuf) -> Self {
+        self.0.exchange.get_or_init(|| Exchange { settings, root });
         self
     }
 

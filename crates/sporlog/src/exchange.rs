@@ -8,7 +8,7 @@ use sporlog_exchange::collection::Nightly;
 use sporlog_exchange::inbox::{Inbox, InboxConfig, Mode};
 use sporlog_exchange::monitor::{self, Monitor};
 use sporlog_exchange::server::SftpServer;
-use sporlog_exchange::{Receipt, Settings};
+use sporlog_exchange::{LiveSettings, Receipt, Settings};
 use sporlog_intake::quarantine::Quarantine;
 use sporlog_intake::writers::Writers;
 use sporlog_ledger::Store;
@@ -45,7 +45,7 @@ impl Exchange {
     pub async fn start(
         session: &Session,
         store: &Store,
-        (settings, root): (Settings, PathBuf),
+        (settings, root): (LiveSettings, PathBuf),
         writers: Arc<dyn Writers>,
         quarantine: Quarantine,
         mode: Mode,
@@ -75,7 +75,7 @@ impl Exchange {
     }
 
     /// Starts the SFTP server.
-    pub async fn serve(&mut self, settings: &Settings, root: &Path, writers: Arc<dyn Writers>) -> Result<()> {
+    pub async fn serve(&mut self, settings: LiveSettings, root: &Path, writers: Arc<dyn Writers>) -> Result<()> {
         let server = SftpServer::start(settings, root, writers, self.inbox.events()).await;
         self.server = Some(server.context("serving SFTP")?);
         Ok(())

@@ -14,6 +14,7 @@
 //! | [`timerange`] | the times that `--from` and `--to` take |
 //! | [`keyfile`] | the keys of those who use the server |
 //! | [`pages`], [`session_file`] | the pages for persons, and how they sign in; the keys of their sessions |
+//! | [`reload`] | a configuration that has changed, in a process that runs |
 //! | [`served`] | a transparency log that is served over HTTP |
 //! | [`interrupt`] | Ctrl-C |
 //! | [`logging`] | what goes to standard error |
@@ -31,6 +32,7 @@ mod outfile;
 mod output;
 mod pages;
 mod progress;
+mod reload;
 mod rows;
 mod served;
 mod session;

@@ -13,6 +13,7 @@ use crate::config::Config;
 
 /// What a command works with.
 pub struct Session {
+    global: Global,
     config: Config,
     /// Results are for machines.
     pub json: bool,
@@ -21,12 +22,17 @@ pub struct Session {
 impl Session {
     /// Reads the configuration.
     pub fn new(global: &Global) -> Result<Self> {
-        Ok(Session { config: Config::load(global)?, json: global.json })
+        Ok(Session { config: Config::load(global)?, json: global.json, global: global.clone() })
     }
 
     /// What is configured.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Where the configuration is read from.
+    pub fn global(&self) -> &Global {
+        &self.global
     }
 
     /// The store, which must be there.

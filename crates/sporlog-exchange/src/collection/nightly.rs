@@ -17,7 +17,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::due_days::GRACE;
 use super::{Collected, Collection, CollectionRequest, Days};
-use crate::Settings;
+use crate::LiveSettings;
 
 /// How often the clock is read.
 const TICK: Duration = Duration::from_secs(20);
@@ -34,18 +34,18 @@ pub struct Nightly {
 
 impl Nightly {
     /// Starts the task; there is none if `collect_at` is `"never"`. `root` is the exchange's folder.
-    pub fn start(settings: Settings, root: PathBuf, store: Store, writers: Arc<dyn Writers>) -> Option<Self> {
+    pub fn start(settings: LiveSettings, root: PathBuf, store: Store, writers: Arc<dyn Writers>) -> Option<Self> {
         Nightly::start_at(settings, root, store, writers, Utc::now)
     }
 
     pub(super) fn start_at(
-        settings: Settings,
+        settings: LiveSettings,
         root: PathBuf,
         store: Store,
         writers: Arc<dyn Writers>,
         now: fn() -> DateTime<Utc>,
     ) -> Option<Self> {
-        let (at, stop) = (settings.collect_at.0?, CancellationToken::new());
+        let (at, stop) = (settings.now().collect_at.0?, CancellationToken::new());
         let job = Job { settings, root, store, writers, stop: stop.clone(), now };
         Some(Nightly { stop: stop.drop_guard(), task: tokio::spawn(job.run(at)) })
     }
@@ -60,7 +60,7 @@ impl Nightly {
 }
 
 struct Job {
-    settings: Settings,
+    settings: LiveSettings,
     root: PathBuf,
     store: Store,
     writers: Arc<dyn Writers>,
@@ -92,7 +92,8 @@ impl Job {
     }
 
     async fn collect(&self) -> Result<Vec<Collected>> {
-        let log = match self.store.log(&self.settings.log).await {
+        let settings = self.settings.now();
+        let log = match self.store.log(&settings.log).await {
             Err(sporlog_ledger::Error::NoSuchLog(log)) => {
                 tracing::debug!(log, "the log does not exist yet: there is nothing to collect");
                 return Ok(Vec::new());
@@ -102,7 +103,7 @@ impl Job {
         let request =
             CollectionRequest { stop: self.stop.clone(), ..CollectionRequest::new(Days::Due, PERFORMER) };
         let collection = Collection {
-            settings: &self.settings,
+            settings: &settings,
             root: &self.root,
             log: &log,
             writers: &*self.writers,

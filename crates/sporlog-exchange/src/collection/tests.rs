@@ -441,7 +441,7 @@ async fn the_night_makes_up_for_what_was_missed() {
     // There is no log yet.
     let tomorrow = || Utc::now() + TimeDelta::hours(26);
     let start = |settings: Settings| {
-        Nightly::start_at(settings, root.clone(), store.clone(), writers.clone(), tomorrow)
+        Nightly::start_at(settings.into(), root.clone(), store.clone(), writers.clone(), tomorrow)
     };
     let nightly = start(settings.clone()).expect("a task");
     tokio::time::sleep(Duration::from_millis(50)).await;

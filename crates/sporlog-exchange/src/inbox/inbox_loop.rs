@@ -29,7 +29,7 @@ use super::{InboxConfig, Mode, Shared};
 use crate::name::shown;
 use crate::receipt::Receipt;
 use crate::register::Register;
-use crate::settings::Account;
+use crate::settings::{Account, LiveSettings, Settings};
 use crate::tree::Home;
 
 /// The inboxes are scanned at least so often, also when no server reports anything.
@@ -73,6 +73,7 @@ impl Pending {
 
 /// The task's state. Nothing of it has to survive a crash: `begin` finds claims and files on disk.
 pub(super) struct InboxLoop {
+    settings: LiveSettings,
     ingest: Ingest,
     inboxes: Vec<SupplierInbox>,
     settle: SettleTimes,
@@ -94,44 +95,72 @@ impl InboxLoop {
     pub(super) fn begin(config: InboxConfig, shared: Arc<Shared>) -> Result<Self> {
         let InboxConfig { settings, root, writers, quarantine, rules, on_receipt } = config;
         let lock = lock(&root)?;
-        let settle = SettleTimes { closed: settings.settle(true), unchanged: settings.settle(false) };
-        let (mut inboxes, mut pending) = (Vec::new(), VecDeque::new());
-        for account in &settings.accounts {
-            let home = Home::of(&root, account);
-            let fail = |source| Error::Read { name: home.path().display().to_string(), source };
-            // Also a municipality's: under another SFTP server it cannot sign in without its folders.
-            home.create(account.role).map_err(fail)?;
-            if !account.is_supplier() {
-                continue;
-            }
-            let claims = Claim::left_over(&home, &account.name).map_err(fail)?;
-            pending.extend(claims.into_iter().map(|claim| Pending::new(inboxes.len(), claim)));
-            let max_files = account.limits(&settings.limits).files.max(1);
-            let (account, detector) = (account.clone(), Detector::default());
-            inboxes.push(SupplierInbox { account, home, detector, max_files, has_failed: false });
-        }
-        warn_of_orphaned_claims(&root, &inboxes);
+        let now = settings.now();
+        let settle = SettleTimes { closed: now.settle(true), unchanged: now.settle(false) };
         let ingest = Ingest {
             register: Register::new(&root),
-            settings: Arc::new(settings),
+            settings: now.clone(),
             root,
             writers,
             quarantine,
             rules,
             stop: shared.stop.clone(),
         };
-        Ok(InboxLoop {
+        let mut begun = InboxLoop {
+            settings,
             ingest,
-            inboxes,
+            inboxes: Vec::new(),
             settle,
-            pending,
+            pending: VecDeque::new(),
             on_receipt,
             shared,
             turn: 0,
             pending_first: false,
             tidy_at: Instant::now(),
             _lock: lock,
-        })
+        };
+        begun.adopt(now)?;
+        Ok(begun)
+    }
+
+    /// Makes the accounts' folders, and takes up the suppliers of `settings`: of those that were there already, all that
+    /// is known stays; of new ones, the claims that an earlier process left are found. Claims of suppliers that are gone
+    /// wait on disk. Blocks. On an error, nothing has changed.
+    fn adopt(&mut self, settings: Arc<Settings>) -> Result<()> {
+        let (mut inboxes, mut claimed, mut kept) = (Vec::new(), Vec::new(), Vec::new());
+        for account in &settings.accounts {
+            let home = Home::of(&self.ingest.root, account);
+            let fail = |source| Error::Read { name: home.path().display().to_string(), source };
+            // Also a municipality's: under another SFTP server it cannot sign in without its folders.
+            home.create(account.role).map_err(fail)?;
+            if !account.is_supplier() {
+                continue;
+            }
+            let before = self.inboxes.iter().position(|inbox| inbox.home == home);
+            if before.is_none() {
+                let claims = Claim::left_over(&home, &account.name).map_err(fail)?;
+                claimed.extend(claims.into_iter().map(|claim| Pending::new(inboxes.len(), claim)));
+            }
+            kept.push(before);
+            let max_files = account.limits(&settings.limits).files.max(1);
+            let (account, detector) = (account.clone(), Detector::default());
+            inboxes.push(SupplierInbox { account, home, detector, max_files, has_failed: false });
+        }
+        for (inbox, before) in inboxes.iter_mut().zip(&kept) {
+            if let Some(before) = before.and_then(|before| self.inboxes.get_mut(before)) {
+                std::mem::swap(&mut inbox.detector, &mut before.detector);
+            }
+        }
+        self.pending.retain_mut(|pending| {
+            let now = kept.iter().position(|before| *before == Some(pending.inbox));
+            pending.inbox = now.unwrap_or_default();
+            now.is_some()
+        });
+        self.pending.extend(claimed);
+        self.inboxes = inboxes;
+        self.ingest.settings = settings;
+        warn_of_orphaned_claims(&self.ingest.root, &self.inboxes);
+        Ok(())
     }
 
     pub(super) async fn run(mut self, mode: Mode) -> Result<()> {
@@ -155,6 +184,14 @@ impl InboxLoop {
 
     /// The claim that is to be ingested next. Blocks.
     fn next(&mut self) -> Option<Pending> {
+        let settings = self.settings.now();
+        if !Arc::ptr_eq(&settings, &self.ingest.settings)
+            && let Err(error) = self.adopt(settings.clone())
+        {
+            tracing::error!(%error, "the accounts' folders cannot be used; deliveries go on as before");
+            // Not again each second: the next change is tried.
+            self.ingest.settings = settings;
+        }
         self.scan();
         // In turns: claims that fail again and again must not keep new files waiting, nor new files those.
         self.pending_first = !self.pending_first;

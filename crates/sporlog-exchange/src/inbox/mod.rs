@@ -38,12 +38,12 @@ use tokio::task::{AbortHandle, JoinHandle, spawn_blocking};
 pub use self::events::{ClosedFile, InboxEvents};
 use self::inbox_loop::InboxLoop;
 use super::receipt::Receipt;
-use super::settings::Settings;
+use super::settings::LiveSettings;
 
 /// What [`Inbox::start`] needs.
 pub struct InboxConfig {
     /// The settings of the exchange.
-    pub settings: Settings,
+    pub settings: LiveSettings,
     /// The exchange's folder.
     pub root: PathBuf,
     /// Opens the log's writer.

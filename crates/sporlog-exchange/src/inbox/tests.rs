@@ -97,7 +97,7 @@ impl Exchange {
     fn config(&self, writers: Arc<dyn Writers>, quarantine: Quarantine) -> (InboxConfig, Receipts) {
         let receipts = Receipts::default();
         let config = InboxConfig {
-            settings: self.settings.clone(),
+            settings: self.settings.clone().into(),
             root: self.root(),
             writers,
             quarantine,

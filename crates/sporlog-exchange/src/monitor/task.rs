@@ -13,7 +13,7 @@ use super::rhythm::State;
 use super::supplier_status::SupplierStatus;
 use super::volume::Volume;
 use super::{metrics, suppliers};
-use crate::settings::Settings;
+use crate::settings::LiveSettings;
 
 /// How often the suppliers' state is computed when no delivery comes.
 const EVERY: Duration = Duration::from_mins(1);
@@ -28,12 +28,12 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// Starts the task, for the suppliers of `settings` and the exchange's folder `root`. To be called within a
+    /// Starts the task, for the suppliers that `settings` has at each moment and the exchange's folder `root`. To be called within a
     /// runtime, and after the accounts' folders are made, because new suppliers are known since then. With each
     /// notification of `delivered`, the suppliers' state is computed soon.
-    pub fn start(settings: Settings, root: PathBuf, delivered: Arc<Notify>) -> Self {
+    pub fn start(settings: LiveSettings, root: PathBuf, delivered: Arc<Notify>) -> Self {
         let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(run(Arc::new(settings), root, delivered, stopped));
+        let task = tokio::spawn(run(settings, root, delivered, stopped));
         Monitor { stop, task }
     }
 
@@ -47,14 +47,14 @@ impl Monitor {
 }
 
 async fn run(
-    settings: Arc<Settings>,
+    settings: LiveSettings,
     root: PathBuf,
     delivered: Arc<Notify>,
     mut stopped: oneshot::Receiver<()>,
 ) {
     let (mut known, mut failing) = (Known::default(), false);
     loop {
-        let (settings, root) = (settings.clone(), root.clone());
+        let (settings, root) = (settings.now(), root.clone());
         let computed = spawn_blocking(move || suppliers(&settings, &root, Utc::now())).await;
         match computed.unwrap_or_else(|error| Err(error.into())) {
             Ok(suppliers) => {
@@ -203,7 +203,7 @@ mod tests {
         let root = tempfile::tempdir().expect("a folder");
         Register::new(root.path()).add(&accepted("a", "2026-11-04T13:00:00Z", 7)).expect("added");
         let delivered = Arc::new(Notify::new());
-        let monitor = Monitor::start(settings(&["a"]), root.path().to_owned(), delivered.clone());
+        let monitor = Monitor::start(settings(&["a"]).into(), root.path().to_owned(), delivered.clone());
         delivered.notify_one();
         tokio::time::timeout(Duration::from_secs(10), monitor.stop()).await.expect("stopped");
     }

@@ -1,6 +1,7 @@
 //! The state of an account that all of its connections share.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -30,14 +31,23 @@ pub(super) struct AccountState {
     pub delete_fetched: bool,
     pub keys: Vec<KeyData>,
     pub rate: Option<Rate>,
-    pub uploads: Uploads,
+    pub uploads: Arc<Uploads>,
     pub fetched: Fetched,
     sessions: Arc<Semaphore>,
+    /// The settings that this was made from.
+    pub configured: Account,
+    is_replaced: AtomicBool,
 }
 
 impl AccountState {
-    /// Makes the account's folders, and reads its keys.
-    pub(super) fn new(account: &Account, home: Home, general: &Limits) -> Result<Self> {
+    /// Makes the account's folders, and reads its keys. `before` is the account's state until now: connections that are
+    /// about to end may have files open, which stay theirs.
+    pub(super) fn new(
+        account: &Account,
+        home: Home,
+        general: &Limits,
+        before: Option<&AccountState>,
+    ) -> Result<Self> {
         let limits = account.limits(general);
         let made = home.create(account.role);
         made.map_err(|source| Error::Read { name: home.path().display().to_string(), source })?;
@@ -46,13 +56,25 @@ impl AccountState {
             role: account.role,
             keys: account_keys(account)?,
             rate: limits.bytes_per_second.map(Rate::new),
-            uploads: Uploads::default(),
+            uploads: before.map(|before| Arc::clone(&before.uploads)).unwrap_or_default(),
             fetched: Fetched::of(&home),
             delete_fetched: account.delete_fetched,
             sessions: Arc::new(Semaphore::new(limits.sessions.min(Semaphore::MAX_PERMITS))),
+            configured: account.clone(),
+            is_replaced: AtomicBool::new(false),
             limits,
             home,
         })
+    }
+
+    /// Has the connections that signed in with this state end: the account is gone or another by now.
+    pub(super) fn end_connections(&self) {
+        self.is_replaced.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether connections that signed in with this state are to end.
+    pub(super) fn is_replaced(&self) -> bool {
+        self.is_replaced.load(Ordering::Relaxed)
     }
 
     /// A permit for another connection; `None` if the account has as many as it may.

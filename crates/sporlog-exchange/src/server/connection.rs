@@ -81,6 +81,8 @@ async fn watch(mut ssh: RunningSession<Connection>, session: &Session, deadline:
                     }
                 } else if session.silent() >= idle {
                     break "the connection was idle for too long";
+                } else if session.account.get().is_some_and(|account| account.is_replaced()) {
+                    break "the account's settings were changed: connect again";
                 }
             }
             () = session.context.stopping.cancelled() => {

@@ -1,7 +1,7 @@
 //! State that all connections share ([`Context`]), and that the parts of one connection share ([`Session`]).
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use crate::inbox::InboxEvents;
 use crate::settings::Limits;
 
 use super::Accounts;
+use super::account::AccountState;
 use super::login_throttle::LoginThrottle;
 use super::metrics::Meters;
 use super::record::{Recorder, Row};
@@ -23,7 +24,7 @@ pub(super) const HANDLES: usize = 100;
 
 /// State that all connections share.
 pub(super) struct Context {
-    pub accounts: Accounts,
+    pub accounts: RwLock<Arc<Accounts>>,
     pub limits: Limits,
     pub throttle: LoginThrottle,
     pub recorder: Recorder,
@@ -31,6 +32,13 @@ pub(super) struct Context {
     pub meters: Meters,
     /// Cancelled when the server is to stop: nothing new is begun then.
     pub stopping: CancellationToken,
+}
+
+impl Context {
+    /// The accounts at this moment.
+    pub(super) fn accounts(&self) -> Arc<Accounts> {
+        self.accounts.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// The state of one connection.
@@ -42,6 +50,8 @@ pub(super) struct Session {
     /// Cancelled to end the connection, whatever it is doing.
     pub ended: CancellationToken,
     pub is_signed_in: AtomicBool,
+    /// The account that has signed in.
+    pub account: OnceLock<Arc<AccountState>>,
     /// Permits for files and folders that the client may still open.
     handles: Arc<Semaphore>,
     began: Instant,
@@ -57,6 +67,7 @@ impl Session {
             address,
             ended: CancellationToken::new(),
             is_signed_in: AtomicBool::new(false),
+            account: OnceLock::new(),
             handles: Arc::new(Semaphore::new(HANDLES)),
             began: Instant::now(),
             seen: AtomicU64::new(0),

@@ -54,15 +54,15 @@ impl Connection {
         user: &str,
         key: &KeyData,
         algorithm: &russh::keys::Algorithm,
-    ) -> Option<&Arc<AccountState>> {
-        let account = self.session.context.accounts.get(user)?;
+    ) -> Option<Arc<AccountState>> {
+        let account = Arc::clone(self.session.context.accounts().get(user)?);
         (is_safe(algorithm) && account.keys.contains(key)).then_some(account)
     }
 
     /// Refuses a sign-in. The answer and its delay are the same whatever the reason.
     fn refuse(&mut self, user: &str, with: &str) -> Result<Auth, russh::Error> {
         counter!(metrics::SIGN_INS, "result" => "refused").increment(1);
-        let is_known = self.session.context.accounts.contains_key(user);
+        let is_known = self.session.context.accounts().contains_key(user);
         let name: String = user.escape_debug().take(64).collect();
         // A name that is no account's may be anything, also a password: it is not recorded as the performer.
         let row = Row {
@@ -118,7 +118,7 @@ impl Handler for Connection {
     }
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
-        let account = self.account(user, key.public_key.key_data(), key.algorithm).map(Arc::clone);
+        let account = self.account(user, key.public_key.key_data(), key.algorithm);
         let Some(account) = account else { return self.refuse(user, &fingerprint(key.public_key)) };
         self.account = Some(account);
         self.key = fingerprint(key.public_key);
@@ -129,6 +129,7 @@ impl Handler for Connection {
         let Some(account) = &self.account else { return Err(russh::Error::Inconsistent) };
         self.connection_permit.signed_in();
         self.session.touch();
+        let _ = self.session.account.set(Arc::clone(account));
         self.session.is_signed_in.store(true, Ordering::Release);
         let row = self.session.row(&account.name);
         let Some(session_permit) = account.acquire_session() else {

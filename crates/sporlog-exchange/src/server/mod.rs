@@ -53,8 +53,8 @@ mod uploads;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use ::metrics::counter;
@@ -70,7 +70,7 @@ use self::account::AccountState;
 use self::context::{Context, Session};
 use self::login_throttle::{LoginThrottle, Rejection};
 use self::record::Recorder;
-use super::settings::{Limits, Settings};
+use super::settings::{Limits, LiveSettings, Settings};
 use crate::inbox::InboxEvents;
 use crate::tree::Home;
 use sporlog_intake::writers::Writers;
@@ -90,6 +90,8 @@ const QUEUED_ANSWERS: usize = 4;
 const KEEPALIVE: Duration = Duration::from_secs(15);
 const KEEPALIVES_UNANSWERED: usize = 3;
 /// How long ending all connections and writing the access log may take when the server is stopped.
+/// How often the settings are looked at for accounts that changed.
+const FOLLOW_EVERY: Duration = Duration::from_millis(500);
 const STOP_TIMEOUT: Duration = Duration::from_secs(12);
 
 /// A running SFTP server.
@@ -104,14 +106,17 @@ pub struct SftpServer {
 
 impl SftpServer {
     /// Makes the accounts' folders and, at the first start, a host key, and begins to listen. `root` is the
-    /// exchange's folder. Closed uploads are reported to `events`.
+    /// exchange's folder. Closed uploads are reported to `events`. Accounts that come, go or change in `settings` do so
+    /// here within a second.
     pub async fn start(
-        settings: &Settings,
+        live: LiveSettings,
         root: &Path,
         writers: Arc<dyn Writers>,
         events: Arc<InboxEvents>,
     ) -> Result<SftpServer> {
-        let (keys, accounts) = disk::blocking(|| prepare(settings, root))?;
+        let settings = live.now();
+        let keys = disk::blocking(|| keys::host_keys(&settings, root))?;
+        let accounts = disk::blocking(|| accounts(&settings, root, &Accounts::new()))?;
         let fingerprints = keys.iter().map(|key| keys::fingerprint(key.public_key())).collect();
         let bind_error = |source| Error::Read { name: format!("sftp.listen: {}", settings.listen), source };
         let listener = TcpListener::bind(settings.listen).await.map_err(bind_error)?;
@@ -119,7 +124,7 @@ impl SftpServer {
         let (recorder, recording) = Recorder::start(writers);
         let stopping = CancellationToken::new();
         let context = Arc::new(Context {
-            accounts,
+            accounts: RwLock::new(Arc::new(accounts)),
             throttle: LoginThrottle::new(settings.limits.connections),
             limits: settings.limits.clone(),
             recorder,
@@ -129,7 +134,11 @@ impl SftpServer {
         });
         let connections = TaskTracker::new();
         let config = Arc::new(config(keys, &settings.limits));
-        let accept = tokio::spawn(accept(listener, config, context, connections.clone()));
+        let following = follow(live, settings, root.to_owned(), Arc::clone(&context));
+        let accepting = accept(listener, config, context, connections.clone());
+        let accept = tokio::spawn(async {
+            tokio::select! { () = following => {}, () = accepting => {} }
+        });
         Ok(SftpServer { address, fingerprints, stopping, accept, connections, recorder: recording })
     }
 
@@ -162,13 +171,44 @@ impl SftpServer {
 /// The accounts by name.
 type Accounts = HashMap<String, Arc<AccountState>>;
 
-fn prepare(settings: &Settings, root: &Path) -> Result<(Vec<PrivateKey>, Accounts)> {
-    let keys = keys::host_keys(settings, root)?;
-    let accounts = settings.accounts.iter().map(|account| {
-        let state = AccountState::new(account, Home::of(root, account), &settings.limits)?;
-        Ok((account.name.clone(), Arc::new(state)))
-    });
-    Ok((keys, accounts.collect::<Result<_>>()?))
+/// The accounts of `settings`. Those that are as they were `before` keep their state; connections of the others end.
+fn accounts(settings: &Settings, root: &Path, before: &Accounts) -> Result<Accounts> {
+    let mut accounts = Accounts::new();
+    for account in &settings.accounts {
+        let state = match before.get(&account.name) {
+            Some(state) if state.configured == *account => Arc::clone(state),
+            before => {
+                let home = Home::of(root, account);
+                Arc::new(AccountState::new(account, home, &settings.limits, before.map(|before| &**before))?)
+            }
+        };
+        accounts.insert(account.name.clone(), state);
+    }
+    Ok(accounts)
+}
+
+/// Takes up the accounts of `live` when they change. Never returns.
+async fn follow(live: LiveSettings, mut known: Arc<Settings>, root: PathBuf, context: Arc<Context>) {
+    loop {
+        tokio::time::sleep(FOLLOW_EVERY).await;
+        let settings = live.now();
+        if Arc::ptr_eq(&settings, &known) {
+            continue;
+        }
+        let before = context.accounts();
+        match disk::blocking(|| accounts(&settings, &root, &before)) {
+            Ok(accounts) => {
+                for (name, state) in before.iter() {
+                    if accounts.get(name).is_none_or(|now| !Arc::ptr_eq(now, state)) {
+                        state.end_connections();
+                    }
+                }
+                *context.accounts.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(accounts);
+            }
+            Err(error) => tracing::error!(%error, "SFTP: the accounts stay as they are"),
+        }
+        known = settings;
+    }
 }
 
 /// The SSH configuration: only algorithms that are considered safe, in the order of OpenSSH.

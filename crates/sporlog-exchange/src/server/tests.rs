@@ -73,7 +73,7 @@ impl Trial {
         let writers = Arc::new(Shaky { writers, is_broken: AtomicBool::new(false) });
         let events = Arc::<InboxEvents>::default();
         let server =
-            SftpServer::start(&settings, root.path(), writers.clone(), events.clone()).await.unwrap();
+            SftpServer::start(settings.into(), root.path(), writers.clone(), events.clone()).await.unwrap();
         Trial { server, events, writers, key, store, root }
     }
 
@@ -409,7 +409,7 @@ async fn keys_of_all_good_kinds_sign_in() {
         });
         let settings: Settings = serde_json::from_value(account).unwrap();
         let (writers, events) = (trial.writers.clone(), trial.events.clone());
-        trial.server = SftpServer::start(&settings, trial.root.path(), writers, events).await.unwrap();
+        trial.server = SftpServer::start(settings.into(), trial.root.path(), writers, events).await.unwrap();
         trial.key = made;
         assert!(trial.sftp("ky").await.read_dir("/").await.is_ok());
     }

@@ -1,7 +1,7 @@
 //! Finds out who sends a request.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::http::{HeaderMap, HeaderValue, header};
 use chrono::{DateTime, Utc};
@@ -18,15 +18,37 @@ use crate::Problem;
 /// The header for a key.
 const API_KEY: &str = "apikey";
 
-/// Finds out who sends a request. Cheap to clone.
+/// Finds out who sends a request. Cheap to clone; all clones are one.
 #[derive(Clone)]
-pub struct AccessControl(Arc<Inner>);
+pub struct AccessControl(Arc<RwLock<Arc<Inner>>>);
 
 struct Inner {
     keys: Arc<dyn KeyRegistry>,
     issuers: HashMap<Arc<str>, Arc<Issuer>>,
     verified: TokenCache,
     leeway: f64,
+    pace: Pace,
+}
+
+impl Inner {
+    fn new(
+        settings: &AccessSettings,
+        keys: Arc<dyn KeyRegistry>,
+        pace: Pace,
+    ) -> Result<Self, SettingsError> {
+        settings.check()?;
+        let mut issuers = HashMap::new();
+        if !settings.issuer.is_empty() {
+            let client = issuer::client(pace.timeout)?;
+            for one in &settings.issuer {
+                let made = Issuer::new(one, pace, &client);
+                let made = made.map_err(|reason| SettingsError::issuer(&one.issuer, reason))?;
+                issuers.insert(Arc::clone(&made.name), Arc::new(made));
+            }
+        }
+        let leeway = settings.leeway_seconds as f64;
+        Ok(Inner { keys, issuers, verified: TokenCache::default(), leeway, pace })
+    }
 }
 
 /// What a request carries.
@@ -48,18 +70,19 @@ impl AccessControl {
         keys: Arc<dyn KeyRegistry>,
         pace: Pace,
     ) -> Result<Self, SettingsError> {
-        settings.check()?;
-        let mut issuers = HashMap::new();
-        if !settings.issuer.is_empty() {
-            let client = issuer::client(pace.timeout)?;
-            for one in &settings.issuer {
-                let made = Issuer::new(one, pace, &client);
-                let made = made.map_err(|reason| SettingsError::issuer(&one.issuer, reason))?;
-                issuers.insert(Arc::clone(&made.name), Arc::new(made));
-            }
-        }
-        let leeway = settings.leeway_seconds as f64;
-        Ok(AccessControl(Arc::new(Inner { keys, issuers, verified: TokenCache::default(), leeway })))
+        Ok(AccessControl(Arc::new(RwLock::new(Arc::new(Inner::new(settings, keys, pace)?)))))
+    }
+
+    /// Takes tokens by these settings from now on. Issuers' keys and verified tokens are fetched and verified anew.
+    pub fn set(&self, settings: &AccessSettings) -> Result<(), SettingsError> {
+        let before = self.now();
+        let inner = Inner::new(settings, Arc::clone(&before.keys), before.pace)?;
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(inner);
+        Ok(())
+    }
+
+    fn now(&self) -> Arc<Inner> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The system or employee who asks: by `ApiKey: …` or `Authorization: Bearer …`, which may hold
@@ -98,39 +121,41 @@ impl AccessControl {
             let issuer = Arc::clone(issuer);
             async move { (Arc::clone(&issuer.name), issuer.fetch_now().await) }
         };
-        join_all(self.0.issuers.values().map(fetch)).await
+        join_all(self.now().issuers.values().map(fetch)).await
     }
 
     async fn by_key(&self, presented: &str) -> Result<Principal, Refusal> {
-        let mut ring = self.0.keys.current();
+        let keys = Arc::clone(&self.now().keys);
+        let mut ring = keys.current();
         if matches!(ring.find(presented, Utc::now()), Err(KeyRefusal::Unknown)) {
-            self.0.keys.renew().await;
-            ring = self.0.keys.current();
+            keys.renew().await;
+            ring = keys.current();
         }
         let key = ring.find(presented, Utc::now())?;
-        self.0.keys.used(&key.id);
+        keys.used(&key.id);
         Ok(principal_of(key))
     }
 
     async fn by_token(&self, presented: &str) -> Result<Arc<Grant>, Refusal> {
         let now = seconds(Utc::now());
         let digest = TokenCache::digest(presented);
-        if let Some(grant) = self.0.verified.get(&digest, now) {
+        let inner = self.now();
+        if let Some(grant) = inner.verified.get(&digest, now) {
             return Ok(grant);
         }
         let token = token::parse(presented)?;
         let claims = &token.claims;
-        let issuer = token::issuer(claims).and_then(|name| self.0.issuers.get(name));
+        let issuer = token::issuer(claims).and_then(|name| inner.issuers.get(name));
         let issuer = issuer.ok_or(Refusal::TokenIssuer)?;
         // What costs little is looked at first.
-        let until = token::valid_until(claims, now, self.0.leeway)?;
+        let until = token::valid_until(claims, now, inner.leeway)?;
         if !token::is_for(claims, &issuer.settings.audience) {
             return Err(Refusal::TokenAudience);
         }
         let (grant, keys) = issuer.verify(&token).await?;
         let grant = Arc::new(grant);
         let good = Good { grant: Arc::clone(&grant), issuer: Arc::clone(issuer), keys, until };
-        self.0.verified.insert(digest, good, now);
+        inner.verified.insert(digest, good, now);
         Ok(grant)
     }
 }

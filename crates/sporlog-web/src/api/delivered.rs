@@ -74,7 +74,7 @@ pub async fn list(
     ))]
 pub async fn suppliers(State(app): State<App>, reader: Reader) -> Result<Json<Vec<SupplierStatus>>, Problem> {
     let suppliers = ask(&app, &reader, |exchange| {
-        let suppliers = monitor::suppliers(&exchange.settings, &exchange.root, Utc::now());
+        let suppliers = monitor::suppliers(&exchange.settings.now(), &exchange.root, Utc::now());
         suppliers.map_err(|e| Problem::internal(&e))
     });
     Ok(Json(suppliers.await?))
@@ -111,8 +111,8 @@ async fn ask<T: Send + 'static>(
     question: impl FnOnce(&Exchange) -> Result<T, Problem> + Send + 'static,
 ) -> Result<T, Problem> {
     let exchange = app.exchange();
-    let log = exchange.map_or(&app.settings.revision, |exchange| &exchange.settings.log);
-    reader.principal.require(Permission::Audit, log)?;
+    let log = exchange.map_or_else(|| app.settings.revision.clone(), |exchange| exchange.settings.now().log.clone());
+    reader.principal.require(Permission::Audit, &log)?;
     if reader.principal.bounded_to().is_some() {
         return Err(Problem::forbidden(
             "your key is bound to organisations, and deliveries hold rows of any",

@@ -179,7 +179,7 @@ async fn import_spooled(
         let writer = app.catalog.writer(log).await?;
         let source = spooled.source(name).map_err(|error| Problem::internal(&error))?;
         let begun = Receipt::begun(&source, kind, log);
-        let overlap = app.exchange().map(|exchange| exchange.settings.overlap_policy()).unwrap_or_default();
+        let overlap = app.exchange().map(|exchange| exchange.settings.now().overlap_policy()).unwrap_or_default();
         let options = Options { overlap, ..Options::new(kind, app.rules()) };
         let imported = import(&writer, app.catalog.quarantine(), source, options, |_| ()).await;
         match imported {

@@ -26,10 +26,11 @@ use super::settings::ServerSettings;
 use crate::Problem;
 
 /// Puts everything around a router that every request passes. `exceptions` are routes, by
-/// method and pattern, that have limits of their own. Routes that are added afterwards are without all this.
+/// method and pattern, that have limits of their own; `rates` is how often a client may ask. Routes that are added afterwards are without all this.
 pub fn layers(
     router: Router,
     settings: &ServerSettings,
+    rates: Rates,
     exceptions: impl IntoIterator<Item = (Method, &'static str, RouteLimits)>,
 ) -> Router {
     let limits = &settings.limits;
@@ -37,7 +38,7 @@ pub fn layers(
         exceptions.into_iter().map(|(method, route, own)| (method, route, BodyLimits::new(limits, own)));
     let edge = Arc::new(Edge {
         under_way: Arc::new(Semaphore::new(limits.requests.min(Semaphore::MAX_PERMITS))),
-        rates: Rates::new(&settings.rate),
+        rates,
         usual: BodyLimits::new(limits, RouteLimits::default()),
         exceptions: exceptions.collect(),
         settings: settings.clone(),

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use ::metrics::{counter, gauge};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -84,8 +83,6 @@ impl Server {
         let tls = self.certificates.as_ref().map(Certificates::acceptor);
         let shared = Arc::new(Shared { router, limits: self.limits, tls });
         let renewing = self.certificates.map(|certificates| tokio::spawn(certificates.renew(stop.clone())));
-        // A server without a certificate has nothing to read again, but does not end of being asked to.
-        let _hangup = signal(SignalKind::hangup());
         let tracker = TaskTracker::new();
         let mut shutdown = pin!(shutdown);
         loop {

@@ -43,6 +43,7 @@ pub use error::ServerError;
 pub use health::Health;
 pub use layers::layers;
 pub use listen::Server;
+pub use rate::Rates;
 pub use observe::{RequestId, RequestedBy};
 pub use request_body::RouteLimits;
 pub use settings::{Limits, Rate, RateSettings, ServerSettings, TlsSettings};

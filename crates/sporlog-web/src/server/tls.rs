@@ -53,7 +53,13 @@ struct Current(RwLock<Arc<CertifiedKey>>);
 
 impl ResolvesServerCert for Current {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner)))
+        Some(self.get())
+    }
+}
+
+impl Current {
+    fn get(&self) -> Arc<CertifiedKey> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -96,6 +102,8 @@ impl Certificates {
             }
             self.seen = seen;
             let outcome = match read(&self.settings, self.acceptor.config().crypto_provider()).await {
+                // On SIGHUP it may be the same.
+                Ok(certified) if certified.cert == self.current.get().cert => continue,
                 Ok(certified) => {
                     *self.current.0.write().unwrap_or_else(PoisonError::into_inner) = certified;
                     tracing::info!("a new certificate is in use");

@@ -18,7 +18,8 @@ use clap::{Args, ValueHint};
 /// The paths: /api/docs is a page to try the API, described in /api/openapi.json. /health/live,
 /// /health/ready and /metrics (with a key of the role metrics) are for those who operate it.
 ///
-/// Ctrl-C or SIGTERM ends it when what is under way is answered; SIGHUP reads the TLS certificate anew.
+/// Ctrl-C or SIGTERM ends it when what is under way is answered; SIGHUP has
+/// the configuration and the TLS certificate read again, and the log says what of it needs a restart.
 #[derive(Debug, Args)]
 #[command(after_help = super::examples::SERVE)]
 pub struct ServeArgs {

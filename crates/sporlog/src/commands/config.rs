@@ -1,5 +1,6 @@
 //! `sporlog config`: is the configuration in order, and what may stand in it?
 
+use std::fmt;
 use std::io::Write;
 use std::path::Path;
 
@@ -55,10 +56,29 @@ pub fn run(global: &Global, what: &cli::Config) -> Result<Outcome> {
     Ok(outcome)
 }
 
+/// The errors in the configuration, as they are printed. Blocks.
+pub fn errors(global: &Global) -> Vec<String> {
+    let (remarks, _) = remarks(global);
+    remarks.iter().filter(|remark| remark.severity == Severity::Error).map(ToString::to_string).collect()
+}
+
 fn check(global: &Global, print: bool, out: &mut Output) -> Result<Outcome> {
+    let (remarks, figment) = remarks(global);
+    if let Some(figment) = figment.filter(|_| print)
+        && let Ok(Value::Dict(_, settings)) = parse_errors::values(&figment)
+    {
+        for (key, value) in &settings {
+            show(out, key, value, &figment)?;
+        }
+    }
+    say(remarks, global, out)
+}
+
+/// All that is remarked on the configuration, in its order, and the configuration, if there is any.
+fn remarks(global: &Global) -> (Vec<Remark>, Option<Figment>) {
     let (figment, file) = match sources(global) {
         Ok(sources) => sources,
-        Err(error) => return say(vec![about(Severity::Error, "", &error.to_string())], global, out),
+        Err(error) => return (vec![about(Severity::Error, "", &error.to_string())], None),
     };
     let text = file.map(std::fs::read_to_string).and_then(Result::ok).unwrap_or_default();
     let mut remarks = parse_errors::parse_errors(&figment);
@@ -73,15 +93,23 @@ fn check(global: &Global, print: bool, out: &mut Output) -> Result<Outcome> {
         find(remark, &figment, file, &text);
     }
     remarks.sort_by(|a, b| (&a.source, a.line).cmp(&(&b.source, b.line)));
-    if print {
-        let Some(Value::Dict(_, settings)) = parse_errors::values(&figment).ok() else {
-            return say(remarks, global, out);
-        };
-        for (key, value) in &settings {
-            show(out, key, value, &figment)?;
+    (remarks, Some(figment))
+}
+
+impl fmt::Display for Remark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.source, self.line) {
+            (Some(source), Some(line)) => write!(f, "{source}:{line}: ")?,
+            (Some(source), None) => write!(f, "{source}: ")?,
+            (None, _) => {}
         }
+        let severity = match self.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        let gap = if self.key.is_empty() { "" } else { " " };
+        write!(f, "{severity}{gap}{}: {}", self.key, self.text)
     }
-    say(remarks, global, out)
 }
 
 fn about(severity: Severity, key: &str, text: &str) -> Remark {
@@ -116,19 +144,9 @@ fn say(remarks: Vec<Remark>, global: &Global, out: &mut Output) -> Result<Outcom
     for remark in &remarks {
         if global.json {
             out.json(remark)?;
-            continue;
+        } else {
+            writeln!(out, "{remark}")?;
         }
-        match (&remark.source, remark.line) {
-            (Some(source), Some(line)) => write!(out, "{source}:{line}: ")?,
-            (Some(source), None) => write!(out, "{source}: ")?,
-            (None, _) => {}
-        }
-        let severity = match remark.severity {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-        };
-        let gap = if remark.key.is_empty() { "" } else { " " };
-        writeln!(out, "{severity}{gap}{}: {}", remark.key, remark.text)?;
     }
     if remarks.iter().any(|remark| remark.severity == Severity::Error) {
         return Ok(Outcome::Differs);

@@ -33,6 +33,8 @@ mod serve;
 mod sql;
 mod verify;
 
+pub use config::errors as configuration_errors;
+
 /// Does what was asked for.
 pub fn run(cli: Cli) -> Result<Outcome> {
     // These need neither a store nor a configuration.

@@ -4,14 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use sporlog_exchange::Settings;
+use sporlog_exchange::LiveSettings;
 use sporlog_exchange::inbox::Mode;
 use sporlog_intake::kafka::{self, Consumer};
 use sporlog_intake::writers::Writers;
 use sporlog_ledger::Store;
 use sporlog_record::Kind;
 use sporlog_web::access::AccessControl;
-use sporlog_web::server::{Health, Server, ServerSettings, layers, metrics, process};
+use sporlog_web::server::{Health, Rates, Server, ServerSettings, layers, metrics, process};
 use sporlog_web::{App, Catalog, api, pages};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -20,6 +20,7 @@ use crate::exchange::{Exchange, configured};
 use crate::keyfile::KeyFile;
 use crate::output::{Outcome, print_error};
 use crate::pages::Shown;
+use crate::reload::{self, Live};
 use crate::session::Session;
 
 pub async fn run(session: &Session, args: &ServeArgs) -> Result<Outcome> {
@@ -39,8 +40,9 @@ pub async fn run(session: &Session, args: &ServeArgs) -> Result<Outcome> {
     let exchanged_in = session.config().sftp.iter().map(|sftp| (sftp.log.clone(), Kind::Revision));
     let declared = declared.chain(exchanged_in);
     let catalog = Catalog::new(store.clone(), declared);
-    let app = App::new(catalog.clone(), access, session.config().api.clone(), session.rules()?);
+    let app = App::new(catalog.clone(), access.clone(), session.config().api.clone(), session.rules()?);
     let exchanged = session.config().sftp.is_some().then(|| configured(session, &store)).transpose()?;
+    let exchanged = exchanged.map(|(settings, root)| (LiveSettings::from(settings), root));
     let app = match exchanged.clone() {
         Some((settings, root)) => app.with_exchange(settings, root),
         None => app,
@@ -55,14 +57,21 @@ pub async fn run(session: &Session, args: &ServeArgs) -> Result<Outcome> {
         None => api::routes(app.clone()),
     };
     let router = router.merge(health.router());
+    let rates = Rates::new(&settings.rate);
     let (router, metrics_server) = match settings.of_metrics() {
         None => (router.merge(api::for_collectors(metrics::router(recording), app.clone())), None),
         Some(own) => {
-            let served = layers(metrics::router(recording), &own, []);
+            let served = layers(metrics::router(recording), &own, Rates::new(&own.rate), []);
             (router, Some((Server::bind(&own).await?, served)))
         }
     };
-    let router = layers(router, &settings, api::limits(&session.config().api));
+    let live = Live {
+        access: Some(access),
+        rates: Some(rates.clone()),
+        exchange: exchanged.as_ref().map(|(settings, _)| settings.clone()),
+    };
+    let reloading = tokio::spawn(reload::follow(session.global().clone(), live)?);
+    let router = layers(router, &settings, rates, api::limits(&session.config().api));
     let server = Server::bind(&settings).await?;
 
     let watched = catalog.clone();
@@ -98,6 +107,7 @@ pub async fn run(session: &Session, args: &ServeArgs) -> Result<Outcome> {
     let stop = asked_to_stop(health, app)?;
     let served = server.run(router, stop).await;
     following.abort();
+    reloading.abort();
     // Whatever fails: the rest is to be put in order all the same.
     let consumed = match consumer {
         Some(consumer) => consumer.stop().await.map(drop),
@@ -138,7 +148,7 @@ fn consume(session: &Session, store: &Store, health: &Health) -> Result<Option<C
 async fn exchange(
     session: &Session,
     store: &Store,
-    (settings, root): (Settings, PathBuf),
+    (settings, root): (LiveSettings, PathBuf),
     catalog: &Catalog,
     health: &Health,
 ) -> Result<Exchange> {
@@ -148,7 +158,7 @@ async fn exchange(
     let mode = Mode::Forever;
     let mut exchange =
         Exchange::start(session, store, configured, writers.clone(), quarantine, mode, |_| ()).await?;
-    exchange.serve(&settings, &root, writers).await?;
+    exchange.serve(settings, &root, writers).await?;
     health.check("exchange", exchange.inbox().health());
     if let Some(server) = exchange.server() {
         let (address, keys) = (server.local_addr(), server.fingerprints().join(", "));

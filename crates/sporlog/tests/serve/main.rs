@@ -16,6 +16,7 @@ mod logs;
 mod quiet;
 mod raw;
 mod records;
+mod reloading;
 mod server;
 mod stopping;
 mod watching;

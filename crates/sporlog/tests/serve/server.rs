@@ -157,6 +157,11 @@ impl Server {
         self.child.id()
     }
 
+    /// Asks it to read its configuration again.
+    pub fn hang_up(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::HUP).expect("signalled");
+    }
+
     /// Asks it to stop.
     pub fn terminate(&self) {
         kill_process(Pid::from_child(&self.child), Signal::TERM).expect("signalled");

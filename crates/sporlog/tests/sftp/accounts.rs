@@ -56,6 +56,41 @@ fn only_an_accounts_own_key_opens_it() {
 
 #[test]
 #[ignore = "needs sftp: tests/sftp/run"]
+fn accounts_come_go_and_change_while_the_server_runs() {
+    let site =
+        Site::with("settle_seconds = 1\n", &[(SUPPLIER, DELIVERS), ("stays", DELIVERS), ("goes", DELIVERS)]);
+    let server = site.serve();
+    let busy = |account: &str| site.client(account).start_sftp(&[], "ls\n!sleep 4\nls\n");
+    let sessions = [SUPPLIER, "stays", "goes"].map(busy);
+    wait("three sessions", || (server.said().matches("SFTP: signed in").count() == 3).then_some(()));
+    let before = std::fs::read_to_string(site.path("sporlog.toml")).expect("read");
+    let (kept, _) = before.split_once("[[sftp.account]]\nname = \"goes\"").expect("the last account");
+    let old_key = std::fs::read_to_string(site.path("keys").join(format!("{SUPPLIER}.pub"))).expect("read");
+    let kept = kept.replace(old_key.trim(), &site.new_key("new"));
+    let comes = format!("[[sftp.account]]\nname = \"comes\"\nkeys = [\"{}\"]\n{DELIVERS}\n", site.new_key("comes"));
+    std::fs::write(site.path("sporlog.toml"), kept + &comes).expect("written");
+    server.hang_up();
+    wait("the new account", || site.client("comes").sftp("ls\n").ok.then_some(()));
+    site.client_with(SUPPLIER, "new").sftp("ls\n").ok();
+    for account in [SUPPLIER, "goes"] {
+        site.client(account).sftp("ls\n").fails().says("Permission denied");
+    }
+    // What the new account delivers is taken, as is what comes from one that stayed.
+    for (n, account) in ["comes", "stays"].into_iter().enumerate() {
+        let name = format!("{account}.csv");
+        site.client(account).put(&site.file(&name, csv(n..n + 1)));
+        assert_eq!(site.receipts_of(account, &name, 1)[0]["outcome"], "accepted");
+    }
+    // Sessions of accounts that changed or went have been ended, and of no other.
+    let [changed, stayed, gone] = sessions.map(finish);
+    changed.fails();
+    stayed.ok();
+    gone.fails();
+    server.stop();
+}
+
+#[test]
+#[ignore = "needs sftp: tests/sftp/run"]
 fn there_is_no_shell_and_no_forwarding() {
     let site = Site::new();
     let _server = site.serve();

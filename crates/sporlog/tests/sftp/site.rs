@@ -351,6 +351,11 @@ impl Server {
         let _ = self.child.wait();
     }
 
+    /// SIGHUP: the configuration is read again.
+    pub fn hang_up(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::HUP).expect("signalled");
+    }
+
     /// SIGTERM, and its end, which has to be in order.
     #[track_caller]
     pub fn stop(mut self) {

@@ -23,7 +23,7 @@ impl Folders {
         let json = serde_json::json!({ "name": "ky", "role": "supplier" });
         let account: Account = serde_json::from_value(json).map_err(io::Error::other)?;
         let limits = Limits { file_bytes: 100, files: 3, ..Limits::default() };
-        let account = AccountState::new(&account, Home::new(root.path().to_owned()), &limits);
+        let account = AccountState::new(&account, Home::new(root.path().to_owned()), &limits, None);
         let account = Arc::new(account.map_err(|error| Refusal::failure(error.to_string()))?);
         Ok(Folders { account, root })
     }

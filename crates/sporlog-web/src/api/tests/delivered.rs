@@ -39,7 +39,7 @@ impl Exchange {
         let municipality = json!({"name": "k", "role": "municipality", "cvr": ["64942212"]});
         let settings = json!({"log": log, "account": [supplier("b"), municipality, supplier("a")]});
         let settings: Settings = serde_json::from_value(settings).unwrap();
-        let _ = place.app.clone().with_exchange(settings, root.path().to_owned());
+        let _ = place.app.clone().with_exchange(settings.into(), root.path().to_owned());
         Exchange { place, _root: root }
     }
 

@@ -17,7 +17,7 @@ use tower::ServiceExt;
 
 use crate::access::{AccessControl, KeyRegistry, KeyRing, NewKey, Role};
 use crate::api::{ApiSettings, limits, routes};
-use crate::server::{ServerSettings, layers};
+use crate::server::{Rates, ServerSettings, layers};
 use crate::{App, Catalog};
 
 /// Keys in memory.
@@ -214,7 +214,7 @@ impl Place {
 /// The routes within their layers.
 fn served(app: App) -> Router {
     let own = limits(&app.settings);
-    layers(routes(app), &ServerSettings::default(), own)
+    layers(routes(app), &ServerSettings::default(), Rates::new(&Default::default()), own)
 }
 
 fn open(folder: &TempDir, keys: &Arc<KeyRing>, settings: &ApiSettings, rules: &Rules) -> (App, Router) {

@@ -22,7 +22,7 @@ use tempfile::TempDir;
 use tower::ServiceExt;
 
 use super::*;
-use crate::server::{ServerSettings, layers};
+use crate::server::{Rates, ServerSettings, layers};
 use crate::sign_in::tests::{cookie_of, demo_app};
 
 /// Two people of the synthetic series.
@@ -49,7 +49,7 @@ impl Site {
         settings.check().expect("good settings");
         let app = demo_app(folder.path()).with_pages(Pages::new(settings, Explanations::default(), None));
         let router = served(app.clone()).merge(crate::api::routes(app.clone()));
-        let router = layers(router, &ServerSettings::default(), []);
+        let router = layers(router, &ServerSettings::default(), Rates::new(&Default::default()), []);
         Site { _folder: folder, app, router }
     }
 

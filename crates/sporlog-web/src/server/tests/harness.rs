@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::server::{
-    ClientAddress, Health, Limits, RequestedBy, RouteLimits, Server, ServerError, ServerSettings, layers,
+    ClientAddress, Health, Limits, Rates, RequestedBy, RouteLimits, Server, ServerError, ServerSettings, layers,
     metrics,
 };
 
@@ -54,7 +54,7 @@ pub async fn start() -> Running {
 pub async fn start_with(settings: ServerSettings) -> Running {
     let health = Health::new();
     let router = routes().merge(health.router()).merge(metrics::router(metrics::install()));
-    let router = layers(router, &settings, exceptions());
+    let router = layers(router, &settings, Rates::new(&settings.rate), exceptions());
     let server = Server::bind(&settings).await.expect("an address");
     let address = server.local_addr();
     let (stop, stopped) = oneshot::channel::<()>();

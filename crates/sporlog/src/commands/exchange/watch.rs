@@ -4,7 +4,7 @@ use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
-use sporlog_exchange::Receipt;
+use sporlog_exchange::{LiveSettings, Receipt};
 use sporlog_exchange::inbox::Mode;
 use sporlog_exchange::receipt::Outcome as DeliveryOutcome;
 use sporlog_intake::quarantine::Quarantine;
@@ -14,11 +14,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::cli::ExchangeArgs;
 use crate::exchange::{Exchange, configured};
 use crate::output::{Outcome, Output, print_error};
+use crate::reload::{self, Live};
 use crate::session::Session;
 
 pub async fn run(session: &Session, args: &ExchangeArgs) -> Result<Outcome> {
     let store = session.store_or_new()?;
     let (settings, root) = configured(session, &store)?;
+    let live = LiveSettings::from(settings.clone());
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let writers = OwnWriters::new(store.clone());
     let quarantine = Quarantine::new(store.clone());
@@ -39,7 +41,7 @@ pub async fn run(session: &Session, args: &ExchangeArgs) -> Result<Outcome> {
     let mut exchange = Exchange::start(
         session,
         &store,
-        (settings.clone(), root.clone()),
+        (live.clone(), root.clone()),
         Arc::new(writers.clone()),
         quarantine.clone(),
         mode,
@@ -53,10 +55,12 @@ pub async fn run(session: &Session, args: &ExchangeArgs) -> Result<Outcome> {
             root.display()
         ));
     }
+    let reloading = reload::follow(session.global().clone(), Live { exchange: Some(live), ..Live::default() })?;
     let ended = tokio::select! {
         ended = exchange.ended() => Some(ended),
         _ = interrupt.recv() => None,
         _ = terminate.recv() => None,
+        () = reloading => None,
     };
     let stuck = exchange.inbox().stuck();
     let stopped = exchange.stop().await;
