@@ -111,6 +111,13 @@ impl Log {
         self.shared.positions().get(app).copied()
     }
 
+    /// The positions of all sources whose names begin with `prefix`.
+    pub fn positions(&self, prefix: &str) -> Vec<(String, Position)> {
+        let positions = self.shared.positions();
+        let named = positions.iter().filter(|(app, _)| app.starts_with(prefix));
+        named.map(|(app, position)| (app.clone(), *position)).collect()
+    }
+
     /// Takes in what others have committed since.
     pub async fn refresh(&self) -> Result<()> {
         let mut state = TableState::clone(&self.state());

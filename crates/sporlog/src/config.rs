@@ -176,6 +176,8 @@ pub(crate) fn removed(error: &figment::Error) -> Option<(&'static str, &'static 
     if path.last() != Some(unknown) {
         path.push(unknown.clone());
     }
+    // A section that may be repeated is named without its number.
+    path.retain(|part| part.parse::<usize>().is_err());
     let name = path.join(".");
     let kafka = sporlog_intake::kafka::Settings::REMOVED;
     let mut all = ServerSettings::REMOVED.into_iter().chain(kafka).chain(sporlog_exchange::Settings::REMOVED);

@@ -26,6 +26,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Instant;
 
 use arrow::array::{BooleanArray, RecordBatch};
@@ -38,7 +39,6 @@ use serde::{Deserialize, Serialize};
 use sporlog_record::json::{Judged, RowsBuilder};
 use sporlog_record::{Finding, Kind, Position, Rules};
 
-use super::settings::Topic;
 use crate::error::Result;
 
 /// The memory that is counted for a message besides its bytes.
@@ -52,19 +52,19 @@ pub(super) struct Key {
 }
 
 impl Key {
-    /// The partition as a source: the beginning of its messages' origins.
-    pub(super) fn source(self, topics: &[Topic]) -> String {
-        format!("kafka:{}/{}", topics[self.topic].identity(), self.partition)
+    /// The partition as a source: the beginning of its messages' origins. `identity` is the topic's (`topic_ids`).
+    pub(super) fn source(self, identity: &str) -> String {
+        format!("kafka:{identity}/{}", self.partition)
     }
 
     /// The position in the partition's log that says how far the partition has been taken in.
-    pub(super) fn position_name(self, topics: &[Topic]) -> String {
-        format!("kafka:{}:{}", topics[self.topic].identity(), self.partition)
+    pub(super) fn position_name(self, identity: &str) -> String {
+        format!("kafka:{identity}:{}", self.partition)
     }
 
     /// The position in the quarantine that says how far its refused messages have been taken in.
-    pub(super) fn quarantine_position_name(self, topics: &[Topic], log: &str) -> String {
-        format!("kafka:{log}:{}:{}", topics[self.topic].identity(), self.partition)
+    pub(super) fn quarantine_position_name(self, identity: &str, log: &str) -> String {
+        format!("kafka:{log}:{identity}:{}", self.partition)
     }
 }
 
@@ -79,10 +79,23 @@ pub(super) struct Batch {
     pub begun: Instant,
 }
 
+/// Where a partition's reading stands.
+#[derive(Debug, Clone)]
+pub(super) struct Reading {
+    /// Rises whenever reading begins anew somewhere, so that events about the reading before are
+    /// told apart.
+    pub generation: u64,
+    /// The topic in origins and positions (`topic_ids`).
+    pub identity: Arc<str>,
+    /// The offset of the last message that was read; −1 if none was, ever.
+    pub read: i64,
+}
+
 /// One partition's messages.
 #[derive(Debug)]
 pub(super) struct Part {
     pub generation: u64,
+    pub identity: Arc<str>,
     /// The offset of the last message before these; −1 if there was none.
     pub from: i64,
     /// The offset of the last of these.
@@ -107,20 +120,20 @@ impl Batch {
         Batch { bytes, parts: BTreeMap::new(), messages: 0, begun: Instant::now() }
     }
 
-    /// Adds the message at `offset` of a partition that is read in `generation`, up to `read` so far.
-    /// `envelope` is called only if the message is not empty.
+    /// Adds the message at `offset` of a partition. `envelope` is called only if the message is not empty.
     pub(super) fn push<'a>(
         &mut self,
         key: Key,
-        (generation, read): (u64, i64),
+        reading: &Reading,
         offset: i64,
         content: &[u8],
         envelope: impl FnOnce() -> Envelope<'a>,
     ) {
         let part = self.parts.entry(key).or_insert_with(|| Part {
-            generation,
-            from: read,
-            to: read,
+            generation: reading.generation,
+            identity: reading.identity.clone(),
+            from: reading.read,
+            to: reading.read,
             messages: Vec::new(),
             skipped: 0,
         });
@@ -150,6 +163,7 @@ impl Batch {
 pub(super) struct JudgedPart {
     pub key: Key,
     pub generation: u64,
+    pub identity: Arc<str>,
     pub from: i64,
     pub to: i64,
     /// All messages, whatever became of them.
@@ -170,15 +184,9 @@ pub(super) struct Refused {
     pub envelope: String,
 }
 
-/// Judges a part whose messages lie in `bytes`; `source` is the beginning of their origins.
-pub(super) fn judge(
-    key: Key,
-    part: &Part,
-    bytes: &[u8],
-    source: &str,
-    kind: Kind,
-    rules: &Rules,
-) -> JudgedPart {
+/// Judges a part whose messages lie in `bytes`.
+pub(super) fn judge(key: Key, part: &Part, bytes: &[u8], kind: Kind, rules: &Rules) -> JudgedPart {
+    let source = key.source(&part.identity);
     let mut builder = RowsBuilder::new(kind, rules);
     let mut offsets = Vec::with_capacity(part.messages.len());
     let mut refused = Vec::new();
@@ -203,6 +211,7 @@ pub(super) fn judge(
     JudgedPart {
         key,
         generation: part.generation,
+        identity: part.identity.clone(),
         from: part.from,
         to: part.to,
         messages: part.messages.len() as u64 + part.skipped,

@@ -23,12 +23,13 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use self::assignment::{Partition, State};
-use super::batch::{Batch, Envelope, Key};
+use super::batch::{Batch, Envelope, Key, Reading};
 use super::context::{Context, Event, answer};
 use super::pipeline::{PartitionPipeline, Shared};
 use super::refusals::Refusals;
 use super::settings::Settings;
-use super::status::{Reports, Status, Totals};
+use super::status::{Reports, Status, Totals, WAITING};
+use super::topic_ids::TopicIds;
 use crate::error::{Error, Result};
 
 mod assignment;
@@ -41,7 +42,8 @@ const BURST: usize = 1_000;
 const TICK: Duration = Duration::from_millis(500);
 /// How long pipelines are waited for when the consumer is stopped.
 const STOPPING: Duration = Duration::from_secs(10);
-/// How long a group is waited for in [`Mode::UntilEnd`].
+/// How long a group is waited for in [`Mode::UntilEnd`] at least. A group that rebalances is waited for as long as that takes; no
+/// broker, or an error, ends the wait.
 const JOINING: Duration = Duration::from_secs(60);
 /// A full log is waited for this long before its partitions are paused.
 const FULL: Duration = Duration::from_millis(500);
@@ -81,7 +83,11 @@ impl Consumer {
         let stop = Arc::new(AtomicBool::new(false));
         let (sender, events) = crossbeam_channel::unbounded();
         let (give_up, giving_up) = watch::channel(false);
-        let context = Context { events: sender.clone(), closing: AtomicBool::new(false) };
+        let context = Context {
+            events: sender.clone(),
+            closing: AtomicBool::new(false),
+            topic_ids: TopicIds::default(),
+        };
         let config = settings.consumer_config(mode == Mode::UntilEnd);
         let consumer: BaseConsumer<Context> = config.create_with_context(context).map_err(Error::Kafka)?;
         let names: Vec<_> = settings.topics.iter().map(|topic| topic.name.as_str()).collect();
@@ -100,6 +106,7 @@ impl Consumer {
             pipelines: HashMap::new(),
             closing: 0,
             generation: 0,
+            topic_id_changes: 0,
             lags: HashMap::new(),
             noted: HashMap::new(),
             begun: Instant::now(),
@@ -184,6 +191,8 @@ struct Poll {
     /// Pipelines that were given up and are still to be closed.
     closing: usize,
     generation: u64,
+    /// The changes of topics' ids that the partitions follow by now.
+    topic_id_changes: u64,
     lags: HashMap<Key, i64>,
     /// The offsets that the group has been told.
     noted: HashMap<Key, i64>,
@@ -210,6 +219,7 @@ impl Poll {
     fn poll(&mut self) -> Result<()> {
         let mut ticked = Instant::now();
         while !self.stop.load(Ordering::Acquire) {
+            self.follow_topic_ids()?;
             while let Ok(event) = self.events.try_recv() {
                 self.handle(event)?;
             }
@@ -243,6 +253,13 @@ impl Poll {
                     self.last_message = Instant::now();
                     let topic = self.topics.get(message.topic());
                     let key = topic.map(|topic| Key { topic: *topic, partition: message.partition() });
+                    if self.consumer.context().topic_ids.changes() != self.topic_id_changes {
+                        // The message may be of a topic made anew. If not, it is read again.
+                        drop(message);
+                        self.follow_topic_ids()?;
+                        self.begin_anew();
+                        return Ok(false);
+                    }
                     let partition = key.and_then(|key| Some((key, self.partitions.get_mut(&key)?)));
                     if let Some((key, partition)) = partition
                         && let Some(pipeline) = self.pipelines.get_mut(&partition.log)
@@ -272,11 +289,12 @@ impl Poll {
                 let _ = answer(&self.consumer, &event);
             })?,
             Event::Statistics(statistics) => self.take_statistics(&statistics),
-            Event::Position { key, generation, position } => {
+            Event::Position { key, generation, identity, position } => {
                 if let Some(partition) = self.current(key, generation)
                     && partition.state == State::Asking
                 {
-                    (partition.read, partition.stored) = (position, position);
+                    partition.reading = Reading { generation, identity, read: position };
+                    partition.stored = position;
                     partition.state = State::Placing;
                     self.place();
                 }
@@ -308,11 +326,13 @@ impl Poll {
         self.note_offsets(CommitMode::Async);
         self.publish_status();
         if self.mode == Mode::UntilEnd && self.joined.is_none() && self.begun.elapsed() >= JOINING {
-            let problems = self.shared.reports.status().problems.join("; ");
-            let seconds = JOINING.as_secs();
-            return Err(Error::Unfinished(format!(
-                "the group gave no partitions within {seconds} s: {problems}"
-            )));
+            let problems = self.shared.reports.status().problems;
+            if problems != [WAITING] {
+                let (problems, seconds) = (problems.join("; "), JOINING.as_secs());
+                return Err(Error::Unfinished(format!(
+                    "the group gave no partitions within {seconds} s: {problems}"
+                )));
+            }
         }
         Ok(())
     }
@@ -446,7 +466,7 @@ impl Poll {
 
     /// A partition, if it is still read in this generation.
     fn current(&mut self, key: Key, generation: u64) -> Option<&mut Partition> {
-        self.partitions.get_mut(&key).filter(|partition| partition.generation == generation)
+        self.partitions.get_mut(&key).filter(|partition| partition.reading.generation == generation)
     }
 
     fn topic_name(&self, key: Key) -> &str {
@@ -478,16 +498,15 @@ fn take(
     limit: usize,
 ) -> bool {
     let offset = message.offset();
-    if partition.state != State::Running || offset <= partition.read {
+    if partition.state != State::Running || offset <= partition.reading.read {
         return false;
     }
     let batch = pipeline.open.get_or_insert_with(|| Batch::new(limit));
-    let read = (partition.generation, partition.read);
-    batch.push(key, read, offset, message.payload().unwrap_or_default(), || {
+    batch.push(key, &partition.reading, offset, message.payload().unwrap_or_default(), || {
         let headers = message.headers().map(headers_of).unwrap_or_default();
         Envelope::new(message.key(), headers.into_iter(), message.timestamp())
     });
-    partition.read = offset;
+    partition.reading.read = offset;
     is_full(batch, limit)
 }
 

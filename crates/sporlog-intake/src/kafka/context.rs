@@ -3,6 +3,7 @@
 //! A rebalance is only noted here; the polling thread assigns and gives up partitions once their logs
 //! have said where they stand.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::Sender;
@@ -14,6 +15,7 @@ use rdkafka::{ClientContext, Offset, Statistics, TopicPartitionList};
 use sporlog_record::identifier::mask_text;
 
 use super::batch::Key;
+use super::topic_ids::TopicIds;
 use crate::error::Error;
 
 /// An event for the polling thread.
@@ -24,8 +26,9 @@ pub(super) enum Event {
     Revoked(TopicPartitionList),
     /// librdkafka's statistics.
     Statistics(Box<Statistics>),
-    /// A log covers the partition up to the offset `position`; −1 if it has none of its messages.
-    Position { key: Key, generation: u64, position: i64 },
+    /// A log covers the partition up to the offset `position`; −1 if it has none of its messages. `identity` is the
+    /// topic in origins and positions.
+    Position { key: Key, generation: u64, identity: Arc<str>, position: i64 },
     /// A batch of `log` is stored, and covers these partitions up to these offsets.
     Stored { log: String, positions: Vec<(Key, u64, i64)> },
     /// A log covers less than was read before a batch: reading has to begin anew after `position`.
@@ -41,6 +44,7 @@ pub(super) struct Context {
     pub events: Sender<Event>,
     /// The polling thread handles no events any more.
     pub closing: AtomicBool,
+    pub topic_ids: TopicIds,
 }
 
 /// The producer's context.
@@ -49,6 +53,7 @@ pub(super) struct LogOnly;
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.topic_ids.learn(message);
         log(level, facility, message);
     }
 
@@ -134,6 +139,6 @@ fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
         | RDKafkaLogLevel::Error
         | RDKafkaLogLevel::Warning => tracing::warn!(facility, "Kafka: {message}"),
         RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => tracing::info!(facility, "Kafka: {message}"),
-        RDKafkaLogLevel::Debug => tracing::debug!(facility, "Kafka: {message}"),
+        RDKafkaLogLevel::Debug => tracing::trace!(facility, "Kafka: {message}"),
     }
 }

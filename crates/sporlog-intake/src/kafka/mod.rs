@@ -12,6 +12,7 @@
 //! | `batch` | messages as bytes with their envelopes, and as judged rows |
 //! | `pipeline` | a log's batches: judged in parallel, committed one after another, with their positions |
 //! | `refusals` | refused messages: into the quarantine, and copies to a topic of their own |
+//! | `topic_ids` | which topic offsets belong to, when one was made anew under its name |
 //! | `status` | how the consumer is doing, for the outside |
 
 mod batch;
@@ -21,6 +22,7 @@ mod pipeline;
 mod refusals;
 pub mod settings;
 mod status;
+mod topic_ids;
 
 pub use consumer::{Consumer, Mode};
 pub use settings::Settings;

@@ -24,6 +24,7 @@ use super::context::Event;
 use super::refusals::{From, Known, Refusals};
 use super::settings::Topic;
 use super::status::{Reports, Totals};
+use super::topic_ids;
 use crate::error::{Error, Result};
 
 /// Positions that have moved over nothing but empty messages are stored at the latest after so long.
@@ -52,9 +53,17 @@ pub(super) struct Shared {
 /// Work for a log's committing task.
 enum Work {
     /// Say how far the log covers these partitions: one [`Event::Position`] for each.
-    Positions(Vec<(Key, u64)>),
+    Positions(Vec<Question>),
     /// Store a batch that is being judged.
     Batch(JoinHandle<Result<Vec<JudgedPart>>>),
+}
+
+/// How far does a log cover this partition?
+pub(super) struct Question {
+    pub key: Key,
+    pub generation: u64,
+    /// The topic's id, as far as it is known.
+    pub topic_id: Option<String>,
 }
 
 /// The polling thread's end of a log's pipeline, which closes when this is dropped.
@@ -84,7 +93,7 @@ impl PartitionPipeline {
     }
 
     /// Asks how far the log covers `partitions`. False if the pipeline does not take the question.
-    pub(super) fn ask(&self, partitions: Vec<(Key, u64)>) -> bool {
+    pub(super) fn ask(&self, partitions: Vec<Question>) -> bool {
         self.work.try_send(Work::Positions(partitions)).is_ok()
     }
 
@@ -112,8 +121,7 @@ async fn judge_batch(batch: Batch, kind: Kind, shared: Arc<Shared>) -> Result<Ve
         let (rules, bytes, shared) = (rules.clone(), bytes.clone(), shared.clone());
         async move {
             let _permit = shared.judging.acquire().await.map_err(|e| Error::Internal(e.to_string()))?;
-            let source = key.source(&shared.topics);
-            Ok(tokio::task::spawn_blocking(move || judge(key, &part, &bytes, &source, kind, &rules)).await?)
+            Ok(tokio::task::spawn_blocking(move || judge(key, &part, &bytes, kind, &rules)).await?)
         }
     });
     try_join_all(judging).await
@@ -121,7 +129,7 @@ async fn judge_batch(batch: Batch, kind: Kind, shared: Arc<Shared>) -> Result<Ve
 
 /// One thing that a committer does, as often as it takes.
 enum Step {
-    Tell(Vec<(Key, u64)>),
+    Tell(Vec<Question>),
     Store(Vec<JudgedPart>),
     /// Store how far empty messages have been passed over.
     Flush,
@@ -133,8 +141,8 @@ struct Committer {
     kind: Kind,
     shared: Arc<Shared>,
     writer: Option<Writer>,
-    /// Partitions that have moved over empty messages only, further than the log says.
-    ahead: BTreeMap<Key, i64>,
+    /// Positions, by name, of partitions that have moved over empty messages only, further than the log says.
+    ahead: BTreeMap<String, i64>,
     /// The messages in the quarantine, for each partition of which a batch has been stored.
     known: HashMap<Key, Known>,
     flushed: Instant,
@@ -223,27 +231,38 @@ impl Committer {
     }
 
     /// Says how far the log covers `partitions`. The writer is opened anew, for other instances may have appended.
-    async fn tell(&mut self, partitions: &[(Key, u64)]) -> Result<()> {
+    ///
+    /// Ids of topics that the log takes in first are stored before. A crash after that leaves nothing to do.
+    async fn tell(&mut self, partitions: &[Question]) -> Result<()> {
         self.close().await;
         let writer = self.writer().await?;
-        for &(key, generation) in partitions {
+        let identities = loop {
+            let identity = |question: &Question| {
+                let topic = &self.shared.topics[question.key.topic].name;
+                let positions = writer.log().positions(&format!("kafka:{topic}"));
+                topic_ids::identity(topic, question.key.partition, question.topic_id.as_deref(), &positions)
+            };
+            let (identities, marks): (Vec<_>, Vec<_>) = partitions.iter().map(identity).unzip();
+            let marks: Vec<_> = marks.into_iter().flatten().map(|mark| (mark, Advance::To(0))).collect();
+            if marks.is_empty() {
+                break identities;
+            }
+            // If another instance was faster, its mark decides.
+            writer.append(Append { rows: RecordBatch::new_empty(self.kind.row_schema()), positions: marks }).await?;
+        };
+        for (&Question { key, generation, .. }, identity) in partitions.iter().zip(identities) {
+            let name = key.position_name(&identity);
             self.known.remove(&key);
-            self.ahead.remove(&key);
-            let position = self.committed(&writer, key);
-            let _ = self.shared.events.send(Event::Position { key, generation, position });
+            self.ahead.remove(&name);
+            let (identity, position) = (identity.into(), committed(&writer, &name));
+            let _ = self.shared.events.send(Event::Position { key, generation, identity, position });
         }
         Ok(())
     }
 
-    /// The offset that the log covers a partition up to.
-    fn committed(&self, writer: &Writer, key: Key) -> i64 {
-        let name = key.position_name(&self.shared.topics);
-        writer.log().position(&name).map_or(-1, |position| position.version)
-    }
-
-    /// The offset that is covered, with the empty messages after it.
-    fn covered(&self, writer: &Writer, key: Key) -> i64 {
-        self.committed(writer, key).max(self.ahead.get(&key).copied().unwrap_or(-1))
+    /// The offset that the position `name` covers, with the empty messages after it.
+    fn covered(&self, writer: &Writer, name: &str) -> i64 {
+        committed(writer, name).max(self.ahead.get(name).copied().unwrap_or(-1))
     }
 
     /// Stores a batch, and tells of it. With `flush`, or after a while, positions that only empty
@@ -259,7 +278,8 @@ impl Committer {
             let mut steps = BTreeMap::new();
             let mut due = flush || self.flushed.elapsed() >= FLUSH;
             for part in parts {
-                let covered = self.covered(&writer, part.key);
+                let name = part.key.position_name(&part.identity);
+                let covered = self.covered(&writer, &name);
                 if covered < part.from {
                     let JudgedPart { key, generation, .. } = *part;
                     let _ = self.shared.events.send(Event::Behind { key, generation, position: covered });
@@ -276,16 +296,17 @@ impl Committer {
                 if batch.num_rows() > 0 {
                     rows.push(batch);
                 }
-                steps.insert(part.key, (self.committed(&writer, part.key), part.to));
+                let from = committed(&writer, &name);
+                steps.insert(name, (from, part.to));
             }
             if rows.is_empty() && !due {
-                self.ahead.extend(steps.iter().map(|(key, (_, to))| (*key, *to)));
+                self.ahead.extend(steps.into_iter().map(|(name, (_, to))| (name, to)));
                 break 0;
             }
-            for (key, ahead) in &self.ahead {
-                let committed = self.committed(&writer, *key);
+            for (name, ahead) in &self.ahead {
+                let committed = committed(&writer, name);
                 if committed < *ahead {
-                    steps.entry(*key).or_insert((committed, *ahead));
+                    steps.entry(name.clone()).or_insert((committed, *ahead));
                 }
             }
             if steps.is_empty() {
@@ -298,16 +319,16 @@ impl Committer {
                 several => concat_batches(&self.kind.row_schema(), several).map_err(LedgerError::from)?,
             };
             let accepted = rows.num_rows() as u64;
-            let step = |(key, &(from, to)): (&Key, &(i64, i64))| {
-                (key.position_name(&self.shared.topics), Advance::Step { from, to })
-            };
+            let step =
+                |(name, &(from, to)): (&String, &(i64, i64))| (name.clone(), Advance::Step { from, to });
             let positions = steps.iter().map(step).collect();
             match writer.append(Append { rows, positions }).await? {
                 Outcome::Appended(_) => {
                     self.flushed = Instant::now();
                     self.ahead.clear();
-                    for (key, (_, to)) in &steps {
-                        if let Some(known) = self.known.get_mut(key) {
+                    for part in parts {
+                        let step = steps.get(&part.key.position_name(&part.identity));
+                        if let (Some(known), Some((_, to))) = (self.known.get_mut(&part.key), step) {
                             known.offsets = known.offsets.split_off(&(to + 1));
                         }
                     }
@@ -321,7 +342,9 @@ impl Committer {
                 }
             }
         };
-        self.report(&writer, parts, accepted, begun);
+        if !flush {
+            self.report(&writer, parts, accepted, begun);
+        }
         Ok(())
     }
 
@@ -329,8 +352,8 @@ impl Committer {
     /// `known` says which of the part's messages are there.
     async fn quarantine(&mut self, part: &JudgedPart, covered: i64) -> Result<()> {
         let topics = &self.shared.topics;
-        let (source, refusals) = (part.key.source(topics), &self.shared.refusals);
-        let position = part.key.quarantine_position_name(topics, &self.log);
+        let (source, refusals) = (part.key.source(&part.identity), &self.shared.refusals);
+        let position = part.key.quarantine_position_name(&part.identity, &self.log);
         let from = From { log: &self.log, kind: self.kind, source: &source, position: &position };
         loop {
             let mut known = match self.known.get(&part.key) {
@@ -351,13 +374,11 @@ impl Committer {
         }
     }
 
-    /// Tells the polling thread, the metrics and the status that a batch is stored.
+    /// Tells the polling thread, the metrics and the status that a batch is stored. The polling thread is told of every
+    /// batch, since it hands over no more than two before.
     fn report(&self, writer: &Writer, parts: &[JudgedPart], accepted: u64, begun: Instant) {
         let skipped = parts.iter().map(|part| part.skipped).sum();
         self.shared.reports.add(Totals { accepted, skipped, ..Totals::default() });
-        if parts.is_empty() {
-            return;
-        }
         for part in parts {
             let topic = &self.shared.topics[part.key.topic].name;
             for (name, count) in [
@@ -375,10 +396,17 @@ impl Committer {
         record("sporlog_kafka_batch_messages", messages as f64);
         record("sporlog_kafka_commit_seconds", begun.elapsed().as_secs_f64());
         tracing::debug!(log = self.log, messages, accepted, "a batch is stored");
-        let position = |part: &JudgedPart| (part.key, part.generation, self.covered(writer, part.key));
+        let position = |part: &JudgedPart| {
+            (part.key, part.generation, self.covered(writer, &part.key.position_name(&part.identity)))
+        };
         let positions = parts.iter().map(position).collect();
         let _ = self.shared.events.send(Event::Stored { log: self.log.clone(), positions });
     }
+}
+
+/// The offset that the position `name` of a log covers; −1 if there is no such position.
+fn committed(writer: &Writer, name: &str) -> i64 {
+    writer.log().position(name).map_or(-1, |position| position.version)
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ use std::fmt;
 use std::path::Path;
 
 use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 use serde::Deserialize;
 use sporlog_ledger::is_log_name;
@@ -42,6 +43,15 @@ const QUEUED_KIB: usize = 16 << 10;
 const FETCH_BYTES: usize = 8 << 20;
 /// How much the producer of dead letters may hold, in KiB. A copy of the largest record has to fit.
 const DEAD_LETTER_KIB: usize = 96 << 10;
+
+/// The session of a member of the group, in milliseconds: what a killed instance had idles for so long. It is the shortest
+/// that brokers allow by default (`group.min.session.timeout.ms`). A member that pauses for longer loses its partitions
+/// for a moment, and no message. Heartbeats are three to a session.
+///
+/// Not chosen were static membership (`group.instance.id`), because two instances of one name shut each other out, and no
+/// name is both the same after a restart and never that of two; and KIP-848 (`group.protocol=consumer`), because brokers
+/// before 4.0 do not have it, and the others keep a dead member for 45 seconds at least.
+const SESSION_MS: u32 = 6_000;
 
 /// Properties that may not be set, and why.
 const RESERVED: [(&str, &str); 9] = [
@@ -94,13 +104,6 @@ pub struct Topic {
     /// The topic that copies of refused messages are sent to, besides the quarantine.
     #[serde(default)]
     pub dead_letter: Option<String>,
-    /// To be set to a new value when the topic has been deleted and made anew: its offsets then
-    /// begin again, and those before are another topic's. 1 to 20 letters and digits.
-    ///
-    /// The topic's id (KIP-516) would tell the same by itself, but the crate `rdkafka` has no safe
-    /// function that asks for it.
-    #[serde(default)]
-    pub incarnation: Option<String>,
 }
 
 /// Where a partition begins that the log does not know yet.
@@ -155,20 +158,11 @@ impl Topic {
     pub fn log_of(&self, partition: i32) -> String {
         self.log.replace(PARTITION, &partition.to_string())
     }
-
-    /// The topic in origins and positions: its name and, if there is one, its
-    /// incarnation. Neither of the two can contain `~`.
-    pub fn identity(&self) -> String {
-        match &self.incarnation {
-            Some(incarnation) => format!("{}~{incarnation}", self.name),
-            None => self.name.clone(),
-        }
-    }
 }
 
 impl Settings {
     /// Settings that there are no more, by their full names, and what replaced them.
-    pub const REMOVED: [(&str, &str); 3] = [
+    pub const REMOVED: [(&str, &str); 4] = [
         (
             "kafka.tls",
             "its place is taken by librdkafka's properties: [kafka.properties] with security.protocol = \"ssl\" or \
@@ -185,6 +179,10 @@ impl Settings {
             "kafka.batch",
             "a batch is stored after 16,384 messages, 8 MiB or 500 ms, whichever comes first; kafka.memory_bytes bounds \
              all batches together",
+        ),
+        (
+            "kafka.topic.incarnation",
+            "a topic that was deleted and made anew is told by its id; the positions of this incarnation go on",
         ),
     ];
 
@@ -252,12 +250,6 @@ impl Settings {
             if *logs.entry(log).or_insert(kind) != kind {
                 return bad(format!("kafka.topic.log: '{log}' cannot hold records of two kinds"));
             }
-            let fit = |text: &String| {
-                (1..=20).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric())
-            };
-            if topic.incarnation.as_ref().is_some_and(|incarnation| !fit(incarnation)) {
-                return bad("kafka.topic.incarnation: 1 to 20 letters and digits".into());
-            }
         }
         for dead in self.topics.iter().filter_map(|topic| topic.dead_letter.as_ref()) {
             if !is_topic_name(dead) || names.contains(dead) {
@@ -297,10 +289,17 @@ impl Settings {
             .set("isolation.level", "read_committed")
             // Soon enough for a topic that is made later, and for partitions that are added.
             .set("topic.metadata.refresh.interval.ms", "10000");
-        self.set_common(&mut config);
-        if config.get("group.protocol") != Some("consumer") {
-            config.set("partition.assignment.strategy", "cooperative-sticky");
+        let classic = self.properties_by_name().get("group.protocol").is_none_or(|it| it != "consumer");
+        if classic {
+            config
+                .set("session.timeout.ms", SESSION_MS.to_string())
+                .set("heartbeat.interval.ms", (SESSION_MS / 3).to_string())
+                .set("partition.assignment.strategy", "cooperative-sticky");
         }
+        self.set_common(&mut config);
+        // See `topic_ids`.
+        let debug = config.get("debug").map_or("metadata".to_owned(), |debug| format!("{debug},metadata"));
+        config.set("debug", debug).set_log_level(RDKafkaLogLevel::Debug);
         config
             .set("group.id", &self.group)
             .set("enable.auto.commit", "false")
@@ -396,7 +395,6 @@ mod tests {
             (r#"{"name":"t","log":"a","kind":"revision"}"#, "", "topic.kind"),
             (r#"{"name":"t","log":"a"},{"name":"u","log":"a","kind":"auditlog"}"#, "", "two kinds"),
             (r#"{"name":"t","log":"a","dead_letter":"t"}"#, "", "dead_letter"),
-            (r#"{"name":"t","log":"a","incarnation":"a/b"}"#, "", "incarnation"),
             (r#"{"name":"t","log":"a","offset":1}"#, "", "offset"),
             (r#"{"name":"t","log":"a"}"#, r#","memory_bytes":1000"#, "memory_bytes"),
             (r#"{"name":"t","log":"a"}"#, r#","group":"""#, "kafka.group"),
@@ -407,10 +405,9 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_and_an_incarnation_have_their_names() {
-        let topic: Topic =
-            serde_json::from_str(r#"{"name":"t","log":"d-{partition}","incarnation":"2"}"#).expect("JSON");
-        assert_eq!((topic.log_of(3).as_str(), topic.identity().as_str()), ("d-3", "t~2"));
+    fn a_partition_has_its_log() {
+        let topic: Topic = serde_json::from_str(r#"{"name":"t","log":"d-{partition}"}"#).expect("JSON");
+        assert_eq!(topic.log_of(3), "d-3");
     }
 
     #[test]
@@ -430,6 +427,8 @@ mod tests {
         assert_eq!(value(r#""check.crcs":true"#, "check.crcs").as_deref(), Some("true"));
         assert_eq!(value("", "partition.assignment.strategy").as_deref(), Some("cooperative-sticky"));
         assert_eq!(value(r#""group.protocol":"consumer""#, "partition.assignment.strategy"), None);
+        check(LEAST, r#","properties":{"group.protocol":"consumer"}"#).expect("nothing that it does not have is set");
+        assert_eq!(value(r#""debug":"cgrp""#, "debug").as_deref(), Some("cgrp,metadata"));
         let token = r#""security.protocol":"sasl_ssl","sasl.mechanism":"OAUTHBEARER","sasl.oauthbearer.method":"oidc""#;
         assert_eq!(value(token, "sasl.oauthbearer.method").as_deref(), Some("oidc"));
         assert_eq!(value(token, "ssl.ca.location").as_deref(), Some("probe"), "the system's authorities");

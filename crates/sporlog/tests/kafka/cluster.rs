@@ -104,6 +104,17 @@ impl Cluster {
         process.wait().expect("gone");
     }
 
+    /// Has a broker that was killed find nothing of a partition's messages.
+    pub fn lose_messages(&self, at: usize, topic: &str, partition: i32) {
+        let dir = self.dir.path().join(format!("data{at}/{topic}-{partition}"));
+        for file in std::fs::read_dir(dir).expect("the partition's folder") {
+            let path = file.expect("a file").path();
+            if path.file_name().is_none_or(|name| name != "partition.metadata") {
+                std::fs::remove_file(path).expect("removed");
+            }
+        }
+    }
+
     /// Waits until all that were started answer.
     pub fn wait(&self) {
         let begun = Instant::now();

@@ -52,6 +52,15 @@ impl Place {
         std::fs::write(&self.config, text).expect("written");
     }
 
+    /// Leaves the session of the group's members as it is by default.
+    pub fn use_default_session(&self) {
+        let text = std::fs::read_to_string(&self.config).expect("read");
+        let kept = text.lines().filter(|line| {
+            !line.starts_with("properties.session") && !line.starts_with("properties.heartbeat")
+        });
+        std::fs::write(&self.config, kept.collect::<Vec<_>>().join("\n")).expect("written");
+    }
+
     /// Has it go to another port of the broker.
     pub fn redirect(&self, cluster: &Cluster, port: u16) {
         let text = std::fs::read_to_string(&self.config).expect("read");

@@ -1,6 +1,6 @@
 //! One thing at a time.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::producer::{BaseProducer, BaseRecord, FutureProducer, FutureRecord, Producer};
 use serde_json::Value;
@@ -162,7 +162,7 @@ fn a_message_with_as_much_data_as_the_rules_allow_goes_in() {
 
 #[test]
 #[ignore = "needs Kafka: tests/kafka/run"]
-fn a_topic_that_was_made_anew_is_not_passed_over_in_silence() {
+fn a_topic_that_was_made_anew_is_taken_in_from_its_first_message() {
     let cluster = Cluster::start(1);
     cluster.create_topic(TOPIC, 1, &[]);
     let place = Place::new(&cluster, "anew", "disclosure", "");
@@ -177,16 +177,117 @@ fn a_topic_that_was_made_anew_is_not_passed_over_in_silence() {
     (0..4).for_each(|number| messages.send(TOPIC, 0, None, Some(&disclosure(100 + number, 40))));
     messages.send(TOPIC, 0, None, Some(&faulty(1)));
     messages.flush();
-    let output = place.run(&["consume", "--until-end"]);
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{said}");
-    assert!(said.contains("incarnation") && said.contains("made anew"), "{said}");
-    assert_eq!(place.head("disclosure"), 10);
-
-    place.configure(&cluster, "disclosure", "incarnation = \"2\"");
     assert_eq!(place.drain(), serde_json::json!({"accepted": 4, "refused": 1, "skipped": 0}));
     assert_eq!(place.drain()["accepted"], 0);
     assert_eq!(place.head("disclosure"), 14);
+
+    place.configure(&cluster, "disclosure", "incarnation = \"2\"");
+    let output = place.run(&["consume", "--until-end"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && said.contains("told by its id"), "{said}");
+}
+
+#[test]
+#[ignore = "needs Kafka: tests/kafka/run"]
+fn a_topic_that_is_made_anew_under_a_running_consumer_is_taken_in_from_its_first_message() {
+    let cluster = Cluster::start(1);
+    let place = Place::new(&cluster, "anew", "disclosure", "start = \"latest\"");
+    let mut running = place.consume();
+    let mut total = 0;
+    // Fewer messages than before, as many, more; all at once, and more when those have been taken in.
+    for (round, count) in [10, 4, 4, 30, 30, 2].into_iter().enumerate() {
+        if round > 0 {
+            cluster.delete_topic(TOPIC);
+        }
+        cluster.create_topic(TOPIC, 1, &[]);
+        if round == 0 {
+            place.wait_for("reading begins", || place.said().contains("reading begins"));
+        }
+        let messages = Messages::new(&cluster);
+        for batch in [0..count, count..count + 3] {
+            for number in batch.clone() {
+                messages.send(TOPIC, 0, None, Some(&disclosure(1_000 * round as u64 + number, 40)));
+            }
+            messages.flush();
+            total += batch.end - batch.start;
+            place.wait_for("all are stored", || place.head("disclosure") >= total);
+        }
+    }
+    assert!(running.is_alive(), "{}", place.said());
+    running.stop();
+    let query = "SELECT count(*) AS n, count(DISTINCT \"behandlingsGrunnlag\") AS numbers, \
+                 count(DISTINCT origin) AS origins FROM disclosure";
+    let rows = place.json(&["sql", query, "--format", "json"]);
+    assert_eq!(rows[0], serde_json::json!({"n": total, "numbers": total, "origins": total}), "{}", place.said());
+    place.verify(&names(&["disclosure"]));
+}
+
+#[test]
+#[ignore = "needs Kafka: tests/kafka/run"]
+fn messages_that_kafka_has_lost_are_not_passed_over_in_silence() {
+    let mut cluster = Cluster::start(1);
+    cluster.create_topic(TOPIC, 1, &[]);
+    let place = Place::new(&cluster, "lost", "disclosure", "");
+    let messages = Messages::new(&cluster);
+    (0..10).for_each(|number| messages.send(TOPIC, 0, None, Some(&disclosure(number, 40))));
+    messages.flush();
+    assert_eq!(place.drain()["accepted"], 10);
+    cluster.kill_broker(0);
+    cluster.lose_messages(0, TOPIC, 0);
+    cluster.start_broker(0);
+    cluster.wait();
+    let messages = Messages::new(&cluster);
+    (0..4).for_each(|number| messages.send(TOPIC, 0, None, Some(&disclosure(100 + number, 40))));
+    messages.flush();
+    let output = place.run(&["consume", "--until-end"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("up to 9, but Kafka only up to 3: the topic has lost messages"), "{said}");
+    assert_eq!(place.head("disclosure"), 10);
+}
+
+#[test]
+#[ignore = "needs Kafka: tests/kafka/run"]
+fn after_kills_intake_goes_on_within_ten_seconds() {
+    // What a broker has by default.
+    let mut cluster = Cluster::formatted(
+        1,
+        "group.min.session.timeout.ms=6000\ngroup.initial.rebalance.delay.ms=3000",
+    );
+    cluster.start_broker(0);
+    cluster.wait();
+    cluster.create_topic(TOPIC, 3, &[]);
+    let place = Place::new(&cluster, "kills", "disclosure", "");
+    place.use_default_session();
+    let messages = Messages::new(&cluster);
+    let mut sent = 0;
+    let mut send = || {
+        (0..3).for_each(|partition| messages.send(TOPIC, partition, None, Some(&disclosure(sent, 40))));
+        messages.flush();
+        sent += 3;
+        sent
+    };
+    let mut running = place.consume();
+    let stored = send();
+    place.wait_for("the first", || place.head("disclosure") == stored);
+    // How long each instance lives before it is killed, in milliseconds. The later ones do not get their share before.
+    for lives in [vec![0], vec![1_000, 1_000], vec![2_000, 500, 3_000, 500], vec![500; 8]] {
+        for life in &lives {
+            std::thread::sleep(Duration::from_millis(*life));
+            running.kill();
+            running = place.consume();
+        }
+        let begun = Instant::now();
+        let stored = send();
+        place.wait_for("goes on", || place.head("disclosure") == stored);
+        let took = begun.elapsed();
+        eprintln!("after {lives:?}: {took:?}");
+        assert!(took < Duration::from_secs(10), "after {lives:?}: {took:?}\n{}", place.said());
+    }
+    running.kill();
+    let stored = send();
+    assert_eq!(place.drain()["accepted"], 3);
+    assert_eq!(place.head("disclosure"), stored);
 }
 
 #[test]

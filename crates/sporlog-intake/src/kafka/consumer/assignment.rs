@@ -5,8 +5,8 @@
 //! late all the same is turned away by the log.
 //!
 //! Kafka is asked what it has of a partition before reading begins, for two things must not pass in
-//! silence: that Kafka has removed messages that had not been read, and that it has fewer than had been
-//! read, because the topic is another one by now.
+//! silence: that Kafka has removed messages that had not been read, and that it has lost messages that had been. When a
+//! topic has another id, because it was made anew, its partitions begin as if they had just been assigned.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -17,8 +17,8 @@ use rdkafka::{Offset, Statistics, TopicPartitionList};
 
 use super::{Mode, Poll};
 use crate::error::{Error, Result};
-use crate::kafka::batch::Key;
-use crate::kafka::pipeline::PartitionPipeline;
+use crate::kafka::batch::{Key, Reading};
+use crate::kafka::pipeline::{PartitionPipeline, Question};
 use crate::kafka::settings::Start;
 use crate::kafka::status::PartitionStatus;
 
@@ -34,13 +34,12 @@ const SETTLED: Duration = Duration::from_secs(10);
 /// A partition that is assigned to this instance.
 #[derive(Debug)]
 pub(super) struct Partition {
-    /// Rises whenever reading begins anew somewhere, so that events about the reading before are
-    /// told apart.
-    pub generation: u64,
+    /// Where its reading stands.
+    pub reading: Reading,
     /// The log that its messages go into.
     pub log: String,
-    /// The offset of the last message that was read; −1 if none was, ever.
-    pub read: i64,
+    /// The topic's id that the log was asked with.
+    topic_id: Option<String>,
     /// The offset of the last message that is in the log.
     pub stored: i64,
     /// The offset one above the last message that Kafka had when reading began, where the end is
@@ -75,25 +74,7 @@ impl Poll {
     pub(super) fn assign(&mut self, list: &TopicPartitionList) -> Result<()> {
         let keys = self.keys(list);
         metrics::counter!("sporlog_kafka_rebalances_total").increment(1);
-        self.generation += 1;
-        let mut questions: HashMap<String, Vec<(Key, u64)>> = HashMap::new();
-        for key in &keys {
-            let topic = &self.shared.topics[key.topic];
-            let (log, kind, generation) = (topic.log_of(key.partition), topic.kind, self.generation);
-            questions.entry(log.clone()).or_default().push((*key, generation));
-            if !self.pipelines.contains_key(&log) {
-                let _in_runtime = self.runtime.enter();
-                let pipeline = PartitionPipeline::start(log.clone(), kind, self.shared.clone());
-                self.pipelines.insert(log.clone(), pipeline);
-            }
-            let (read, stored, end, state) = (-1, -1, None, State::Asking);
-            self.partitions.insert(*key, Partition { generation, log, read, stored, end, state });
-        }
-        for (log, question) in questions {
-            if !self.pipelines.get(&log).is_some_and(|pipeline| pipeline.ask(question)) {
-                return Err(Error::Internal(format!("the pipeline of the log '{log}' takes no more work")));
-            }
-        }
+        self.ask(&keys)?;
         // Nothing is read before `place` knows where to begin.
         let list = self.list(keys.iter().map(|key| (*key, Offset::End)));
         self.consumer
@@ -106,9 +87,55 @@ impl Poll {
             "partitions were assigned"
         );
         self.joined.get_or_insert_with(Instant::now);
-        self.at_end = false;
         self.shared.reports.joined();
         self.publish_status();
+        Ok(())
+    }
+
+    /// Begins anew with the partitions of topics that have another id by now, and of those whose id is known only now.
+    pub(super) fn follow_topic_ids(&mut self) -> Result<()> {
+        let ids = &self.consumer.context().topic_ids;
+        let changes = ids.changes();
+        if changes == self.topic_id_changes {
+            return Ok(());
+        }
+        self.topic_id_changes = changes;
+        let other = |(key, partition): (&Key, &Partition)| {
+            (partition.topic_id != ids.get(self.topic_name(*key))).then_some(*key)
+        };
+        let keys: Vec<_> = self.partitions.iter().filter_map(other).collect();
+        self.discard(&keys);
+        // Messages that still come are passed over.
+        let _ = self.consumer.pause(&self.list(keys.iter().map(|key| (*key, Offset::Invalid))));
+        self.ask(&keys)
+    }
+
+    /// Asks the logs of partitions how far they cover them. Nothing is read until they have answered.
+    fn ask(&mut self, keys: &[Key]) -> Result<()> {
+        self.generation += 1;
+        self.at_end = false;
+        let mut questions: HashMap<String, Vec<Question>> = HashMap::new();
+        for key in keys {
+            let topic = &self.shared.topics[key.topic];
+            let (log, kind, generation) = (topic.log_of(key.partition), topic.kind, self.generation);
+            let topic_id = self.consumer.context().topic_ids.get(&topic.name);
+            let question = Question { key: *key, generation, topic_id: topic_id.clone() };
+            questions.entry(log.clone()).or_default().push(question);
+            if !self.pipelines.contains_key(&log) {
+                let _in_runtime = self.runtime.enter();
+                let pipeline = PartitionPipeline::start(log.clone(), kind, self.shared.clone());
+                self.pipelines.insert(log.clone(), pipeline);
+            }
+            let reading = Reading { generation, identity: topic.name.as_str().into(), read: -1 };
+            self.noted.remove(key);
+            let (stored, end, state) = (-1, None, State::Asking);
+            self.partitions.insert(*key, Partition { reading, log, topic_id, stored, end, state });
+        }
+        for (log, question) in questions {
+            if !self.pipelines.get(&log).is_some_and(|pipeline| pipeline.ask(question)) {
+                return Err(Error::Internal(format!("the pipeline of the log '{log}' takes no more work")));
+            }
+        }
         Ok(())
     }
 
@@ -174,7 +201,8 @@ impl Poll {
     /// or not yet, as its state then says.
     fn beginning(&mut self, key: Key) -> Option<Offset> {
         let topic = self.shared.topics[key.topic].clone();
-        let (stored, end) = self.partitions.get(&key).map(|p| (p.stored, p.end))?;
+        let partition = self.partitions.get(&key)?;
+        let (stored, end, anew) = (partition.stored, partition.end, *partition.reading.identity != topic.name);
         // Of many partitions, each would otherwise be waited for.
         let waiting = self.unanswered.filter(|until| Instant::now() < *until);
         let bounds = match waiting {
@@ -199,11 +227,12 @@ impl Poll {
         };
         let next = stored + 1;
         if next > high {
-            let (last, incarnation) = (high - 1, &topic.incarnation);
+            let last = high - 1;
             let reason = format!(
-                "the log has the partition's messages up to {stored}, but Kafka only up to {last}: the topic has been \
-                 deleted and made anew, or has lost messages. Nothing is read from it. If the topic is a new one, set \
-                 its `incarnation` (now {incarnation:?}) to a value that it has not had"
+                "the log has the partition's messages up to {stored}, but Kafka only up to {last}: the topic has lost \
+                 messages, or was made anew without an id that told so. Nothing is read from it, since new messages would \
+                 have the offsets of old ones. Delete the topic and make it anew while Sporlog runs, or use a topic of \
+                 another name (brokers before 2.8 know no ids)"
             );
             tracing::error!(partition = self.name(key), "{reason}");
             self.set_state(key, State::Broken(reason));
@@ -225,8 +254,8 @@ impl Poll {
             partition.end = Some(if high == i64::MAX { 0 } else { high });
         }
         Some(match (stored, topic.start) {
-            (-1, Start::Earliest) => Offset::Beginning,
-            (-1, Start::Latest) => Offset::End,
+            (-1, Start::Latest) if !anew => Offset::End,
+            (-1, _) => Offset::Beginning,
             _ => Offset::Offset(next.max(low)),
         })
     }
@@ -248,7 +277,8 @@ impl Poll {
             let full = log.and_then(|log| self.pipelines.get(log)).is_some_and(|pipeline| pipeline.paused);
             match placed.and_then(|()| if full { Ok(()) } else { self.consumer.resume(&list) }) {
                 Ok(()) => {
-                    tracing::info!(partition = self.name(key), ?offset, "reading begins");
+                    let topic = self.partitions.get(&key).map(|partition| &*partition.reading.identity);
+                    tracing::info!(partition = self.name(key), topic, ?offset, "reading begins");
                     self.set_state(key, State::Running);
                 }
                 Err(error) => {
@@ -262,17 +292,14 @@ impl Poll {
     pub(super) fn go_back(&mut self, key: Key, generation: u64, position: i64) {
         let next = self.generation + 1;
         let Some(partition) = self.current(key, generation) else { return };
-        let read = std::mem::replace(&mut partition.read, position);
-        partition.generation = next;
+        let read = std::mem::replace(&mut partition.reading.read, position);
+        partition.reading.generation = next;
         partition.stored = position;
         partition.state = State::Placing;
-        let log = partition.log.clone();
         tracing::warn!(partition = self.name(key), position, read, "reading again from where the log stands");
         self.generation = next;
         self.at_end = false;
-        if let Some(batch) = self.pipelines.get_mut(&log).and_then(|pipeline| pipeline.open.as_mut()) {
-            batch.parts.remove(&key);
-        }
+        self.discard(&[key]);
         // Messages that still come are passed over.
         let _ = self.consumer.pause(&self.list([(key, Offset::Invalid)]));
         self.place();
@@ -281,8 +308,8 @@ impl Poll {
     /// After an error about an offset, begins anew with all partitions: one of them is not what it was.
     pub(super) fn begin_anew(&mut self) {
         for key in self.keys_in(&State::Running) {
-            if let Some(&Partition { generation, stored, .. }) = self.partitions.get(&key) {
-                self.go_back(key, generation, stored);
+            if let Some(Partition { reading, stored, .. }) = self.partitions.get(&key) {
+                self.go_back(key, reading.generation, *stored);
             }
         }
     }
@@ -321,14 +348,14 @@ impl Poll {
             if end >= 0 {
                 let begin = (partition.stored + 1).max(told.lo_offset);
                 // Behind the last message there may be markers of transactions.
-                let read_all = partition.stored >= partition.read && told.next_offset >= end;
+                let read_all = partition.stored >= partition.reading.read && told.next_offset >= end;
                 let lag = if read_all { 0 } else { (end - begin).max(0) };
                 self.lags.insert(*key, lag);
                 self.lag_gauge(*key).set(lag as f64);
             }
             // The last offsets may be those of markers, or of what compaction has removed: then nothing
             // more comes, and only the statistics say that they have been passed.
-            let passed = |end| partition.read + 1 >= end || (quiet && told.next_offset >= end);
+            let passed = |end| partition.reading.read + 1 >= end || (quiet && told.next_offset >= end);
             at_end &= match partition.state {
                 State::Running => partition.end.is_some_and(passed),
                 State::Broken(_) => true,

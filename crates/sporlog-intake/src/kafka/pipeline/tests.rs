@@ -9,7 +9,7 @@ use futures::TryStreamExt;
 use rdkafka::Timestamp;
 use sporlog_ledger::StoreOptions;
 
-use super::super::batch::Envelope;
+use super::super::batch::{Envelope, Reading};
 use super::super::settings::Settings;
 use super::*;
 
@@ -60,7 +60,7 @@ impl Instance {
 
     /// Where the log says that it stands.
     async fn position(&mut self) -> i64 {
-        assert!(self.committer.retry_until_done(Step::Tell(vec![(KEY, 1)])).await);
+        assert!(self.committer.retry_until_done(Step::Tell(vec![Question { key: KEY, generation: 1, topic_id: None }])).await);
         self.events
             .try_iter()
             .find_map(
@@ -88,14 +88,15 @@ fn judged(from: i64, to: i64, strict: bool) -> Vec<JudgedPart> {
     let mut batch = Batch::new(0);
     for offset in from + 1..=to {
         let envelope = || Envelope::new(Some(b"k"), std::iter::empty(), Timestamp::NotAvailable);
-        batch.push(KEY, (1, offset - 1), offset, content(offset).as_bytes(), envelope);
+        let reading = Reading { generation: 1, identity: "t".into(), read: offset - 1 };
+        batch.push(KEY, &reading, offset, content(offset).as_bytes(), envelope);
     }
     let mut rules = Rules::default();
     if strict {
         rules.disclosure.behandlingsGrunnlag = 5;
     }
     let Batch { bytes, parts, .. } = batch;
-    parts.iter().map(|(key, part)| judge(*key, part, &bytes, "kafka:t/3", Kind::Disclosure, &rules)).collect()
+    parts.iter().map(|(key, part)| judge(*key, part, &bytes, Kind::Disclosure, &rules)).collect()
 }
 
 fn store() -> (tempfile::TempDir, Store) {
@@ -243,6 +244,38 @@ async fn two_at_the_very_same_moment() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_batch_of_which_nothing_is_left_is_answered_as_any_other() {
+    let (_dir, store) = store();
+    let Instance { committer, events, _give_up } = Instance::new(&store);
+    let mut pipeline = PartitionPipeline::start("disclosure".into(), Kind::Disclosure, committer.shared.clone());
+    pipeline.open = Some(Batch::new(0));
+    pipeline.send(&Handle::current());
+    let event = tokio::task::spawn_blocking(move || events.recv_timeout(Duration::from_secs(30)));
+    let event = event.await.expect("no panic");
+    assert!(matches!(event, Ok(Event::Stored { positions, .. }) if positions.is_empty()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_topic_of_which_a_log_has_nothing_yet_is_the_first_and_another_begins_anew() {
+    let (_dir, store) = store();
+    let topic_id = |digit: &str| Some(digit.repeat(22));
+    let mut instance = Instance::new(&store);
+    instance.position().await;
+    instance.committer.store(&judged(-1, 3, false), false).await.expect("stored");
+    for (id, identity, position) in [("1", "t".to_owned(), 3), ("2", format!("t~{}", "2".repeat(22)), -1)] {
+        let question = Question { key: KEY, generation: 1, topic_id: topic_id(id) };
+        assert!(instance.committer.retry_until_done(Step::Tell(vec![question])).await);
+        let told = instance.events.try_iter().find_map(|event| match event {
+            Event::Position { identity, position, .. } => Some((identity.to_string(), position)),
+            _ => None,
+        });
+        assert_eq!(told, Some((identity, position)));
+    }
+    instance.end().await;
+    check(&store, 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn empty_messages_alone_move_the_position_in_the_end() {
     let (_dir, store) = store();
     let mut instance = Instance::new(&store);
@@ -254,7 +287,7 @@ async fn empty_messages_alone_move_the_position_in_the_end() {
     );
     instance.committer.store(&judged(-1, 3, false), false).await.expect("stored");
     instance.committer.store(&judged(3, 4, false), false).await.expect("stored");
-    assert_eq!(instance.committer.ahead, BTreeMap::from([(KEY, 4)]));
+    assert_eq!(instance.committer.ahead, BTreeMap::from([("kafka:t:3".to_owned(), 4)]));
     assert!(instance.committer.retry_until_done(Step::Flush).await);
     assert!(instance.committer.ahead.is_empty());
     instance.end().await;
