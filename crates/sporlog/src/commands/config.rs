@@ -14,8 +14,10 @@ use crate::cli::{self, Global};
 use crate::config::{Config, sources};
 use crate::output::{Outcome, Output};
 
+#[path = "../config/line_of.rs"]
 mod line_of;
 mod lint;
+#[path = "../config/parse_errors.rs"]
 mod parse_errors;
 
 /// The repository's example.
