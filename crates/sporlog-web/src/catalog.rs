@@ -4,14 +4,16 @@
 //! import by command, say) is looked at every second, so that no reader waits longer than that.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use metrics::gauge;
+use sporlog_intake::access_event;
 use sporlog_intake::quarantine::{self, Quarantine};
 use sporlog_intake::writers::Writers;
-use sporlog_ledger::{Append, Error, Log, Outcome, Result, Store, Writer, WriterOptions, matches};
+use sporlog_ledger::{Append, Error, KeySource, Log, Outcome, Result, Store, Writer, WriterOptions, matches};
 use sporlog_record::Kind;
 use tokio::sync::Mutex;
 
@@ -21,6 +23,8 @@ use crate::server::metrics::{LOG_HEAD, QUARANTINE_WAITING};
 const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 /// What probes are told of a store that cannot be listed or read.
 const UNREADABLE: &str = "the store cannot be read";
+/// What they are told if no access can be recorded.
+const UNRECORDED: &str = "accesses cannot be recorded; the server's log says why";
 /// How often it is counted what waits in the quarantine.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
 /// How often logs are compacted.
@@ -53,6 +57,8 @@ struct Inner {
     /// Those written to so far. Held while one is opened, so that none is opened twice.
     writers: Mutex<HashMap<String, Writer>>,
     quarantine: Quarantine,
+    /// Whether it was found that accesses can be recorded.
+    records_accesses: AtomicBool,
     /// What was wrong with the store when it was last tried.
     trouble: RwLock<Option<&'static str>>,
 }
@@ -62,7 +68,7 @@ impl Catalog {
     /// are named after their kinds.
     pub fn new(store: Store, declared: impl IntoIterator<Item = (String, Kind)>) -> Self {
         let own = [
-            (sporlog_intake::access_event::LOG.to_owned(), Kind::Auditlog),
+            (access_event::LOG.to_owned(), Kind::Auditlog),
             (quarantine::LOG.to_owned(), Kind::Quarantine),
         ];
         let delivered = Kind::DELIVERED.map(|kind| (kind.name().to_owned(), kind));
@@ -74,6 +80,7 @@ impl Catalog {
             open: RwLock::default(),
             writers: Mutex::default(),
             quarantine,
+            records_accesses: AtomicBool::new(false),
             trouble: RwLock::default(),
         };
         Catalog { inner: Arc::new(inner) }
@@ -171,23 +178,49 @@ impl Catalog {
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             every.tick().await;
-            let mut trouble = None;
-            if let Err(error) = self.inner.store.check_writable().await {
-                tracing::debug!(%error, "the store cannot be written to");
-                trouble = Some("the store cannot be written to: its disk is full or read-only");
+            self.look().await;
+        }
+    }
+
+    /// Takes in what other processes have committed, and finds out what is wrong with the store, if anything is.
+    pub async fn look(&self) {
+        let mut trouble = None;
+        if let Err(error) = self.inner.store.check_writable().await {
+            tracing::debug!(%error, "the store cannot be written to");
+            trouble = Some("the store cannot be written to: its disk is full or read-only");
+        }
+        if self.inner.store.names().await.is_err() {
+            trouble = Some(UNREADABLE);
+        }
+        if !self.inner.records_accesses.load(Ordering::Relaxed) && trouble.is_none() {
+            match self.can_record_accesses().await {
+                Ok(()) => self.inner.records_accesses.store(true, Ordering::Relaxed),
+                Err(error) => {
+                    if self.trouble() != Some(UNRECORDED) {
+                        tracing::error!(%error, "the log of accesses cannot be opened, so nothing can be shown");
+                    }
+                    trouble = Some(UNRECORDED);
+                }
             }
-            if self.inner.store.names().await.is_err() {
+        }
+        let open: Vec<Log> = self.open().values().cloned().collect();
+        for log in open {
+            if let Err(error) = log.refresh().await {
+                tracing::warn!(log = log.name(), %error, "other writers' records cannot be seen");
                 trouble = Some(UNREADABLE);
             }
-            let open: Vec<Log> = self.open().values().cloned().collect();
-            for log in open {
-                if let Err(error) = log.refresh().await {
-                    tracing::warn!(log = log.name(), %error, "other writers' records cannot be seen");
-                    trouble = Some(UNREADABLE);
-                }
-                gauge!(LOG_HEAD, "log" => log.name().to_owned()).set(log.head() as f64);
-            }
-            self.set_trouble(trouble);
+            gauge!(LOG_HEAD, "log" => log.name().to_owned()).set(log.head() as f64);
+        }
+        self.set_trouble(trouble);
+    }
+
+    /// Whether the log of accesses can be appended to, as far as its keys go; it is made if it is not there.
+    async fn can_record_accesses(&self) -> Result<()> {
+        match self.inner.store.log(access_event::LOG).await {
+            Ok(log) if log.key_source() == KeySource::KeyFolder => Ok(()),
+            // Its writer says what is wrong with the keys.
+            Ok(_) | Err(Error::NoSuchLog(_)) => self.writer(access_event::LOG).await.map(drop),
+            Err(error) => Err(error),
         }
     }
 

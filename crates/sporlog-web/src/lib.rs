@@ -12,6 +12,7 @@
 //! | [`pages`] | what a person sees of their own log |
 //! | [`app`](App) | what handlers work with |
 //! | [`problem`](Problem) | what a client is told when a request fails |
+//! | [`retention`](Retention) | for how long records are kept |
 //! | [`sign_in`] | how a person signs in, and their session |
 //! | [`server`] | listening, limits, and what an operator watches |
 #![forbid(unsafe_code)]
@@ -22,9 +23,11 @@ mod app;
 mod catalog;
 pub mod pages;
 mod problem;
+mod retention;
 pub mod server;
 pub mod sign_in;
 
 pub use app::App;
 pub use catalog::Catalog;
 pub use problem::Problem;
+pub use retention::Retention;

@@ -18,6 +18,7 @@
 //! name = "os2faktor"
 //! kind = "auditlog"
 //!
+//! [retention]                           # for how many months records are kept, by log
 //! [server]                              # how `sporlog serve` listens
 //! [api]                                 # what it serves, and from which logs
 //! [access]                              # whose tokens it takes, and what they stand for
@@ -39,6 +40,7 @@ use figment::value::magic::RelativePathBuf;
 use serde::Deserialize;
 use sporlog_record::jose::KeySet;
 use sporlog_record::{Kind, Rules};
+use sporlog_web::Retention;
 use sporlog_web::access::AccessSettings;
 use sporlog_web::api::ApiSettings;
 use sporlog_web::pages::PagesSettings;
@@ -52,8 +54,8 @@ const DEFAULT_FILE: &str = "sporlog.toml";
 const DEFAULT_STORE: &str = "./sporlog-data";
 pub(crate) const PREFIX: &str = "SPORLOG_";
 /// How variables begin that are settings of a section, after the prefix.
-pub(crate) const SECTIONS: [&str; 7] =
-    ["rules__", "server__", "api__", "access__", "pages__", "kafka__", "sftp__"];
+pub(crate) const SECTIONS: [&str; 8] =
+    ["rules__", "retention__", "server__", "api__", "access__", "pages__", "kafka__", "sftp__"];
 
 /// What may be set, spelt as in the file.
 #[derive(Debug, Default, Deserialize)]
@@ -65,6 +67,7 @@ pub(crate) struct Settings {
     consent_jwks: Option<RelativePathBuf>,
     rules: Rules,
     log: Vec<DeclaredLog>,
+    retention: Retention,
     server: ServerSettings,
     api: ApiSettings,
     access: AccessSettings,
@@ -94,6 +97,8 @@ pub struct Config {
     pub origin: Option<String>,
     /// The logs that are declared.
     pub logs: Vec<DeclaredLog>,
+    /// For how long records are kept.
+    pub retention: Retention,
     /// How the server listens.
     pub server: ServerSettings,
     /// What it serves.
@@ -146,6 +151,7 @@ impl Config {
             keys: global.keys.clone().or_else(|| settings.keys.map(|keys| keys.relative())),
             origin: settings.origin,
             logs: settings.log,
+            retention: settings.retention,
             server: settings.server,
             api: settings.api,
             access: settings.access,

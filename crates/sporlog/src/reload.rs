@@ -4,7 +4,7 @@
 //! themselves.) Whatever else has changed needs a restart, and a line in the log names it. A configuration with an error
 //! in it changes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, bail};
 use figment::value::Value;
@@ -75,8 +75,8 @@ impl Live {
                 || within("server.rate") && self.rates.is_some()
                 || within("sftp.account") && sftp.is_some()
         };
-        let names = known.keys().chain(values.keys().filter(|name| !known.contains_key(*name)));
-        let changed = names.filter(|name| known.get(*name) != values.get(*name)).cloned();
+        let names: BTreeSet<&String> = known.keys().chain(values.keys()).collect();
+        let changed = names.into_iter().filter(|name| known.get(*name) != values.get(*name)).cloned();
         let (live, restart): (Vec<_>, Vec<_>) = changed.partition(is_live);
         let has = |section: &str| live.iter().any(|name| name.starts_with(section));
         if let Some(access) = self.access.as_ref().filter(|_| has("access")) {

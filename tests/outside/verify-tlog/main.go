@@ -1,7 +1,7 @@
-// Verify-tlog checks a log's tlog folder, and a proof made from it, with the Go project's own
+// Verify-tlog checks a log's tlog folder, or a served log, and a proof made from it, with the Go project's own
 // transparency log packages and nothing of Sporlog's.
 //
-//	verify-tlog -vkey KEY -tlog DIR [-since CHECKPOINT] [-proof FILE]
+//	verify-tlog -vkey KEY -tlog DIR|URL [-since CHECKPOINT] [-proof FILE]
 //
 // It exits 1 if anything does not hold.
 package main
@@ -15,6 +15,8 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -32,22 +34,22 @@ const (
 
 func main() {
 	vkey := flag.String("vkey", "", "the log's public `key`")
-	dir := flag.String("tlog", "", "the log's tlog `folder`")
+	dir := flag.String("tlog", "", "the log's tlog `folder`, or its address, such as https://host/tlog/LOG")
 	since := flag.String("since", "", "an earlier signed checkpoint, in a `file`")
 	proof := flag.String("proof", "", "a tlog-proof `file`")
 	flag.Parse()
-	if err := run(*vkey, *dir, *since, *proof); err != nil {
+	if err := run(*vkey, folder(*dir), *since, *proof); err != nil {
 		fmt.Fprintln(os.Stderr, "verify-tlog:", err)
 		os.Exit(1)
 	}
 }
 
-func run(vkey, dir, since, proof string) error {
+func run(vkey string, dir folder, since, proof string) error {
 	verifier, err := note.NewVerifier(vkey)
 	if err != nil {
 		return err
 	}
-	signed, err := os.ReadFile(filepath.Join(dir, "checkpoint"))
+	signed, err := dir.read("checkpoint")
 	if err != nil {
 		return err
 	}
@@ -56,7 +58,7 @@ func run(vkey, dir, since, proof string) error {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
 	fmt.Printf("checkpoint: signature holds, %d entries, root %v\n", tree.N, tree.Hash)
-	hashes := tlog.TileHashReader(tree, folder(dir))
+	hashes := tlog.TileHashReader(tree, dir)
 	if err := checkTiles(tree, dir, hashes); err != nil {
 		return err
 	}
@@ -100,8 +102,24 @@ func openCheckpoint(signed []byte, verifier note.Verifier) (tlog.Tree, error) {
 	return tlog.Tree{N: size, Hash: root}, err
 }
 
-// folder reads tiles from a tlog folder.
+// folder is a tlog folder, or the address of one that is served.
 type folder string
+
+func (dir folder) read(name string) ([]byte, error) {
+	if !strings.Contains(string(dir), "://") {
+		return os.ReadFile(filepath.Join(string(dir), name))
+	}
+	url := strings.TrimSuffix(string(dir), "/") + "/" + name
+	answer, err := http.Get(url)
+	if err != nil {
+		return nil, err
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s: %s", url, answer.Status)
+	}
+	return io.ReadAll(io.LimitReader(answer.Body, 1<<20))
+}
 
 func (folder) Height() int                     { return height }
 func (folder) SaveTiles([]tlog.Tile, [][]byte) {}
@@ -109,7 +127,7 @@ func (folder) SaveTiles([]tlog.Tile, [][]byte) {}
 func (dir folder) ReadTiles(tiles []tlog.Tile) ([][]byte, error) {
 	var all [][]byte
 	for _, tile := range tiles {
-		data, err := os.ReadFile(filepath.Join(string(dir), path(tile)))
+		data, err := dir.read(path(tile))
 		if err != nil {
 			return nil, err
 		}
@@ -124,9 +142,9 @@ func path(tile tlog.Tile) string {
 }
 
 // bundle reads the entries whose hashes are in a tile of level 0.
-func bundle(dir string, tile tlog.Tile) ([][]byte, error) {
+func bundle(dir folder, tile tlog.Tile) ([][]byte, error) {
 	name := strings.Replace(path(tile), "tile/0/", "tile/entries/", 1)
-	data, err := os.ReadFile(filepath.Join(dir, name))
+	data, err := dir.read(name)
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +165,7 @@ func bundle(dir string, tile tlog.Tile) ([][]byte, error) {
 
 // checkTiles checks every hash in every tile against the signed root, and every entry against its
 // hash.
-func checkTiles(tree tlog.Tree, dir string, hashes tlog.HashReader) error {
+func checkTiles(tree tlog.Tree, dir folder, hashes tlog.HashReader) error {
 	tiles, entries := 0, 0
 	for _, tile := range tlog.NewTiles(height, 0, tree.N) {
 		var indexes []int64
@@ -182,7 +200,7 @@ func checkTiles(tree tlog.Tree, dir string, hashes tlog.HashReader) error {
 }
 
 // checkInclusion proves some entries to be in the tree.
-func checkInclusion(tree tlog.Tree, dir string, hashes tlog.HashReader) error {
+func checkInclusion(tree tlog.Tree, dir folder, hashes tlog.HashReader) error {
 	checked := 0
 	for _, n := range []int64{0, 1, 255, 256, tree.N / 2, tree.N - 2, tree.N - 1} {
 		if n < 0 || n >= tree.N {

@@ -1,4 +1,4 @@
-//! Our own keys: made, told apart, compared and revoked.
+//! Our own keys: made, told apart, compared, given another secret, and revoked.
 //!
 //! A key is `sporlog_<id>_<secret>`. The id is public and finds the key; the secret is 32 bytes
 //! from the system's generator, of which only the SHA-256 is kept. A slow hash would protect
@@ -79,6 +79,18 @@ pub struct Key {
     /// Since when it is refused for good.
     pub revoked: Option<DateTime<Utc>>,
     sha256: SecretDigest,
+    /// The secret before the last rotation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old: Option<OldSecret>,
+}
+
+/// A secret that is taken for some time yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OldSecret {
+    sha256: SecretDigest,
+    /// From when on it is refused.
+    pub until: DateTime<Utc>,
 }
 
 /// All keys, those that are revoked included: their names stand in old records.
@@ -181,9 +193,7 @@ impl KeyRing {
         if new.expires.is_some_and(|expires| expires <= now) {
             return Err(KeyRingError::Expired);
         }
-        let mut secret = [0; 32];
-        getrandom::fill(&mut secret)?;
-        let secret = BASE64_URL_SAFE_NO_PAD.encode(secret);
+        let secret = new_secret()?;
         let id = new_id()?;
         let key = Key {
             id: Arc::clone(&id),
@@ -195,26 +205,28 @@ impl KeyRing {
             expires: new.expires,
             revoked: None,
             sha256: SecretDigest::of(&secret),
+            old: None,
         };
         let presented = format!("{PREFIX}{id}_{secret}");
         self.keys.insert(id, key.clone());
         Ok((key, presented))
     }
 
+    /// Gives the key of this name another secret. The one that it has is taken until `until`, and one before that no more:
+    /// the key stays the same one, with its id. Gives the key, and what its holder has to send.
+    pub fn rotate(&mut self, name: &str, until: DateTime<Utc>) -> Result<(Key, String), KeyRingError> {
+        let key = self.active_mut(name)?;
+        let secret = new_secret()?;
+        let old = std::mem::replace(&mut key.sha256, SecretDigest::of(&secret));
+        key.old = Some(OldSecret { sha256: old, until });
+        Ok((key.clone(), format!("{PREFIX}{}_{secret}", key.id)))
+    }
+
     /// Revokes the key of this name.
     pub fn revoke(&mut self, name: &str, now: DateTime<Utc>) -> Result<Key, KeyRingError> {
-        let Some(id) = self.active(name).map(|key| Arc::clone(&key.id)) else {
-            let before = self.keys.values().any(|key| &*key.name == name);
-            let name = mask_text(name).into_owned();
-            return Err(if before { KeyRingError::Revoked(name) } else { KeyRingError::NoSuchKey(name) });
-        };
-        match self.keys.get_mut(&id) {
-            Some(key) => {
-                key.revoked = Some(now);
-                Ok(key.clone())
-            }
-            None => Err(KeyRingError::NoSuchKey(name.to_owned())),
-        }
+        let key = self.active_mut(name)?;
+        key.revoked = Some(now);
+        Ok(key.clone())
     }
 
     /// The key that was sent, if it is accepted at this time. That a key is revoked or has run out
@@ -225,12 +237,15 @@ impl KeyRing {
         let key = self.keys.get(id);
         // An id that is unknown takes as long as one that is known: all zeros are the digest of
         // nothing that anybody has.
+        let old = key.and_then(|key| key.old.as_ref());
         let kept = key.map_or(&[0; 32], |key| &key.sha256.0);
         let same = bool::from(sent.0.ct_eq(kept));
+        let same_as_old = bool::from(sent.0.ct_eq(old.map_or(&[0; 32], |old| &old.sha256.0)));
         match key {
-            Some(key) if same => match (key.revoked, key.expires) {
+            Some(key) if same || same_as_old => match (key.revoked, key.expires) {
                 (Some(_), _) => Err(KeyRefusal::Revoked),
                 (None, Some(expires)) if expires <= now => Err(KeyRefusal::Expired),
+                _ if !same && old.is_none_or(|old| old.until <= now) => Err(KeyRefusal::Expired),
                 _ => Ok(key),
             },
             _ => Err(KeyRefusal::Unknown),
@@ -248,6 +263,15 @@ impl KeyRing {
     fn active(&self, name: &str) -> Option<&Key> {
         self.keys.values().find(|key| &*key.name == name && key.revoked.is_none())
     }
+
+    fn active_mut(&mut self, name: &str) -> Result<&mut Key, KeyRingError> {
+        let before = self.keys.values().any(|key| &*key.name == name);
+        let active = self.keys.values_mut().find(|key| &*key.name == name && key.revoked.is_none());
+        active.ok_or_else(|| {
+            let name = mask_text(name).into_owned();
+            if before { KeyRingError::Revoked(name) } else { KeyRingError::NoSuchKey(name) }
+        })
+    }
 }
 
 /// The id and the secret of what may be a key.
@@ -259,6 +283,12 @@ fn split(presented: &str) -> Option<(&str, &str)> {
 
 fn is_id(text: &str) -> bool {
     text.len() == ID_LENGTH && text.bytes().all(|byte| ID_LETTERS.contains(&byte))
+}
+
+fn new_secret() -> Result<String, getrandom::Error> {
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret)?;
+    Ok(BASE64_URL_SAFE_NO_PAD.encode(secret))
 }
 
 fn new_id() -> Result<Arc<str>, getrandom::Error> {

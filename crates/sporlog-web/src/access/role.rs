@@ -23,7 +23,7 @@ pub enum Role {
     Read,
     /// Delivers records, and sees none.
     Write,
-    /// Looks into what happened: any search, and Sporlog's own logs, too.
+    /// Looks into what happened: Sporlog's own logs and what suppliers deliver, too.
     Audit,
     /// Collects metrics, and sees no record: Prometheus.
     Metrics,
@@ -38,7 +38,7 @@ pub enum Permission {
     Read,
     /// Deliver records into a log.
     Write,
-    /// Any search, and reading Sporlog's own logs `access` and `quarantine`.
+    /// Read Sporlog's own logs `access` and `quarantine`, and the register of deliveries.
     Audit,
     /// Read the metrics: names of logs and suppliers, heads, and how much of everything.
     Metrics,

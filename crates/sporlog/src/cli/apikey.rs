@@ -8,11 +8,11 @@ use sporlog_web::access::Role;
 use super::examples;
 use crate::timerange::parse_date;
 
-/// Make, list and revoke the keys that programs send to the server.
+/// Make, list, rotate and revoke the keys that programs send to the server.
 ///
 /// A key is sent as `ApiKey: KEY` or `Authorization: Bearer KEY`. Only its digest is kept, in
 /// apikeys.json in the folder of the keys. A server that is running takes a new key, and refuses a
-/// revoked one, within two seconds. Making and revoking is recorded in the log `access`. Run this as
+/// revoked one, within two seconds. Making, rotating and revoking is recorded in the log `access`. Run this as
 /// the user that the server runs as, or it will not be able to read the file.
 #[derive(Debug, Args)]
 #[command(after_help = examples::APIKEY)]
@@ -30,6 +30,18 @@ pub enum Apikey {
     /// The secrets are kept nowhere, and so they are not listed. The last use is written down by the
     /// server every 30 seconds. With --json, each key is an object on a line.
     List,
+    /// Give a key another secret, and print it
+    ///
+    /// The old secret is taken for some days yet, so that there is no gap while programs are given the new one. The key stays the
+    /// same: its name, role, bounds and id. A key has two secrets at most; rotating it again ends the older one.
+    Rotate {
+        /// The key's name
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// For how many days the old secret is taken; 0 ends it at once
+        #[arg(short, long, value_name = "DAYS", default_value_t = 7)]
+        overlap: u16,
+    },
     /// Revoke a key for good
     ///
     /// The name is free for a new key then. The revoked one stays in the list: what it did is on

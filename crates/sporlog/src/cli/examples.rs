@@ -174,6 +174,7 @@ Examples:
   sporlog apikey create --name odense --role read --log 'revision*' --organisation 64942212
   sporlog apikey create --name nav --role write --log disclosure --expires 2027-06-30 > nav.key
   sporlog apikey list
+  sporlog apikey rotate nav > nav.key
   sporlog apikey revoke nav";
 
 pub const SAMPLE: &str = "\

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use anyhow::{Context, Result, anyhow};
-use chrono::{DateTime, Local, NaiveDate, SecondsFormat, TimeZone, Utc};
+use chrono::{DateTime, Local, NaiveDate, SecondsFormat, TimeDelta, TimeZone, Utc};
 use serde_json::{Value, json};
 use sporlog_ledger::Store;
 use sporlog_web::access::{Key, NewKey};
@@ -18,6 +18,7 @@ pub async fn run(session: &Session, what: Apikey) -> Result<Outcome> {
     match what {
         Apikey::Create(args) => create(session, args).await,
         Apikey::List => list(session),
+        Apikey::Rotate { name, overlap } => rotate(session, &name, overlap).await,
         Apikey::Revoke { name } => revoke(session, &name).await,
     }
 }
@@ -46,6 +47,28 @@ async fn create(session: &Session, args: CreateArgs) -> Result<Outcome> {
         print_error(&format!(
             "note: this is the key '{}', role {}, id {}; keep it safe, it is not shown again",
             key.name, key.role, key.id
+        ));
+    }
+    Ok(Outcome::Done)
+}
+
+async fn rotate(session: &Session, name: &str, overlap: u16) -> Result<Outcome> {
+    let store = session.store()?;
+    let files = files(session, &store)?;
+    let locked = files.lock()?;
+    let mut ring = files.ring()?;
+    let until = Utc::now() + TimeDelta::days(overlap.into());
+    let (key, secret) = ring.rotate(name, until)?;
+    let until = rfc3339(until);
+    let message = format!("gave the API key '{}' another secret; the old one is taken until {until}", key.name);
+    record(session, &store, "APIKEY_ROTATE", message, &key).await?;
+    locked.save(&ring)?;
+    print(session, &key, &secret).map_err(|error| {
+        anyhow!("the key '{name}' has a new secret, but it could not be printed ({error}): rotate it again")
+    })?;
+    if !session.json {
+        print_error(&format!(
+            "note: this is the key '{name}' with its new secret, which is not shown again; the old one is taken until {until}"
         ));
     }
     Ok(Outcome::Done)
@@ -143,6 +166,7 @@ fn as_json(key: &Key, last_use: &LastUse) -> Value {
         "id": key.id, "name": key.name, "role": key.role, "logs": key.logs,
         "organisations": key.organisations, "state": state(key), "created": rfc3339(key.created),
         "expires": key.expires.map(rfc3339), "revoked": key.revoked.map(rfc3339),
+        "oldSecretUntil": key.old.as_ref().map(|old| rfc3339(old.until)),
         "lastUsed": last_use.get(&*key.id).copied().map(rfc3339),
     })
 }

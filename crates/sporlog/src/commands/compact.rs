@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use serde_json::json;
-use sporlog_ledger::{Writer, WriterOptions};
+use sporlog_ledger::{Expired, Writer, WriterOptions};
 
+use crate::access::{Access, record_access};
 use crate::cli::{CompactArgs, ExpireArgs};
-use crate::output::{Outcome, Output, counted};
+use crate::output::{Outcome, Output, counted, print_error};
 use crate::session::Session;
 
 pub async fn compact(session: &Session, args: &CompactArgs) -> Result<Outcome> {
@@ -31,11 +32,12 @@ pub async fn compact(session: &Session, args: &CompactArgs) -> Result<Outcome> {
 
 pub async fn expire(session: &Session, args: &ExpireArgs) -> Result<Outcome> {
     let month = chrono::Utc::now().format("%Y-%m").to_string();
-    if args.before > month && !args.force && !args.dry_run {
+    let needs_force = args.before > month;
+    if needs_force && !args.force && !args.dry_run {
         bail!("--before {} would remove records of the running month ({month}); --force does", args.before);
     }
     let writer = writer(session, &args.log.log).await?;
-    let expired = writer.expire(&args.before, args.dry_run).await;
+    let expired = expire_on_record(session, &writer, args).await;
     writer.close().await?;
     let expired = expired?;
     let first = expired.first_left;
@@ -43,7 +45,7 @@ pub async fn expire(session: &Session, args: &ExpireArgs) -> Result<Outcome> {
     if session.json {
         out.json(&json!({
             "log": args.log.log, "before": args.before, "dryRun": args.dry_run, "records": expired.records,
-            "files": expired.files, "bytes": expired.bytes, "firstLeft": first,
+            "files": expired.files, "bytes": expired.bytes, "firstLeft": first, "needsForce": needs_force,
         }))?;
     } else {
         let verb = if args.dry_run { "would be removed" } else { "removed" };
@@ -52,7 +54,24 @@ pub async fn expire(session: &Session, args: &ExpireArgs) -> Result<Outcome> {
         writeln!(out, "{log}: {records} in {files}, {bytes} bytes, {verb}; the first left is {first}")?;
     }
     out.flush()?;
+    if args.dry_run && needs_force && !args.force {
+        print_error(&format!("note: --force will be needed: {} is after the running month ({month})", args.before));
+    }
     Ok(Outcome::Done)
+}
+
+/// What would be removed is recorded before it is removed.
+async fn expire_on_record(session: &Session, writer: &Writer, args: &ExpireArgs) -> Result<Expired> {
+    let due = writer.expire(&args.before, true).await?;
+    if args.dry_run || due.records == 0 {
+        return Ok(due);
+    }
+    let (log, before, records) = (&args.log.log, &args.before, due.records);
+    let message = format!("removes {records} records of the log '{log}' that were received before {before}");
+    let parameters = json!({ "log": log, "before": before, "records": records });
+    let access = Access { action: "EXPIRE", subject: None, message, parameters };
+    record_access(session, &session.store()?, access).await?;
+    Ok(writer.expire(before, false).await?)
 }
 
 /// The writer of a log that is there.

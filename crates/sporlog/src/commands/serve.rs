@@ -74,6 +74,8 @@ pub async fn run(session: &Session, args: &ServeArgs) -> Result<Outcome> {
     let router = layers(router, &settings, rates, api::limits(&session.config().api));
     let server = Server::bind(&settings).await?;
 
+    // Nobody is told that the server is ready before it is.
+    catalog.look().await;
     let watched = catalog.clone();
     health.check("store", move || watched.trouble().map_or(Ok(()), |trouble| Err(trouble.to_owned())));
     let consumer = consume(session, &store, &health)?;
@@ -89,6 +91,7 @@ pub async fn run(session: &Session, args: &ServeArgs) -> Result<Outcome> {
     announce(&server, &settings);
     let following = tokio::spawn({
         let catalog = catalog.clone();
+        let retention = session.config().retention.clone();
         let names = async {
             if let Some(names) = names {
                 names.follow().await;
@@ -100,6 +103,7 @@ pub async fn run(session: &Session, args: &ServeArgs) -> Result<Outcome> {
                 catalog.watch_quarantine(),
                 catalog.keep_house(),
                 catalog.cover(),
+                retention.follow(&catalog),
                 names
             )
         }

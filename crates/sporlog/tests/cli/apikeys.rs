@@ -61,6 +61,21 @@ fn a_revoked_name_is_free_again() {
 }
 
 #[test]
+fn a_rotated_key_is_the_same_one_with_another_secret() {
+    let place = Place::new();
+    let first = place.run("apikey create --name a --role read").ok().out;
+    let rotated = place.run("apikey rotate a --overlap 3").ok();
+    assert!(rotated.err.contains("the old one is taken until") && !rotated.err.contains(rotated.out.trim()));
+    assert!(rotated.out != first && rotated.out[..21] == first[..21], "{}", rotated.out);
+    let listed = place.run("apikey list --json").ok().lines();
+    assert_eq!((listed.len(), &listed[0]["state"]), (1, &"active".into()));
+    let until: chrono::DateTime<chrono::Utc> = listed[0]["oldSecretUntil"].as_str().expect("a time").parse().expect("a time");
+    assert_eq!((until - chrono::Utc::now()).num_hours(), 71);
+    place.run("apikey rotate nobody").code(2).complains("no key 'nobody'");
+    assert_eq!(place.run("read access --records-only").ok().lines()[1]["logAction"], "APIKEY_ROTATE");
+}
+
+#[test]
 fn making_and_revoking_is_on_record() {
     let place = Place::new();
     let key = place.run("apikey create --name a --role admin").ok().out;

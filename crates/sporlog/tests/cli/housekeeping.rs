@@ -36,10 +36,16 @@ fn expiring_keeps_the_proof() {
         .run("expire revision --before 2099-01 --dry-run")
         .ok()
         .says("40 records in 4 files")
-        .says("would be removed");
+        .says("would be removed")
+        .complains("--force will be needed");
+    let json = place.run("expire revision --before 2099-01 --dry-run --json").ok().json();
+    assert_eq!(json["needsForce"], true);
+    let recorded = || place.run("read access --records-only").ok().lines().iter().filter(|one| one["logAction"] == "EXPIRE").count();
+    assert_eq!(recorded(), 0);
     assert_eq!(place.run("read revision").ok().lines().len(), 40);
     let json = place.run("expire revision --before 2099-01 --force --json").ok().json();
     assert_eq!((&json["records"], &json["firstLeft"]), (&40.into(), &41.into()));
+    assert_eq!(recorded(), 1);
     assert_eq!(place.run("read revision").ok().out, "");
     assert_eq!(place.head("revision"), 40);
     place.run("verify revision").ok().says("head 40 (40 expired)");

@@ -15,6 +15,7 @@ mod les;
 mod logs;
 mod quiet;
 mod raw;
+mod ready;
 mod records;
 mod reloading;
 mod server;

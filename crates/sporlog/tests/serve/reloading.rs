@@ -67,7 +67,7 @@ async fn accounts_issuers_and_rates_are_taken_up_and_the_rest_is_named() {
     let said = server.stop();
     for part in [
         "the configuration cannot be used, and all stays as it is",
-        "sporlog.toml:3: error sftp.account.1: 'A' is there twice",
+        "sporlog.toml:6: error sftp.account.1: sftp.account: 'A' is there twice",
         r#"these settings are taken up settings="access.issuer, sftp.account""#,
         r#"these settings have changed and need a restart settings="origin""#,
         r#"these settings are taken up settings="server.rate.per_address.per_second, sftp.account""#,

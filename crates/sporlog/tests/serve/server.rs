@@ -88,6 +88,17 @@ impl Site {
 
     /// With more arguments before the command, and more in the environment.
     pub fn serve_with(&self, args: &[&str], environment: &[(&str, &str)]) -> Server {
+        let server = self.start(args, environment);
+        server.until_ready();
+        server
+    }
+
+    /// A server that listens, and need not be ready.
+    pub fn serve_unready(&self, args: &[&str]) -> Server {
+        self.start(args, &[])
+    }
+
+    fn start(&self, args: &[&str], environment: &[(&str, &str)]) -> Server {
         let mut command = self.command(&[args, &["serve", "--listen", "127.0.0.1:0"]].concat());
         command.envs(environment.iter().copied()).stdout(Stdio::null()).stderr(Stdio::piped());
         Server::start(command)
@@ -124,13 +135,15 @@ impl Server {
             let _ = child.wait();
             panic!("the server does not start: {}", said.join().unwrap_or_default());
         };
-        let server = Server { child, address, said: Some(said) };
+        Server { child, address, said: Some(said) }
+    }
+
+    pub fn until_ready(&self) {
         let until = Instant::now() + PATIENCE;
-        while super::raw::status(&super::raw::get(address, "/health/ready", "")) != 200 {
+        while super::raw::status(&super::raw::get(self.address, "/health/ready", "")) != 200 {
             assert!(Instant::now() < until, "never ready");
             std::thread::sleep(Duration::from_millis(20));
         }
-        server
     }
 
     pub fn url(&self) -> String {

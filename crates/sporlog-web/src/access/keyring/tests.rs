@@ -63,6 +63,31 @@ fn a_revoked_key_is_refused_and_its_name_is_free() {
 }
 
 #[test]
+fn a_rotated_key_has_two_secrets_for_a_time_and_stays_the_same_key() {
+    let mut ring = KeyRing::default();
+    let (key, first) = ring.create(new("kommune"), now()).expect("made");
+    let until = now() + TimeDelta::days(7);
+    let (rotated, second) = ring.rotate("kommune", until).expect("rotated");
+    assert_eq!(rotated.id, key.id);
+    let mut ring = KeyRing::from_json(&ring.to_json().expect("written")).expect("read");
+    for secret in [&first, &second] {
+        assert_eq!(ring.find(secret, now()), Ok(&rotated));
+    }
+    assert_eq!(ring.find(&first, until), Err(KeyRefusal::Expired));
+    assert_eq!(ring.find(&second, until), Ok(&rotated));
+    // Only two at a time, and none once it is revoked.
+    let (_, third) = ring.rotate("kommune", until).expect("rotated");
+    assert_eq!(ring.find(&first, now()), Err(KeyRefusal::Unknown));
+    assert!(ring.find(&second, now()).is_ok() && ring.find(&third, now()).is_ok());
+    ring.revoke("kommune", now()).expect("revoked");
+    for secret in [&second, &third] {
+        assert_eq!(ring.find(secret, now()), Err(KeyRefusal::Revoked));
+    }
+    assert!(matches!(ring.rotate("kommune", until), Err(KeyRingError::Revoked(_))));
+    assert!(matches!(ring.rotate("nobody", until), Err(KeyRingError::NoSuchKey(_))));
+}
+
+#[test]
 fn a_key_runs_out() {
     let mut ring = KeyRing::default();
     let end = now() + TimeDelta::days(1);

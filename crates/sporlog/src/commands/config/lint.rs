@@ -26,6 +26,9 @@ pub fn lint(config: &Config, file: Option<&Path>) -> Vec<Remark> {
     if let Err(error) = config.rules() {
         remarks.error("consent_jwks", format!("{error:#}"));
     }
+    if let Err(reason) = config.retention.check() {
+        remarks.error("retention", reason);
+    }
     pages(config, &mut remarks);
     store(config, &mut remarks);
     kafka(config, file, &mut remarks);
