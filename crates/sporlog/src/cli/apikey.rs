@@ -62,8 +62,8 @@ pub struct CreateArgs {
     /// What it is called, in the list and in the log `access`: who holds it, and for what
     #[arg(short, long, value_name = "NAME")]
     pub name: String,
-    /// What its holder may: read logs; write into logs, and see none; audit, which is reading, any
-    /// search, and Sporlog's own logs; collect metrics, and see no record; or everything
+    /// What its holder may: read logs; write into logs, and see none; audit, which is reading,
+    /// also Sporlog's own logs and what suppliers deliver; collect metrics, and see no record; or everything
     #[arg(short, long, value_name = "ROLE", value_parser = role())]
     pub role: Role,
     /// Only for this log, or these (disclosure*); again for more [default: all but Sporlog's own]
