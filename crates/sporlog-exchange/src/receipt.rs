@@ -2,8 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-pub use sporlog_intake::import::{Earlier, LISTED_ROWS};
-use sporlog_record::Finding;
+pub use sporlog_intake::import::{Earlier, LISTED_ROWS, Note};
 
 /// The most overlapped deliveries that the register keeps of a receipt.
 const LISTED_OVERLAPS: usize = 20;
@@ -60,9 +59,12 @@ pub struct Receipt {
     /// Why the file was refused whole.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<Note>,
-    /// The refused rows and why, the first [`LISTED_ROWS`] of them.
+    /// The refused rows and why, the first [`LISTED_ROWS`] of these notes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub quarantined_rows: Vec<Note>,
+    /// The remarks on accepted rows, the first [`LISTED_ROWS`] of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarked_rows: Vec<Note>,
     /// Seconds from the claim to the receipt.
     pub seconds: f64,
 }
@@ -86,41 +88,6 @@ impl Outcome {
             Outcome::Accepted => "accepted",
             Outcome::Repeated => "repeated",
             Outcome::Refused => "refused",
-        }
-    }
-}
-
-/// A finding about a file or a row, with its position.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Note {
-    /// The line, from 1.
-    pub line: u64,
-    /// The column, from 1.
-    pub column: u64,
-    /// The field, empty if it is about the row or the file.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub field: String,
-    /// A short, stable name of the rule.
-    pub rule: String,
-    /// What is wrong, and what was expected.
-    pub text: String,
-}
-
-impl Note {
-    /// A note about the file as a whole.
-    pub fn on_file(rule: &str, text: &str) -> Self {
-        Note { line: 1, column: 1, field: String::new(), rule: rule.to_owned(), text: text.to_owned() }
-    }
-}
-
-impl From<&Finding> for Note {
-    fn from(finding: &Finding) -> Self {
-        Note {
-            line: finding.position.line,
-            column: finding.position.column,
-            field: finding.field.clone().into_owned(),
-            rule: finding.rule.to_owned(),
-            text: finding.text.clone().into_owned(),
         }
     }
 }
@@ -150,13 +117,14 @@ impl Receipt {
             file_remarks: Vec::new(),
             refused: Vec::new(),
             quarantined_rows: Vec::new(),
+            remarked_rows: Vec::new(),
             seconds: 0.0,
         }
     }
 
     /// The receipt without long lists, as the register keeps it.
     pub fn brief(&self) -> Self {
-        let mut brief = Receipt { quarantined_rows: Vec::new(), ..self.clone() };
+        let mut brief = Receipt { quarantined_rows: Vec::new(), remarked_rows: Vec::new(), ..self.clone() };
         brief.overlaps.truncate(LISTED_OVERLAPS);
         brief
     }

@@ -17,8 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
-use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use chrono::Utc;
 use sporlog_ledger::{Advance, Bulk, BulkPusher, Outcome, Overlap, Position, ReceivedBefore, Writer};
 use sporlog_record::kind::quarantine::{Action, QuarantineRecord};
 use sporlog_record::{Finding, Kind, Severity};
@@ -31,133 +30,9 @@ use crate::quarantine::Quarantine;
 use crate::source::Source;
 use sporlog_record::hex;
 
-/// The most reasons for refusals that are listed; their number counts all of them.
-pub const LISTED_ROWS: usize = 10_000;
+mod receipt;
 
-/// The outcome of a delivery.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Receipt {
-    /// The file's name.
-    pub file: String,
-    /// The kind of its records.
-    pub kind: Kind,
-    /// The log that the records are in.
-    pub log: String,
-    /// The SHA-256 of the file as delivered, in hexadecimal; absent when it was not read to its end.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub sha256: String,
-    /// The file's size as delivered.
-    pub bytes: u64,
-    /// Records stored.
-    pub accepted: u64,
-    /// Records refused, each kept in the quarantine.
-    pub quarantined: u64,
-    /// Remarks on accepted records, skipped ones included.
-    pub remarks: u64,
-    /// Rows that the log had before, from other files.
-    pub overlapping: u64,
-    /// Overlapping rows that were not stored again.
-    pub skipped: u64,
-    /// The first record's id, if any was stored.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub first_id: Option<u64>,
-    /// The last record's id.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub last_id: Option<u64>,
-    /// When the log received the records, RFC 3339.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub received_at: Option<String>,
-    /// Since when the log has the same bytes, RFC 3339; then nothing was stored now.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub already_since: Option<String>,
-    /// The deliveries that the overlapping rows came in.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub overlaps: Vec<Earlier>,
-    /// Remarks on the file as a whole.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub file_remarks: Vec<Finding>,
-    /// Why the file was refused whole; then nothing of it was stored.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub refused: Vec<Finding>,
-    /// How long the import took, in seconds.
-    pub seconds: f64,
-}
-
-impl Receipt {
-    /// The receipt of a delivery that has not been read yet.
-    pub fn begun(source: &Source, kind: Kind, log: &str) -> Self {
-        Receipt {
-            file: source.name().to_owned(),
-            kind,
-            log: log.to_owned(),
-            sha256: String::new(),
-            bytes: source.size().unwrap_or_default(),
-            accepted: 0,
-            quarantined: 0,
-            remarks: 0,
-            overlapping: 0,
-            skipped: 0,
-            first_id: None,
-            last_id: None,
-            received_at: None,
-            already_since: None,
-            overlaps: Vec::new(),
-            file_remarks: Vec::new(),
-            refused: Vec::new(),
-            seconds: 0.0,
-        }
-    }
-
-    /// Whether everything in the file is stored, now or before.
-    pub fn is_clean(&self) -> bool {
-        self.quarantined == 0 && self.refused.is_empty()
-    }
-}
-
-/// An earlier delivery that a receipt names.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Earlier {
-    /// The delivery's id; absent if the rows came from another account or by another way than SFTP.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub delivery: Option<String>,
-    /// The name of the delivery's file.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub file: Option<String>,
-    /// When the log received the delivery's rows.
-    pub received_at: DateTime<Utc>,
-    /// How many rows of the present file it has.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rows: Option<u64>,
-}
-
-impl Earlier {
-    /// The deliveries that the rows came in, earliest first. `named` gives the id and the file of a delivery that is
-    /// known; of others, those received within an hour are one, for rows may have come one by one.
-    pub fn deliveries(
-        received: &[ReceivedBefore],
-        named: impl Fn(&ReceivedBefore) -> Option<(String, String)>,
-    ) -> Vec<Earlier> {
-        let mut all: Vec<Earlier> = Vec::new();
-        for before in received {
-            let (delivery, file) = named(before).unzip();
-            let received_at = DateTime::from_timestamp_micros(before.at).unwrap_or_default();
-            let hour = |at: DateTime<Utc>| at.timestamp() / 3_600;
-            let same = |last: &&mut Earlier| {
-                last.delivery.is_none() && delivery.is_none() && hour(last.received_at) == hour(received_at)
-            };
-            match all.last_mut().filter(same) {
-                Some(last) => {
-                    last.received_at = received_at;
-                    last.rows = last.rows.map(|rows| rows + before.rows);
-                }
-                None => all.push(Earlier { delivery, file, received_at, rows: Some(before.rows) }),
-            }
-        }
-        all
-    }
-}
+pub use receipt::{Earlier, LISTED_ROWS, Note, Receipt};
 
 /// A delivery that has been read, and of which nothing is visible yet.
 #[expect(clippy::large_enum_variant, reason = "there is one for each file")]
@@ -175,7 +50,6 @@ pub struct Prepared {
     bulk: Bulk,
     refused: Option<Bulk>,
     receipt: Receipt,
-    reasons: Vec<Finding>,
     received_before: Vec<ReceivedBefore>,
     started: Instant,
 }
@@ -184,11 +58,6 @@ impl Prepared {
     /// The receipt so far: the digest, the size, the counts. `accepted` are the rows that are staged.
     pub fn receipt(&self) -> &Receipt {
         &self.receipt
-    }
-
-    /// Why records were refused, in the order of the file: the first [`LISTED_ROWS`] reasons.
-    pub fn reasons(&self) -> &[Finding] {
-        &self.reasons
     }
 
     /// The rows of the log that are the same as the overlapping rows.
@@ -220,6 +89,8 @@ impl Prepared {
                 (receipt.accepted, receipt.quarantined, receipt.remarks) = (0, 0, 0);
                 (receipt.overlapping, receipt.skipped) = (0, 0);
                 receipt.overlaps.clear();
+                receipt.quarantined_rows.clear();
+                receipt.remarked_rows.clear();
                 receipt.already_since = Some(since(position));
             }
         }
@@ -324,7 +195,8 @@ async fn stage(
         skipped,
         pusher: bulk.pusher(),
         staged: AtomicU64::new(0),
-        reasons: Mutex::default(),
+        quarantined_rows: Mutex::default(),
+        remarked_rows: Mutex::default(),
         refused: Refusals {
             runtime: Handle::current(),
             quarantine: quarantine.clone(),
@@ -334,15 +206,16 @@ async fn stage(
             bulk: Mutex::new(None),
         },
     };
-    let options = options.clone();
+    let options = Options { collect: LISTED_ROWS, ..options.clone() };
     let delivered = tokio::task::spawn_blocking(move || {
         let result = deliver(source, &options, &staging, &*progress);
-        let Staging { staged, reasons, refused, .. } = staging;
+        let Staging { staged, quarantined_rows, remarked_rows, refused, .. } = staging;
         let refused = refused.bulk.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let reasons = reasons.into_inner().unwrap_or_else(PoisonError::into_inner);
-        (result, staged.into_inner(), reasons, refused.map(|(bulk, _)| bulk))
+        let notes = [quarantined_rows, remarked_rows];
+        let notes = notes.map(|notes| notes.into_inner().unwrap_or_else(PoisonError::into_inner));
+        (result, staged.into_inner(), notes, refused.map(|(bulk, _)| bulk))
     });
-    let (result, staged, reasons, refused) = delivered.await.map_err(|e| Error::Internal(e.to_string()))?;
+    let (result, staged, [quarantined_rows, remarked_rows], refused) = delivered.await.map_err(|e| Error::Internal(e.to_string()))?;
     match result {
         Ok(summary) => {
             receipt.sha256 = hex(summary.sha256);
@@ -351,8 +224,9 @@ async fn stage(
             receipt.quarantined = summary.refused;
             receipt.remarks = summary.remarks;
             receipt.file_remarks = summary.file_remarks;
+            (receipt.quarantined_rows, receipt.remarked_rows) = (quarantined_rows, remarked_rows);
             let received_before = Vec::new();
-            Ok(Preparation::Ready(Prepared { bulk, refused, receipt, reasons, received_before, started }))
+            Ok(Preparation::Ready(Prepared { bulk, refused, receipt, received_before, started }))
         }
         Err(error) => {
             if let Some(refused) = refused {
@@ -378,7 +252,8 @@ struct Staging {
     skipped: Option<Arc<Overlap>>,
     pusher: BulkPusher,
     staged: AtomicU64,
-    reasons: Mutex<Vec<Finding>>,
+    quarantined_rows: Mutex<Vec<Note>>,
+    remarked_rows: Mutex<Vec<Note>>,
     refused: Refusals,
 }
 
@@ -394,19 +269,22 @@ impl Receiver for Staging {
     }
 
     fn judged(&self, header: &[u8], judged: Judged) -> Result<()> {
-        {
-            let mut reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
-            let all = judged.refused.iter().flat_map(|record| &record.findings);
-            let errors = all.filter(|finding| finding.severity == Severity::Error);
-            let room = LISTED_ROWS.saturating_sub(reasons.len());
-            reasons.extend(errors.take(room).cloned());
-        }
+        let all = judged.refused.iter().flat_map(|record| &record.findings);
+        list(&self.quarantined_rows, all.filter(|finding| finding.severity == Severity::Error));
+        list(&self.remarked_rows, judged.findings.iter());
         self.refused.take(header, judged.refused)
     }
 
     fn failed(&self) {
         self.pusher.give_up();
     }
+}
+
+/// Adds findings to a receipt's list, up to [`LISTED_ROWS`].
+fn list<'a>(notes: &Mutex<Vec<Note>>, findings: impl Iterator<Item = &'a Finding>) {
+    let mut notes = notes.lock().unwrap_or_else(PoisonError::into_inner);
+    let room = LISTED_ROWS.saturating_sub(notes.len());
+    notes.extend(findings.take(room).map(Note::from));
 }
 
 /// The refused records of a delivery, on their way into the quarantine.

@@ -261,7 +261,7 @@ fn judge(
     let with_header = Header::parse(content, rules).is_ok();
     let file = if with_header { content.to_vec() } else { [header, content].concat() };
     let parsed = Header::parse(&file, rules).and_then(|header| {
-        parse_slab(&header, rules, &file[header.body()..], header.first_line(), origin, false)
+        parse_slab(&header, rules, &file[header.body()..], header.first_line(), origin, 0)
     });
     Ok(match parsed {
         Ok(mut slab) => match slab.refused.pop() {

@@ -38,7 +38,7 @@ fn rows(rows: &[Row]) -> RecordBatch {
     let rules = Rules::default();
     let header = Header::parse(text.as_bytes(), &rules).unwrap();
     let body = &text.as_bytes()[header.body()..];
-    let slab = parse_slab(&header, &rules, body, header.first_line(), "test", false).unwrap();
+    let slab = parse_slab(&header, &rules, body, header.first_line(), "test", 0).unwrap();
     assert!(slab.refused.is_empty());
     slab.rows
 }

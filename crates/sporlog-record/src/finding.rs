@@ -47,6 +47,10 @@ pub struct Finding {
     pub rule: &'static str,
     /// What is wrong, and what was expected.
     pub text: Cow<'static, str>,
+    /// The `TransaktionsId` of the row, if the finding is about a row of a revision file that has one: the name under
+    /// which its supplier finds the row again.
+    #[serde(rename = "TransaktionsId", skip_serializing_if = "Option::is_none")]
+    pub transaction_id: Option<String>,
     /// Where it was found.
     #[serde(flatten)]
     pub position: Position,
@@ -55,7 +59,14 @@ pub struct Finding {
 impl Finding {
     /// An error about a record or a file as such.
     pub fn error(rule: &'static str, text: impl Into<Cow<'static, str>>, position: Position) -> Self {
-        Finding { severity: Severity::Error, field: Cow::Borrowed(""), rule, text: text.into(), position }
+        Finding {
+            severity: Severity::Error,
+            field: Cow::Borrowed(""),
+            rule,
+            text: text.into(),
+            transaction_id: None,
+            position,
+        }
     }
 
     /// A remark on a record or a file as such.

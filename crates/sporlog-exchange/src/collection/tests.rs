@@ -80,7 +80,7 @@ impl Place {
         let rules = Rules::default();
         let parsed = Header::parse(file.as_bytes(), &rules).unwrap();
         let body = &file.as_bytes()[parsed.body()..];
-        let slab = parse_slab(&parsed, &rules, body, 2, "test", true).unwrap();
+        let slab = parse_slab(&parsed, &rules, body, 2, "test", usize::MAX).unwrap();
         assert_eq!(slab.rows.num_rows(), rows_of(body), "a row was refused");
         let writers = OwnWriters::new(self.store.clone());
         let writer = writers.writer("revision", Kind::Revision).await.unwrap();

@@ -186,7 +186,6 @@ impl Ingest {
             return Ok(Decision::store_nothing(self.repeated(account, claim, &import).await?));
         }
         let mut receipt = receipt_of(claim, prepared.receipt());
-        receipt.quarantined_rows = prepared.reasons().iter().map(Note::from).collect();
         receipt.overlaps = earlier::overlapped(&self.register, account, prepared.received_before()).await?;
         Ok(Decision { receipt, staged: Some(prepared) })
     }
@@ -196,6 +195,8 @@ impl Ingest {
         let mut receipt = receipt_of(claim, import);
         receipt.outcome = Outcome::Repeated;
         (receipt.accepted, receipt.quarantined, receipt.remarks) = (0, 0, 0);
+        receipt.quarantined_rows.clear();
+        receipt.remarked_rows.clear();
         let position = self.writer().await?.log().position(&file_position(&receipt.sha256));
         let since = import.already_since.as_deref().and_then(parse);
         let since = since.or_else(|| DateTime::from_timestamp_millis(position?.at)).unwrap_or_else(Utc::now);
@@ -272,6 +273,8 @@ fn receipt_of(claim: &Claim, import: &import::Receipt) -> Receipt {
         skipped: import.skipped,
         file_remarks: import.file_remarks.iter().map(Note::from).collect(),
         refused: import.refused.iter().map(Note::from).collect(),
+        quarantined_rows: import.quarantined_rows.clone(),
+        remarked_rows: import.remarked_rows.clone(),
         ..begun(claim, &import.log)
     }
 }

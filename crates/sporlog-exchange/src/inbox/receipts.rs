@@ -106,12 +106,8 @@ fn as_text(receipt: &Receipt) -> String {
     }
     list(&mut text, "Remarks on the file", &receipt.file_remarks);
     list(&mut text, "Why the file was refused", &receipt.refused);
-    let listed = if receipt.quarantined_rows.len() >= LISTED_ROWS {
-        "Rows in the quarantine, and why (the first of them)"
-    } else {
-        "Rows in the quarantine, and why"
-    };
-    list(&mut text, listed, &receipt.quarantined_rows);
+    list(&mut text, "Rows in the quarantine, and why", &receipt.quarantined_rows);
+    list(&mut text, "Remarks on rows that were accepted", &receipt.remarked_rows);
     text
 }
 
@@ -153,9 +149,11 @@ fn list(text: &mut String, title: &str, notes: &[Note]) {
     if notes.is_empty() {
         return;
     }
-    let _ = writeln!(text, "\n{title}:");
-    for Note { line, column, field, text: what, .. } in notes {
+    let first = if notes.len() < LISTED_ROWS { "" } else { " (the first of them)" };
+    let _ = writeln!(text, "\n{title}{first}:");
+    for Note { line, column, field, text: what, transaction_id, .. } in notes {
+        let row = transaction_id.as_ref().map(|id| format!(", TransaktionsId {id}")).unwrap_or_default();
         let field = if field.is_empty() { String::new() } else { format!("{field}: ") };
-        let _ = writeln!(text, "  line {line}, column {column}: {field}{what}");
+        let _ = writeln!(text, "  line {line}, column {column}{row}: {field}{what}");
     }
 }

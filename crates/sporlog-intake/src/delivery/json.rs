@@ -40,9 +40,8 @@ pub(super) fn deliver(context: &Context<'_>, reader: impl Read, receiver: &dyn R
                 JudgedRecord::Accepted(remarks) => {
                     judged.accepted += 1;
                     judged.remarks += remarks.len() as u64;
-                    if options.collect {
-                        judged.findings.extend(remarks);
-                    }
+                    let room = options.collect.saturating_sub(judged.findings.len());
+                    judged.findings.extend(remarks.into_iter().take(room));
                 }
                 JudgedRecord::Refused(findings) => {
                     judged.refused.push(RefusedRecord { line: at.line, content: bytes, findings });

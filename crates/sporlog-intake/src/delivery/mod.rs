@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use sporlog_record::json::FileError;
 use sporlog_record::kind::Format;
 use sporlog_record::revision::FileRefusal;
-use sporlog_record::{Finding, Kind, Position, Rules, Severity};
+use sporlog_record::{Finding, Kind, Position, Rules};
 
 use crate::error::{Error, Result};
 use crate::source::Source;
@@ -49,7 +49,7 @@ pub struct Judged {
     pub remarks: u64,
     /// Refused records.
     pub refused: Vec<RefusedRecord>,
-    /// The remarks themselves, if [`Options::collect`] is set.
+    /// The remarks themselves, as many as [`Options::collect`] says.
     pub findings: Vec<Finding>,
 }
 
@@ -126,8 +126,8 @@ pub struct Options {
     pub kind: Kind,
     /// The rules by which the records are judged.
     pub rules: Rules,
-    /// Whether remarks are collected, and not only counted.
-    pub collect: bool,
+    /// How many remarks of each part are collected, and not only counted.
+    pub collect: usize,
     /// The number of threads that judge.
     pub workers: usize,
     /// What becomes of rows that the log has already.
@@ -138,7 +138,7 @@ impl Options {
     /// Options with as many workers as there are processors.
     pub fn new(kind: Kind, rules: Rules) -> Self {
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
-        Options { kind, rules, collect: false, workers, overlap: OverlapPolicy::default() }
+        Options { kind, rules, collect: 0, workers, overlap: OverlapPolicy::default() }
     }
 }
 
@@ -178,12 +178,9 @@ pub fn deliver(
 
 /// The finding about a damaged compressed file, if `error` comes from a decoder and not from the disk.
 pub fn damage(error: &std::io::Error) -> Option<Finding> {
-    error.raw_os_error().is_none().then(|| Finding {
-        severity: Severity::Error,
-        field: "".into(),
-        rule: "compression",
-        text: "the compressed file is damaged or cut off".into(),
-        position: Position { line: 1, column: 1 },
+    error.raw_os_error().is_none().then(|| {
+        let text = "the compressed file is damaged or cut off";
+        Finding::error("compression", text, Position { line: 1, column: 1 })
     })
 }
 

@@ -72,7 +72,13 @@ async fn refused_rows_are_told_with_their_lines_and_the_same_bytes_are_recognise
     let receipt = prepared.receipt();
     assert_eq!((receipt.accepted, receipt.quarantined, receipt.first_id), (7, 3, None));
     assert_eq!((receipt.bytes, receipt.sha256.len()), (bytes.len() as u64, 64));
-    assert_eq!(prepared.reasons().iter().map(|reason| reason.position.line).collect::<Vec<_>>(), [3, 7, 11]);
+    let rows: Vec<_> = receipt.quarantined_rows.iter().map(|note| (note.line, note.rule.as_str())).collect();
+    assert_eq!(rows, [(3, "digits"), (7, "digits"), (11, "digits")]);
+    assert_eq!(receipt.quarantined_rows[1].transaction_id.as_deref(), Some("5"));
+    // Each of the seven rows that were accepted has two values that are no UUIDs.
+    assert_eq!((receipt.remarks, receipt.remarked_rows.len()), (14, 14));
+    let first = &receipt.remarked_rows[0];
+    assert_eq!((first.line, first.field.as_str(), first.transaction_id.as_deref()), (2, "BrugerId", Some("0")));
     assert_eq!(place.head(), 0);
     let receipt = prepared.commit(vec![("delivery:1".into(), Advance::Once)]).await.expect("committed");
     assert_eq!((receipt.accepted, receipt.first_id, receipt.last_id), (7, Some(1), Some(7)));
@@ -84,7 +90,19 @@ async fn refused_rows_are_told_with_their_lines_and_the_same_bytes_are_recognise
     assert!(receipt.already_since.is_some());
     assert_eq!((receipt.accepted, receipt.quarantined, receipt.received_at), (0, 0, None));
     assert_eq!((receipt.overlapping, receipt.skipped), (0, 0));
+    assert!(receipt.quarantined_rows.is_empty() && receipt.remarked_rows.is_empty());
     assert_eq!(place.head(), 7);
+}
+
+#[tokio::test]
+async fn a_receipt_lists_the_first_notes_and_counts_all() {
+    let place = Place::new().await;
+    let bytes = csv(0..6_000, |row| if row == 5_999 { "1" } else { "64942212" }, "").into_bytes();
+    let receipt = place.import(Source::bytes("day.csv", bytes), options()).await;
+    assert_eq!((receipt.remarks, receipt.remarked_rows.len()), (2 * 5_999, LISTED_ROWS));
+    assert_eq!(receipt.remarked_rows.last().expect("a remark").line, 5_001);
+    // Remarks do not take the places of rows that were refused.
+    assert_eq!(receipt.quarantined_rows.len(), 1);
 }
 
 #[tokio::test]

@@ -85,7 +85,7 @@ impl Notes {
         };
         let finding = |(severity, About(field, place), rule, text)| {
             let position = offset(place).map_or(start, |offset| text::position(record, offset, start));
-            Finding { severity, field, rule, text, position }
+            Finding { severity, ..Finding::error(rule, text, position).in_field(field) }
         };
         self.drafts.into_iter().map(finding).collect()
     }

@@ -146,6 +146,7 @@ mod tests {
                 field: "KalderOrganisation".into(),
                 rule: "digits",
                 text: "8 digits are expected".into(),
+                transaction_id: None,
                 position: Position { line: 7, column: 4 },
             }],
             content: b"\"a\",\xff".to_vec(),

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use super::header::Header;
-use crate::identifier::{cpr, cvr, is_ip_or_integer, is_uuid};
+use crate::identifier::{cpr, cvr, is_ip_or_integer, is_uuid, mask_text};
 use crate::kind::REVISION_COLUMNS;
 use crate::time::{self, TimeError};
 use crate::{Finding, Position, Rules};
@@ -16,6 +16,9 @@ const KALDER_ORGANISATION: usize = 3;
 const KALDER_IT_SYSTEM_INSTANS: usize = 4;
 const KALDER_IP: usize = 10;
 const BORGER_ID: usize = 15;
+
+/// The most characters of a `TransaktionsId` that a finding shows.
+const LONGEST_ID: usize = 100;
 
 /// The columns that are no texts, and so need no quotes.
 pub(super) const NO_TEXTS: [usize; 3] = [TRANSAKTIONS_TID, KALDER_ORGANISATION, KALDER_IP];
@@ -202,6 +205,17 @@ impl<'a> Judge<'a> {
         }
         Verdict { occurred_at, remarks: RemarkSet(remarks), errors }
     }
+}
+
+/// The `TransaktionsId` of a row, as findings show it. In a row whose columns have shifted, a personal number may stand
+/// there.
+pub(super) fn transaction_id<'t>(
+    header: &Header,
+    field: impl FnOnce(usize) -> Cow<'t, str>,
+) -> Option<String> {
+    let id = header.places()[TRANSAKTIONS_ID].map(field).filter(|id| !id.is_empty())?;
+    let id: String = id.chars().take(LONGEST_ID).collect();
+    Some(if is_uuid(id.as_bytes()) { id } else { mask_text(&id).into_owned() })
 }
 
 fn remember(known: &mut Vec<u8>, value: &str) {

@@ -15,7 +15,7 @@
 //! let mut splitter = Splitter::new(&header, &rules);
 //! let buffer = &file[header.body()..];
 //! let cut = splitter.split(buffer)?;
-//! let slab = parse_slab(&header, &rules, &buffer[..cut.end], cut.first_line, "file:day1.csv", true)?;
+//! let slab = parse_slab(&header, &rules, &buffer[..cut.end], cut.first_line, "file:day1.csv", usize::MAX)?;
 //! assert_eq!(slab.rows.num_rows(), 1);
 //! let rest = &buffer[cut.end..]; // put before the next buffer; at the end, the last record
 //! splitter.finish(&header, rest)?;

@@ -7,7 +7,7 @@
 
 use arrow::array::RecordBatch;
 
-use super::check::{Judge, NO_TEXTS};
+use super::check::{Judge, NO_TEXTS, transaction_id};
 use super::columns::{Accepted, Chunk, Columns};
 use super::header::{self, Header};
 use super::refusal::{self, FileRefusal};
@@ -31,7 +31,7 @@ pub struct Slab {
     pub refused: Vec<RefusedRow>,
     /// How many remarks the accepted rows have.
     pub remarks: u64,
-    /// Those remarks one by one, if they were asked for.
+    /// Those remarks one by one, as many as were asked for.
     pub findings: Vec<Finding>,
     /// How many records there are, accepted and refused.
     pub records: u64,
@@ -56,7 +56,7 @@ pub struct RefusedRow {
 
 /// Parses a slab of whole records, the first of which begins on `first_line` of the file.
 ///
-/// A row's `origin` is `{origin}:{line}`. `collect` asks for the remarks one by one. Only a file's
+/// A row's `origin` is `{origin}:{line}`. `collect` is how many remarks are given one by one. Only a file's
 /// last record may lack its line's end; a single row is a slab too, which is how a refused row
 /// that was mended is put in.
 pub fn parse_slab(
@@ -65,7 +65,7 @@ pub fn parse_slab(
     bytes: &[u8],
     first_line: u64,
     origin: &str,
-    collect: bool,
+    collect: usize,
 ) -> Result<Slab, FileRefusal> {
     let decoded;
     let bytes = match header.encoding() {
@@ -85,7 +85,7 @@ struct Parser<'a> {
     header: &'a Header,
     rules: &'a Rules,
     bytes: &'a [u8],
-    collect: bool,
+    collect: usize,
     /// Where the next record begins.
     at: usize,
     /// The line on which the chunk begins.
@@ -109,7 +109,7 @@ struct Row {
 }
 
 impl<'a> Parser<'a> {
-    fn new(header: &'a Header, rules: &'a Rules, bytes: &'a [u8], first_line: u64, collect: bool) -> Self {
+    fn new(header: &'a Header, rules: &'a Rules, bytes: &'a [u8], first_line: u64, collect: usize) -> Self {
         let mut texts = vec![true; header.width()];
         for place in NO_TEXTS.iter().filter_map(|column| header.places()[*column]) {
             if let Some(text) = texts.get_mut(place) {
@@ -159,6 +159,7 @@ impl<'a> Parser<'a> {
                 let mut verdict = judge.judge(row.line, |place| {
                     cells.get(place).map(|cell| chunk.value(*cell)).unwrap_or_default()
                 });
+                let id = || transaction_id(self.header, |place| cells.get(place).map(|cell| chunk.value(*cell)).unwrap_or_default());
                 let row_bytes = self.bytes.get(row.start..row.end).unwrap_or_default();
                 if nul && memchr::memchr(0, row_bytes).is_some() {
                     verdict.errors.push(nul_finding(cells, width, self.bytes, row.line));
@@ -166,15 +167,17 @@ impl<'a> Parser<'a> {
                 match verdict.occurred_at {
                     Some(occurred_at) if verdict.errors.is_empty() => {
                         remarks += u64::from(verdict.remarks.len());
-                        if self.collect {
-                            findings.extend(verdict.remarks.findings(self.header, row.line));
+                        let room = self.collect.saturating_sub(findings.len());
+                        if room > 0 && verdict.remarks.len() > 0 {
+                            let found = verdict.remarks.findings(self.header, row.line).take(room);
+                            findings.extend(of_row(id(), found));
                         }
                         let remarks = verdict.remarks.json();
                         self.accepted.push(Accepted { row: number, line: row.line, occurred_at, remarks });
                     }
                     _ => {
-                        let mut findings = verdict.errors;
-                        findings.extend(verdict.remarks.findings(self.header, row.line));
+                        let remarks = verdict.remarks.findings(self.header, row.line);
+                        let mut findings: Vec<_> = of_row(id(), verdict.errors.into_iter().chain(remarks)).collect();
                         findings.sort_by_key(|finding| finding.position.column);
                         let bytes = match self.header.encoding() {
                             Encoding::Utf8 => row_bytes.to_vec(),
@@ -323,6 +326,11 @@ impl<'a> Parser<'a> {
         let column = cells.iter().position(|cell| at < cell.end()).unwrap_or_default();
         Position { line: self.line_of(base, row.start), column: column as u64 + 1 }
     }
+}
+
+/// Findings about the row with this `TransaktionsId`.
+fn of_row(id: Option<String>, findings: impl Iterator<Item = Finding>) -> impl Iterator<Item = Finding> {
+    findings.map(move |finding| Finding { transaction_id: id.clone(), ..finding })
 }
 
 /// The error of a row with a NUL byte in it.

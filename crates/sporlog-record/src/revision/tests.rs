@@ -40,13 +40,13 @@ fn read(file: &[u8], rules: &Rules, buffer: usize) -> Result<Delivery, FileRefus
         let (whole, rest) = bytes.split_at(cut.end);
         carry.extend_from_slice(whole);
         if cut.end > 0 {
-            slabs.push(parse_slab(&header, rules, &carry, cut.first_line, "file:day1.csv", true)?);
+            slabs.push(parse_slab(&header, rules, &carry, cut.first_line, "file:day1.csv", usize::MAX)?);
             carry.clear();
         }
         carry.extend_from_slice(rest);
     }
     let line = splitter.finish(&header, &carry)?;
-    slabs.push(parse_slab(&header, rules, &carry, line, "file:day1.csv", true)?);
+    slabs.push(parse_slab(&header, rules, &carry, line, "file:day1.csv", usize::MAX)?);
     let batches: Vec<_> = slabs.iter().map(|slab| slab.rows.clone()).collect();
     Ok(Delivery {
         rows: concat_batches(&Kind::Revision.row_schema(), &batches).unwrap(),
@@ -223,9 +223,24 @@ fn a_refused_row_names_all_its_faults_and_can_be_put_in_once_mended() {
     let rules = Rules::default();
     let header = Header::parse(file.as_bytes(), &rules).unwrap();
     let mended = row("1", "æ");
-    let slab = parse_slab(&header, &rules, mended.trim_end().as_bytes(), 2, "replay", false).unwrap();
+    let slab = parse_slab(&header, &rules, mended.trim_end().as_bytes(), 2, "replay", 0).unwrap();
     assert_eq!(texts(&slab.rows, "origin"), [Some("replay:2")]);
     assert_eq!((slab.lines, slab.findings.len()), (1, 0));
+}
+
+#[test]
+fn findings_carry_the_row_s_id_and_no_personal_number() {
+    let uuid = "4f123456-1234-4b4f-86e9-0a75a0a009d8";
+    for (id, shown) in [
+        ("A-17", Some("A-17")),
+        (uuid, Some(uuid)),
+        ("0101018081", Some("01********")),
+        ("", None),
+    ] {
+        let read = read_whole(format!("{HEADER}{}", row(id, "").replace("64942212", "1"))).unwrap();
+        let ids: Vec<_> = read.refused[0].findings.iter().map(|f| f.transaction_id.as_deref()).collect();
+        assert!(!ids.is_empty() && ids.iter().all(|id| *id == shown), "{id}: {ids:?}");
+    }
 }
 
 #[test]
@@ -467,7 +482,7 @@ proptest! {
             let file = [HEADER.as_bytes(), rows].concat();
             let _ = read(&file, &rules, buffer);
             let header = Header::parse(&file, &rules).unwrap();
-            let _ = parse_slab(&header, &rules, rows, u64::MAX - 1_000, "", true);
+            let _ = parse_slab(&header, &rules, rows, u64::MAX - 1_000, "", usize::MAX);
         }
     }
 }

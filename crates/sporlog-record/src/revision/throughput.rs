@@ -107,7 +107,7 @@ fn throughput() {
     let took = best(|| Splitter::new(&header, &rules).split(bytes).unwrap());
     report("split", took, bytes.len(), ROWS);
 
-    let parse = || -> Slab { parse_slab(&header, &rules, bytes, 2, "file:day1.csv", false).unwrap() };
+    let parse = || -> Slab { parse_slab(&header, &rules, bytes, 2, "file:day1.csv", 0).unwrap() };
     let slab = parse();
     println!("{} accepted, {} remarks", slab.rows.num_rows(), slab.remarks);
     report("parse, one thread", best(parse), bytes.len(), ROWS);

@@ -249,6 +249,13 @@ pub struct DeliveryReceipt {
     /// Why the file was refused whole; then nothing of it was stored.
     #[schema(required = false, value_type = Vec<Object>)]
     refused: (),
+    /// The refused records: `line`, `column`, `field`, `rule`, `text`, and the row's `TransaktionsId`; the first 10,000
+    /// of these notes.
+    #[schema(required = false, value_type = Vec<Object>)]
+    quarantinedRows: (),
+    /// The remarks on accepted records, in the same shape; the first 10,000 of them.
+    #[schema(required = false, value_type = Vec<Object>)]
+    remarkedRows: (),
     /// How long it took, in seconds.
     seconds: f64,
 }

@@ -114,7 +114,7 @@ fn check_all(args: &CheckArgs, rules: &Rules, json: bool) -> Result<Outcome> {
         };
         let file = delivery::name(path);
         let receiver = Findings { file, json, errors_only: args.errors_only, out: Mutex::new(out) };
-        let options = Options { collect: true, ..Options::new(args.delivery.kind, rules.clone()) };
+        let options = Options { collect: usize::MAX, ..Options::new(args.delivery.kind, rules.clone()) };
         let checked;
         (out, checked) = check(path, source, &options, receiver)?;
         outcome = outcome.max(checked);

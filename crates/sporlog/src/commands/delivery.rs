@@ -5,7 +5,7 @@ use std::path::Path;
 
 use sporlog_intake::Error;
 use sporlog_intake::source::Source;
-use sporlog_record::{Finding, Position, Severity};
+use sporlog_record::{Finding, Position};
 
 use crate::progress::{Progress, Results};
 
@@ -26,8 +26,7 @@ pub fn refusal(error: Error) -> Result<Vec<Finding>, Error> {
         Error::Read { source, .. } if is_damaged(&source) => {
             let text = format!("the compressed file is damaged or cut off ({source})");
             let position = Position { line: 1, column: 1 };
-            let (field, text) = ("".into(), text.into());
-            Ok(vec![Finding { severity: Severity::Error, field, rule: "compression", text, position }])
+            Ok(vec![Finding::error("compression", text, position)])
         }
         error => Err(error),
     }

@@ -146,7 +146,11 @@ fn print(out: &mut Output, file: &str, receipt: &Receipt) -> Result<()> {
     } else {
         line("quarantined", &0)?;
     }
-    line("remarks", &receipt.remarks)?;
+    if receipt.remarks > 0 {
+        line("remarks", &format_args!("{}; with --json, the receipt lists them", receipt.remarks))?;
+    } else {
+        line("remarks", &0)?;
+    }
     match (receipt.overlapping, receipt.skipped) {
         (0, _) => {}
         (rows, 0) => line("overlapping", &format_args!("{rows} rows that came before, taken again"))?,

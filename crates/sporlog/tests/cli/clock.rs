@@ -14,7 +14,7 @@ fn append(place: &Place, clock: Clock, rows: std::ops::Range<u32>) {
     let (file, rules) = (csv(rows), Rules::default());
     let header = Header::parse(file.as_bytes(), &rules).expect("a header");
     let body = &file.as_bytes()[header.body()..];
-    let slab = parse_slab(&header, &rules, body, header.first_line(), "test", true).expect("rows");
+    let slab = parse_slab(&header, &rules, body, header.first_line(), "test", usize::MAX).expect("rows");
     let options = StoreOptions {
         address: place.path("sporlog-data").display().to_string(),
         create: true,
