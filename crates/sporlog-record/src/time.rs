@@ -25,7 +25,7 @@ pub enum TimeError {
     #[error("there is only a date, where a time of day is expected, too")]
     DateOnly,
     /// It is written otherwise than expected.
-    #[error("this is not written as a time is here, such as 2018-10-19T12:24:21.675")]
+    #[error("this is not written as a time, such as 2018-10-19T12:24:21.675")]
     Format,
 }
 

@@ -46,7 +46,13 @@ use sporlog_web::api::ApiSettings;
 use sporlog_web::pages::PagesSettings;
 use sporlog_web::server::ServerSettings;
 
+use self::parse_errors::parse_errors;
+use self::remark::located;
 use crate::cli::Global;
+
+mod line_of;
+pub(crate) mod parse_errors;
+pub(crate) mod remark;
 
 /// The file that is read if it is there and none is named.
 const DEFAULT_FILE: &str = "sporlog.toml";
@@ -119,11 +125,10 @@ impl Config {
     /// Reads it.
     pub fn load(global: &Global) -> Result<Self> {
         let (figment, file) = sources(global)?;
-        let mut settings: Settings = figment.extract().map_err(|error| match removed(&error) {
-            Some((name, instead)) => {
-                anyhow!("{name}: there is no such setting any more; remove it ({instead})")
-            }
-            None => anyhow!("{error}"),
+        let mut settings: Settings = figment.extract().map_err(|_| {
+            let errors = located(parse_errors(&figment), &figment, file);
+            let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
+            anyhow!("the configuration cannot be used:\n{}", lines.join("\n"))
         })?;
         if let Some(folder) = file.and_then(Path::parent) {
             settings.server.relative_to(folder);

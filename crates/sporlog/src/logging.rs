@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write, stderr};
+use std::sync::OnceLock;
 
 use serde_json::{Map, Value};
 use sporlog_record::identifier::mask_text;
@@ -21,8 +22,44 @@ use crate::cli::{Global, LogFormat};
 /// The variable that overrides `-v` and `-q`, in the syntax of `tracing-subscriber`'s filters.
 pub const FILTER: &str = "SPORLOG_LOG";
 
+/// The format of lines, and whether only errors are said: set once.
+static ASKED_FOR: OnceLock<(LogFormat, bool)> = OnceLock::new();
+
+/// Whether nothing but errors is said.
+pub fn is_quiet() -> bool {
+    ASKED_FOR.get().is_some_and(|(_, quiet)| *quiet)
+}
+
+/// Whether nothing but JSON goes to standard error.
+pub fn is_json() -> bool {
+    ASKED_FOR.get().is_some_and(|(format, _)| *format == LogFormat::Json)
+}
+
+/// Whether JSON is asked for by arguments that could not be parsed.
+pub fn set_json_if_asked_for(arguments: &[String]) {
+    let given = |pair: &[String]| pair[0] == "--log-format" && pair[1] == "json";
+    let set = std::env::var("SPORLOG_LOG_FORMAT").is_ok_and(|format| format == "json");
+    if set || arguments.windows(2).any(given) || arguments.iter().any(|given| given == "--log-format=json") {
+        ASKED_FOR.get_or_init(|| (LogFormat::Json, false));
+    }
+}
+
+/// Prints a command's own message on standard error: as text, or as a line of the log.
+pub fn print(level: &str, message: &str) {
+    let line = if is_json() {
+        let mut object = Object::line(level, "sporlog");
+        object.put("message", mask_text(message).into());
+        Value::Object(object.0).to_string()
+    } else {
+        format!("sporlog: {}", mask_text(message))
+    };
+    // There is nobody left to tell if standard error is closed, too.
+    let _ = writeln!(stderr(), "{line}");
+}
+
 /// Starts logging. Sporlog's own crates are turned up by `-v`, those it is built on by the variable only.
 pub fn start(global: &Global) {
+    ASKED_FOR.get_or_init(|| (global.log_format, global.quiet));
     // A target's beginning is enough: this is all of our crates.
     let ours = |level: &str| format!("warn,sporlog={level}");
     let default = match (global.quiet, global.verbose) {
@@ -34,7 +71,7 @@ pub fn start(global: &Global) {
     };
     let filter = match std::env::var(FILTER) {
         Ok(set) => EnvFilter::try_new(&set).unwrap_or_else(|error| {
-            eprintln!("sporlog: {FILTER} is ignored: {error}");
+            print("WARN", &format!("{FILTER} is ignored: {error}"));
             EnvFilter::new(&default)
         }),
         Err(_) => EnvFilter::new(&default),
@@ -48,10 +85,11 @@ pub fn start(global: &Global) {
     std::panic::set_hook(Box::new(|panic| {
         let said = panic.payload_as_str().unwrap_or("nothing");
         let at = panic.location().map(ToString::to_string).unwrap_or_default();
-        tracing::error!(said, at, "this should not have happened");
         let trace = std::backtrace::Backtrace::capture();
         if trace.status() == std::backtrace::BacktraceStatus::Captured {
-            eprintln!("{trace}");
+            tracing::error!(said, at, %trace, "this should not have happened");
+        } else {
+            tracing::error!(said, at, "this should not have happened");
         }
     }));
 }
@@ -93,11 +131,7 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let mut object = Object::default();
-        let time = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
-        object.put("time", time.into());
-        object.put("level", event.metadata().level().as_str().into());
-        object.put("target", event.metadata().target().into());
+        let mut object = Object::line(event.metadata().level().as_str(), event.metadata().target());
         event.record(&mut object);
         for span in context.event_scope().into_iter().flatten() {
             let extensions = span.extensions();
@@ -114,6 +148,16 @@ where
 struct Object(Map<String, Value>);
 
 impl Object {
+    /// What every line begins with.
+    fn line(level: &str, target: &str) -> Self {
+        let mut object = Object::default();
+        let time = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
+        object.put("time", time.into());
+        object.put("level", level.into());
+        object.put("target", target.into());
+        object
+    }
+
     /// A number that looks like a personal number becomes a text: masked, it is no number any more.
     fn put(&mut self, name: &str, value: Value) {
         let value = match &value {

@@ -49,7 +49,16 @@ use clap::Parser;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            logging::set_json_if_asked_for(&std::env::args().collect::<Vec<_>>());
+            if !error.use_stderr() || !logging::is_json() {
+                error.exit();
+            }
+            return output::failed(&anyhow::Error::msg(error.to_string()));
+        }
+    };
     logging::start(&cli.global);
     match commands::run(cli) {
         Ok(outcome) => outcome.into(),

@@ -6,7 +6,8 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use serde::Serialize;
-use sporlog_record::identifier::mask_text;
+
+use crate::logging;
 
 /// What came of a command that could run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,7 +48,7 @@ pub fn failed(error: &anyhow::Error) -> ExitCode {
 }
 
 /// An error and its causes, but for those that the error before has put into its own words.
-fn explain(error: &anyhow::Error) -> String {
+pub fn explain(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain().map(ToString::to_string) {
         if text.is_empty() {
@@ -61,8 +62,19 @@ fn explain(error: &anyhow::Error) -> String {
 
 /// A message on standard error. What is quoted in it may hold a personal number, so it is masked.
 pub fn print_error(message: &str) {
-    // There is nobody left to tell if standard error is closed, too.
-    let _ = writeln!(io::stderr(), "sporlog: {}", mask_text(message));
+    logging::print("ERROR", message);
+}
+
+/// A message on standard error about something that is no failure. `--quiet` leaves it out.
+pub fn note(message: &str) {
+    if !logging::is_quiet() {
+        logging::print("WARN", &format!("note: {message}"));
+    }
+}
+
+/// A message on standard error that says what the program does now, whatever is asked for.
+pub fn inform(message: &str) {
+    logging::print("INFO", message);
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

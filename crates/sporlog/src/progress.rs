@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::logging::is_json;
+
 /// Work that is done sooner needs no bar.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -56,7 +58,8 @@ impl Progress {
             bar.set_style(style);
         }
         bar.set_message(what.to_owned());
-        let wanted = stderr().is_terminal() && (results == Results::After || !stdout().is_terminal());
+        let wanted =
+            stderr().is_terminal() && !is_json() && (results == Results::After || !stdout().is_terminal());
         Progress { bar, started: Instant::now(), wanted, shown: AtomicBool::new(false) }
     }
 

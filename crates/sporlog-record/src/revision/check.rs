@@ -154,6 +154,10 @@ impl<'a> Judge<'a> {
                 None
             }
             Err(error) => {
+                let error = match error {
+                    TimeError::Format => "this is not written as a time".to_owned(),
+                    error => error.to_string(),
+                };
                 let text = format!(
                     "{error}: write 10-NOV-2021 04.03.47.056000000, 2021-11-10T04:03:47.056, \
                      or a date alone"

@@ -10,6 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use ::metrics::{counter, gauge};
+use rustls::InconsistentKeys;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -143,7 +144,17 @@ async fn read(settings: &TlsSettings, provider: &CryptoProvider) -> Result<Arc<C
     warn_of_end(not_after(own));
     let key = PrivateKeyDer::from_pem_slice(&load(&settings.key).await?)
         .map_err(|_| failed(&settings.key, "there is no private key in it that can be read".into()))?;
-    Ok(Arc::new(CertifiedKey::from_der(chain, key, provider)?))
+    let certified = CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+            let certificate = settings.certificate.display();
+            failed(
+                &settings.key,
+                format!("this key does not belong to the first certificate in {certificate}"),
+            )
+        }
+        error => error.into(),
+    })?;
+    Ok(Arc::new(certified))
 }
 
 fn warn_of_end(end: Option<i64>) {

@@ -16,7 +16,7 @@ use sporlog_ledger::{Log, Store};
 use crate::access::performer;
 use crate::cli::CollectArgs;
 use crate::exchange::configured;
-use crate::output::{Outcome, Output, counted, print_error};
+use crate::output::{Outcome, Output, counted, note};
 use crate::progress::Progress;
 use crate::session::{self, Session};
 
@@ -36,10 +36,7 @@ pub async fn run(session: &Session, args: &CollectArgs) -> Result<Outcome> {
     let collected = match session.log_if_begun(&store, &settings.log).await? {
         Some(log) => collect(&store, &settings, &root, &log, args).await?,
         None => {
-            print_error(&format!(
-                "note: the log '{}' is not there yet, so there is nothing to collect",
-                settings.log
-            ));
+            note(&format!("the log '{}' is not there yet, so there is nothing to collect", settings.log));
             Vec::new()
         }
     };

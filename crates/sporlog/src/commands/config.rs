@@ -1,48 +1,22 @@
 //! `sporlog config`: is the configuration in order, and what may stand in it?
 
-use std::fmt;
 use std::io::Write;
-use std::path::Path;
 
 use anyhow::Result;
 use figment::Figment;
 use figment::value::Value;
-use serde::Serialize;
 use sporlog_record::identifier::mask_text;
 
 use crate::cli::{self, Global};
+use crate::config::parse_errors::{parse_errors, values};
+use crate::config::remark::{Remark, Severity, located, variable};
 use crate::config::{Config, sources};
 use crate::output::{Outcome, Output};
 
-#[path = "../config/line_of.rs"]
-mod line_of;
 mod lint;
-#[path = "../config/parse_errors.rs"]
-mod parse_errors;
 
 /// The repository's example.
 const EXAMPLE: &str = include_str!("../../../../sporlog.example.toml");
-
-/// Something about the configuration.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-struct Remark {
-    severity: Severity,
-    /// The file, or the variable.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    source: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    line: Option<usize>,
-    /// The setting, with dots between sections; empty if it is about all of it.
-    key: String,
-    text: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Severity {
-    Error,
-    Warning,
-}
 
 /// Does what was asked for.
 pub fn run(global: &Global, what: &cli::Config) -> Result<Outcome> {
@@ -60,86 +34,52 @@ pub fn run(global: &Global, what: &cli::Config) -> Result<Outcome> {
 
 /// The errors in the configuration, as they are printed. Blocks.
 pub fn errors(global: &Global) -> Vec<String> {
-    let (remarks, _) = remarks(global);
-    remarks.iter().filter(|remark| remark.severity == Severity::Error).map(ToString::to_string).collect()
+    let wrong = |remark: &Remark| remark.severity == Severity::Error;
+    remarks(global).iter().filter(|remark| wrong(remark)).map(ToString::to_string).collect()
 }
 
 fn check(global: &Global, print: bool, out: &mut Output) -> Result<Outcome> {
-    let (remarks, figment) = remarks(global);
-    if let Some(figment) = figment.filter(|_| print)
-        && let Ok(Value::Dict(_, settings)) = parse_errors::values(&figment)
+    if print
+        && let Ok((figment, _)) = sources(global)
+        && let Ok(Value::Dict(_, settings)) = values(&figment)
     {
         for (key, value) in &settings {
             show(out, key, value, &figment)?;
         }
     }
-    say(remarks, global, out)
+    say(remarks(global), global, out)
 }
 
-/// All that is remarked on the configuration, in its order, and the configuration, if there is any.
-fn remarks(global: &Global) -> (Vec<Remark>, Option<Figment>) {
+/// All that is wrong or doubtful about the configuration.
+fn remarks(global: &Global) -> Vec<Remark> {
     let (figment, file) = match sources(global) {
         Ok(sources) => sources,
-        Err(error) => return (vec![about(Severity::Error, "", &error.to_string())], None),
+        Err(error) => return vec![Remark::new(Severity::Error, "", &error.to_string())],
     };
-    let text = file.map(std::fs::read_to_string).and_then(Result::ok).unwrap_or_default();
-    let mut remarks = parse_errors::parse_errors(&figment);
+    let mut remarks = parse_errors(&figment);
     // What the settings mean together is looked at once they can be read.
     if remarks.is_empty() {
         match Config::load(global) {
             Ok(config) => remarks = lint::lint(&config, file),
-            Err(error) => remarks.push(about(Severity::Error, "", &format!("{error:#}"))),
+            Err(error) => remarks.push(Remark::new(Severity::Error, "", &format!("{error:#}"))),
         }
     }
-    for remark in &mut remarks {
-        find(remark, &figment, file, &text);
-    }
-    remarks.sort_by(|a, b| (&a.source, a.line).cmp(&(&b.source, b.line)));
-    (remarks, Some(figment))
+    located(remarks, &figment, file)
 }
 
-impl fmt::Display for Remark {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.source, self.line) {
-            (Some(source), Some(line)) => write!(f, "{source}:{line}: ")?,
-            (Some(source), None) => write!(f, "{source}: ")?,
-            (None, _) => {}
-        }
-        let severity = match self.severity {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-        };
-        let gap = if self.key.is_empty() { "" } else { " " };
-        write!(f, "{severity}{gap}{}: {}", self.key, self.text)
+/// The error of a command that uses all of the configuration, with what `config check` says of it: that may be the cause,
+/// and has the setting's place.
+pub fn with_errors(global: &Global, error: anyhow::Error) -> anyhow::Error {
+    let mut found = remarks(global);
+    found.retain(|remark| remark.severity == Severity::Error);
+    let lines: Vec<_> = found.iter().map(ToString::to_string).collect();
+    let text = format!("{error:#}");
+    if lines.is_empty() || lines.iter().any(|line| text.contains(line)) {
+        return error;
     }
-}
-
-fn about(severity: Severity, key: &str, text: &str) -> Remark {
-    let text = mask_text(text).into_owned();
-    Remark { severity, source: None, line: None, key: key.to_owned(), text }
-}
-
-/// Where the setting stands that is remarked on.
-fn find(remark: &mut Remark, figment: &Figment, file: Option<&Path>, text: &str) {
-    if remark.source.is_some() {
-        return;
-    }
-    let path: Vec<&str> = remark.key.split('.').filter(|part| !part.is_empty()).collect();
-    // A setting that is not there has the place of the section that it is missing from.
-    let set_by = (0..path.len()).rev().find_map(|last| figment.find_metadata(&path.get(..=last)?.join(".")));
-    match set_by {
-        Some(by) if by.source.is_none() => remark.source = Some(variable(&remark.key)),
-        None if !path.is_empty() => {}
-        _ => {
-            remark.source = file.map(|file| file.display().to_string());
-            remark.line = line_of::line_of(text, &path);
-        }
-    }
-}
-
-/// The variable that a setting is set by.
-fn variable(key: &str) -> String {
-    format!("{}{}", crate::config::PREFIX, key.replace('.', "__").to_uppercase())
+    let same = found.iter().any(|remark| text.contains(&remark.text));
+    let first = if same { "the configuration cannot be used:" } else { &text };
+    anyhow::anyhow!("{first}\n{}", lines.join("\n"))
 }
 
 fn say(remarks: Vec<Remark>, global: &Global, out: &mut Output) -> Result<Outcome> {

@@ -46,7 +46,12 @@ pub fn run(cli: Cli) -> Result<Outcome> {
     }
     let session = Session::new(&cli.global)?;
     let runtime = runtime::Builder::new_multi_thread().enable_all().build().context("starting threads")?;
-    runtime.block_on(run_in(&session, cli.command))
+    let uses_all_settings = matches!(
+        cli.command,
+        Command::Serve(_) | Command::Consume(_) | Command::Exchange(_) | Command::Collect(_)
+    );
+    let ended = runtime.block_on(run_in(&session, cli.command));
+    ended.map_err(|error| if uses_all_settings { config::with_errors(&cli.global, error) } else { error })
 }
 
 async fn run_in(session: &Session, command: Command) -> Result<Outcome> {

@@ -18,7 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::cli::ServeArgs;
 use crate::exchange::{Exchange, configured};
 use crate::keyfile::KeyFile;
-use crate::output::{Outcome, print_error};
+use crate::output::{Outcome, inform, note};
 use crate::pages::Shown;
 use crate::reload::{self, Live};
 use crate::session::Session;
@@ -84,7 +84,7 @@ pub async fn run(session: &Session, args: &ServeArgs) -> Result<Outcome> {
         None => None,
     };
     if let Some((server, router)) = metrics_server {
-        print_error(&format!("metrics are on http://{}/metrics, for anyone", server.local_addr()));
+        inform(&format!("metrics are on http://{}/metrics, for anyone", server.local_addr()));
         // Until the process ends: what is watched last is how it stops.
         tokio::spawn(server.run(router, std::future::pending()));
     }
@@ -166,7 +166,7 @@ async fn exchange(
     health.check("exchange", exchange.inbox().health());
     if let Some(server) = exchange.server() {
         let (address, keys) = (server.local_addr(), server.fingerprints().join(", "));
-        print_error(&format!("listening for SFTP on {address}; host key {keys}"));
+        inform(&format!("listening for SFTP on {address}; host key {keys}"));
     }
     Ok(exchange)
 }
@@ -187,10 +187,10 @@ fn fetch_keys(access: AccessControl) {
 fn announce(server: &Server, settings: &ServerSettings) {
     let scheme = if settings.tls.is_some() { "https" } else { "http" };
     let address = server.local_addr();
-    print_error(&format!("listening on {scheme}://{address}; try {scheme}://{address}{}", api::PAGE));
+    inform(&format!("listening on {scheme}://{address}; try {scheme}://{address}{}", api::PAGE));
     if settings.tls.is_none() && !address.ip().is_loopback() {
-        print_error(
-            "note: this is plain HTTP, and not only for this machine: put a proxy with TLS before it, or set [server.tls]",
+        note(
+            "this is plain HTTP, and not only for this machine: put a proxy with TLS before it, or set [server.tls]",
         );
     }
     process::notify("READY=1");

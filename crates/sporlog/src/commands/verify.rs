@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sporlog_ledger::{Error, KeySource, Problem, Served, Verified, check_vkey, verify_proof, verify_served};
 
 use crate::cli::VerifyArgs;
-use crate::output::{Outcome, Output, counted, print_error};
+use crate::output::{Outcome, Output, counted, note};
 use crate::progress::{Progress, Results};
 use crate::served::ServedLog;
 use crate::session::{Session, public_key};
@@ -55,8 +55,8 @@ fn named(source: KeySource) -> (&'static str, &'static str) {
 /// Whoever could change the log could change its copy of the key, too.
 pub fn warn_of_own_copy(source: KeySource) {
     if source == KeySource::LogFolder {
-        print_error(
-            "note: signatures were checked with the log's own copy of its public key (tlog/key), which whoever can \
+        note(
+            "signatures were checked with the log's own copy of its public key (tlog/key), which whoever can \
              change the log can change, too; --key takes the key from elsewhere",
         );
     }
@@ -112,13 +112,11 @@ pub async fn check_log(session: &Session, name: &str, key: Option<&str>) -> Resu
     }
     out.flush()?;
     if !with_secret {
-        print_error(
-            "note: without the log's keys, records are checked by their files' digests, not one by one",
-        );
+        note("without the log's keys, records are checked by their files' digests, not one by one");
     }
     if !signed && problems.is_empty() {
-        print_error(
-            "note: an earlier version made this log, and its commits are not signed one by one; the next command that \
+        note(
+            "an earlier version made this log, and its commits are not signed one by one; the next command that \
              writes to the log verifies and signs them",
         );
     }

@@ -172,6 +172,67 @@ fn what_is_set_is_printed_without_secrets() {
     assert!(!out.contains("hunter2"), "{out}");
 }
 
+#[test]
+fn a_wrong_value_is_told_in_the_terms_of_the_file() {
+    let place = Place::new();
+    for (text, said) in [
+        (
+            "[server]\nlisten = 'here'",
+            "an address and a port in quotes, such as \"127.0.0.1:8080\", is expected",
+        ),
+        (
+            "[server]\nlisten = 8080",
+            "an address and a port in quotes, such as \"127.0.0.1:8080\", is expected, and not 8080",
+        ),
+        (
+            "[server.limits]\nconnections = '5'",
+            "a whole number from 0 on is expected, and not the text \"5\"",
+        ),
+        ("[rules.revision]\nmax_columns = -1", "a whole number from 0 on is expected, and not -1"),
+        ("[rules.revision]\nseparator = 'ab'", "one character in quotes, such as \";\", is expected"),
+        (
+            "[rules.revision]\nencoding = 'latin'",
+            "one of \"utf-8\", \"iso-8859-1\" is expected, and not \"latin\"",
+        ),
+        ("[rules.revision]\nencoding = 1", "one of \"utf-8\", \"iso-8859-1\" is expected"),
+        ("store = true", "a text in quotes is expected, and not true"),
+        ("rules = 'strict'", "a section with settings is expected"),
+        ("[server]\ntrusted_proxies = '10.0.0.1'", "a list in square brackets is expected"),
+        (
+            "[[pages.provider]]\nissuer = 'id'",
+            "an address in quotes, such as \"https://example.org\", is expected",
+        ),
+    ] {
+        place.file("sporlog.toml", text);
+        let ran = place.run("config check").code(1).says(said);
+        assert!(!ran.out.contains('`') && !ran.out.contains("usize"), "{}", ran.out);
+    }
+}
+
+#[test]
+fn other_commands_say_what_is_wrong_as_config_check_does() {
+    let place = Place::new();
+    place.file("sporlog.toml", "store = 'x'\n[server]\nlisten = 'here'\n[server.limits]\nrequests = 'x'\n");
+    let checked = place.run("config check").code(1).out;
+    assert_eq!(checked.lines().count(), 2, "{checked}");
+    for command in ["serve", "consume", "exchange", "logs"] {
+        let ran = place.run(command).code(2);
+        assert_eq!(ran.err, format!("sporlog: the configuration cannot be used:\n{checked}"));
+    }
+    // What the values mean together is found out by the command itself, and has its place, too.
+    let pair = |name: &str| rcgen::generate_simple_self_signed([name.to_owned()]).expect("a certificate");
+    place.file("tls.crt", pair("a.example").cert.pem());
+    let key = place.file("tls.key", pair("b.example").signing_key.serialize_pem());
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).expect("set");
+    place.file(
+        "sporlog.toml",
+        "[server]\nlisten = '127.0.0.1:0'\n[server.tls]\ncertificate = 'tls.crt'\nkey = 'tls.key'\n",
+    );
+    let ran = place.run("serve").code(2).complains("sporlog.toml:3: error server.tls: ");
+    let ran = ran.complains("tls.key: this key does not belong to the first certificate in ");
+    assert!(ran.err.contains("tls.crt") && !ran.err.contains("KeyMismatch"), "{}", ran.err);
+}
+
 /// A supplier's and a municipality's public key, made for this test alone.
 const KEYS: [&str; 2] = [
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIC3bU7ozuVmNp37VkZ9ScFsvoTuyfiblT83cP223T1Xa drift@leverandoer",

@@ -8,7 +8,7 @@ use rustix::fs::{Access, access};
 use rustix::process::{Resource, getrlimit};
 use sporlog_web::server::TlsSettings;
 
-use super::{Remark, Severity};
+use crate::config::remark::{Remark, Severity};
 use crate::config::{Config, PREFIX, SECTIONS};
 
 mod exchange;
@@ -42,11 +42,11 @@ struct Remarks(Vec<Remark>);
 
 impl Remarks {
     fn error(&mut self, key: &str, text: impl AsRef<str>) {
-        self.0.push(super::about(Severity::Error, key, text.as_ref()));
+        self.0.push(Remark::new(Severity::Error, key, text.as_ref()));
     }
 
     fn warn(&mut self, key: &str, text: impl AsRef<str>) {
-        self.0.push(super::about(Severity::Warning, key, text.as_ref()));
+        self.0.push(Remark::new(Severity::Warning, key, text.as_ref()));
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::ExchangeArgs;
 use crate::exchange::{Exchange, configured};
-use crate::output::{Outcome, Output, print_error};
+use crate::output::{Outcome, Output, inform};
 use crate::reload::{self, Live};
 use crate::session::Session;
 
@@ -50,7 +50,7 @@ pub async fn run(session: &Session, args: &ExchangeArgs) -> Result<Outcome> {
     .await?;
     let suppliers = settings.accounts.iter().filter(|account| account.is_supplier()).count();
     if mode == Mode::Forever {
-        print_error(&format!(
+        inform(&format!(
             "watching the folders of {suppliers} suppliers; the exchange is in {}",
             root.display()
         ));
