@@ -2,7 +2,11 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use sporlog_intake::import;
 pub use sporlog_intake::import::{Earlier, LISTED_ROWS, Note};
+
+/// The time in a delivery's id.
+pub(crate) const ID_TIME: &str = "%Y%m%dT%H%M%SZ";
 
 /// The most overlapped deliveries that the register keeps of a receipt.
 const LISTED_OVERLAPS: usize = 20;
@@ -92,6 +96,12 @@ impl Outcome {
     }
 }
 
+/// The id of a delivery that is taken at this time: the time, and a random part.
+pub fn delivery_id(taken_at: DateTime<Utc>) -> String {
+    let random = uuid::Uuid::new_v4().simple().to_string();
+    format!("{}-{}", taken_at.format(ID_TIME), random.get(..8).unwrap_or_default())
+}
+
 impl Receipt {
     /// A receipt that says that nothing is stored, to be filled in.
     pub fn begun(delivery: &str, account: &str, file: String, log: &str, taken_at: DateTime<Utc>) -> Self {
@@ -119,6 +129,26 @@ impl Receipt {
             quarantined_rows: Vec::new(),
             remarked_rows: Vec::new(),
             seconds: 0.0,
+        }
+    }
+
+    /// The receipt with what an import came to: the outcome, the counts, and what is wrong with the file.
+    #[must_use]
+    pub fn of_import(self, import: &import::Receipt) -> Self {
+        Receipt {
+            outcome: if import.refused.is_empty() { Outcome::Accepted } else { Outcome::Refused },
+            bytes: import.bytes,
+            sha256: import.sha256.clone(),
+            accepted: import.accepted,
+            quarantined: import.quarantined,
+            remarks: import.remarks,
+            overlapping: import.overlapping,
+            skipped: import.skipped,
+            file_remarks: import.file_remarks.iter().map(Note::from).collect(),
+            refused: import.refused.iter().map(Note::from).collect(),
+            quarantined_rows: import.quarantined_rows.clone(),
+            remarked_rows: import.remarked_rows.clone(),
+            ..self
         }
     }
 

@@ -1,4 +1,5 @@
-//! The register of deliveries: a file for each supplier, with a line of JSON for each delivery.
+//! The register of deliveries: a file for each supplier, and one for all that came by HTTP, with a line of JSON for
+//! each delivery.
 //!
 //! A line is durable before the delivery's claim is removed. A crash can leave a second line of the same delivery,
 //! which readers skip.
@@ -15,6 +16,11 @@ use super::receipt::Receipt;
 /// The register's folder in the folder of the exchange.
 const FOLDER: &str = "deliveries";
 
+/// Begins the account of a delivery by HTTP; the sender's name follows. No account of the exchange is called so.
+pub const BY_HTTP: &str = "http:";
+/// Stands for the accounts of all deliveries by HTTP: their names would not all do as a file's.
+pub(crate) const HTTP_FILE: &str = "@http";
+
 /// The register. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Register {
@@ -27,13 +33,17 @@ impl Register {
         Register { folder: root.join(FOLDER) }
     }
 
-    /// Adds a delivery; durable when this returns. Only one process at a time may do so.
+    /// Adds a delivery; durable when this returns. Processes that add to one file take turns, where the file system can
+    /// lock files.
     pub fn add(&self, receipt: &Receipt) -> io::Result<()> {
-        let path = self.path(&receipt.account);
+        let by_http = receipt.account.starts_with(BY_HTTP);
+        let path = self.path(if by_http { HTTP_FILE } else { &receipt.account });
         if !path.exists() {
             make_folder(&self.folder)?;
         }
-        json_lines::append(&mut json_lines::open(&path, 0o600)?, &receipt.brief())
+        let mut file = json_lines::open(&path, 0o600)?;
+        let _ = file.lock();
+        json_lines::append(&mut file, &receipt.brief())
     }
 
     /// A supplier's deliveries, oldest first.

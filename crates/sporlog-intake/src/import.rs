@@ -215,7 +215,8 @@ async fn stage(
         let notes = notes.map(|notes| notes.into_inner().unwrap_or_else(PoisonError::into_inner));
         (result, staged.into_inner(), notes, refused.map(|(bulk, _)| bulk))
     });
-    let (result, staged, [quarantined_rows, remarked_rows], refused) = delivered.await.map_err(|e| Error::Internal(e.to_string()))?;
+    let (result, staged, [quarantined_rows, remarked_rows], refused) =
+        delivered.await.map_err(|e| Error::Internal(e.to_string()))?;
     match result {
         Ok(summary) => {
             receipt.sha256 = hex(summary.sha256);

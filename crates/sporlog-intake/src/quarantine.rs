@@ -10,12 +10,13 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use chrono::DateTime;
 use futures::TryStreamExt;
+use serde::{Deserialize, Serialize};
 use sporlog_ledger::{Advance, Append, Appended, Log, Outcome, ReceivedBefore, Store, Writer, WriterOptions};
 use sporlog_record::json::{Judged, RowsBuilder};
 use sporlog_record::kind::Format;
 use sporlog_record::kind::quarantine::{Action, QuarantineRecord};
 use sporlog_record::revision::{Header, parse_slab};
-use sporlog_record::{Finding, Kind, Rules};
+use sporlog_record::{Finding, Kind, Position, Rules};
 use tokio::sync::Mutex;
 
 use crate::delivery::{Overlap, OverlapPolicy};
@@ -64,6 +65,29 @@ pub struct Refused {
     pub content: Vec<u8>,
     /// The header of the CSV file that the record was in.
     pub header: Option<String>,
+    /// The organisations for which the sender could deliver, if not for all.
+    pub organisations: Option<Vec<String>>,
+}
+
+/// What the quarantine keeps about the sender of a record.
+#[derive(Serialize, Deserialize)]
+struct Bounds {
+    organisations: Vec<String>,
+}
+
+/// The note of a refused record whose sender could deliver for these organisations only. A replay holds it against
+/// them.
+pub fn bounds_note(organisations: &[String]) -> String {
+    serde_json::json!({ "organisations": organisations }).to_string()
+}
+
+/// Why a record is refused that names none of its sender's organisations.
+pub fn out_of_bounds(at: Position) -> Finding {
+    Finding::error(
+        "organisation",
+        "the record names none of the organisations that its sender may deliver for",
+        at,
+    )
 }
 
 /// The outcome of a replay.
@@ -139,10 +163,14 @@ impl Quarantine {
             ));
         }
         let content = batch.column_by_name("content").and_then(|c| c.as_binary_opt::<i32>());
+        // A note is a header in CSV, and the sender's bounds in JSON.
+        let note = text(&batch, "note", 0);
+        let bounds = note.and_then(|note| serde_json::from_str::<Bounds>(note).ok());
         Ok(Refused {
             item: item(&batch, 0)?,
             content: content.map(|c| c.value(0).to_vec()).unwrap_or_default(),
-            header: text(&batch, "note", 0).map(str::to_owned),
+            header: note.filter(|_| bounds.is_none()).map(str::to_owned),
+            organisations: bounds.map(|bounds| bounds.organisations),
         })
     }
 
@@ -163,7 +191,7 @@ impl Quarantine {
         rules: &Rules,
         overlap: OverlapPolicy,
     ) -> Result<Replay> {
-        let Refused { item, content, header } = self.waiting(id).await?;
+        let Refused { item, content, header, organisations } = self.waiting(id).await?;
         let kind: Kind = item
             .kind
             .parse()
@@ -174,6 +202,9 @@ impl Quarantine {
             Ok(rows) => rows,
             Err(findings) => return Ok(Replay::StillRefused(findings)),
         };
+        if organisations.is_some_and(|theirs| !kind.is_of(&rows, 0, &theirs)) {
+            return Ok(Replay::StillRefused(vec![out_of_bounds(Position { line: 1, column: 1 })]));
+        }
         let writer = self.store.writer(&item.log, kind, WriterOptions { take_turns: true }).await?;
         let known = writer.log().position(&origin).is_some();
         if overlap.rows == Overlap::Skip && !known {
@@ -264,7 +295,7 @@ fn judge(
 ) -> Result<std::result::Result<RecordBatch, Vec<Finding>>> {
     if !matches!(kind.format(), Format::Csv) {
         let mut builder = RowsBuilder::new(kind, rules);
-        let at = sporlog_record::Position { line: 1, column: 1 };
+        let at = Position { line: 1, column: 1 };
         return Ok(match builder.push_with(content, origin, envelope, at) {
             Judged::Accepted(_) => Ok(builder.finish()),
             Judged::Refused(findings) => Err(findings),

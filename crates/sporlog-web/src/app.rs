@@ -1,7 +1,7 @@
 //! What handlers work with, and the whole of the routes.
 
 use std::ops::Deref;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -34,6 +34,7 @@ pub struct Inner {
     pub settings: ApiSettings,
     rules: Rules,
     exchange: OnceLock<Exchange>,
+    register: OnceLock<exchange::Register>,
     sign_in: OnceLock<SignIn>,
     pages: OnceLock<Pages>,
     names: OnceLock<Arc<NamesFiles>>,
@@ -60,6 +61,7 @@ impl App {
             settings,
             rules,
             exchange: OnceLock::new(),
+            register: OnceLock::new(),
             sign_in: OnceLock::new(),
             pages: OnceLock::new(),
             names: OnceLock::new(),
@@ -67,11 +69,24 @@ impl App {
         }))
     }
 
+    /// With a register of deliveries in this folder, which is the exchange's if there is one. The first is kept.
+    #[must_use]
+    pub fn with_register(self, root: &Path) -> Self {
+        self.0.register.get_or_init(|| exchange::Register::new(root));
+        self
+    }
+
+    /// The register of deliveries, if there is a place for one.
+    pub fn register(&self) -> Option<&exchange::Register> {
+        self.0.register.get()
+    }
+
     /// With the exchange that deliveries come over, whose folder is `root`. The first one is kept.
     #[must_use]
     pub fn with_exchange(self, settings: exchange::LiveSettings, root: PathBuf) -> Self {
-        self.0.exchange.get_or_init(|| Exchange { settings, root });
-        self
+        let this = self.with_register(&root);
+        this.0.exchange.get_or_init(|| Exchange { settings, root });
+        this
     }
 
     /// The exchange that deliveries come over, if there is one.

@@ -67,10 +67,8 @@ impl Catalog {
     /// The logs of `store`. `declared` are those that the configuration knows besides the ones that
     /// are named after their kinds.
     pub fn new(store: Store, declared: impl IntoIterator<Item = (String, Kind)>) -> Self {
-        let own = [
-            (access_event::LOG.to_owned(), Kind::Auditlog),
-            (quarantine::LOG.to_owned(), Kind::Quarantine),
-        ];
+        let own =
+            [(access_event::LOG.to_owned(), Kind::Auditlog), (quarantine::LOG.to_owned(), Kind::Quarantine)];
         let delivered = Kind::DELIVERED.map(|kind| (kind.name().to_owned(), kind));
         let expected = declared.into_iter().chain(delivered).chain(own).collect();
         let quarantine = Quarantine::new(store.clone());

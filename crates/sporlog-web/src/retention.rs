@@ -42,7 +42,8 @@ impl Retention {
 
     /// The months of a log: those of its own name, or else the most that a name with `*` gives.
     fn months(&self, log: &str) -> Option<Months> {
-        let patterns = || self.0.iter().filter(|(name, _)| matches(name, log)).map(|(_, months)| *months).max();
+        let patterns =
+            || self.0.iter().filter(|(name, _)| matches(name, log)).map(|(_, months)| *months).max();
         self.0.get(log).copied().or_else(patterns).map(|months| Months::new(months.get()))
     }
 
@@ -63,7 +64,9 @@ impl Retention {
             Vec::new()
         });
         for log in names {
-            let Some(month) = self.months(&log).and_then(|months| now.checked_sub_months(months)) else { continue };
+            let Some(month) = self.months(&log).and_then(|months| now.checked_sub_months(months)) else {
+                continue;
+            };
             let before = month.format("%Y-%m").to_string();
             match expire(catalog, &log, &before).await {
                 Ok(0) => {}
@@ -93,7 +96,10 @@ async fn expire(catalog: &Catalog, log: &str, before: &str) -> sporlog_intake::R
         subject: None,
         address: None,
         correlation: None,
-        message: format!("removes {} records of the log '{log}' that were received before {before}", due.records),
+        message: format!(
+            "removes {} records of the log '{log}' that were received before {before}",
+            due.records
+        ),
         parameters: json!({ "log": log, "before": before, "records": due.records }),
     };
     writers::record_access(catalog, &event).await?;
@@ -125,7 +131,8 @@ mod tests {
     async fn what_is_over_is_removed_and_that_is_on_record() {
         let place = tempfile::tempdir().expect("a folder");
         let address = place.path().join("store").display().to_string();
-        let store = Store::open(StoreOptions { address, create: true, ..StoreOptions::default() }).expect("a store");
+        let store =
+            Store::open(StoreOptions { address, create: true, ..StoreOptions::default() }).expect("a store");
         let declared = [("other".to_owned(), sporlog_record::Kind::Auditlog)];
         let catalog = Catalog::new(store, declared);
         let event = AccessEvent {

@@ -75,7 +75,12 @@ impl Exchange {
     }
 
     /// Starts the SFTP server.
-    pub async fn serve(&mut self, settings: LiveSettings, root: &Path, writers: Arc<dyn Writers>) -> Result<()> {
+    pub async fn serve(
+        &mut self,
+        settings: LiveSettings,
+        root: &Path,
+        writers: Arc<dyn Writers>,
+    ) -> Result<()> {
         let server = SftpServer::start(settings, root, writers, self.inbox.events()).await;
         self.server = Some(server.context("serving SFTP")?);
         Ok(())

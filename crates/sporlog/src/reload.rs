@@ -52,7 +52,10 @@ pub fn follow(global: Global, live: Live) -> Result<impl Future<Output = ()>> {
                 }
                 Err(error) => {
                     let error = format!("{error:#}");
-                    tracing::error!(error, "SIGHUP: the configuration cannot be used, and all stays as it is");
+                    tracing::error!(
+                        error,
+                        "SIGHUP: the configuration cannot be used, and all stays as it is"
+                    );
                 }
             }
         }
@@ -70,7 +73,9 @@ impl Live {
     fn take_up(&self, config: &Config, known: &mut Values, values: Values) -> Result<Changes> {
         let sftp = self.exchange.as_ref().zip(config.sftp.as_ref());
         let is_live = |name: &String| {
-            let within = |section: &str| name.strip_prefix(section).is_some_and(|rest| matches!(rest.chars().next(), None | Some('.')));
+            let within = |section: &str| {
+                name.strip_prefix(section).is_some_and(|rest| matches!(rest.chars().next(), None | Some('.')))
+            };
             within("access") && self.access.is_some()
                 || within("server.rate") && self.rates.is_some()
                 || within("sftp.account") && sftp.is_some()

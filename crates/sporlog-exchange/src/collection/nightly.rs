@@ -34,7 +34,12 @@ pub struct Nightly {
 
 impl Nightly {
     /// Starts the task; there is none if `collect_at` is `"never"`. `root` is the exchange's folder.
-    pub fn start(settings: LiveSettings, root: PathBuf, store: Store, writers: Arc<dyn Writers>) -> Option<Self> {
+    pub fn start(
+        settings: LiveSettings,
+        root: PathBuf,
+        store: Store,
+        writers: Arc<dyn Writers>,
+    ) -> Option<Self> {
         Nightly::start_at(settings, root, store, writers, Utc::now)
     }
 

@@ -22,12 +22,10 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, NaiveDateTime, Utc};
 use rustix::fs::OFlags;
 
-use crate::receipt::Receipt;
+use crate::receipt::{ID_TIME, Receipt, delivery_id};
 use crate::tree::Home;
 use sporlog_ledger::local_files::{make_folder, replace, sync_folder};
 
-/// The format of the time in a delivery's id.
-const TIME: &str = "%Y%m%dT%H%M%SZ";
 const DECIDED: &str = "decided.json";
 
 /// The state of a file: two stamps differ if the file was replaced or written to in between.
@@ -86,9 +84,13 @@ impl Claim {
     /// A claim on a file of the account. Nothing on disk has changed yet.
     pub fn plan(home: &Home, account: &str, name: &OsStr) -> Self {
         let taken_at = Utc::now();
-        let random = uuid::Uuid::new_v4().simple().to_string();
-        let id = format!("{}-{}", taken_at.format(TIME), random.get(..8).unwrap_or_default());
-        Claim { id, account: account.to_owned(), name: name.to_owned(), taken_at, home: home.clone() }
+        Claim {
+            id: delivery_id(taken_at),
+            account: account.to_owned(),
+            name: name.to_owned(),
+            taken_at,
+            home: home.clone(),
+        }
     }
 
     /// Moves the file out of the inbox; durable when this returns. `false`: the file is not there any more.
@@ -244,5 +246,5 @@ impl Claim {
 /// When the delivery with this id was claimed.
 fn time_of(id: &str) -> Option<DateTime<Utc>> {
     let (time, _) = id.split_once('-')?;
-    Some(NaiveDateTime::parse_from_str(time, TIME).ok()?.and_utc())
+    Some(NaiveDateTime::parse_from_str(time, ID_TIME).ok()?.and_utc())
 }

@@ -263,21 +263,7 @@ fn begun(claim: &Claim, log: &str) -> Receipt {
 
 /// What an import came to, as the receipt of a delivery.
 fn receipt_of(claim: &Claim, import: &import::Receipt) -> Receipt {
-    Receipt {
-        outcome: if import.refused.is_empty() { Outcome::Accepted } else { Outcome::Refused },
-        bytes: import.bytes,
-        sha256: import.sha256.clone(),
-        accepted: import.accepted,
-        quarantined: import.quarantined,
-        remarks: import.remarks,
-        overlapping: import.overlapping,
-        skipped: import.skipped,
-        file_remarks: import.file_remarks.iter().map(Note::from).collect(),
-        refused: import.refused.iter().map(Note::from).collect(),
-        quarantined_rows: import.quarantined_rows.clone(),
-        remarked_rows: import.remarked_rows.clone(),
-        ..begun(claim, &import.log)
-    }
+    begun(claim, &import.log).of_import(import)
 }
 
 /// The receipt of a file that was not read to its end, with the size and the digest of all of it.

@@ -142,7 +142,12 @@ async fn good_rows_go_in_and_bad_ones_are_told_with_their_lines() {
     assert_eq!(receipt.quarantined_rows.len(), 2, "{receipt:?}");
     let text = exchange.text("a.csv");
     assert!(text.contains("line 5") && text.contains("Remarks on rows that were accepted:"), "{text}");
-    assert!(text.contains(&format!("TransaktionsId {}", receipt.remarked_rows[0].transaction_id.as_ref().unwrap())));
+    assert!(
+        text.contains(&format!(
+            "TransaktionsId {}",
+            receipt.remarked_rows[0].transaction_id.as_ref().unwrap()
+        ))
+    );
     assert_eq!(receipt.remarks as usize, receipt.remarked_rows.len());
     assert!(names(&exchange.home().inbox()).is_empty());
     assert!(names(&exchange.home().taken()).is_empty());

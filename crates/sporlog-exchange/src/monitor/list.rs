@@ -6,13 +6,16 @@ use std::io;
 use chrono::{DateTime, Utc};
 
 use crate::receipt::{Outcome, Receipt};
-use crate::register::Register;
+use crate::register::{BY_HTTP, HTTP_FILE, Register};
+use sporlog_ledger::matches;
 
 /// Selects deliveries.
 #[derive(Debug, Clone, Default)]
 pub struct Query {
     /// Only of these accounts; of all accounts if the list is empty.
     pub accounts: Vec<String>,
+    /// Only into logs of these names or patterns; into all if the list is empty.
+    pub logs: Vec<String>,
     /// Only with this outcome.
     pub outcome: Option<Outcome>,
     /// Only deliveries claimed at this time or later.
@@ -25,7 +28,9 @@ pub struct Query {
 
 impl Query {
     fn admits(&self, delivery: &Receipt, before: Option<&Receipt>) -> bool {
-        self.outcome.is_none_or(|wanted| delivery.outcome == wanted)
+        (self.accounts.is_empty() || self.accounts.contains(&delivery.account))
+            && (self.logs.is_empty() || self.logs.iter().any(|log| matches(log, &delivery.log)))
+            && self.outcome.is_none_or(|wanted| delivery.outcome == wanted)
             && self.since.is_none_or(|since| delivery.taken_at >= since)
             && before.is_none_or(|before| sort_key(delivery) < sort_key(before))
     }
@@ -45,7 +50,10 @@ pub fn list(register: &Register, query: &Query) -> io::Result<Option<Vec<Receipt
     let mut found = Vec::new();
     // Only accounts in the register: a requested name never becomes part of a path.
     for account in register.accounts()? {
-        if query.accounts.is_empty() || query.accounts.contains(&account) {
+        // What came by HTTP is in one file, whoever sent it.
+        let named =
+            |wanted: &String| *wanted == account || (account == HTTP_FILE && wanted.starts_with(BY_HTTP));
+        if query.accounts.is_empty() || query.accounts.iter().any(named) {
             let deliveries = register.of(&account)?;
             found.extend(deliveries.into_iter().filter(|one| query.admits(one, before.as_ref())));
             found.sort_by(|a, b| Reverse(sort_key(a)).cmp(&Reverse(sort_key(b))));

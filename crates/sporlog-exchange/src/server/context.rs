@@ -1,10 +1,11 @@
 //! State that all connections share ([`Context`]), and that the parts of one connection share ([`Session`]).
 
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, getrlimit};
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -21,6 +22,13 @@ use super::record::{Recorder, Row};
 /// Files and folders that a connection may have open at once. Clients open a few; each costs a file descriptor, and all
 /// connections together must leave enough of them.
 pub(super) const HANDLES: usize = 100;
+/// Files and folders that all connections together may have open at once, if the process may have four times as many.
+const ALL_HANDLES: u64 = 4096;
+
+/// How many files and folders all connections together may have open: a quarter of what the process may, at most.
+pub(super) fn all_handles() -> u64 {
+    getrlimit(Resource::Nofile).current.map_or(ALL_HANDLES, |files| ALL_HANDLES.min(files / 4))
+}
 
 /// State that all connections share.
 pub(super) struct Context {
@@ -30,6 +38,8 @@ pub(super) struct Context {
     pub recorder: Recorder,
     pub events: Arc<InboxEvents>,
     pub meters: Meters,
+    /// Permits for files and folders, of all connections together.
+    pub handles: Arc<Semaphore>,
     /// Cancelled when the server is to stop: nothing new is begun then.
     pub stopping: CancellationToken,
 }
@@ -57,6 +67,12 @@ pub(super) struct Session {
     began: Instant,
     /// When the client last sent a request or took an answer, in milliseconds since `began`.
     seen: AtomicU64,
+}
+
+/// A permit for an open file or folder.
+pub(super) struct HandlePermit {
+    _own: OwnedSemaphorePermit,
+    _shared: OwnedSemaphorePermit,
 }
 
 impl Session {
@@ -90,9 +106,13 @@ impl Session {
         self.handles.available_permits() < HANDLES
     }
 
-    /// A permit for another open file or folder; `None` if there are as many as there may be.
-    pub(super) fn acquire_handle(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.handles).try_acquire_owned().ok()
+    /// A permit for another open file or folder; the error says of whom there are as many as there may be.
+    pub(super) fn acquire_handle(&self) -> Result<HandlePermit, &'static str> {
+        let acquire = |handles: &Arc<Semaphore>| Arc::clone(handles).try_acquire_owned();
+        let own = acquire(&self.handles).map_err(|_| "too many files are open on this connection")?;
+        let shared = acquire(&self.context.handles)
+            .map_err(|_| "too many files are open on all connections together; try again soon")?;
+        Ok(HandlePermit { _own: own, _shared: shared })
     }
 
     /// A row for the access log about this connection, to be filled in.

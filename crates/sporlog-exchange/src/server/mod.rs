@@ -62,6 +62,7 @@ use russh::keys::{Algorithm, PrivateKey};
 use russh::server::Config;
 use russh::{MethodKind, MethodSet, Preferred, SshId, cipher, compression};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -93,6 +94,13 @@ const KEEPALIVES_UNANSWERED: usize = 3;
 /// How often the settings are looked at for accounts that changed.
 const FOLLOW_EVERY: Duration = Duration::from_millis(500);
 const STOP_TIMEOUT: Duration = Duration::from_secs(12);
+
+impl Settings {
+    /// How many files a server with these settings has open at most: connections, and what is open on them.
+    pub fn files(&self) -> u64 {
+        self.limits.connections as u64 + context::all_handles()
+    }
+}
 
 /// A running SFTP server.
 pub struct SftpServer {
@@ -130,6 +138,9 @@ impl SftpServer {
             recorder,
             events,
             meters: metrics::Meters::new(),
+            handles: Arc::new(Semaphore::new(
+                usize::try_from(context::all_handles()).unwrap_or(Semaphore::MAX_PERMITS),
+            )),
             stopping: stopping.clone(),
         });
         let connections = TaskTracker::new();

@@ -10,10 +10,9 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes, BytesMut};
 use russh::ChannelId;
 use russh::server::Session as SshSession;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::account::AccountState;
-use super::context::{HANDLES, Session};
+use super::context::{HANDLES, HandlePermit, Session};
 use super::disk::{self, blocking};
 use super::downloads::{Download, Pump, Read};
 use super::listing::{self, Listing};
@@ -31,7 +30,7 @@ pub(super) struct Requests {
     channel: ChannelId,
     operations: Operations,
     pump: Pump,
-    handles: HashMap<u32, (Open, OwnedSemaphorePermit)>,
+    handles: HashMap<u32, (Open, HandlePermit)>,
     next_handle: u32,
     has_begun: bool,
     /// The beginning of a packet whose end has not come.
@@ -193,17 +192,14 @@ impl Requests {
         open.map(|(open, _)| open).ok_or_else(|| Refusal::failure("there is no such handle"))
     }
 
-    fn acquire_handle(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+    fn acquire_handle(&self) -> Result<HandlePermit, Refusal> {
         if self.operations.session.context.stopping.is_cancelled() {
             return Err(Refusal::failure("the server is being stopped; try again soon"));
         }
-        self.operations
-            .session
-            .acquire_handle()
-            .ok_or_else(|| Refusal::failure("too many files are open on this connection"))
+        self.operations.session.acquire_handle().map_err(Refusal::failure)
     }
 
-    fn keep(&mut self, id: u32, open: Open, permit: OwnedSemaphorePermit) -> Bytes {
+    fn keep(&mut self, id: u32, open: Open, permit: HandlePermit) -> Bytes {
         while self.handles.contains_key(&self.next_handle) {
             self.next_handle = self.next_handle.wrapping_add(1);
         }

@@ -427,7 +427,8 @@ mod tests {
         assert_eq!(value(r#""check.crcs":true"#, "check.crcs").as_deref(), Some("true"));
         assert_eq!(value("", "partition.assignment.strategy").as_deref(), Some("cooperative-sticky"));
         assert_eq!(value(r#""group.protocol":"consumer""#, "partition.assignment.strategy"), None);
-        check(LEAST, r#","properties":{"group.protocol":"consumer"}"#).expect("nothing that it does not have is set");
+        check(LEAST, r#","properties":{"group.protocol":"consumer"}"#)
+            .expect("nothing that it does not have is set");
         assert_eq!(value(r#""debug":"cgrp""#, "debug").as_deref(), Some("cgrp,metadata"));
         let token = r#""security.protocol":"sasl_ssl","sasl.mechanism":"OAUTHBEARER","sasl.oauthbearer.method":"oidc""#;
         assert_eq!(value(token, "sasl.oauthbearer.method").as_deref(), Some("oidc"));

@@ -46,7 +46,9 @@ impl TopicIds {
     /// `[thrd:main]: Topic NAME changed id from ID to ID`.
     pub(super) fn learn(&self, line: &str) {
         let Some((topic, ids)) = line.split_once(" changed id from ") else { return };
-        let (Some((_, topic)), Some((_, id))) = (topic.rsplit_once(' '), ids.split_once(" to ")) else { return };
+        let (Some((_, topic)), Some((_, id))) = (topic.rsplit_once(' '), ids.split_once(" to ")) else {
+            return;
+        };
         // As Kafka's own tools write it.
         let id = id.replace('+', "-").replace('/', "_");
         let mut known = self.known();

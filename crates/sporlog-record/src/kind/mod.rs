@@ -7,6 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, LazyLock};
 
+use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use serde::{Deserialize, Serialize};
 
@@ -221,6 +222,16 @@ impl Kind {
     /// The columns that say which organisations a record is of.
     pub fn organisation_columns(self) -> Names {
         self.definition().organisations
+    }
+
+    /// Whether a row names one of these organisations.
+    pub fn is_of(self, batch: &RecordBatch, row: usize, organisations: &[String]) -> bool {
+        self.organisation_columns().iter().any(|column| {
+            let values = batch.column_by_name(column).and_then(|column| column.as_string_opt::<i32>());
+            values.is_some_and(|values| {
+                values.is_valid(row) && organisations.iter().any(|one| one == values.value(row))
+            })
+        })
     }
 
     /// The columns that tell that two records are the same one ([`Identities`](crate::identity::Identities)).

@@ -14,6 +14,7 @@ use super::refusal::Refusal;
 use super::token;
 use super::{AccessSettings, Key, KeyRefusal, KeyRegistry, PREFIX, Person, Principal, SettingsError, Via};
 use crate::Problem;
+use crate::server::RequestPermit;
 
 /// The header for a key.
 const API_KEY: &str = "apikey";
@@ -31,11 +32,7 @@ struct Inner {
 }
 
 impl Inner {
-    fn new(
-        settings: &AccessSettings,
-        keys: Arc<dyn KeyRegistry>,
-        pace: Pace,
-    ) -> Result<Self, SettingsError> {
+    fn new(settings: &AccessSettings, keys: Arc<dyn KeyRegistry>, pace: Pace) -> Result<Self, SettingsError> {
         settings.check()?;
         let mut issuers = HashMap::new();
         if !settings.issuer.is_empty() {
@@ -90,28 +87,37 @@ impl AccessControl {
     ///
     /// 400 if the request says it twice, 401 if it does not say it or is not believed, 403 if a good
     /// token stands for no role, 503 if an issuer's keys cannot be had.
-    pub async fn principal(&self, headers: &HeaderMap) -> Result<Principal, Problem> {
+    ///
+    /// The request's permit is the principal's from then on; while an issuer's keys are waited for, it is of the class
+    /// for that.
+    pub async fn principal(&self, headers: &HeaderMap, permit: &RequestPermit) -> Result<Principal, Problem> {
         let found = match credential(headers) {
             Ok(Credential::Key(key)) => self.by_key(key).await,
             Ok(Credential::Token(token)) => {
-                self.by_token(token).await.and_then(|good| good.principal.clone())
+                self.by_token(token, permit).await.and_then(|good| good.principal.clone())
             }
             Err(refusal) => Err(refusal),
         };
-        found.map_err(Refusal::refuse)
+        let principal = found.map_err(Refusal::refuse)?;
+        permit.held_by(&principal.via)?;
+        Ok(principal)
     }
 
     /// The person who asks: by `Authorization: Bearer …` with a token of theirs.
     ///
     /// Fails as [`AccessControl::principal`] does; 403 also if the token is not one of a person, or
     /// not of a level of sign-in that is enough.
-    pub async fn person(&self, headers: &HeaderMap) -> Result<Person, Problem> {
+    pub async fn person(&self, headers: &HeaderMap, permit: &RequestPermit) -> Result<Person, Problem> {
         let found = match credential(headers) {
             Ok(Credential::Key(_)) => Err(Refusal::KeyForPerson),
-            Ok(Credential::Token(token)) => self.by_token(token).await.and_then(|good| good.person.clone()),
+            Ok(Credential::Token(token)) => {
+                self.by_token(token, permit).await.and_then(|good| good.person.clone())
+            }
             Err(refusal) => Err(refusal),
         };
-        found.map_err(Refusal::refuse)
+        let person = found.map_err(Refusal::refuse)?;
+        permit.held_by((&person.issuer, &person.pid))?;
+        Ok(person)
     }
 
     /// Fetches the keys of all issuers now, and says for each how many they are: to see at start, or
@@ -136,7 +142,7 @@ impl AccessControl {
         Ok(principal_of(key))
     }
 
-    async fn by_token(&self, presented: &str) -> Result<Arc<Grant>, Refusal> {
+    async fn by_token(&self, presented: &str, permit: &RequestPermit) -> Result<Arc<Grant>, Refusal> {
         let now = seconds(Utc::now());
         let digest = TokenCache::digest(presented);
         let inner = self.now();
@@ -152,7 +158,7 @@ impl AccessControl {
         if !token::is_for(claims, &issuer.settings.audience) {
             return Err(Refusal::TokenAudience);
         }
-        let (grant, keys) = issuer.verify(&token).await?;
+        let (grant, keys) = issuer.verify(&token, permit).await?;
         let grant = Arc::new(grant);
         let good = Good { grant: Arc::clone(&grant), issuer: Arc::clone(issuer), keys, until };
         inner.verified.insert(digest, good, now);

@@ -5,6 +5,7 @@ use axum::http::request::Parts;
 
 use super::{AccessControl, Person, Principal};
 use crate::Problem;
+use crate::server::RequestPermit;
 
 impl<S> FromRequestParts<S> for Principal
 where
@@ -14,7 +15,7 @@ where
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        AccessControl::from_ref(state).principal(&parts.headers).await
+        AccessControl::from_ref(state).principal(&parts.headers, &RequestPermit::of(&parts.extensions)).await
     }
 }
 
@@ -26,6 +27,6 @@ where
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        AccessControl::from_ref(state).person(&parts.headers).await
+        AccessControl::from_ref(state).person(&parts.headers, &RequestPermit::of(&parts.extensions)).await
     }
 }

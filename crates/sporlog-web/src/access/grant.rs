@@ -52,9 +52,10 @@ fn principal(rule: &RoleSettings, issuer: &Arc<str>, claims: &Claims) -> Option<
             among.then(|| vec![number.to_owned()])?
         }
     };
+    let client = client(claims);
     Some(Principal {
-        name: name(claims).into(),
-        via: Via::Token { issuer: Arc::clone(issuer) },
+        name: client.chars().take(LONGEST_NAME).collect::<String>().into(),
+        via: Via::Token { issuer: Arc::clone(issuer), client: client.into() },
         role: rule.role,
         logs: rule.logs.clone(),
         organisations,
@@ -82,10 +83,9 @@ fn organisation<'a>(claims: &'a Claims, path: &str) -> Option<&'a str> {
 }
 
 /// What the client is called in logs and records: no control characters, no personal number.
-fn name(claims: &Claims) -> String {
+fn client(claims: &Claims) -> String {
     let text = NAMES.iter().find_map(|name| claims.get(*name)?.as_str()).unwrap_or("unnamed");
-    let text: String = mask_text(text).chars().filter(|char| !char.is_control()).collect();
-    text.chars().take(LONGEST_NAME).collect()
+    mask_text(text).chars().filter(|char| !char.is_control()).collect()
 }
 
 fn person(rule: &PersonSettings, issuer: &Arc<str>, claims: &Claims) -> Result<Person, Refusal> {

@@ -17,6 +17,7 @@ use url::Url;
 use super::grant::Grant;
 use super::refusal::Refusal;
 use super::settings::{IssuerSettings, is_allowed};
+use crate::server::{Class, RequestPermit};
 
 /// The most that is read of what an issuer publishes.
 pub(crate) const MOST_BYTES: usize = 1 << 20;
@@ -114,16 +115,20 @@ impl Issuer {
     }
 
     /// What the token stands for, if this issuer signed it, and the keys that say so.
-    pub(super) async fn verify(self: &Arc<Self>, token: &Token<'_>) -> Result<(Grant, Arc<KeySet>), Refusal> {
+    pub(super) async fn verify(
+        self: &Arc<Self>,
+        token: &Token<'_>,
+        permit: &RequestPermit,
+    ) -> Result<(Grant, Arc<KeySet>), Refusal> {
         let algorithm = asymmetric(&token.algorithm).filter(|one| self.algorithms.contains(one));
         let algorithm = algorithm.ok_or(Refusal::TokenAlgorithm)?;
         let mut keys = match self.current() {
             Some(keys) => keys,
-            None => self.newer_than(None).await.ok_or(Refusal::IssuerUnavailable)?,
+            None => self.newer_than(None, permit).await?.ok_or(Refusal::IssuerUnavailable)?,
         };
         let mut verified = keys.verify(token, algorithm);
         if verified == Verified::UnknownKey
-            && let Some(newer) = self.newer_than(Some(Arc::clone(&keys))).await
+            && let Some(newer) = self.newer_than(Some(Arc::clone(&keys)), permit).await?
         {
             verified = newer.verify(token, algorithm);
             keys = newer;
@@ -149,11 +154,18 @@ impl Issuer {
         Some(Arc::clone(&kept.keys))
     }
 
-    /// Keys that are not these, if there are any by now.
-    async fn newer_than(self: &Arc<Self>, seen: Option<Arc<KeySet>>) -> Option<Arc<KeySet>> {
+    /// Keys that are not these, if there are any by now. Whoever waits for them holds no permit that others need.
+    async fn newer_than(
+        self: &Arc<Self>,
+        seen: Option<Arc<KeySet>>,
+        permit: &RequestPermit,
+    ) -> Result<Option<Arc<KeySet>>, Refusal> {
+        permit.move_to(Class::Issuer).map_err(|_| Refusal::IssuerUnavailable)?;
         let issuer = Arc::clone(self);
         // In a task of its own: a client that hangs up must not break off what others wait for.
-        tokio::spawn(async move { issuer.fetch_once(seen).await }).await.ok().flatten()
+        let newer = tokio::spawn(async move { issuer.fetch_once(seen).await }).await.ok().flatten();
+        permit.move_to(Class::Request).map_err(|_| Refusal::IssuerUnavailable)?;
+        Ok(newer)
     }
 
     /// Fetches the keys, unless others than those seen are there already, or the last attempt was

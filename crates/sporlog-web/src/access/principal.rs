@@ -7,7 +7,7 @@ use super::{Permission, Role, bounds};
 use crate::Problem;
 
 /// By what somebody was known.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Via {
     /// By one of our keys.
     ApiKey {
@@ -18,6 +18,8 @@ pub enum Via {
     Token {
         /// Who issued it, as configured.
         issuer: Arc<str>,
+        /// What the issuer calls the client. Personal numbers in it are masked.
+        client: Arc<str>,
     },
 }
 
@@ -39,6 +41,15 @@ pub struct Principal {
 }
 
 impl Principal {
+    /// Tells principals apart for good, and is no secret. Two that are called the same are not the same: a key that was
+    /// revoked and made anew under its name, or a key and a token's client.
+    pub fn id(&self) -> String {
+        match &self.via {
+            Via::ApiKey { id } => format!("key:{id}"),
+            Via::Token { issuer, client } => format!("token:{issuer}#{client}"),
+        }
+    }
+
     /// Whether they may do this to the log, and otherwise 403, which says what was lacking. What
     /// concerns no single log is asked for as log `*`.
     pub fn require(&self, permission: Permission, log: &str) -> Result<(), Problem> {

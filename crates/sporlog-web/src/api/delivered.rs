@@ -1,4 +1,4 @@
-//! What came over the exchange, what is missing and since when, for those who look after it.
+//! What was delivered, what is missing and since when, for those who look after it.
 //!
 //! Deliveries and suppliers are no personal data, so an access to them is not recorded; nor is it shown what
 //! stood in a row that was refused. File names and ids are all that is told of a delivery's content.
@@ -19,13 +19,14 @@ use crate::problem::Problem;
 
 mod schema;
 
-use schema::{ExchangeDelivery, Supplier};
+pub(super) use schema::Delivery;
+use schema::Supplier;
 
 /// Deliveries of a page, unless something else is asked for, and at most.
 const PAGE: u64 = 100;
 const MAX_PAGE: u64 = 1_000;
 
-/// The files that came over the exchange and what became of each, the newest first.
+/// The files that were delivered, over SFTP and by HTTP, and what became of each, the newest first.
 ///
 /// To read on, ask again with the last delivery's id as `before`: each comes exactly once, also while new
 /// ones come in. Takes the role `audit` or `admin` for the log that the exchange delivers into.
@@ -33,29 +34,28 @@ const MAX_PAGE: u64 = 1_000;
     params(
         ("before" = Option<String>, Query, description = "Only what was taken before the delivery with this id", example = "20261103T061500Z-5f0c9ab1"),
         ("limit" = Option<u64>, Query, description = "At most so many; 100 unless something else is said", minimum = 1, maximum = 1000),
-        ("account" = Option<String>, Query, description = "Only this supplier's", example = "ky-leverandoer"),
+        ("account" = Option<String>, Query, description = "Only this supplier's; `http:` and the key's name for what came by HTTP", example = "ky-leverandoer"),
         ("outcome" = Option<String>, Query, description = "Only what was decided so", pattern = "^(accepted|repeated|refused)$", example = "refused"),
         ("since" = Option<String>, Query, description = "Only what was taken on this day (UTC) or later", format = "date", example = "2026-11-03"),
     ),
     security(("key" = []), ("token" = [])),
     responses(
-        (status = 200, description = "Deliveries; fewer than asked for, or none, at the end", body = Vec<ExchangeDelivery>),
+        (status = 200, description = "Deliveries; fewer than asked for, or none, at the end", body = Vec<Delivery>),
         (status = 400, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "Nobody knows who asks", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "You may not see this", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "There is no delivery with the id in `before`, or no exchange", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no delivery with the id in `before`, or no register", body = Problem, content_type = "application/problem+json"),
     ))]
 pub async fn list(
     State(app): State<App>,
     RawQuery(query): RawQuery,
     reader: Reader,
 ) -> Result<Json<Vec<Receipt>>, Problem> {
-    let query = wanted(&Params::new(query.as_deref()))?;
+    let query = Query { logs: reader.principal.logs.clone(), ..wanted(&Params::new(query.as_deref()))? };
     let no_such = || Problem::not_found("there is no delivery with the id in 'before'");
-    let found = ask(&app, &reader, move |exchange| {
-        monitor::list(&Register::new(&exchange.root), &query).map_err(|e| Problem::internal(&e))
-    });
-    Ok(Json(found.await?.ok_or_else(no_such)?.into_iter().map(masked).collect()))
+    let register = register(&app, &reader)?;
+    let found = blocking(move || monitor::list(&register, &query)).await?;
+    Ok(Json(found.ok_or_else(no_such)?.into_iter().map(masked).collect()))
 }
 
 /// The suppliers: who is on time, since when a delivery is missing, what came in the last 35 days, and
@@ -73,11 +73,10 @@ pub async fn list(
         (status = 404, description = "There is no exchange", body = Problem, content_type = "application/problem+json"),
     ))]
 pub async fn suppliers(State(app): State<App>, reader: Reader) -> Result<Json<Vec<SupplierStatus>>, Problem> {
-    let suppliers = ask(&app, &reader, |exchange| {
-        let suppliers = monitor::suppliers(&exchange.settings.now(), &exchange.root, Utc::now());
-        suppliers.map_err(|e| Problem::internal(&e))
-    });
-    Ok(Json(suppliers.await?))
+    check(&app, &reader)?;
+    let none = || Problem::not_found("there is no exchange here: the configuration has no section [sftp]");
+    let Exchange { settings, root } = app.exchange().cloned().ok_or_else(none)?;
+    Ok(Json(blocking(move || monitor::suppliers(&settings.now(), &root, Utc::now())).await?))
 }
 
 /// One delivery: what became of it, without the rows that were refused, which stand in the supplier's
@@ -86,42 +85,52 @@ pub async fn suppliers(State(app): State<App>, reader: Reader) -> Result<Json<Ve
     params(("id" = String, Path, description = "The delivery's id", example = "20261103T061500Z-5f0c9ab1")),
     security(("key" = []), ("token" = [])),
     responses(
-        (status = 200, description = "The delivery", body = ExchangeDelivery),
+        (status = 200, description = "The delivery", body = Delivery),
         (status = 400, description = "The request says twice who asks, or is malformed", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "Nobody knows who asks", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "You may not see this", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "There is no such delivery, or no exchange", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such delivery, or no register", body = Problem, content_type = "application/problem+json"),
     ))]
 pub async fn one(
     State(app): State<App>,
     Path(id): Path<String>,
     reader: Reader,
 ) -> Result<Json<Receipt>, Problem> {
-    let found = ask(&app, &reader, move |exchange| {
-        monitor::find(&Register::new(&exchange.root), &id).map_err(|e| Problem::internal(&e))
-    });
+    let register = register(&app, &reader)?;
+    let found = blocking(move || monitor::find(&register, &id)).await?;
+    let found = found.filter(|delivery| reader.principal.covers(&delivery.log));
     let no_such = || Problem::not_found("there is no delivery with this id");
-    Ok(Json(masked(found.await?.ok_or_else(no_such)?)))
+    Ok(Json(masked(found.ok_or_else(no_such)?)))
 }
 
-/// Looks at the exchange, for one who may, in a thread that may block.
-async fn ask<T: Send + 'static>(
-    app: &App,
-    reader: &Reader,
-    question: impl FnOnce(&Exchange) -> Result<T, Problem> + Send + 'static,
-) -> Result<T, Problem> {
-    let exchange = app.exchange();
-    let log = exchange.map_or_else(|| app.settings.revision.clone(), |exchange| exchange.settings.now().log.clone());
-    reader.principal.require(Permission::Audit, &log)?;
+/// The register, for one who may read it.
+fn register(app: &App, reader: &Reader) -> Result<Register, Problem> {
+    check(app, reader)?;
+    let none =
+        || Problem::not_found("there is no register of deliveries here: set `sftp.root` to a folder for it");
+    app.register().cloned().ok_or_else(none)
+}
+
+/// Refuses whoever may not audit the log that the exchange delivers into.
+fn check(app: &App, reader: &Reader) -> Result<(), Problem> {
+    let delivered = app.exchange().map(|exchange| exchange.settings.now().log.clone());
+    let log = delivered.as_ref().unwrap_or(&app.settings.revision);
+    reader.principal.require(Permission::Audit, log)?;
     if reader.principal.bounded_to().is_some() {
-        return Err(Problem::forbidden(
-            "your key is bound to organisations, and deliveries hold rows of any",
-        ));
+        let detail = "your key is bound to organisations, and deliveries hold rows of any";
+        return Err(Problem::forbidden(detail));
     }
-    let none = || Problem::not_found("there is no exchange here: the configuration has no section [sftp]");
-    let exchange = exchange.cloned().ok_or_else(none)?;
-    let found = tokio::task::spawn_blocking(move || question(&exchange)).await;
-    found.map_err(|e| Problem::internal(&e))?
+    Ok(())
+}
+
+/// Looks something up in a thread that may block.
+async fn blocking<T, E>(look: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, Problem>
+where
+    T: Send + 'static,
+    E: std::error::Error + Send + 'static,
+{
+    let found = tokio::task::spawn_blocking(look).await.map_err(|error| Problem::internal(&error))?;
+    found.map_err(|error| Problem::internal(&error))
 }
 
 fn wanted(params: &Params<'_>) -> Result<Query, Problem> {
@@ -134,6 +143,7 @@ fn wanted(params: &Params<'_>) -> Result<Query, Problem> {
         Some(_) => return Err(Problem::bad_request("'outcome' has to be accepted, repeated or refused")),
     };
     Ok(Query {
+        logs: Vec::new(),
         accounts: params.text("account")?.map(str::to_owned).into_iter().collect(),
         outcome,
         since: params.text("since")?.map(first_moment).transpose()?,

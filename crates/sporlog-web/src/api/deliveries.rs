@@ -3,44 +3,37 @@
 //! A body that breaks off is never imported. A file is taken at most once, by the digest of its bytes,
 //! so whoever is unsure just sends it again.
 
-use std::sync::Arc;
-
 use axum::Json;
 use axum::body::HttpBody;
-use axum::extract::{Extension, RawQuery, Request, State};
+use axum::extract::{RawQuery, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, Utc};
 use futures::StreamExt;
 use metrics::counter;
+use serde::Serialize;
+use sporlog_exchange::Receipt;
+use sporlog_exchange::receipt::{Earlier, Note, Outcome, delivery_id};
+use sporlog_exchange::register::BY_HTTP;
+use sporlog_intake::Error;
 use sporlog_intake::delivery::{Options, damage};
-use sporlog_intake::import::{Receipt, import};
+use sporlog_intake::import::import;
 use sporlog_intake::spool::{Spool, Spooled};
 use sporlog_ledger::Error as LedgerError;
 use sporlog_record::Kind;
-use tokio::sync::Semaphore;
 
 use super::content;
+use super::delivered::Delivery;
 use super::file_name::file_name;
 use super::params::Params;
 use super::sender::Sender;
 use crate::app::App;
 use crate::problem::Problem;
 use crate::server::metrics::INTAKE_RECORDS;
+use crate::server::{Class, RequestPermit};
 
-/// Deliveries that may be under way at once.
-const AT_ONCE: usize = 4;
 /// How often an import is begun anew because others have appended meanwhile.
 const TRIES: usize = 3;
-
-/// Places for deliveries that are under way.
-#[derive(Clone)]
-pub(super) struct Places(Arc<Semaphore>);
-
-impl Default for Places {
-    fn default() -> Self {
-        Places(Arc::new(Semaphore::new(AT_ONCE)))
-    }
-}
 
 /// Delivers a file: a revision log in CSV, or records in JSON.
 ///
@@ -58,20 +51,20 @@ impl Default for Places {
     request_body(content((String = "text/csv"), (String = "application/x-ndjson"), (String = "application/gzip"), (String = "application/zstd"), (String = "application/octet-stream")), description = "The file"),
     security(("key" = []), ("token" = [])),
     responses(
-        (status = 201, description = "Taken in; rows that were refused alone are in the quarantine", body = DeliveryReceipt, content_type = "application/json"),
-        (status = 200, description = "The same bytes are there already, since `alreadySince`; nothing was stored now", body = DeliveryReceipt, content_type = "application/json"),
+        (status = 201, description = "Taken in; rows that were refused alone are in the quarantine", body = Delivery, content_type = "application/json"),
+        (status = 200, description = "The same bytes are there already, since `alreadySince`; nothing was stored now", body = Delivery, content_type = "application/json"),
         (status = 400, description = "The body broke off, or a parameter is wrong", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "Nobody knows who asks", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "You may not deliver files into this log", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such log", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The file is too large", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "The body is no file of records", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The file is refused whole, for the reasons in `refused`; nothing was stored", body = DeliveryReceipt, content_type = "application/json"),
+        (status = 422, description = "The file is refused whole, for the reasons in `refused`; nothing was stored", body = Delivery, content_type = "application/json"),
         (status = 503, description = "Too many deliveries are under way, or not at this moment; try again", body = Problem, content_type = "application/problem+json"),
     ))]
 pub async fn deliver(
     State(app): State<App>,
-    Extension(places): Extension<Places>,
+    permit: RequestPermit,
     RawQuery(query): RawQuery,
     sender: Sender,
     request: Request,
@@ -84,13 +77,14 @@ pub async fn deliver(
     if request.body().size_hint().lower() > limit {
         return Err(too_large(limit));
     }
-    let place = places.0.try_acquire().map_err(|_| {
-        Problem::unavailable(format!("{AT_ONCE} deliveries are under way already; try again in a moment"))
-    })?;
+    permit.move_to(Class::Delivery)?;
     let spooled = spool(&app, request, limit).await?;
-    let receipt = import_spooled(&app, &log, kind, &spooled, &name).await?;
-    drop(place);
-    let duplicates = if receipt.already_since.is_some() { 1 } else { 0 };
+    let taken_at = Utc::now();
+    let account = format!("{BY_HTTP}{}", sender.principal.name);
+    let begun = Receipt::begun(&delivery_id(taken_at), &account, name, &log, taken_at);
+    let receipt = import_spooled(&app, kind, &spooled, begun).await?;
+    register(&app, &receipt).await;
+    let duplicates = u64::from(receipt.outcome == Outcome::Repeated);
     for (outcome, records) in
         [("accepted", receipt.accepted), ("refused", receipt.quarantined), ("duplicate", duplicates)]
     {
@@ -100,12 +94,34 @@ pub async fn deliver(
             counter!(INTAKE_RECORDS, &labels).increment(records);
         }
     }
-    let status = match (&receipt.already_since, receipt.refused.is_empty()) {
-        (_, false) => StatusCode::UNPROCESSABLE_ENTITY,
-        (Some(_), true) => StatusCode::OK,
-        (None, true) => StatusCode::CREATED,
+    let status = match receipt.outcome {
+        Outcome::Accepted => StatusCode::CREATED,
+        Outcome::Repeated => StatusCode::OK,
+        Outcome::Refused => StatusCode::UNPROCESSABLE_ENTITY,
     };
-    Ok((status, Json(receipt)).into_response())
+    let already_since = receipt.repeats.as_ref().map(|earlier| earlier.received_at);
+    Ok((status, Json(Answer { receipt, kind, already_since })).into_response())
+}
+
+/// A receipt as those of the exchange are, with what a sender of files of several kinds wants to see.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer {
+    #[serde(flatten)]
+    receipt: Receipt,
+    kind: Kind,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    already_since: Option<DateTime<Utc>>,
+}
+
+/// Adds a delivery to the register. Its rows are stored already, so a failure is none of the sender's.
+async fn register(app: &App, receipt: &Receipt) {
+    let Some(register) = app.register().cloned() else { return };
+    let (delivery, receipt) = (receipt.delivery.clone(), receipt.clone());
+    let added = tokio::task::spawn_blocking(move || register.add(&receipt)).await;
+    if let Err(error) = added.unwrap_or_else(|error| Err(error.into())) {
+        tracing::error!(delivery, %error, "the delivery is missing in the register");
+    }
 }
 
 /// The log that a delivery is for, and what it holds.
@@ -166,26 +182,22 @@ fn too_large(limit: u64) -> Problem {
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
 }
 
-/// Imports the file; tries again when others have appended to the log meanwhile.
+/// Imports the file; tries again when others have appended to the log meanwhile. Gives `begun`, filled in.
 async fn import_spooled(
     app: &App,
-    log: &str,
     kind: Kind,
     spooled: &Spooled,
-    name: &str,
+    begun: Receipt,
 ) -> Result<Receipt, Problem> {
     let mut tries = 1;
     loop {
-        let writer = app.catalog.writer(log).await?;
-        let source = spooled.source(name).map_err(|error| Problem::internal(&error))?;
-        let begun = Receipt::begun(&source, kind, log);
-        let overlap = app.exchange().map(|exchange| exchange.settings.now().overlap_policy()).unwrap_or_default();
-        let options = Options { overlap, ..Options::new(kind, app.rules()) };
-        let imported = import(&writer, app.catalog.quarantine(), source, options, |_| ()).await;
-        match imported {
-            Ok(receipt) => return Ok(receipt),
-            Err(sporlog_intake::Error::Overtaken(_)) if tries < TRIES => tries += 1,
-            Err(sporlog_intake::Error::Ledger(failure)) => {
+        match try_import(app, kind, spooled, &begun).await {
+            Ok(receipt) => {
+                let seconds = (Utc::now() - begun.taken_at).to_std().unwrap_or_default().as_secs_f64();
+                return Ok(Receipt { seconds, ..receipt });
+            }
+            Err(Error::Overtaken(_)) if tries < TRIES => tries += 1,
+            Err(Error::Ledger(failure)) => {
                 if let LedgerError::Stopped { log, .. } = &failure {
                     app.catalog.forget(log).await;
                 }
@@ -195,67 +207,32 @@ async fn import_spooled(
                 }
                 tries += 1;
             }
-            Err(sporlog_intake::Error::Read { source, .. }) if let Some(damage) = damage(&source) => {
-                return Ok(Receipt { refused: vec![damage], ..begun });
+            Err(Error::Read { source, .. }) if let Some(damage) = damage(&source) => {
+                return Ok(Receipt { bytes: spooled.bytes(), refused: vec![Note::from(&damage)], ..begun });
             }
             Err(failure) => return Err(Problem::internal(&failure)),
         }
     }
 }
 
-/// What became of a delivery.
-#[derive(utoipa::ToSchema)]
-#[allow(dead_code, non_snake_case, reason = "it describes what is written elsewhere")]
-pub struct DeliveryReceipt {
-    /// The file's name.
-    file: String,
-    /// What its records are.
-    kind: String,
-    /// The log that they are in.
-    log: String,
-    /// The SHA-256 of the file as delivered, in hexadecimal; absent when it was not read to its end.
-    #[schema(required = false)]
-    sha256: String,
-    /// The file's size as delivered.
-    bytes: u64,
-    /// Records stored.
-    accepted: u64,
-    /// Records refused, each kept in the quarantine.
-    quarantined: u64,
-    /// Remarks on accepted records, skipped ones included.
-    remarks: u64,
-    /// Rows that the log had before, from other files.
-    overlapping: u64,
-    /// Overlapping rows that were not stored again.
-    skipped: u64,
-    /// The first record's id, if any was stored.
-    #[schema(required = false, minimum = 1)]
-    firstId: u64,
-    /// The last record's id.
-    #[schema(required = false, minimum = 1)]
-    lastId: u64,
-    /// When it was received, RFC 3339.
-    #[schema(required = false)]
-    receivedAt: String,
-    /// Since when the same bytes have been there, RFC 3339; then nothing was stored now.
-    #[schema(required = false)]
-    alreadySince: String,
-    /// What the overlapping rows came in: when that was received, and how many rows it shares with this file.
-    #[schema(required = false, value_type = Vec<Object>)]
-    overlaps: (),
-    /// Remarks on the file as a whole.
-    #[schema(required = false, value_type = Vec<Object>)]
-    fileRemarks: (),
-    /// Why the file was refused whole; then nothing of it was stored.
-    #[schema(required = false, value_type = Vec<Object>)]
-    refused: (),
-    /// The refused records: `line`, `column`, `field`, `rule`, `text`, and the row's `TransaktionsId`; the first 10,000
-    /// of these notes.
-    #[schema(required = false, value_type = Vec<Object>)]
-    quarantinedRows: (),
-    /// The remarks on accepted records, in the same shape; the first 10,000 of them.
-    #[schema(required = false, value_type = Vec<Object>)]
-    remarkedRows: (),
-    /// How long it took, in seconds.
-    seconds: f64,
+async fn try_import(app: &App, kind: Kind, spooled: &Spooled, begun: &Receipt) -> Result<Receipt, Error> {
+    let writer = app.catalog.writer(&begun.log).await?;
+    let overlap = app.exchange().map(|exchange| exchange.settings.now().overlap_policy()).unwrap_or_default();
+    let options = Options { overlap, ..Options::new(kind, app.rules()) };
+    let source = spooled.source(&begun.file)?;
+    let import = import(&writer, app.catalog.quarantine(), source, options, |_| ()).await?;
+    let time = |text: &Option<String>| text.as_deref()?.parse::<DateTime<Utc>>().ok();
+    let receipt = Receipt {
+        received_at: time(&import.received_at),
+        first_id: import.first_id,
+        last_id: import.last_id,
+        ..begun.clone().of_import(&import)
+    };
+    Ok(match time(&import.already_since) {
+        None => Receipt { overlaps: import.overlaps, ..receipt },
+        Some(received_at) => {
+            let earlier = Earlier { delivery: None, file: None, received_at, rows: None };
+            Receipt { outcome: Outcome::Repeated, repeats: Some(earlier), ..receipt }
+        }
+    })
 }

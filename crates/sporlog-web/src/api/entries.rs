@@ -70,13 +70,13 @@ pub async fn entries(
     };
     let layout = content::layout(request.headers(), true)?;
     let body = content::read(request).await?;
-    let once = key.position(&sender);
+    let once = key.once(&sender);
     let Sender { principal, envelope } = sender;
     let judge = Judge { kind, rules: app.rules(), sender: principal.name, bounds, envelope };
     let batch = judge.judge(body, layout).await?;
-    let stored = store(&app, &log, &batch, once.as_deref()).await?;
+    let stored = store(&app, &log, &batch, once.as_ref()).await?;
     if into_quarantine {
-        quarantine(&app, &log, kind, &batch, once.as_deref()).await?;
+        quarantine(&app, &log, kind, &batch, once.as_ref()).await?;
     }
     answer(&batch, &stored)
 }
@@ -107,7 +107,7 @@ fn write(batch: &Batch, stored: &Stored, refused: usize) -> serde_json::Result<V
         if number > 0 {
             out.push(b',');
         }
-        out.extend_from_slice(format!("{{\"line\":{},", record.line).as_bytes());
+        out.extend_from_slice(format!("{{\"index\":{},", number + 1).as_bytes());
         match (kept.next_if(|kept| kept.line == record.line), &record.verdict) {
             (Some(kept), _) => {
                 let remarks = kept.remarks.as_deref().unwrap_or("[]");
@@ -222,16 +222,16 @@ pub struct EntryResults {
 #[derive(utoipa::ToSchema)]
 #[allow(dead_code, reason = "it describes what is written elsewhere")]
 pub struct EntryResult {
-    /// Which it is: its line, or its number in the array; from 1.
+    /// Which of the request's records it is; from 1.
     #[schema(minimum = 1)]
-    line: u64,
+    index: u64,
     /// Its id in the log.
     #[schema(minimum = 1, nullable = false)]
     id: Option<u64>,
     /// What is doubtful about it, as it is stored with it: `field`, `rule` and `text`.
     #[schema(value_type = Vec<Object>, required = false)]
     remarks: Option<()>,
-    /// Why it is refused: as `sporlog check` says it.
+    /// Why it is refused, as `sporlog check` says it; `line` and `column` are places in the body.
     #[schema(value_type = Vec<Object>, required = false)]
     errors: Option<()>,
 }

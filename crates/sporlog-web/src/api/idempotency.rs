@@ -53,11 +53,20 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
 }
 
 impl IdempotencyKey {
-    /// The position that stands for it in a log. Keys are each sender's own.
-    pub(super) fn position(&self, sender: &Sender) -> Option<String> {
+    /// What stands for it in a log. Keys are each sender's own.
+    pub(super) fn once(&self, sender: &Sender) -> Option<Once> {
         let key = self.0.as_deref()?;
-        Some(format!("{ONCE}{}:{}", sender.principal.name, hex(&Sha256::digest(key)[..16])))
+        let (name, id) = (&sender.principal.name, sender.principal.id());
+        let position = |text: &str| format!("{ONCE}{name}:{}", hex(&Sha256::digest(text)[..16]));
+        Some(Once { position: position(&format!("{id}\0{key}")), by_name: position(key) })
     }
+}
+
+/// The positions of a log that stand for a request that says which one it is.
+pub(super) struct Once {
+    position: String,
+    /// The position that was set before senders of one name were told apart. Such positions are forgotten after a week.
+    by_name: String,
 }
 
 /// What is in a log of a request.
@@ -85,7 +94,7 @@ pub(super) async fn store(
     app: &App,
     log: &str,
     batch: &Batch,
-    once: Option<&str>,
+    once: Option<&Once>,
 ) -> Result<Stored, Problem> {
     let stored = store_or_find(app, log, batch, once).await?;
     let count = |outcome, records: usize| {
@@ -102,17 +111,23 @@ pub(super) async fn store(
     Ok(stored)
 }
 
-async fn store_or_find(app: &App, log: &str, batch: &Batch, once: Option<&str>) -> Result<Stored, Problem> {
+async fn store_or_find(app: &App, log: &str, batch: &Batch, once: Option<&Once>) -> Result<Stored, Problem> {
     if let Some(once) = once
         && let Some(log) = app.catalog.log(log).await?
-        && let Some(position) = log.position(once)
     {
-        return replay(&log, position.version, batch).await;
+        if let Some(position) = log.position(&once.position) {
+            return replay(&log, position.version, batch).await;
+        }
+        if let Some(position) = log.position(&once.by_name)
+            && let Ok(stored) = replay(&log, position.version, batch).await
+        {
+            return Ok(stored);
+        }
     }
     if batch.rows.num_rows() == 0 {
         return Ok(Stored { kept: Vec::new(), replayed: false });
     }
-    let positions = || once.iter().map(|once| ((*once).to_owned(), Advance::Once)).collect();
+    let positions = || once.iter().map(|once| (once.position.clone(), Advance::Once)).collect();
     let append = || Append { rows: batch.rows.clone(), positions: positions() };
     let began = Instant::now();
     let mut outcome = app.catalog.append(log, append()).await;
@@ -192,7 +207,7 @@ pub(super) async fn quarantine(
     log: &str,
     kind: Kind,
     batch: &Batch,
-    once: Option<&str>,
+    once: Option<&Once>,
 ) -> Result<(), Problem> {
     let record = |(line, findings, content): (u64, &[_], &bytes::Bytes)| QuarantineRecord {
         action: Action::Refused,
@@ -204,7 +219,7 @@ pub(super) async fn quarantine(
         reasons: findings.to_vec(),
         content: content.to_vec(),
         envelope: batch.envelope.clone(),
-        note: None,
+        note: batch.bounds.organisations().map(quarantine::bounds_note),
     };
     let records: Vec<_> = batch.refused().map(record).collect();
     if records.is_empty() {
@@ -212,7 +227,7 @@ pub(super) async fn quarantine(
     }
     let now = chrono::Local::now().naive_local().and_utc().timestamp_micros();
     let rows = rows(&records, &batch.source, now);
-    let position = once.map(|once| (format!("{once}:{log}:{}", batch.source), Advance::Once));
+    let position = once.map(|once| (format!("{}:{log}:{}", once.position, batch.source), Advance::Once));
     let append = Append { rows, positions: position.into_iter().collect() };
     app.catalog.append(quarantine::LOG, append).await.map(drop).map_err(|error| {
         tracing::error!(%error, "refused records could not be put into the quarantine");

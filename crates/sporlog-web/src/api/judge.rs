@@ -10,6 +10,7 @@ use arrow::compute::filter_record_batch;
 use axum::body::Bytes;
 use axum::http::StatusCode;
 use sha2::{Digest, Sha256};
+use sporlog_intake::quarantine::out_of_bounds;
 use sporlog_record::json::{Judged, RecordReader, RowsBuilder, remarks_column};
 use sporlog_record::{Finding, Kind, Position, Rules};
 
@@ -58,6 +59,8 @@ pub(super) struct Batch {
     pub records: Vec<Record>,
     /// What the request carries besides.
     pub envelope: Option<String>,
+    /// Whose records the sender may send.
+    pub bounds: Bounds,
 }
 
 /// A record of a request.
@@ -149,7 +152,7 @@ impl Judge {
         }
         let rows = builder.finish();
         let rows = if self.bounds.are_open() { rows } else { self.within_bounds(&rows, &mut records)? };
-        Ok(Batch { source, rows, records, envelope: self.envelope })
+        Ok(Batch { source, rows, records, envelope: self.envelope, bounds: self.bounds })
     }
 
     /// Refuses, of the records that became rows, those that are of none of the sender's organisations.
@@ -158,8 +161,7 @@ impl Judge {
             (0..rows.num_rows()).map(|row| self.bounds.admit(self.kind, rows, row)).collect();
         let accepted = records.iter_mut().filter(|record| matches!(record.verdict, Verdict::Accepted(_)));
         for (record, _) in accepted.zip(&admitted).filter(|(_, admitted)| !**admitted) {
-            let text = "the record names none of the organisations that you may deliver for";
-            record.verdict = Verdict::Refused(vec![error("organisation", text, record.at)]);
+            record.verdict = Verdict::Refused(vec![out_of_bounds(record.at)]);
         }
         filter_record_batch(rows, &BooleanArray::from(admitted)).map_err(|error| Problem::internal(&error))
     }

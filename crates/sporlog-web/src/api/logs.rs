@@ -17,6 +17,7 @@ use super::reader::Reader;
 use crate::access::Permission;
 use crate::app::App;
 use crate::problem::Problem;
+use crate::server::Class;
 
 /// Records of a page, unless something else is asked for, and at most.
 const PAGE: u64 = 100;
@@ -119,6 +120,7 @@ pub(super) async fn head_of(
             if left.is_zero() {
                 break;
             }
+            reader.permit.move_to(Class::LongPoll)?;
             // Asked for before the head is read again, so that no move is missed in between.
             let changes = log.as_ref().map(Log::changes);
             now = head(log.as_ref());

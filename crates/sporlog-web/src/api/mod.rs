@@ -51,7 +51,7 @@ use utoipa_swagger_ui::SwaggerUi;
 use crate::access::Permission;
 use crate::app::App;
 use crate::problem::Problem;
-use crate::server::{RequestedBy, RouteLimits};
+use crate::server::{RequestPermit, RequestedBy, RouteLimits};
 
 pub(crate) use logs::prove;
 pub use settings::ApiSettings;
@@ -76,7 +76,8 @@ pub fn limits(settings: &ApiSettings) -> [(Method, &'static str, RouteLimits); 3
 /// These routes, for whoever may read the metrics.
 pub fn for_collectors(routes: Router, app: App) -> Router {
     let check = async |State(app): State<App>, request: Request, next: Next| {
-        let principal = app.access.principal(request.headers()).await?;
+        let principal =
+            app.access.principal(request.headers(), &RequestPermit::of(request.extensions())).await?;
         principal.require(Permission::Metrics, "*")?;
         RequestedBy::note(request.extensions(), principal.name);
         Ok::<_, Problem>(next.run(request).await)
@@ -86,7 +87,7 @@ pub fn for_collectors(routes: Router, app: App) -> Router {
 
 /// All routes.
 pub fn routes(app: App) -> Router {
-    let (router, mut description) = OpenApiRouter::with_openapi(openapi::Description::openapi())
+    let (router, description) = OpenApiRouter::with_openapi(openapi::Description::openapi())
         .routes(routes!(auditlog::head))
         .routes(routes!(auditlog::read))
         .routes(routes!(les::les))
@@ -97,17 +98,15 @@ pub fn routes(app: App) -> Router {
         .routes(routes!(logs::proof))
         .routes(routes!(post::post))
         .routes(routes!(entries::entries))
+        .routes(routes!(deliveries::deliver))
         .routes(routes!(delivered::list))
         .routes(routes!(delivered::suppliers))
         .routes(routes!(delivered::one))
         .routes(routes!(tlog::checkpoint))
         .routes(routes!(tlog::key))
         .split_for_parts();
-    let (deliveries, described) = OpenApiRouter::new().routes(routes!(deliveries::deliver)).split_for_parts();
-    description.merge(described);
-    let deliveries = deliveries.layer(axum::Extension(deliveries::Places::default()));
     // Older clients know the way in under this path.
-    let router = router.merge(deliveries).route("/sporingslogg/post", axum::routing::post(post::post));
+    let router = router.route("/sporingslogg/post", axum::routing::post(post::post));
     // A tile's path has slashes in it, which OpenAPI has no way to say.
     let router = router.route("/tlog/{log}/tile/{*tile}", axum::routing::get(tlog::tile));
     router.merge(SwaggerUi::new(PAGE).url(DESCRIPTION, description)).with_state(app)

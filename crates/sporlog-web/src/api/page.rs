@@ -3,7 +3,7 @@
 //! What is in memory of a page is one batch of the ledger's and one chunk of text, however large the
 //! records are; a client that reads slowly is waited for.
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::RecordBatch;
 use axum::body::Body;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
@@ -55,11 +55,12 @@ impl Bounds {
 
     /// Whether this record may be seen.
     pub fn admit(&self, kind: Kind, batch: &RecordBatch, row: usize) -> bool {
-        let Some(organisations) = &self.organisations else { return true };
-        kind.organisation_columns().iter().any(|column| {
-            let values = batch.column_by_name(column).and_then(|c| c.as_string_opt::<i32>());
-            values.is_some_and(|v| v.is_valid(row) && organisations.iter().any(|o| o == v.value(row)))
-        })
+        self.organisations.as_ref().is_none_or(|theirs| kind.is_of(batch, row, theirs))
+    }
+
+    /// The organisations whose records may be seen, if not all.
+    pub fn organisations(&self) -> Option<&[String]> {
+        self.organisations.as_deref()
     }
 }
 

@@ -48,11 +48,11 @@ pub async fn post(
     let bounds = sender.bounds(kind)?;
     content::layout(request.headers(), false)?;
     let body = content::read(request).await?;
-    let once = key.position(&sender);
+    let once = key.once(&sender);
     let Sender { principal, envelope } = sender;
     let judge = Judge { kind, rules: app.rules(), sender: principal.name, bounds, envelope };
     let batch = judge.judge(body, Layout::Object).await?;
-    let stored = store(&app, log, &batch, once.as_deref()).await?;
+    let stored = store(&app, log, &batch, once.as_ref()).await?;
     let Some(kept) = stored.kept.first() else {
         let errors = batch.refused().flat_map(|(_, findings, _)| findings.to_vec()).collect();
         let refused = Problem::bad_request("the record is refused; nothing was stored");

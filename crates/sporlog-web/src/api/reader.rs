@@ -9,7 +9,7 @@ use sporlog_ledger::Log;
 use crate::access::{Permission, Principal};
 use crate::app::App;
 use crate::problem::Problem;
-use crate::server::{ClientAddress, RequestId, RequestedBy};
+use crate::server::{ClientAddress, RequestId, RequestPermit, RequestedBy};
 
 /// Whose request this is, for the access log.
 #[derive(Debug, Clone)]
@@ -58,6 +58,8 @@ pub struct Reader {
     pub principal: Principal,
     /// Whose request it is.
     pub trace: Trace,
+    /// Their request's permit.
+    pub permit: RequestPermit,
 }
 
 impl FromRequestParts<App> for Reader {
@@ -67,7 +69,7 @@ impl FromRequestParts<App> for Reader {
         let principal = Principal::from_request_parts(parts, app).await?;
         RequestedBy::note(&parts.extensions, principal.name.clone());
         let Ok(trace) = Trace::from_request_parts(parts, app).await;
-        Ok(Reader { principal, trace })
+        Ok(Reader { principal, trace, permit: RequestPermit::of(&parts.extensions) })
     }
 }
 
@@ -86,8 +88,10 @@ impl Reader {
         message: String,
         mut parameters: Value,
     ) -> Result<(), Problem> {
-        // By these the person concerned is told who looked; the name may be an employee's.
+        // By these the person concerned is told who looked; the name may be an employee's, and stands for whoever
+        // has a key of that name at the time.
         if let Some(parameters) = parameters.as_object_mut() {
+            parameters.insert("principal".into(), self.principal.id().into());
             parameters.insert("role".into(), self.principal.role.name().into());
             parameters.insert("organisations".into(), self.principal.organisations.clone().into());
         }

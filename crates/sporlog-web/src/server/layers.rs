@@ -10,7 +10,7 @@ use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::{Method, Version, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use sporlog_record::identifier::network;
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
@@ -20,6 +20,7 @@ use super::client::client_address;
 use super::connection::Peer;
 use super::metrics;
 use super::observe::{Observed, REQUEST_ID, RequestId, RequestedBy};
+use super::permits::{Permits, RequestPermit};
 use super::rate::Rates;
 use super::request_body::{BodyLimits, RouteLimits};
 use super::settings::ServerSettings;
@@ -37,7 +38,7 @@ pub fn layers(
     let exceptions =
         exceptions.into_iter().map(|(method, route, own)| (method, route, BodyLimits::new(limits, own)));
     let edge = Arc::new(Edge {
-        under_way: Arc::new(Semaphore::new(limits.requests.min(Semaphore::MAX_PERMITS))),
+        permits: Arc::new(Permits::new(limits.requests)),
         rates,
         usual: BodyLimits::new(limits, RouteLimits::default()),
         exceptions: exceptions.collect(),
@@ -56,7 +57,7 @@ pub fn layers(
 
 struct Edge {
     settings: ServerSettings,
-    under_way: Arc<Semaphore>,
+    permits: Arc<Permits>,
     rates: Rates,
     usual: BodyLimits,
     exceptions: Vec<(Method, &'static str, BodyLimits)>,
@@ -85,8 +86,11 @@ async fn pass(State(edge): State<Arc<Edge>>, mut request: Request, next: Next) -
     extensions.insert(by);
     // Whoever asks too often, or comes when too many requests are under way, is sent away before anything is read.
     let (response, permit) = match edge.admit(&request, client.0, under_way.is_some()) {
-        Ok(permit) => (limits.answer(request, next, received).instrument(observed.span()).await, permit),
-        Err(problem) => (problem.into_response(), None),
+        Ok(permit) => {
+            request.extensions_mut().insert(permit.clone());
+            (limits.answer(request, next, received).instrument(observed.span()).await, permit)
+        }
+        Err(problem) => (problem.into_response(), RequestPermit::default()),
     };
     let mut response = as_problem(response).await;
     security_headers(&mut response, settings.tls.is_some());
@@ -103,29 +107,19 @@ impl Edge {
         own.map_or(self.usual, |(.., limits)| *limits)
     }
 
-    /// Lets a request in, with one of the places for requests under way, which is taken until the answer is
-    /// through. Nobody queues: a client that is told so can go elsewhere. Probes take no place: they get their
-    /// answer above all when there is too much to do.
-    fn admit(
-        &self,
-        request: &Request,
-        address: IpAddr,
-        by_socket: bool,
-    ) -> Result<Option<OwnedSemaphorePermit>, Problem> {
-        let refused = |reason: &'static str| counter!(metrics::HTTP_REFUSED, "reason" => reason).increment(1);
+    /// Lets a request in, with a permit, which it holds until the answer is through. Probes need none: they get
+    /// their answer above all when there is too much to do.
+    fn admit(&self, request: &Request, address: IpAddr, by_socket: bool) -> Result<RequestPermit, Problem> {
         let hosts = request.headers().get_all(header::HOST).iter().count();
         if by_socket && request.version() == Version::HTTP_11 && hosts != 1 {
-            refused("head");
+            counter!(metrics::HTTP_REFUSED, "reason" => "head").increment(1);
             return Err(Problem::bad_request("a request has one Host header"));
         }
         if request.extensions().get().is_some_and(is_for_operations) {
-            return Ok(None);
+            return Ok(RequestPermit::default());
         }
         self.rates.count(address, request.headers())?;
-        Arc::clone(&self.under_way).try_acquire_owned().map(Some).map_err(|_| {
-            refused("crowd");
-            Problem { retry_after: Some(1), ..Problem::unavailable("too many requests are under way") }
-        })
+        self.permits.acquire(network(address))
     }
 }
 

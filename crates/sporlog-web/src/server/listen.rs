@@ -40,8 +40,9 @@ pub struct Server {
 }
 
 impl Server {
-    /// Takes the address, and reads the certificate if there is to be one.
-    pub async fn bind(settings: &ServerSettings) -> Result<Self, ServerError> {
+    /// Takes the address, and reads the certificate if there is to be one. `reserved` files of those that the process
+    /// may have open are left to other servers in it.
+    pub async fn bind(settings: &ServerSettings, reserved: u64) -> Result<Self, ServerError> {
         let certificates = match &settings.tls {
             Some(tls) => Some(Certificates::load(tls).await?),
             None => None,
@@ -51,7 +52,8 @@ impl Server {
         let address = listener.local_addr().map_err(failed)?;
         let mut limits = settings.limits.clone();
         if let Some(files) = process::open_files() {
-            let room = usize::try_from(files.saturating_sub(OTHER_FILES)).unwrap_or(usize::MAX).max(16);
+            let room =
+                usize::try_from(files.saturating_sub(OTHER_FILES + reserved)).unwrap_or(usize::MAX).max(16);
             if room < limits.connections {
                 tracing::info!(
                     "{room} connections at once instead of {}: no more files may be open",

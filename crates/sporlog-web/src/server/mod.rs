@@ -11,7 +11,8 @@
 //! | `listen` | accepting connections, up to a number, and stopping |
 //! | `connection` | one connection: TLS, HTTP/1.1, and when it has been idle or slow for too long |
 //! | `tls` | certificates, and new ones without a restart |
-//! | `layers` | what every request passes, in one place; how many at once |
+//! | `layers` | what every request passes, in one place |
+//! | `permits` | how many requests at once, in all and of one client |
 //! | `observe` | a request's id, log line and metrics |
 //! | `request_body` | how large a request's body may be, how slowly it may come, and gzip |
 //! | `rate` | how often one client may ask |
@@ -29,6 +30,7 @@ mod layers;
 mod listen;
 pub mod metrics;
 mod observe;
+mod permits;
 pub mod process;
 mod rate;
 mod request_body;
@@ -43,7 +45,8 @@ pub use error::ServerError;
 pub use health::Health;
 pub use layers::layers;
 pub use listen::Server;
-pub use rate::Rates;
 pub use observe::{RequestId, RequestedBy};
+pub use permits::{Class, RequestPermit};
+pub use rate::Rates;
 pub use request_body::RouteLimits;
 pub use settings::{Limits, Rate, RateSettings, ServerSettings, TlsSettings};

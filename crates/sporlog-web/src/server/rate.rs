@@ -156,7 +156,8 @@ mod tests {
         for n in 0..4 * FORGET_AFTER {
             let _ = rates.count(IpAddr::from(n.to_be_bytes()), &HeaderMap::new());
         }
-        let kept = rates.0.limiters.read().expect("whole").per_address.as_ref().map_or(0, |limiter| limiter.len());
+        let kept =
+            rates.0.limiters.read().expect("whole").per_address.as_ref().map_or(0, |limiter| limiter.len());
         assert!(kept < 2 * FORGET_AFTER as usize, "{kept}");
     }
 }

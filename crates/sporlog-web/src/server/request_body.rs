@@ -1,8 +1,9 @@
 //! A request's body: how large it may be, how slowly it may come, and gzip.
 //!
 //! A body is limited as it is sent, and again when it is unpacked: a small one that unpacks to a large one
-//! gets no further than an honest one. What ended a body early is noted, and the client is told that,
-//! whatever the handler made of it. The time for an answer runs once the handler has done with the body.
+//! gets no further than an honest one. A body may neither pause nor come a byte at a time, which would hold a permit
+//! for as long as it likes. What ended a body early is noted, and the client is told that, whatever the handler
+//! made of it. The time for an answer runs once the handler has done with the body.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -29,6 +30,11 @@ use tower_http::timeout::{TimeoutBody, TimeoutError};
 use super::metrics;
 use super::settings::{Limits, seconds};
 use crate::Problem;
+
+/// Bytes a second that a body has to bring: a modem of 33.6 kbit/s does.
+const LEAST_RATE: u64 = 4 << 10;
+/// The rate is measured over so many times `limits.stall_seconds`: by default two minutes, by when most bodies are there.
+const WINDOW: u32 = 4;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -68,7 +74,7 @@ impl BodyLimits {
     /// Has a request answered. `received` counts the bytes of its body, as sent.
     pub(super) async fn answer(self, request: Request, next: Next, received: Arc<AtomicU64>) -> Response {
         if request.body().is_end_stream() {
-            return self.in_time(next.run(request), async {}).await;
+            return self.in_time(next.run(request), async { None }).await;
         }
         // A body that is announced to be too large is not read, nor does the client hear `100 Continue`.
         if request.body().size_hint().lower() > self.bytes {
@@ -77,9 +83,13 @@ impl BodyLimits {
         let fault = Arc::new(OnceLock::new());
         let (unread, read) = oneshot::channel();
         let reading = Reading { fault: Arc::clone(&fault), _unread: unread };
+        let counted = Arc::clone(&received);
         let read = async {
-            // The sender goes with the body: when the handler has read it, or has no use for it.
-            let _ = read.await;
+            tokio::select! {
+                // The sender goes with the body: when the handler has read it, or has no use for it.
+                _ = read => None,
+                fault = self.too_slow(&counted) => Some(fault),
+            }
         };
         let response = self.in_time(self.run(request, next, received, reading), read).await;
         match fault.get() {
@@ -128,23 +138,42 @@ impl BodyLimits {
     async fn in_time(
         self,
         answer: impl Future<Output = Response>,
-        read: impl Future<Output = ()>,
+        read: impl Future<Output = Option<Fault>>,
     ) -> Response {
         let overdue = async {
-            read.await;
+            let fault = read.await;
             match self.answer {
+                _ if fault.is_some() => {}
                 Some(limit) => sleep(limit).await,
                 None => pending().await,
             }
+            fault
         };
         tokio::select! {
             biased;
             response = answer => response,
-            () = overdue => {
-                refused("timeout");
-                let detail = "the answer took too long; what was asked for may have been done all the same";
-                Problem::unavailable(detail).into_response()
+            fault = overdue => match fault {
+                Some(fault) => self.refuse(fault),
+                None => {
+                    refused("timeout");
+                    let detail = "the answer took too long; what was asked for may have been done all the same";
+                    Problem::unavailable(detail).into_response()
+                }
+            },
+        }
+    }
+
+    /// Returns once a body comes at less than the least rate. `received` counts its bytes.
+    async fn too_slow(self, received: &AtomicU64) -> Fault {
+        let window = self.stall * WINDOW;
+        let mut before = 0;
+        loop {
+            sleep(window).await;
+            let now = received.load(Ordering::Relaxed);
+            if now - before < LEAST_RATE * window.as_secs() {
+                return Fault::Slow;
             }
+            before = now;
         }
     }
 
@@ -158,6 +187,11 @@ impl BodyLimits {
             Fault::Stalled => (
                 StatusCode::REQUEST_TIMEOUT,
                 format!("nothing of the body came for {} seconds", self.stall.as_secs()),
+                "slow",
+            ),
+            Fault::Slow => (
+                StatusCode::REQUEST_TIMEOUT,
+                format!("a body has to come at {LEAST_RATE} bytes a second or more"),
                 "slow",
             ),
             Fault::Broken => {
@@ -188,6 +222,7 @@ fn refused(reason: &'static str) {
 enum Fault {
     TooLarge,
     Stalled,
+    Slow,
     Broken,
 }
 

@@ -12,6 +12,7 @@ use chrono::Utc;
 use super::session::SignedIn;
 use super::ways::SignIn;
 use crate::App;
+use crate::server::RequestPermit;
 
 /// The session that a handler asked for, to be renewed with the answer.
 #[derive(Clone, Default)]
@@ -50,6 +51,9 @@ impl FromRequestParts<App> for SignedIn {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Response> {
         let Ok(session) = <Self as OptionalFromRequestParts<App>>::from_request_parts(parts, app).await;
-        session.ok_or_else(|| Redirect::to("/").into_response())
+        let session = session.ok_or_else(|| Redirect::to("/").into_response())?;
+        let permit = RequestPermit::of(&parts.extensions);
+        permit.held_by((&session.provider, &session.pid)).map_err(IntoResponse::into_response)?;
+        Ok(session)
     }
 }

@@ -17,6 +17,7 @@ use super::provider::{Begun, Provider};
 use super::session::{Identity, SignedIn, provider_session};
 use super::ways::SignIn;
 use crate::pages::layout::Visitor;
+use crate::server::{Class, RequestPermit};
 use crate::{App, Problem};
 
 /// Where a person goes who has signed in.
@@ -46,10 +47,12 @@ pub(super) struct Answer {
 pub(super) async fn begin(
     State(app): State<App>,
     visitor: Visitor,
+    permit: RequestPermit,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
     let sign_in = app.sign_in().ok_or_else(no_such_way)?;
     let provider = sign_in.provider(&id).ok_or_else(no_such_way)?;
+    permit.move_to(Class::Issuer)?;
     let now = Utc::now().timestamp();
     match provider.begin(now + PATIENCE).await {
         Ok((url, begun)) => {
@@ -64,10 +67,12 @@ pub(super) async fn begin(
 pub(super) async fn callback(
     State(app): State<App>,
     visitor: Visitor,
+    permit: RequestPermit,
     headers: HeaderMap,
     Query(answer): Query<Answer>,
 ) -> Result<Response, Problem> {
     let sign_in = app.sign_in().ok_or_else(no_such_way)?;
+    permit.move_to(Class::Issuer)?;
     let cookies = &sign_in.sessions.cookies;
     match finish(sign_in, &headers, answer).await {
         Ok((provider, identity, id_token)) => {

@@ -60,7 +60,8 @@ async fn rotate(session: &Session, name: &str, overlap: u16) -> Result<Outcome> 
     let until = Utc::now() + TimeDelta::days(overlap.into());
     let (key, secret) = ring.rotate(name, until)?;
     let until = rfc3339(until);
-    let message = format!("gave the API key '{}' another secret; the old one is taken until {until}", key.name);
+    let message =
+        format!("gave the API key '{}' another secret; the old one is taken until {until}", key.name);
     record(session, &store, "APIKEY_ROTATE", message, &key).await?;
     locked.save(&ring)?;
     print(session, &key, &secret).map_err(|error| {

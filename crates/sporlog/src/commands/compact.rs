@@ -55,7 +55,10 @@ pub async fn expire(session: &Session, args: &ExpireArgs) -> Result<Outcome> {
     }
     out.flush()?;
     if args.dry_run && needs_force && !args.force {
-        print_error(&format!("note: --force will be needed: {} is after the running month ({month})", args.before));
+        print_error(&format!(
+            "note: --force will be needed: {} is after the running month ({month})",
+            args.before
+        ));
     }
     Ok(Outcome::Done)
 }

@@ -58,7 +58,7 @@ async fn show(session: &Session, id: u64, content: bool) -> Result<Outcome> {
     };
     record_access(session, &store, access).await?;
     let quarantine = Quarantine::new(store);
-    let Refused { item, content: bytes, header } = quarantine.show(id).await?;
+    let Refused { item, content: bytes, header, organisations } = quarantine.show(id).await?;
     let mut out = Output::new()?;
     if content {
         out.write_all(&bytes)?;
@@ -66,6 +66,7 @@ async fn show(session: &Session, id: u64, content: bool) -> Result<Outcome> {
         let mut facts = facts(&item);
         if let Some(facts) = facts.as_object_mut() {
             facts.insert("header".into(), header.into());
+            facts.insert("senderOrganisations".into(), organisations.into());
             let envelope = item.envelope.as_deref().and_then(|json| serde_json::from_str(json).ok());
             facts.insert("envelope".into(), envelope.unwrap_or_default());
             match std::str::from_utf8(&bytes) {
@@ -82,6 +83,9 @@ async fn show(session: &Session, id: u64, content: bool) -> Result<Outcome> {
         writeln!(out, "from      {}", place(&item))?;
         for finding in reasons(&item) {
             writeln!(out, "          {}", reason(&finding))?;
+        }
+        if let Some(organisations) = organisations {
+            writeln!(out, "sender    may deliver for {} only", organisations.join(", "))?;
         }
         if let Some(header) = header {
             writeln!(out, "header    {}", header.trim_end())?;

@@ -16,6 +16,7 @@ use sporlog_web::{App, Catalog, api, pages};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::ServeArgs;
+use crate::commands::backup::exchange_root;
 use crate::exchange::{Exchange, configured};
 use crate::keyfile::KeyFile;
 use crate::output::{Outcome, inform, note};
@@ -47,6 +48,11 @@ pub async fn run(session: &Session, args: &ServeArgs) -> Result<Outcome> {
         Some((settings, root)) => app.with_exchange(settings, root),
         None => app,
     };
+    let app = match exchange_root(session, &store) {
+        Some(root) => app.with_register(&root),
+        None => app,
+    };
+
     let (app, names) = match shown {
         Some(shown) => shown.set_up(app, &store, &key_folder).map(|(app, names)| (app, Some(names)))?,
         None => (app, None),
@@ -62,7 +68,7 @@ pub async fn run(session: &Session, args: &ServeArgs) -> Result<Outcome> {
         None => (router.merge(api::for_collectors(metrics::router(recording), app.clone())), None),
         Some(own) => {
             let served = layers(metrics::router(recording), &own, Rates::new(&own.rate), []);
-            (router, Some((Server::bind(&own).await?, served)))
+            (router, Some((Server::bind(&own, 0).await?, served)))
         }
     };
     let live = Live {
@@ -72,7 +78,8 @@ pub async fn run(session: &Session, args: &ServeArgs) -> Result<Outcome> {
     };
     let reloading = tokio::spawn(reload::follow(session.global().clone(), live)?);
     let router = layers(router, &settings, rates, api::limits(&session.config().api));
-    let server = Server::bind(&settings).await?;
+    let reserved = exchanged.as_ref().map_or(0, |(exchange, _)| exchange.now().files());
+    let server = Server::bind(&settings, reserved).await?;
 
     // Nobody is told that the server is ready before it is.
     catalog.look().await;

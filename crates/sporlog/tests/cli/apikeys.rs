@@ -69,7 +69,8 @@ fn a_rotated_key_is_the_same_one_with_another_secret() {
     assert!(rotated.out != first && rotated.out[..21] == first[..21], "{}", rotated.out);
     let listed = place.run("apikey list --json").ok().lines();
     assert_eq!((listed.len(), &listed[0]["state"]), (1, &"active".into()));
-    let until: chrono::DateTime<chrono::Utc> = listed[0]["oldSecretUntil"].as_str().expect("a time").parse().expect("a time");
+    let until: chrono::DateTime<chrono::Utc> =
+        listed[0]["oldSecretUntil"].as_str().expect("a time").parse().expect("a time");
     assert_eq!((until - chrono::Utc::now()).num_hours(), 71);
     place.run("apikey rotate nobody").code(2).complains("no key 'nobody'");
     assert_eq!(place.run("read access --records-only").ok().lines()[1]["logAction"], "APIKEY_ROTATE");

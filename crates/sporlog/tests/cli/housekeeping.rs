@@ -40,7 +40,15 @@ fn expiring_keeps_the_proof() {
         .complains("--force will be needed");
     let json = place.run("expire revision --before 2099-01 --dry-run --json").ok().json();
     assert_eq!(json["needsForce"], true);
-    let recorded = || place.run("read access --records-only").ok().lines().iter().filter(|one| one["logAction"] == "EXPIRE").count();
+    let recorded = || {
+        place
+            .run("read access --records-only")
+            .ok()
+            .lines()
+            .iter()
+            .filter(|one| one["logAction"] == "EXPIRE")
+            .count()
+    };
     assert_eq!(recorded(), 0);
     assert_eq!(place.run("read revision").ok().lines().len(), 40);
     let json = place.run("expire revision --before 2099-01 --force --json").ok().json();

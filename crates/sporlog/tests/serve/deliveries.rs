@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::records::{PERSONS, disclosure, revision};
 use super::server::{PATIENCE, Site};
 
 const CONFIG: &str = "\
@@ -94,4 +95,46 @@ async fn metrics_tell_who_is_late() {
 
 fn parse(line: &str) -> Value {
     serde_json::from_str(line).expect("JSON")
+}
+
+/// A file that is delivered by HTTP is in the register as well, with or without an exchange.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_by_http_is_in_the_register() {
+    for site in [site(), Site::new()] {
+        let (writes, audits) = (site.key("løn a/b", "write", &[]), site.key("auditor", "audit", &[]));
+        let bounded = site.key("elsewhere", "audit", &["--log", "revision"]);
+        let server = site.serve();
+        let (writer, auditor) = (server.client(&writes), server.client(&audits));
+        let file = revision(&["64942212", "x"]);
+        let mut receipts = Vec::new();
+        for (query, body) in [
+            ("file=dag.csv", file.clone()),
+            ("file=igen.csv", file),
+            ("file=forkert.csv", "no header".to_owned()),
+            ("file=a.json&kind=disclosure", disclosure(PERSONS[0], 1).to_string()),
+        ] {
+            receipts.push(writer.post(&format!("/api/deliveries?{query}"), body).await.json());
+        }
+        let outcomes: Vec<_> = receipts.iter().map(|receipt| receipt["outcome"].clone()).collect();
+        assert_eq!(outcomes, ["accepted", "repeated", "refused", "accepted"]);
+        let by_http = "/api/deliveries?account=http:l%C3%B8n%20a/b";
+        let mut listed = auditor.json(by_http).await.as_array().expect("a list").clone();
+        listed.sort_by_key(|one| receipts.iter().position(|receipt| receipt["delivery"] == one["delivery"]));
+        // Which rows were refused is only for whoever has delivered them.
+        for receipt in &mut receipts {
+            let receipt = receipt.as_object_mut().expect("an object");
+            for only_in_the_answer in ["kind", "alreadySince", "quarantinedRows"] {
+                receipt.remove(only_in_the_answer);
+            }
+        }
+        assert_eq!(listed, receipts);
+        assert!(auditor.json("/api/deliveries").await.as_array().is_some_and(|all| all.len() >= 4));
+        // A key for one log is told of the files for that log.
+        let bounded = server.client(&bounded);
+        let seen = bounded.json(by_http).await;
+        assert!(seen.as_array().is_some_and(|seen| seen.len() == 3), "{seen}");
+        let other = receipts[3]["delivery"].as_str().expect("an id");
+        bounded.get(&format!("/api/deliveries/{other}")).await.is_problem(404);
+        assert_eq!(auditor.json(&format!("/api/deliveries/{other}")).await, receipts[3]);
+    }
 }

@@ -16,7 +16,8 @@ struct Disk<'a>(&'a Path);
 impl<'a> Disk<'a> {
     fn mount(folder: &'a Path) -> Option<Self> {
         std::fs::create_dir(folder).expect("made");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=16m", "none"]).arg(folder).output();
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=16m", "none"]).arg(folder).output();
         if mounted.as_ref().is_ok_and(|done| done.status.success()) {
             return Some(Disk(folder));
         }
@@ -52,7 +53,10 @@ async fn becomes(server: &Server, status: u16) -> Answer {
 /// Whoever writes, delivers or reads is told to come again, and so are those who send requests here.
 async fn nothing_can_be_done(server: &Server, writer: &Client, reader: &Client) {
     let ready = becomes(server, 503).await.json();
-    assert!(ready["failing"]["store"].as_str().is_some_and(|why| why.contains("full or read-only")), "{ready}");
+    assert!(
+        ready["failing"]["store"].as_str().is_some_and(|why| why.contains("full or read-only")),
+        "{ready}"
+    );
     for answer in [
         writer.post(POST, disclosure(PERSONS[0], 1).to_string()).await,
         writer.post("/api/deliveries?file=a.csv", revision(&["64942212"])).await,

@@ -78,8 +78,8 @@ async fn each_record_of_many_has_its_answer() {
     assert_eq!(answer.status, 207, "{}", answer.text());
     let answer = answer.json();
     assert_eq!((&answer["accepted"], &answer["refused"]), (&json!(2), &json!(1)));
-    assert_eq!(answer["results"][0], json!({"line": 1, "id": 1, "remarks": []}));
-    assert_eq!(answer["results"][2], json!({"line": 3, "id": 2, "remarks": []}));
+    assert_eq!(answer["results"][0], json!({"index": 1, "id": 1, "remarks": []}));
+    assert_eq!(answer["results"][2], json!({"index": 3, "id": 2, "remarks": []}));
     assert!(answer["results"][1]["errors"][0]["text"].is_string(), "{answer}");
     let all = writer.post(path, json!([login(3), login(4)]).to_string()).await;
     assert_eq!((all.status, &all.json()["results"][1]["id"]), (200, &json!(4)));
@@ -204,7 +204,14 @@ async fn a_delivery_goes_in_once_and_is_receipted() {
     let mixed = fresh(0, &["64942212", "no number", "64942212"]);
     let answer = client.post("/api/deliveries?file=mixed.csv", mixed).await;
     assert_eq!((answer.status, &answer.json()["accepted"]), (201, &json!(2)));
-    assert_eq!(answer.json()["quarantined"], 1);
+    // The receipt is that of a delivery by SFTP: which rows, and why.
+    let mixed = answer.json();
+    assert_eq!((&mixed["quarantined"], &mixed["outcome"]), (&json!(1), &json!("accepted")));
+    let why = &mixed["quarantinedRows"][0];
+    assert_eq!(
+        (&why["line"], &why["field"], &why["rule"]),
+        (&json!(3), &json!("KalderOrganisation"), &json!("digits"))
+    );
     let cut = revision(&["64942212"; 10]);
     let answer = client.post("/api/deliveries?file=cut.csv", cut[..cut.len() - 20].to_owned()).await;
     assert_eq!(answer.status, 422, "{}", answer.text());

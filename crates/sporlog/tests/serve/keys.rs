@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::client::Answer;
+use super::issuer::{Issuer, Signer};
 use super::records::{PERSONS, disclosure, lines, login, revision};
 use super::server::Site;
 
@@ -91,6 +92,55 @@ async fn keys_come_and_go_while_the_server_runs() {
     assert!(!listed.contains(first.rsplit('_').next().unwrap_or(&first)), "no secret is listed");
     assert_eq!(keys.len(), 3);
     assert!(keys.iter().all(|key| key["lastUsed"].is_string()), "{listed}");
+}
+
+/// A key that was revoked and made anew under its name is another principal, and so is a token's client of that name: on
+/// record, and for what its requests are.
+#[tokio::test(flavor = "multi_thread")]
+async fn principals_of_one_name_are_told_apart() {
+    let signer = Signer::new("first");
+    let issuer = Issuer::start(&signer);
+    let site = Site::configured(&format!(
+        "[[access.issuer]]\nissuer = '{}'\naudience = ['sporlog']\n[[access.issuer.role]]\nrole = 'admin'\n\
+         match = {{ client_id = 'fagsystem' }}\n",
+        issuer.name()
+    ));
+    let first = site.key("fagsystem", "admin", &[]);
+    let server = site.serve();
+    let mut claims = issuer.person(PERSONS[0]);
+    claims["client_id"] = "fagsystem".into();
+    let token = format!("Bearer {}", signer.sign(&claims));
+    let mut expected = Vec::new();
+    for turn in 1..=3u64 {
+        let client = match turn {
+            1 => server.client(&first),
+            2 => {
+                site.print(&["apikey", "revoke", "fagsystem"]);
+                let second = site.key("fagsystem", "admin", &[]);
+                server.client(&second)
+            }
+            _ => server.anyone().with("Authorization", &token),
+        };
+        let until = Instant::now() + Duration::from_secs(5);
+        while client.get("/api/logs").await.status != 200 {
+            assert!(Instant::now() < until, "the new key is not known");
+        }
+        let post = client.with("Idempotency-Key", "the-same");
+        // The same request of each is a request of its own, and is known again as that.
+        for replayed in [None, Some("true")] {
+            let answer = post.post("/sporingslogg/api/post", disclosure(PERSONS[0], 1).to_string()).await;
+            assert_eq!((answer.status, answer.text()), (200, turn.to_string()));
+            assert_eq!(answer.header("idempotency-replayed"), replayed);
+        }
+        let read = post.get("/api/logs/disclosure/read").await;
+        let access = access_of(&read, &accesses(&site));
+        let details: Value =
+            serde_json::from_str(access["detailContent"].as_str().expect("details")).expect("JSON");
+        assert_eq!(access["performerName"], "fagsystem");
+        expected.push(details["principal"].as_str().expect("an id").to_owned());
+    }
+    assert!(expected[0].starts_with("key:") && expected[1].starts_with("key:") && expected[0] != expected[1]);
+    assert_eq!(expected[2], format!("token:{}#fagsystem", issuer.name()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

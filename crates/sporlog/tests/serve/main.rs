@@ -4,6 +4,7 @@
 mod auditlog;
 mod client;
 mod covering;
+mod crowd;
 mod deliveries;
 mod disk;
 mod fire;

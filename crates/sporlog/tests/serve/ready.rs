@@ -23,7 +23,10 @@ async fn a_server_whose_keys_are_elsewhere_is_not_ready() {
     }
     server.until_ready();
     let said = server.stop();
-    assert!(said.contains("the log of accesses cannot be opened") && said.contains("elsewhere/access.key"), "{said}");
+    assert!(
+        said.contains("the log of accesses cannot be opened") && said.contains("elsewhere/access.key"),
+        "{said}"
+    );
 }
 
 /// The script takes the program, the user, the configuration and the secrets from the unit.
@@ -40,10 +43,12 @@ fn a_command_is_run_as_the_service_runs() {
         .replace("/etc/sporlog/", &here)
         .replace("SPORLOG_STORE=/var/lib/sporlog", &format!("SPORLOG_STORE={here}store"));
     std::fs::write(site.path("unit"), unit).expect("written");
-    std::fs::write(site.path("secrets.env"), "# a comment\nSPORLOG_ACCESS__LEEWAY_SECONDS=\"17\"\n").expect("written");
+    std::fs::write(site.path("secrets.env"), "# a comment\nSPORLOG_ACCESS__LEEWAY_SECONDS=\"17\"\n")
+        .expect("written");
     let run = |args: &[&str]| {
         let mut command = Command::new(format!("{packaging}/as-sporlog"));
-        let ran = command.env("SPORLOG_UNIT", site.path("unit")).args(args).current_dir("/").output().expect("run");
+        let ran =
+            command.env("SPORLOG_UNIT", site.path("unit")).args(args).current_dir("/").output().expect("run");
         assert!(ran.status.success(), "{ran:?}");
         String::from_utf8_lossy(&ran.stdout).into_owned()
     };

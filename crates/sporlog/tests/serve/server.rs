@@ -86,6 +86,19 @@ impl Site {
         self.serve_with(&["-v"], &[])
     }
 
+    /// In a process that may have so many files open.
+    pub fn serve_with_files(&self, files: u32) -> Server {
+        let served = self.command(&["-v", "serve", "--listen", "127.0.0.1:0"]);
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(format!("ulimit -n {files} && exec \"$0\" \"$@\"")).arg(served.get_program());
+        command.args(served.get_args()).current_dir(self.dir.path());
+        served.get_envs().for_each(|(removed, _)| _ = command.env_remove(removed));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let server = Server::start(command);
+        server.until_ready();
+        server
+    }
+
     /// With more arguments before the command, and more in the environment.
     pub fn serve_with(&self, args: &[&str], environment: &[(&str, &str)]) -> Server {
         let server = self.start(args, environment);
@@ -108,6 +121,7 @@ impl Site {
 /// A server that runs. Killed when dropped.
 pub struct Server {
     child: Child,
+    scheme: String,
     pub address: SocketAddr,
     said: Option<JoinHandle<String>>,
 }
@@ -121,33 +135,38 @@ impl Server {
         let said = std::thread::spawn(move || {
             let mut said = String::new();
             for line in lines.map_while(Result::ok) {
-                if let Some((_, rest)) = line.split_once("listening on http://") {
+                if let Some((_, rest)) = line.split_once("listening on http")
+                    && let Some((s, rest)) = rest.split_once("://")
+                {
                     let address = rest.split(|c: char| c != '.' && c != ':' && !c.is_ascii_digit()).next();
-                    let _ = found.send(address.and_then(|address| address.parse().ok()).expect("an address"));
+                    let address = address.and_then(|address| address.parse().ok()).expect("an address");
+                    let _ = found.send((format!("http{s}"), address));
                 }
                 said.push_str(&line);
                 said.push('\n');
             }
             said
         });
-        let Ok(address) = finds.recv_timeout(PATIENCE) else {
+        let Ok((scheme, address)) = finds.recv_timeout(PATIENCE) else {
             let _ = child.kill();
             let _ = child.wait();
             panic!("the server does not start: {}", said.join().unwrap_or_default());
         };
-        Server { child, address, said: Some(said) }
+        Server { child, scheme, address, said: Some(said) }
     }
 
     pub fn until_ready(&self) {
         let until = Instant::now() + PATIENCE;
-        while super::raw::status(&super::raw::get(self.address, "/health/ready", "")) != 200 {
+        while self.scheme == "http"
+            && super::raw::status(&super::raw::get(self.address, "/health/ready", "")) != 200
+        {
             assert!(Instant::now() < until, "never ready");
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
     }
 
     /// A client that is nobody.

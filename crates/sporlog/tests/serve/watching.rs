@@ -145,7 +145,8 @@ async fn what_waits_in_the_quarantine_is_counted() {
     };
     waiting(2.0).await;
     let listed = site.print(&["quarantine", "list", "--json"]);
-    let first: serde_json::Value = serde_json::from_str(listed.lines().next().expect("an item")).expect("JSON");
+    let first: serde_json::Value =
+        serde_json::from_str(listed.lines().next().expect("an item")).expect("JSON");
     site.print(&["quarantine", "discard", &first["id"].to_string(), "--reason", "sent again"]);
     waiting(1.0).await;
 }

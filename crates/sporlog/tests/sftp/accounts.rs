@@ -67,7 +67,8 @@ fn accounts_come_go_and_change_while_the_server_runs() {
     let (kept, _) = before.split_once("[[sftp.account]]\nname = \"goes\"").expect("the last account");
     let old_key = std::fs::read_to_string(site.path("keys").join(format!("{SUPPLIER}.pub"))).expect("read");
     let kept = kept.replace(old_key.trim(), &site.new_key("new"));
-    let comes = format!("[[sftp.account]]\nname = \"comes\"\nkeys = [\"{}\"]\n{DELIVERS}\n", site.new_key("comes"));
+    let comes =
+        format!("[[sftp.account]]\nname = \"comes\"\nkeys = [\"{}\"]\n{DELIVERS}\n", site.new_key("comes"));
     std::fs::write(site.path("sporlog.toml"), kept + &comes).expect("written");
     server.hang_up();
     wait("the new account", || site.client("comes").sftp("ls\n").ok.then_some(()));

@@ -202,7 +202,8 @@ impl Poll {
     fn beginning(&mut self, key: Key) -> Option<Offset> {
         let topic = self.shared.topics[key.topic].clone();
         let partition = self.partitions.get(&key)?;
-        let (stored, end, anew) = (partition.stored, partition.end, *partition.reading.identity != topic.name);
+        let (stored, end, anew) =
+            (partition.stored, partition.end, *partition.reading.identity != topic.name);
         // Of many partitions, each would otherwise be waited for.
         let waiting = self.unanswered.filter(|until| Instant::now() < *until);
         let bounds = match waiting {

@@ -38,7 +38,10 @@ async fn old_keys_are_fetched_again_without_anybody_waiting() {
     issuer.publish(&[&rsa_b()]);
     tokio::time::sleep(Duration::from_millis(250)).await;
     // This one is still taken, and has the keys fetched.
-    assert_eq!(control.principal(&bearer(&old)).await.map(|found| found.role).ok(), Some(Role::Write));
+    assert_eq!(
+        control.principal(&bearer(&old), &none()).await.map(|found| found.role).ok(),
+        Some(Role::Write)
+    );
     let deadline = Instant::now() + Duration::from_secs(5);
     while statuses(&control, &old).await.0 != 401 {
         assert!(Instant::now() < deadline, "the withdrawn key is still taken");
@@ -73,7 +76,7 @@ async fn an_issuer_that_is_down_from_the_start_holds_up_its_own_tokens_only() {
     issuer.be(Mood::Down);
     let control = issuer.control();
     let token = rsa_a().sign(&issuer.machine());
-    let refused = control.principal(&bearer(&token)).await.expect_err("no keys");
+    let refused = control.principal(&bearer(&token), &none()).await.expect_err("no keys");
     assert_eq!((refused.status, refused.retry_after.is_some()), (503, true));
     assert!(control.fetch_keys().await[0].1.is_err());
     issuer.be(Mood::Well);
@@ -112,7 +115,7 @@ async fn a_slow_issuer_is_given_up_on_and_holds_up_nobody_with_a_known_key() {
     issuer.be(Mood::Slow);
     let asking = tokio::spawn({
         let (control, headers) = (patient.clone(), bearer(&forged));
-        async move { control.principal(&headers).await }
+        async move { control.principal(&headers, &none()).await }
     });
     tokio::time::sleep(Duration::from_millis(50)).await;
     let begun = Instant::now();
@@ -137,7 +140,7 @@ async fn a_client_that_hangs_up_does_not_break_off_the_fetch() {
     let control = control(&issuer.settings(), Pace { pause: Duration::from_secs(60), ..QUICK });
     let token = rsa_a().sign(&issuer.machine());
     let headers = bearer(&token);
-    let hung_up = tokio::time::timeout(Duration::from_nanos(1), control.principal(&headers)).await;
+    let hung_up = tokio::time::timeout(Duration::from_nanos(1), control.principal(&headers, &none())).await;
     assert!(hung_up.is_err(), "it was too quick for this test");
     // The next one waits for the same fetch, and it comes to an end.
     assert_eq!(statuses(&control, &token).await.0, 200);

@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 
 use super::issuer::Pace;
 use super::*;
+use crate::server::RequestPermit;
 
 mod issuers;
 mod requests;
@@ -237,6 +238,11 @@ pub fn headers(headers: &[(&'static str, &str)]) -> HeaderMap {
     map
 }
 
+/// The permit of a request that needs none.
+pub fn none() -> RequestPermit {
+    RequestPermit::default()
+}
+
 pub fn bearer(token: &str) -> HeaderMap {
     headers(&[(header::AUTHORIZATION.as_str(), &format!("Bearer {token}"))])
 }
@@ -245,8 +251,8 @@ pub fn bearer(token: &str) -> HeaderMap {
 /// it is not.
 pub async fn statuses(control: &AccessControl, token: &str) -> (u16, u16) {
     let headers = bearer(token);
-    let principal = control.principal(&headers).await.map_or_else(|problem| problem.status, |_| 200);
-    let person = control.person(&headers).await.map_or_else(|problem| problem.status, |_| 200);
+    let principal = control.principal(&headers, &none()).await.map_or_else(|problem| problem.status, |_| 200);
+    let person = control.person(&headers, &none()).await.map_or_else(|problem| problem.status, |_| 200);
     (principal, person)
 }
 

@@ -32,24 +32,24 @@ async fn a_key_is_taken_in_either_header() {
         headers(&[("authorization", &format!("bearer   {secret}"))]),
         headers(&[("authorization", &format!("BEARER {secret}"))]),
     ] {
-        let principal = control.principal(&carried).await.expect("known");
+        let principal = control.principal(&carried, &none()).await.expect("known");
         assert_eq!(principal.via, Via::ApiKey { id: key.id.clone() });
         assert_eq!((&*principal.name, principal.role), ("kommune", Role::Read));
         assert_eq!((principal.logs, principal.organisations), (key.logs.clone(), key.organisations.clone()));
     }
     assert_eq!(*keys.used.lock().expect("not poisoned"), vec![key.id.to_string(); 4]);
-    assert_eq!(control.person(&bearer(&secret)).await.map_err(|problem| problem.status), Err(401));
+    assert_eq!(control.person(&bearer(&secret), &none()).await.map_err(|problem| problem.status), Err(401));
 }
 
 #[tokio::test]
 async fn a_key_that_is_made_or_revoked_counts_at_once() {
     let (keys, control, _, secret) = keyed();
     let carried = headers(&[("apikey", &secret)]);
-    assert!(control.principal(&carried).await.is_ok());
+    assert!(control.principal(&carried, &none()).await.is_ok());
     let mut ring = KeyRing::clone(&keys.current());
     ring.revoke("kommune", Utc::now()).expect("revoked");
     *keys.ring.lock().expect("not poisoned") = Arc::new(ring);
-    let refused = control.principal(&carried).await.expect_err("revoked");
+    let refused = control.principal(&carried, &none()).await.expect_err("revoked");
     assert_eq!(refused.status, 401);
     assert!(refused.detail.contains("revoked"));
     assert_eq!(keys.used.lock().expect("not poisoned").len(), 1);
@@ -66,8 +66,8 @@ async fn what_is_said_twice_is_refused() {
         headers(&[("apikey", "x"), ("authorization", "Basic x")]),
         headers(&[("authorization", &authorization), ("authorization", &authorization)]),
     ] {
-        assert_eq!(control.principal(&carried).await.map_err(|problem| problem.status), Err(400));
-        assert_eq!(control.person(&carried).await.map_err(|problem| problem.status), Err(400));
+        assert_eq!(control.principal(&carried, &none()).await.map_err(|problem| problem.status), Err(400));
+        assert_eq!(control.person(&carried, &none()).await.map_err(|problem| problem.status), Err(400));
     }
 }
 
@@ -92,7 +92,7 @@ async fn what_is_missing_or_wrong_is_refused() {
         headers(&[("x-api-key", &secret)]),
         headers(&[("cookie", &format!("ApiKey={secret}"))]),
     ] {
-        let refused = control.principal(&carried).await.expect_err("refused");
+        let refused = control.principal(&carried, &none()).await.expect_err("refused");
         assert_eq!(refused.status, 401, "{carried:?}");
         assert!(!refused.detail.contains(secret.get(8..).expect("ASCII")));
     }

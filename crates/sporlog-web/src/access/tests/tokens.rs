@@ -22,10 +22,11 @@ async fn a_machine_has_the_role_that_is_configured() {
     let issuer = TestIssuer::start(&[&rsa_a()]).await;
     let control = issuer.control();
     let token = rsa_a().sign(&issuer.machine());
-    let principal = control.principal(&bearer(&token)).await.expect("known");
+    let principal = control.principal(&bearer(&token), &none()).await.expect("known");
     assert_eq!((&*principal.name, principal.role), ("fagsystem", Role::Write));
     assert_eq!(principal.logs, ["disclosure"]);
-    assert_eq!(principal.via, Via::Token { issuer: issuer.name.as_str().into() });
+    assert_eq!(principal.via, Via::Token { issuer: issuer.name.as_str().into(), client: "fagsystem".into() });
+    assert_eq!(principal.id(), format!("token:{}#fagsystem", issuer.name));
     assert!(principal.require(Permission::Write, "disclosure").is_ok());
     // It is no person, and the second time it comes out of the cache.
     assert_eq!(statuses(&control, &token).await, (200, 403));
@@ -37,7 +38,7 @@ async fn a_person_is_known_by_their_number() {
     let issuer = TestIssuer::start(&[&rsa_a()]).await;
     let control = issuer.control();
     let token = rsa_a().sign(&issuer.citizen());
-    let person = control.person(&bearer(&token)).await.expect("known");
+    let person = control.person(&bearer(&token), &none()).await.expect("known");
     assert_eq!((person.pid.as_str(), person.acr.as_deref()), ("12345678901", Some("idporten-loa-high")));
     assert_eq!(statuses(&control, &token).await, (403, 200));
     for changes in [
@@ -56,7 +57,7 @@ async fn a_person_is_known_by_their_number() {
         assert_eq!(statuses(&control, &token).await, (403, 403), "{changes}");
     }
     let danish = rsa_a().sign(&with(issuer.citizen(), &json!({"pid": null, "sub": "0101018081"})));
-    assert_eq!(control.person(&bearer(&danish)).await.expect("known").pid, "0101018081");
+    assert_eq!(control.person(&bearer(&danish), &none()).await.expect("known").pid, "0101018081");
 }
 
 #[tokio::test]
@@ -325,7 +326,7 @@ async fn the_first_rule_that_fits_decides() {
         (json!({}), None),
     ] {
         let token = ed().sign(&with(plain.clone(), &changes));
-        let found = control.principal(&bearer(&token)).await;
+        let found = control.principal(&bearer(&token), &none()).await;
         let found = found.map(|found| (found.role, found.organisations)).map_err(|problem| problem.status);
         assert_eq!(found, expected.ok_or(403), "{changes}");
     }
@@ -341,7 +342,7 @@ async fn a_claims_organisation_has_to_be_among_those_that_are_configured() {
     .expect("rules");
     let control = control(&settings, QUICK);
     let token = |org: &str| ed().sign(&with(issuer.machine(), &json!({"org": org})));
-    let principal = control.principal(&bearer(&token("0184:64942212"))).await.expect("known");
+    let principal = control.principal(&bearer(&token("0184:64942212")), &none()).await.expect("known");
     assert_eq!(principal.organisations, ["64942212"]);
     assert_eq!(statuses(&control, &token("0184:64942213")).await.0, 403);
 }
@@ -359,7 +360,7 @@ async fn names_that_tokens_give_are_fit_for_a_log() {
         (json!({"client_id": long}), long.get(..64).expect("ASCII")),
     ] {
         let token = ed().sign(&with(issuer.machine(), &changes));
-        let principal = control.principal(&bearer(&token)).await.expect("known");
+        let principal = control.principal(&bearer(&token), &none()).await.expect("known");
         assert_eq!(&*principal.name, expected);
     }
 }

@@ -3,13 +3,13 @@
 
 use utoipa::ToSchema;
 
-/// A file that came over the exchange, and what became of it.
+/// A file that was delivered, and what became of it.
 #[derive(ToSchema)]
-pub struct ExchangeDelivery {
+pub struct Delivery {
     /// Its id.
     #[schema(example = "20261103T061500Z-5f0c9ab1")]
     delivery: String,
-    /// The supplier.
+    /// The supplier; for a file that came by HTTP, `http:` and the name of the key or of the token's client.
     account: String,
     /// The file's name; what is not printable in it is escaped.
     file: String,
@@ -57,6 +57,19 @@ pub struct ExchangeDelivery {
     /// Why the file was refused whole.
     #[schema(required = false, value_type = Vec<Object>)]
     refused: (),
+    /// The refused rows: `line`, `column`, `field`, `rule`, `text`, and the row's `TransaktionsId`; the first 10,000 of
+    /// these notes. Only in the answer to the file itself.
+    #[schema(required = false, value_type = Vec<Object>)]
+    quarantinedRows: (),
+    /// The remarks on accepted rows, in the same shape; the first 10,000 of them. Only in the answer to the file itself.
+    #[schema(required = false, value_type = Vec<Object>)]
+    remarkedRows: (),
+    /// What the file's records are. Only in the answer to the file itself.
+    #[schema(required = false)]
+    kind: String,
+    /// Since when the same bytes have been there. Only in the answer to the file itself.
+    #[schema(required = false, format = DateTime)]
+    alreadySince: String,
     /// From the moment that it was taken to its receipt.
     seconds: f64,
 }

@@ -159,7 +159,7 @@ async fn what_is_told_is_described() {
     let mut told = exchange.json(LIST).await.as_array().unwrap().clone();
     told.push(serde_json::to_value(full()).unwrap());
     for one in &told {
-        fits(schemas, "ExchangeDelivery", one);
+        fits(schemas, "Delivery", one);
     }
     for one in exchange.json("/api/deliveries/suppliers").await.as_array().unwrap() {
         fits(schemas, "Supplier", one);
@@ -180,6 +180,7 @@ fn full() -> Receipt {
         ("overlaps", json!([earlier])),
         ("fileRemarks", json!([note])),
         ("refused", json!([note])),
+        ("quarantinedRows", json!([note])),
     ] {
         full[name] = value;
     }

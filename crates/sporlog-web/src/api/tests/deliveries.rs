@@ -79,7 +79,10 @@ async fn bad_rows_go_into_the_quarantine() {
     let receipt = answer.json();
     assert_eq!((&receipt["accepted"], &receipt["quarantined"]), (&json!(2), &json!(1)));
     let note = &receipt["quarantinedRows"][0];
-    assert_eq!((&note["line"], &note["rule"], &note["TransaktionsId"]), (&json!(4), &json!("digits"), &json!("3")));
+    assert_eq!(
+        (&note["line"], &note["rule"], &note["TransaktionsId"]),
+        (&json!(4), &json!("digits"), &json!("3"))
+    );
     assert_eq!(place.app.catalog.quarantine().list().await.unwrap().len(), 1);
 }
 
@@ -283,7 +286,7 @@ async fn connections_that_end_too_early() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let place = Place::new().await;
     let settings = ServerSettings { listen: ([127, 0, 0, 1], 0).into(), ..ServerSettings::default() };
-    let server = Server::bind(&settings).await.unwrap();
+    let server = Server::bind(&settings, 0).await.unwrap();
     let address = server.local_addr();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let served = tokio::spawn(server.run(place.router(), async { drop(stopped.await) }));

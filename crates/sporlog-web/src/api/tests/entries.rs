@@ -2,6 +2,10 @@
 
 use serde_json::{Value, json};
 
+use sporlog_intake::delivery::OverlapPolicy;
+use sporlog_intake::quarantine::Replay;
+use sporlog_record::Rules;
+
 use super::place::{Place, disclosure, disclosure_with};
 
 const PATH: &str = "/api/logs/disclosure/entries";
@@ -23,9 +27,10 @@ async fn lines() {
     let found = answer.json();
     assert_eq!((&found["accepted"], &found["refused"]), (&json!(3), &json!(1)));
     let results = found["results"].as_array().unwrap();
-    let lines: Vec<_> = results.iter().map(|result| &result["line"]).collect();
-    assert_eq!(lines, [1, 3, 4, 5]);
-    assert_eq!(results[0], json!({"line": 1, "id": 1, "remarks": []}));
+    // Records are counted; what is wrong with one is told by its line in the body, where one is empty.
+    let indexes: Vec<_> = results.iter().map(|result| &result["index"]).collect();
+    assert_eq!(indexes, [1, 2, 3, 4]);
+    assert_eq!(results[0], json!({"index": 1, "id": 1, "remarks": []}));
     assert_eq!(results[1]["id"], 2);
     assert_eq!(results[1]["remarks"][0]["rule"], "check-digit");
     assert_eq!(results[2].get("id"), None);
@@ -45,7 +50,7 @@ async fn arrays_and_single_objects() {
     assert_eq!(one.status.as_u16(), 200);
     assert_eq!(
         one.json(),
-        json!({"accepted": 1, "refused": 0, "results": [{"line": 1, "id": 1, "remarks": []}]})
+        json!({"accepted": 1, "refused": 0, "results": [{"index": 1, "id": 1, "remarks": []}]})
     );
     // All on one line: they are numbered.
     let array = json!([disclosure(), {"x": 1}, disclosure(), 17]).to_string();
@@ -53,9 +58,9 @@ async fn arrays_and_single_objects() {
     assert_eq!(several.status.as_u16(), 207);
     let ids: Vec<_> = several.json()["results"].as_array().unwrap().iter().map(|r| r["id"].clone()).collect();
     assert_eq!(ids, [json!(2), Value::Null, json!(3), Value::Null]);
-    let lines: Vec<_> =
-        several.json()["results"].as_array().unwrap().iter().map(|r| r["line"].clone()).collect();
-    assert_eq!(lines, [1, 2, 3, 4]);
+    let indexes: Vec<_> =
+        several.json()["results"].as_array().unwrap().iter().map(|r| r["index"].clone()).collect();
+    assert_eq!(indexes, [1, 2, 3, 4]);
 }
 
 #[tokio::test]
@@ -199,6 +204,36 @@ async fn a_key_of_organisations() {
     assert_eq!(results[4]["id"], 2);
     let entries = place.entries("disclosure").await;
     assert!(entries.len() == 2 && entries.iter().all(|entry| entry["record"]["mottaker"] == "974761076"));
+}
+
+#[tokio::test]
+async fn a_replay_holds_the_senders_bounds() {
+    let place = Place::new().await;
+    let others = disclosure_with("mottaker", "889640782").to_string();
+    for (key, bounds) in [("bounded", Some(vec!["974761076".to_owned()])), ("sender", None)] {
+        let refused = if bounds.is_some() { others.clone() } else { "{}".to_owned() };
+        let request = place.request(key, &format!("{PATH}?quarantine=true"));
+        assert_eq!(place.send(request.body(refused.into()).unwrap()).await.status.as_u16(), 422);
+        let quarantine = place.app.catalog.quarantine();
+        let id = quarantine.list().await.unwrap()[0].id;
+        let shown = quarantine.show(id).await.unwrap();
+        assert_eq!((shown.organisations.clone(), shown.header), (bounds.clone(), None));
+        let replay = async |corrected: String| {
+            quarantine
+                .replay(id, Some(corrected.into()), &Rules::default(), OverlapPolicy::default())
+                .await
+                .unwrap()
+        };
+        if bounds.is_some() {
+            let Replay::StillRefused(findings) = replay(others.clone()).await else {
+                panic!("out of bounds")
+            };
+            assert_eq!(findings[0].rule, "organisation");
+            assert!(matches!(replay(disclosure().to_string()).await, Replay::Appended(_)));
+        } else {
+            assert!(matches!(replay(others.clone()).await, Replay::Appended(_)));
+        }
+    }
 }
 
 #[tokio::test]

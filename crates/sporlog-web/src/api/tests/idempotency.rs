@@ -1,6 +1,10 @@
 //! Requests that are made again.
 
 use serde_json::json;
+use sha2::{Digest, Sha256};
+use sporlog_ledger::{Advance, Append, ONCE};
+use sporlog_record::json::RowsBuilder;
+use sporlog_record::{Kind, Position, Rules, hex};
 
 use super::place::{Place, disclosure, disclosure_with};
 
@@ -97,6 +101,26 @@ async fn keys_are_each_senders_own() {
     let request = place.request("other", POST).header("idempotency-key", "k");
     let answer = place.send(request.body(disclosure().to_string().into()).unwrap()).await;
     assert_eq!((answer.text(), answer.header("idempotency-replayed")), ("2", None));
+}
+
+/// A version that told senders apart by their names alone has stored a request.
+#[tokio::test]
+async fn a_request_of_an_earlier_version_is_known_again() {
+    let place = Place::new().await;
+    let body = disclosure().to_string();
+    let rules = Rules::default();
+    let mut rows = RowsBuilder::for_few(Kind::Disclosure, &rules);
+    let digest = |text: &str, bytes: usize| hex(&Sha256::digest(text)[..bytes]);
+    let origin = format!("http:sender/{}:1", digest(&body, 8));
+    rows.push(body.as_bytes(), &origin, Position { line: 1, column: 1 });
+    let position = (format!("{ONCE}sender:{}", digest("k", 16)), Advance::Once);
+    let append = Append { rows: rows.finish(), positions: vec![position] };
+    place.app.catalog.append("disclosure", append).await.unwrap();
+    let again = place.post_once(POST, "k", body).await;
+    assert_eq!((again.text(), again.header("idempotency-replayed")), ("1", Some("true")));
+    // Another body may be another sender's of the same name.
+    let other = place.post_once(POST, "k", disclosure_with("tema", "AAP").to_string()).await;
+    assert_eq!((other.text(), other.header("idempotency-replayed")), ("2", None));
 }
 
 #[tokio::test]

@@ -16,8 +16,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::server::{
-    ClientAddress, Health, Limits, Rates, RequestedBy, RouteLimits, Server, ServerError, ServerSettings, layers,
-    metrics,
+    ClientAddress, Health, Limits, Rates, RequestedBy, RouteLimits, Server, ServerError, ServerSettings,
+    layers, metrics,
 };
 
 /// Longer than anything here takes.
@@ -55,7 +55,7 @@ pub async fn start_with(settings: ServerSettings) -> Running {
     let health = Health::new();
     let router = routes().merge(health.router()).merge(metrics::router(metrics::install()));
     let router = layers(router, &settings, Rates::new(&settings.rate), exceptions());
-    let server = Server::bind(&settings).await.expect("an address");
+    let server = Server::bind(&settings, 0).await.expect("an address");
     let address = server.local_addr();
     let (stop, stopped) = oneshot::channel::<()>();
     let done = tokio::spawn(server.run(router, async {

@@ -77,6 +77,28 @@ async fn a_slow_body_may_come_as_long_as_it_comes() {
 }
 
 #[tokio::test]
+async fn a_large_body_does_not_come_a_byte_at_a_time() {
+    let server = start().await;
+    let mut stream = server.connect().await;
+    let began = Instant::now();
+    let head = "POST /large HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 90000\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    let (mut reading, mut writing) = stream.split();
+    let drip = async {
+        while writing.write_all(b"x").await.is_ok() && began.elapsed() < Duration::from_secs(10) {
+            sleep(Duration::from_millis(300)).await;
+        }
+    };
+    let mut answer = vec![0; 12];
+    tokio::select! {
+        read = reading.read_exact(&mut answer) => drop(read.expect("an answer")),
+        () = drip => panic!("never given up"),
+    }
+    assert_eq!(answer, b"HTTP/1.1 408");
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
 async fn an_answer_has_to_begin_in_time() {
     let server = start().await;
     let began = Instant::now();

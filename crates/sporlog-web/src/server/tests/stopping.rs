@@ -60,6 +60,6 @@ async fn whoever_does_not_finish_in_time_is_cut_off() {
 async fn an_address_that_is_taken_is_named() {
     let server = patient().await;
     let settings = ServerSettings { listen: server.address, ..settings() };
-    let error = crate::server::Server::bind(&settings).await.expect_err("taken");
+    let error = crate::server::Server::bind(&settings, 0).await.expect_err("taken");
     assert!(error.to_string().contains(&server.address.to_string()), "{error}");
 }

@@ -4,9 +4,9 @@ use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
-use sporlog_exchange::{LiveSettings, Receipt};
 use sporlog_exchange::inbox::Mode;
 use sporlog_exchange::receipt::Outcome as DeliveryOutcome;
+use sporlog_exchange::{LiveSettings, Receipt};
 use sporlog_intake::quarantine::Quarantine;
 use sporlog_intake::writers::OwnWriters;
 use tokio::signal::unix::{SignalKind, signal};
@@ -55,7 +55,8 @@ pub async fn run(session: &Session, args: &ExchangeArgs) -> Result<Outcome> {
             root.display()
         ));
     }
-    let reloading = reload::follow(session.global().clone(), Live { exchange: Some(live), ..Live::default() })?;
+    let reloading =
+        reload::follow(session.global().clone(), Live { exchange: Some(live), ..Live::default() })?;
     let ended = tokio::select! {
         ended = exchange.ended() => Some(ended),
         _ = interrupt.recv() => None,
