@@ -249,6 +249,31 @@ impl Account {
         self.role == Role::Supplier
     }
 
+    /// What is wrong with the account; `is_new` if no account before has its name.
+    fn problem(&self, is_new: bool) -> Option<String> {
+        let name = &self.name;
+        if !is_account_name(name) {
+            return Some(format!(
+                ".name: '{name}': a name has 1 to 64 letters, digits, '-', '_' or '.', and begins with a letter or a digit"
+            ));
+        }
+        if !is_new {
+            return Some(format!(": '{name}' is there twice"));
+        }
+        if let Some(wrong) = self.cvr.iter().find(|number| !cvr::is_plain(number)) {
+            return Some(format!(": '{name}': cvr: '{wrong}' does not have 8 digits"));
+        }
+        match self.role {
+            Role::Municipality if self.cvr.is_empty() => {
+                Some(format!(": '{name}': a municipality needs cvr, its CVR numbers"))
+            }
+            Role::Supplier if !self.cvr.is_empty() => {
+                Some(format!(": '{name}': cvr is for municipalities; this is a supplier"))
+            }
+            _ => None,
+        }
+    }
+
     /// `rules` as they apply to this account's files.
     pub fn rules(&self, rules: &Rules, limits: &Limits) -> Rules {
         let mut rules = rules.clone();
@@ -296,35 +321,19 @@ impl Settings {
 
     /// Checks that the settings are consistent.
     pub fn check(&self) -> Result<()> {
-        let fail = |text: String| Err(Error::Settings(format!("sftp.{text}")));
+        self.problem().map_or(Ok(()), |(_, text)| Err(Error::Settings(text)))
+    }
+
+    /// The first thing that is wrong with the settings, and the number of the account that it is about.
+    pub fn problem(&self) -> Option<(Option<usize>, String)> {
         if !is_log_name(&self.log) {
-            return fail(format!("log: '{}' is no name for a log", self.log));
+            return Some((None, format!("sftp.log: '{}' is no name for a log", self.log)));
         }
         let mut names = HashSet::new();
-        for account in &self.accounts {
-            let name = &account.name;
-            if !is_account_name(name) {
-                return fail(format!(
-                    "account.name: '{name}': a name has 1 to 64 letters, digits, '-', '_' or '.', and begins with a letter or a digit"
-                ));
-            }
-            if !names.insert(name.to_ascii_lowercase()) {
-                return fail(format!("account: '{name}' is there twice"));
-            }
-            if let Some(wrong) = account.cvr.iter().find(|number| !cvr::is_plain(number)) {
-                return fail(format!("account: '{name}': cvr: '{wrong}' does not have 8 digits"));
-            }
-            match account.role {
-                Role::Municipality if account.cvr.is_empty() => {
-                    return fail(format!("account: '{name}': a municipality needs cvr, its CVR numbers"));
-                }
-                Role::Supplier if !account.cvr.is_empty() => {
-                    return fail(format!("account: '{name}': cvr is for municipalities; this is a supplier"));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        self.accounts.iter().enumerate().find_map(|(at, account)| {
+            let is_new = names.insert(account.name.to_ascii_lowercase());
+            account.problem(is_new).map(|text| (Some(at), format!("sftp.account{text}")))
+        })
     }
 
     /// The account of this name.

@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::keys::{Commitment, LogKeys, open_note};
 use crate::storage::Storage;
 use crate::table_state::TableState;
-use crate::tree::{TILE_HEIGHT, TileFile, Tree, files_of_level, partial_names, tile_path};
+use crate::tree::{TILE_HEIGHT, TileFile, Tree, partial_names, tile_path};
 use sporlog_record::hex;
 
 /// The folder of the transparency log within the log's.
@@ -201,20 +201,12 @@ impl Publisher {
 /// The edge of the published tree of `size`.
 pub(crate) async fn read_tree(storage: &Storage, size: u64) -> Result<Tree> {
     let mut files = std::collections::HashMap::new();
-    for level in [None].into_iter().chain((0..8).map(Some)) {
-        if let Some((path, width)) = files_of_level(size, level).last()
-            && path.contains(".p/")
-        {
-            let bytes = get_tile(storage, &path).await?;
-            let each = if level.is_some() { 32 } else { 34 };
-            if bytes.len() as u64 != width * each {
-                return Err(Error::damaged(
-                    tlog_name(&path),
-                    "it does not have the length that its name says",
-                ));
-            }
-            files.insert(path, bytes);
+    for path in partial_names(size) {
+        let bytes = get_tile(storage, &path).await?;
+        if finished_file(&path).is_none_or(|(_, length)| bytes.len() != length) {
+            return Err(Error::damaged(tlog_name(&path), "it does not have the length that its name says"));
         }
+        files.insert(path, bytes);
     }
     Tree::restore(size, |path| {
         files.get(path).cloned().ok_or_else(|| Error::damaged(tlog_name(path), "it is missing"))

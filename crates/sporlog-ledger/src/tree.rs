@@ -34,7 +34,7 @@ impl Tree {
     /// The tree whose edge is read back from its tiles; `read` gives the content of a file.
     pub(crate) fn restore<E>(size: u64, mut read: impl FnMut(&str) -> Result<Bytes, E>) -> Result<Self, E> {
         let mut tree = Tree { size, ..Tree::default() };
-        for (path, _, _) in partial_tiles(size) {
+        for path in partial_tiles(size) {
             tree.edge.push(match path {
                 Some(path) => read(&path)?.to_vec(),
                 None => Vec::new(),
@@ -84,7 +84,7 @@ impl Tree {
     pub(crate) fn partial_files(&self) -> Vec<TileFile> {
         let tiles = partial_tiles(self.size)
             .zip(&self.edge)
-            .filter_map(|((path, _, _), tile)| path.map(|path| (path, Bytes::copy_from_slice(tile))));
+            .filter_map(|(path, tile)| path.map(|path| (path, Bytes::copy_from_slice(tile))));
         let width = self.size % TILE_WIDTH;
         let bundle = (width > 0)
             .then(|| (bundle_path(self.size / TILE_WIDTH, width), Bytes::copy_from_slice(&self.bundle)));
@@ -113,19 +113,16 @@ impl HashReader for Tree {
 pub(crate) fn partial_names(size: u64) -> Vec<String> {
     let width = size % TILE_WIDTH;
     let bundle = (width > 0).then(|| bundle_path(size / TILE_WIDTH, width));
-    partial_tiles(size).filter_map(|(path, _, _)| path).chain(bundle).collect()
+    partial_tiles(size).flatten().chain(bundle).collect()
 }
 
-/// For each tile level of a tree of `size`: the path of its unfinished tile, if it has hashes,
-/// with its number and width.
-fn partial_tiles(size: u64) -> impl Iterator<Item = (Option<String>, u64, u64)> {
-    (0u8..8)
-        .map(move |level| (level, size >> (TILE_HEIGHT * level)))
-        .take_while(|(_, hashes)| *hashes > 0)
-        .map(|(level, hashes)| {
-            let (n, width) = (hashes / TILE_WIDTH, hashes % TILE_WIDTH);
-            ((width > 0).then(|| tile_path(level, n, width)), n, width)
-        })
+/// For each tile level of a tree of `size`: the path of its unfinished tile, if it has hashes.
+fn partial_tiles(size: u64) -> impl Iterator<Item = Option<String>> {
+    let levels = (0u8..8).map(move |level| (level, size >> (TILE_HEIGHT * level)));
+    levels.take_while(|(_, hashes)| *hashes > 0).map(|(level, hashes)| {
+        let (n, width) = (hashes / TILE_WIDTH, hashes % TILE_WIDTH);
+        (width > 0).then(|| tile_path(level, n, width))
+    })
 }
 
 /// `tile/<L>/<N>[.p/<W>]`.

@@ -1,11 +1,15 @@
 //! Audit logs: sign-in sessions of a municipality's staff at an OS2faktor Login. A session begins
 //! with a sign-in, goes on in the same correlation id, and may end with a sign-out.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sporlog_record::hex;
+
 use crate::chance::{Dice, Weighted, hash, wide_hash};
 use crate::clock::{Clock, Moment};
 use crate::fault::{self, Faults};
 use crate::saml::{self, Subject};
-use crate::text::{Hex, base64, json_string, put};
+use crate::text::{json_string, put};
 use crate::{Options, people};
 
 /// An action, as it stands in the log.
@@ -82,7 +86,7 @@ pub(crate) struct Source {
     clock: Clock,
     staff: u64,
     actions: Weighted,
-    certificate: Vec<u8>,
+    certificate: String,
     id: u64,
     going_on: Vec<Session>,
     xml: Vec<u8>,
@@ -122,14 +126,12 @@ impl Source {
     pub(crate) fn new(options: &Options, clock: Clock) -> Self {
         let mut noise = [0; 1_100];
         Dice::new(0, 2).fill(&mut noise);
-        let mut certificate = Vec::new();
-        base64(&mut certificate, &noise);
         Source {
             dice: Dice::new(options.seed, 0),
             clock,
             staff: (options.records / 30).clamp(40, 30_000),
             actions: Weighted::new(ACTIONS.iter().map(|action| action.weight)),
-            certificate,
+            certificate: STANDARD.encode(noise),
             id: 0,
             going_on: (0..(options.records / 40).clamp(1, 2_000)).map(|_| Session::default()).collect(),
             xml: Vec::new(),
@@ -222,12 +224,12 @@ impl Session {
         let [a, b] = self.address.map(u64::from);
         put! { out;
             "{\"id\":" (event.id) ",\"tts\":\"" (event.now.seconds()) "\",\"ipAddress\":\"10."
-            (20 + self.person % 4) "." a "." b "\",\"correlationId\":\"" (Hex(&self.correlation)) "\",\"personId\":"
-            (FIRST_PERSON_ID + self.person) ",\"personName\":\"" (name(self.person).as_str()) "\",\"cpr\":\""
+            (20 + self.person % 4) "." a "." b "\",\"correlationId\":\"" (hex(self.correlation)) "\",\"personId\":"
+            (FIRST_PERSON_ID + self.person) ",\"personName\":\"" (name(self.person)) "\",\"cpr\":\""
             (&people::cpr(self.person)) "\",\"performerId\":"
         }
         match event.performer {
-            Some(id) => put! { out; (FIRST_PERSON_ID + id) ",\"performerName\":\"" (name(id).as_str()) "\"" },
+            Some(id) => put! { out; (FIRST_PERSON_ID + id) ",\"performerName\":\"" (name(id)) "\"" },
             None => put! { out; "null,\"performerName\":null" },
         }
         put! { out;
@@ -237,13 +239,12 @@ impl Session {
     }
 
     /// Appends the token of a sign-in.
-    fn token(&self, out: &mut Vec<u8>, dice: &mut Dice, now: &Moment, host: &str, certificate: &[u8]) {
-        let full = name(self.person);
+    fn token(&self, out: &mut Vec<u8>, dice: &mut Dice, now: &Moment, host: &str, certificate: &str) {
         let subject = Subject {
             host,
-            login: &self.samaccount(),
-            cpr: &people::cpr(self.person),
-            name: full.as_bytes(),
+            login: String::from_utf8_lossy(&self.samaccount()).into_owned(),
+            cpr: String::from_utf8_lossy(&people::cpr(self.person)).into_owned(),
+            name: name(self.person),
             person: wide_hash(self.person, 0x7374_6166),
         };
         saml::write(out, dice, &subject, now, certificate);

@@ -9,7 +9,6 @@ use chrono::{Datelike, Days, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, Wee
 use sporlog_record::Kind;
 
 use crate::chance::Dice;
-use crate::text;
 
 /// How busy each hour of a working day is where people do the work: a peak in the morning, a dip
 /// at lunch, hardly anything at night.
@@ -24,27 +23,19 @@ const PUBLIC: [f64; 24] = [
     70.0, 75.0, 85.0, 85.0, 70.0, 45.0, 20.0,
 ];
 
-const MONTHS: [&str; 12] =
-    ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
-
 const QUARTERS: usize = 96;
-const QUARTER: u64 = 15 * 60 * 1_000_000;
+const QUARTER: i64 = 15 * 60 * 1_000_000;
 
 /// Ten years; the clock's memory grows with the days.
 const MOST_DAYS: u32 = 3_660;
 
-/// A local time, with its date rendered already.
+/// A local time, in the forms that the documents write.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Moment {
-    date: NaiveDate,
-    iso: [u8; 10],
-    oracle: [u8; 11],
-    micros: u64,
-}
+pub(crate) struct Moment(pub(crate) NaiveDateTime);
 
 /// The times of a sample's records, in ascending order.
 pub(crate) struct Clock {
-    days: Vec<(NaiveDate, [u8; 10], [u8; 11])>,
+    days: Vec<NaiveDate>,
     /// Running totals of how busy the quarters of an hour are, over all days.
     totals: Vec<f64>,
     quarter: usize,
@@ -72,7 +63,7 @@ impl Clock {
                 .filter(|date| (1..=9999).contains(&date.year()))
                 .ok_or_else(|| refuse("the days reach beyond the years 1 to 9999"))?;
             let free = matches!(date.weekday(), Weekday::Sat | Weekday::Sun);
-            clock.days.push((date, iso(date), oracle(date)));
+            clock.days.push(date);
             for quarter in 0..QUARTERS {
                 let (hour, part) = (quarter / 4, (quarter % 4) as f64 / 4.0);
                 let busy = hours[hour] * (1.0 - part) + hours[(hour + 1) % 24] * part;
@@ -85,7 +76,7 @@ impl Clock {
 
     /// The day after the last one.
     pub(crate) fn end(&self) -> NaiveDate {
-        self.days.last().map_or(NaiveDate::MIN, |(date, ..)| *date + Days::new(1))
+        self.days.last().map_or(NaiveDate::MIN, |date| *date + Days::new(1))
     }
 
     /// How many days there are.
@@ -103,91 +94,35 @@ impl Clock {
         }
         let before = if self.quarter == 0 { 0.0 } else { self.totals[self.quarter - 1] };
         let part = ((target - before) / (self.totals[self.quarter] - before)).clamp(0.0, 0.999_999_999);
-        let (date, iso, oracle) = self.days[self.quarter / QUARTERS];
-        let micros = (self.quarter % QUARTERS) as u64 * QUARTER + (part * QUARTER as f64) as u64;
-        Moment { date, iso, oracle, micros }
+        let micros = (self.quarter % QUARTERS) as i64 * QUARTER + (part * QUARTER as f64) as i64;
+        let midnight = self.days[self.quarter / QUARTERS].and_time(NaiveTime::MIN);
+        Moment(midnight + TimeDelta::microseconds(micros))
     }
 }
 
 impl Moment {
-    /// The moment as a value to reckon with.
-    pub(crate) fn local(&self) -> NaiveDateTime {
-        self.date.and_time(NaiveTime::MIN) + TimeDelta::microseconds(self.micros as i64)
-    }
-
     /// The date: `2021-11-10`.
-    pub(crate) fn date(&self) -> [u8; 10] {
-        self.iso
+    pub(crate) fn date(&self) -> String {
+        self.0.date().to_string()
     }
 
     /// ISO 8601 to the second: `2021-11-10T04:03:47`.
-    pub(crate) fn seconds(&self) -> [u8; 19] {
-        let (hour, minute, second, _) = self.parts();
-        join([&self.iso, b"T", &clock_time(hour, minute, second, b':')])
+    pub(crate) fn seconds(&self) -> String {
+        self.0.format("%Y-%m-%dT%H:%M:%S").to_string()
     }
 
     /// ISO 8601 to the millisecond: `2021-11-10T04:03:47.056`.
-    pub(crate) fn millis(&self) -> [u8; 23] {
-        join([&self.seconds(), b".", &text::digits::<3>(self.micros / 1_000)])
+    pub(crate) fn millis(&self) -> String {
+        self.0.format("%Y-%m-%dT%H:%M:%S%.3f").to_string()
     }
 
     /// Oracle's form: `10-NOV-2021 04.03.47.056000000`.
-    pub(crate) fn oracle(&self) -> [u8; 30] {
-        let (hour, minute, second, micros) = self.parts();
-        self.oracle_with(hour, minute, second, micros / 1_000 * 1_000)
+    pub(crate) fn oracle(&self) -> String {
+        self.0.format("%d-%b-%Y %H.%M.%S%.3f000000").to_string().to_uppercase()
     }
 
     /// Oracle's form on a twelve-hour clock, to the microsecond: `10-NOV-2021 04.03.47.056123000 PM`.
-    pub(crate) fn oracle_twelve(&self) -> [u8; 33] {
-        let (hour, minute, second, micros) = self.parts();
-        let half: &[u8] = if hour < 12 { b" AM" } else { b" PM" };
-        join([&self.oracle_with((hour + 11) % 12 + 1, minute, second, micros), half, b""])
+    pub(crate) fn oracle_twelve(&self) -> String {
+        self.0.format("%d-%b-%Y %I.%M.%S%.6f000 %p").to_string().to_uppercase()
     }
-
-    fn oracle_with(&self, hour: u64, minute: u64, second: u64, micros: u64) -> [u8; 30] {
-        let time: [u8; 9] = join([b" ", &clock_time(hour, minute, second, b'.'), b""]);
-        let fraction: [u8; 10] = join([b".", &text::digits::<9>(micros * 1_000), b""]);
-        join([&self.oracle, &time, &fraction])
-    }
-
-    fn parts(&self) -> (u64, u64, u64, u64) {
-        let seconds = self.micros / 1_000_000;
-        (seconds / 3_600, seconds / 60 % 60, seconds % 60, self.micros % 1_000_000)
-    }
-}
-
-fn clock_time(hour: u64, minute: u64, second: u64, mark: u8) -> [u8; 8] {
-    let mut time = [mark; 8];
-    time[..2].copy_from_slice(&text::digits::<2>(hour));
-    time[3..5].copy_from_slice(&text::digits::<2>(minute));
-    time[6..].copy_from_slice(&text::digits::<2>(second));
-    time
-}
-
-/// Three texts in one, which has just their length.
-fn join<const N: usize>(parts: [&[u8]; 3]) -> [u8; N] {
-    let mut joined = [0; N];
-    let mut at = 0;
-    for part in parts {
-        joined[at..at + part.len()].copy_from_slice(part);
-        at += part.len();
-    }
-    joined
-}
-
-/// `2021-11-10`, of a year from 1 to 9999.
-pub(crate) fn iso(date: NaiveDate) -> [u8; 10] {
-    let mut text = [b'-'; 10];
-    text[..4].copy_from_slice(&text::digits::<4>(date.year().unsigned_abs().into()));
-    text[5..7].copy_from_slice(&text::digits::<2>(date.month().into()));
-    text[8..].copy_from_slice(&text::digits::<2>(date.day().into()));
-    text
-}
-
-fn oracle(date: NaiveDate) -> [u8; 11] {
-    let mut text = [b'-'; 11];
-    text[..2].copy_from_slice(&text::digits::<2>(date.day().into()));
-    text[3..6].copy_from_slice(MONTHS[date.month0() as usize].as_bytes());
-    text[7..].copy_from_slice(&text::digits::<4>(date.year().unsigned_abs().into()));
-    text
 }

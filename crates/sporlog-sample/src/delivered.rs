@@ -3,7 +3,6 @@
 use chrono::{Datelike, Days, Months, NaiveDate};
 
 use crate::chance::Dice;
-use crate::clock::iso;
 use crate::people;
 use crate::text::{digits, put};
 
@@ -32,7 +31,7 @@ pub(crate) fn write(out: &mut Vec<u8>, dice: &mut Dice, tema: &str, day: NaiveDa
     };
     put! { out;
         "{\"versjon\":\"2.1\",\"referanse\":\"" (&digits::<12>(dice.bits())) "\",\"tema\":\"" tema
-        "\",\"uttrekksdato\":\"" (&iso(day))
+        "\",\"uttrekksdato\":\"" (day.to_string())
     }
     if tema == "INK" || tema == "OPP" {
         put! { out; "\",\"arbeidsinntekt\":[" }
@@ -56,7 +55,7 @@ fn each(out: &mut Vec<u8>, count: u64, mut entry: impl FnMut(&mut Vec<u8>, u64))
 fn income(out: &mut Vec<u8>, dice: &mut Dice, nth: u64, day: NaiveDate, employer: u64) {
     let month = day.checked_sub_months(Months::new(nth as u32 % 120 + 1)).unwrap_or(day);
     put! { out;
-        "{\"aarMaaned\":\"" (&iso(month)[..7]) "\",\"opplysningspliktig\":\""
+        "{\"aarMaaned\":\"" (month.format("%Y-%m").to_string()) "\",\"opplysningspliktig\":\""
         (&people::organisasjonsnummer(1_000 + employer))
         "\",\"inntektstype\":\"LOENNSINNTEKT\",\"beskrivelse\":\"" (dice.word(&INCOMES)) "\",\"beloep\":"
         (dice.within(2_500, 78_000)) ".00}"
@@ -67,7 +66,7 @@ fn benefit(out: &mut Vec<u8>, dice: &mut Dice, tema: &str, nth: u64, day: NaiveD
     let until = day.checked_sub_days(Days::new(nth % 200 * 28 + dice.below(20))).unwrap_or(day);
     let from = until.checked_sub_days(Days::new(27)).unwrap_or(until);
     put! { out;
-        "{\"ytelse\":\"" tema "\",\"fom\":\"" (&iso(from)) "\",\"tom\":\"" (&iso(until)) "\",\"grad\":"
+        "{\"ytelse\":\"" tema "\",\"fom\":\"" (from.to_string()) "\",\"tom\":\"" (until.to_string()) "\",\"grad\":"
         (20 * dice.within(1, 5)) ",\"dagsats\":" (dice.within(310, 2_950)) ",\"status\":\""
         (dice.word(&STATES)) "\",\"regelverksaar\":" (u64::from(from.year().unsigned_abs())) "}"
     }

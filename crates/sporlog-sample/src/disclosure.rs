@@ -135,7 +135,7 @@ impl crate::Source for Source {
             (moment.millis()) "\",\"leverteData\":\""
         }
         self.answer.clear();
-        delivered::write(&mut self.answer, dice, tema, moment.local().date(), inquiry.person);
+        delivered::write(&mut self.answer, dice, tema, moment.0.date(), inquiry.person);
         base64(out, &self.answer);
         out.push(b'"');
         if let Some(consent) = &inquiry.consent {

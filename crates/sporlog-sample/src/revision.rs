@@ -1,6 +1,7 @@
 //! Revision logs: case workers at work. A piece of work is one worker, one system, one citizen, one
 //! case and a handful of calls within a few minutes; many go on at once.
 
+use sporlog_record::hex;
 use sporlog_record::kind::REVISION_COLUMNS;
 
 use crate::Options;
@@ -11,7 +12,7 @@ use crate::municipality::Municipalities;
 use crate::parameters::{self, FAILURES};
 use crate::people;
 use crate::system::{Address, Citizen, SYSTEMS, System, Time};
-use crate::text::{Hex, put, uuid};
+use crate::text::{put, uuid};
 
 /// The end of a field and the beginning of the next: all are quoted.
 const NEXT: &str = "\",\"";
@@ -153,7 +154,7 @@ impl Work {
                 let [a, b, c, d] = address.map(u64::from);
                 put! { out; a "." b "." c "." d }
             }
-            Address::Six => put! { out; "2001:db8:" (Hex(&address[..2])) "::" (Hex(&address[2..])) },
+            Address::Six => put! { out; "2001:db8:" (hex(&address[..2])) "::" (hex(&address[2..])) },
             Address::Integer => put! { out; (u64::from(u32::from_be_bytes(address))) },
         }
         put! { out; NEXT (&people::initials(name)) NEXT (system.name) }
@@ -174,12 +175,12 @@ impl Work {
             (Some(citizen), Citizen::Masked) => put! { out; (people::masked_cpr(citizen)) },
             _ => {}
         }
-        let known = |bits: u128| (bits != 0).then(|| uuid(bits));
-        let task = dice.percent(system.style.tasks).then(|| uuid(dice.wide()));
+        let known = |bits: u128| if bits != 0 { uuid(bits).to_vec() } else { Vec::new() };
+        let task = if dice.percent(system.style.tasks) { dice.wide() } else { 0 };
         let team = hash(worker, 4) % 4 + 1;
         let unit = uuid(wide_hash(hash_text(system.area), municipality as u64 * 8 + team));
         put! { out;
-            NEXT (known(self.case)) NEXT (known(self.part)) NEXT task NEXT unit NEXT (system.area)
+            NEXT (known(self.case)) NEXT (known(self.part)) NEXT (known(task)) NEXT unit NEXT (system.area)
             ", team " team ", " (Municipalities::name(municipality)) " Kommune"
         }
     }
@@ -194,7 +195,7 @@ impl Work {
         if system.style.uuids {
             put! { out; (uuid(dice.wide())) }
         } else {
-            put! { out; (Hex(&dice.wide().to_be_bytes())) }
+            put! { out; (hex(dice.wide().to_be_bytes())) }
         }
         let transaction = transaction..out.len();
         put! { out; NEXT }
@@ -216,7 +217,7 @@ impl Work {
             NEXT (system.package) "." (service.component) NEXT (&self.origin) NEXT (service.name) NEXT
             (dice.word(service.notes)) NEXT (&self.subject) NEXT
         }
-        let failure = dice.one_in(100).then(|| dice.word(&FAILURES));
+        let failure = if dice.one_in(100) { dice.word(&FAILURES) } else { "" };
         put! { out; failure NEXT (self.service_agreement) "\"\n" }
     }
 }

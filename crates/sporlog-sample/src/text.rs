@@ -8,7 +8,7 @@ use crate::chance::Dice;
 const HEX: &[u8; 16] = b"0123456789abcdef";
 const BASE64URL: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/// A part of a record, which is appended as it is: text, bytes, a number in decimal digits, or nothing.
+/// A part of a record, which is appended as it is: text, bytes, or a number in decimal digits.
 pub(crate) trait Part {
     fn append(&self, out: &mut Vec<u8>);
 }
@@ -25,62 +25,20 @@ impl<T: Part + ?Sized> Part for &T {
     }
 }
 
-impl Part for str {
-    fn append(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.as_bytes());
-    }
+macro_rules! parts_of_bytes {
+    ($([$($generic:tt)*] $part:ty),+) => {$(
+        impl<$($generic)*> Part for $part {
+            fn append(&self, out: &mut Vec<u8>) {
+                out.extend_from_slice(self.as_ref());
+            }
+        }
+    )+};
 }
-
-impl Part for [u8] {
-    fn append(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(self);
-    }
-}
-
-impl<const N: usize> Part for [u8; N] {
-    fn append(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(self);
-    }
-}
-
-impl<T: Part> Part for Option<T> {
-    fn append(&self, out: &mut Vec<u8>) {
-        self.iter().for_each(|part| part.append(out));
-    }
-}
-
-impl Part for Vec<u8> {
-    fn append(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(self);
-    }
-}
+parts_of_bytes!([] str, [] String, [] [u8], [] Vec<u8>, [const N: usize] [u8; N]);
 
 impl Part for u64 {
     fn append(&self, out: &mut Vec<u8>) {
-        let mut digits = [0u8; 20];
-        let mut at = digits.len();
-        let mut rest = *self;
-        loop {
-            at -= 1;
-            digits[at] = b'0' + (rest % 10) as u8;
-            rest /= 10;
-            if rest == 0 {
-                break;
-            }
-        }
-        out.extend_from_slice(&digits[at..]);
-    }
-}
-
-/// Bytes in hexadecimal.
-pub(crate) struct Hex<'a>(pub(crate) &'a [u8]);
-
-impl Part for Hex<'_> {
-    fn append(&self, out: &mut Vec<u8>) {
-        for byte in self.0 {
-            out.push(HEX[usize::from(byte >> 4)]);
-            out.push(HEX[usize::from(byte & 15)]);
-        }
+        self.to_string().append(out);
     }
 }
 

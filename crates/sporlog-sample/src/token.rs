@@ -2,10 +2,11 @@
 //! only the signature is noise.
 
 use chrono::{Datelike, Days, NaiveDate, NaiveTime, TimeDelta};
+use sporlog_record::hex;
 
 use crate::chance::Dice;
-use crate::clock::{Moment, iso};
-use crate::text::{Hex, base64url, digits, noise, put, uuid};
+use crate::clock::Moment;
+use crate::text::{base64url, noise, put, uuid};
 
 const SERVICES: [&str; 5] =
     ["\"4629_2\"", "\"4630_2\"", "\"4629_2\",\"4630_2\"", "\"5234_1\",\"5235_1\"", "\"5616_1\""];
@@ -23,8 +24,8 @@ pub(crate) struct Consent {
     id: u128,
     /// Given through Altinn 2, and so a token of its own; else a Maskinporten token.
     altinn2: bool,
-    given: Vec<u8>,
-    until: Vec<u8>,
+    given: String,
+    until: String,
     ends: i64,
     right: usize,
 }
@@ -32,7 +33,7 @@ pub(crate) struct Consent {
 impl Consent {
     /// A consent given up to two months before `now` and valid until some time after `end`.
     pub(crate) fn new(dice: &mut Dice, now: &Moment, end: NaiveDate) -> Self {
-        let given = now.local() - TimeDelta::minutes(dice.within(3, 60 * 24 * 60) as i64);
+        let given = now.0 - TimeDelta::minutes(dice.within(3, 60 * 24 * 60) as i64);
         let until = end.checked_add_days(Days::new(dice.within(1, 300))).unwrap_or(end);
         let mut consent = Consent {
             id: dice.wide(),
@@ -40,13 +41,10 @@ impl Consent {
             altinn2: dice.percent(if given.year() < 2026 { 65 } else { 15 }),
             ends: until.and_time(NaiveTime::MIN).and_utc().timestamp(),
             right: dice.below(5) as usize,
+            until: format!("{until}T23:59:59"),
             ..Consent::default()
         };
-        put! { &mut consent.given;
-            (&iso(given.date())) "T" (given.time().format("%H:%M:%S").to_string().as_str()) "."
-            (&digits::<3>(dice.below(1_000)))
-        }
-        put! { &mut consent.until; (&iso(until)) "T23:59:59" }
+        consent.given = format!("{}.{:03}", given.format("%Y-%m-%dT%H:%M:%S"), dice.below(1_000));
         consent
     }
 
@@ -61,7 +59,7 @@ impl Consent {
         now: &Moment,
     ) {
         claims.clear();
-        let issued = now.local().and_utc().timestamp();
+        let issued = now.0.and_utc().timestamp();
         let (header, signature) = if self.altinn2 {
             self.altinn2_claims(claims, &parties, issued);
             (r#"{"alg":"RS256","typ":"JWT","x5t":"Fq0WtzAn2u4bGlw0x8Yq1lVZ7bA"}"#, 342)
@@ -104,7 +102,7 @@ impl Consent {
             "\"}]}]}],\"iss\":\"https://maskinporten.no/\",\"iat\":" (issued.unsigned_abs()) ",\"exp\":"
         }
         // A quarter of an hour by the local clock taken as UTC: no shorter than it says, anywhere.
-        put! { out; (issued.unsigned_abs() + 900) ",\"jti\":\"" (Hex(&dice.bits().to_be_bytes())) "\"}" }
+        put! { out; (issued.unsigned_abs() + 900) ",\"jti\":\"" (hex(dice.bits().to_be_bytes())) "\"}" }
     }
 }
 

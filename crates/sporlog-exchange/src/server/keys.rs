@@ -69,23 +69,28 @@ pub(super) fn fingerprint(key: &PublicKey) -> String {
 
 /// The public keys of an account.
 pub(super) fn account_keys(account: &Account) -> Result<Vec<KeyData>> {
-    account.keys.iter().enumerate().map(|(at, line)| account_key(account, at, line)).collect()
+    let fail = |at: usize, why: String| {
+        Error::Settings(format!("sftp.account: '{}': key {at} cannot be used: {why}", account.name))
+    };
+    (1..).zip(&account.keys).map(|(at, line)| public_key(line).map_err(|why| fail(at, why))).collect()
 }
 
-fn account_key(account: &Account, at: usize, line: &str) -> Result<KeyData> {
-    let fail = |why: String| {
-        Error::Settings(format!("sftp.account: '{}': key {} cannot be used: {why}", account.name, at + 1))
-    };
+/// A public key that an account may sign in with, from a line of OpenSSH's `authorized_keys`; why not, if it cannot.
+pub fn public_key(line: &str) -> Result<KeyData, String> {
+    if line.contains("PRIVATE KEY") {
+        return Err("this is a private key: it belongs to its owner alone".to_owned());
+    }
     let key = PublicKey::from_openssh(line.trim()).map_err(|error| {
-        fail(format!("{error}; it is written as 'ssh-ed25519 AAAA… name', without options before it"))
+        format!("{error}; a public key is written as 'ssh-ed25519 AAAA… name', without options before it")
     })?;
     match key.key_data() {
-        KeyData::Ed25519(_) | KeyData::Ecdsa(_) => {}
-        KeyData::Rsa(rsa) if usize::try_from(rsa.key_size()).is_ok_and(|bits| bits >= RSA_BITS) => {}
-        KeyData::Rsa(_) => return Err(fail(format!("an RSA key has {RSA_BITS} bits at least"))),
-        _ => return Err(fail("keys of this kind are not supported; ed25519, ecdsa and rsa are".into())),
+        KeyData::Ed25519(_) | KeyData::Ecdsa(_) => Ok(key.key_data().clone()),
+        KeyData::Rsa(rsa) if usize::try_from(rsa.key_size()).is_ok_and(|bits| bits >= RSA_BITS) => {
+            Ok(key.key_data().clone())
+        }
+        KeyData::Rsa(_) => Err(format!("an RSA key has {RSA_BITS} bits at least")),
+        _ => Err("keys of this kind are not supported; ed25519, ecdsa and rsa are".to_owned()),
     }
-    Ok(key.key_data().clone())
 }
 
 /// Whether a signature algorithm is accepted: all but those with SHA-1.

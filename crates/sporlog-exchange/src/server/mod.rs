@@ -67,6 +67,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::keys::public_key;
+
 use self::account::AccountState;
 use self::context::{Context, Session};
 use self::login_throttle::{LoginThrottle, Rejection};

@@ -36,8 +36,6 @@ mod write;
 
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod throughput;
 
 pub use header::Header;
 pub use refusal::{FileRefusal, file_remarks};

@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use sporlog_exchange::Settings;
+use sporlog_exchange::server::public_key;
 use sporlog_exchange::settings::{Account, Limits, Role};
 use sporlog_exchange::tree::Home;
 use sporlog_record::Kind;
@@ -13,18 +12,15 @@ use sporlog_record::Kind;
 use super::{FOR_OTHERS, Remarks, folder_of, mode, unwritable};
 use crate::config::Config;
 
-/// Kinds of keys that sign in, as they stand before a key.
-const KEY_TYPES: [&str; 5] =
-    ["ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "ssh-rsa"];
 /// A file of the format's full size takes days at less than this.
 const SLOW: u32 = 16 << 10;
 
 /// Errors and warnings about `[sftp]`.
 pub(super) fn lint(config: &Config, remarks: &mut Remarks) {
     let Some(sftp) = &config.sftp else { return };
-    if let Err((key, text)) = check(sftp) {
+    if let Some((account, text)) = sftp.problem() {
         // The rest builds on names that can be told apart.
-        return remarks.error(&key, text);
+        return remarks.error(&account.map_or_else(|| "sftp".to_owned(), account_key), text);
     }
     if sftp.listen == config.server.listen && sftp.listen.port() != 0 {
         remarks.error("sftp.listen", "this is where HTTP is listened for (server.listen)");
@@ -43,19 +39,6 @@ pub(super) fn lint(config: &Config, remarks: &mut Remarks) {
         remarks.warn("sftp.overlap_days", "rows are not compared with any that came before");
     }
     accounts(sftp, remarks);
-}
-
-/// The first thing that is wrong, at the account that it is about.
-fn check(sftp: &Settings) -> Result<(), (String, String)> {
-    let text = |error: sporlog_intake::Error| error.to_string();
-    for count in 0..sftp.accounts.len() {
-        let first =
-            Settings { accounts: sftp.accounts.iter().take(count).cloned().collect(), ..sftp.clone() };
-        let key = count.checked_sub(1).map_or_else(|| "sftp".to_owned(), account_key);
-        first.check().map_err(|error| (key, text(error)))?;
-    }
-    let last = sftp.accounts.len().checked_sub(1);
-    sftp.check().map_err(|error| (last.map_or_else(|| "sftp".to_owned(), account_key), text(error)))
 }
 
 fn account_key(at: usize) -> String {
@@ -184,25 +167,6 @@ fn accounts(sftp: &Settings, remarks: &mut Remarks) {
         without_effect(&at, account, remarks);
         own_limits(&at, account, &sftp.limits, remarks);
     }
-}
-
-/// A line of OpenSSH's `authorized_keys`, as far as it can be judged by its shape: the key itself.
-fn public_key(line: &str) -> Result<Vec<u8>, String> {
-    let mut words = line.split_whitespace();
-    let kind = words.next().unwrap_or_default();
-    if line.contains("PRIVATE KEY") {
-        return Err("this is a private key: it belongs to its owner alone".to_owned());
-    }
-    if !KEY_TYPES.contains(&kind) {
-        return Err(format!("a public key begins with one of {}, without options", KEY_TYPES.join(", ")));
-    }
-    let blob = words.next().and_then(|word| STANDARD.decode(word).ok());
-    let named = |blob: &Vec<u8>| {
-        let length = u32::try_from(kind.len()).unwrap_or_default().to_be_bytes();
-        let rest = blob.strip_prefix(&length)?.strip_prefix(kind.as_bytes())?;
-        (!rest.is_empty()).then_some(())
-    };
-    blob.filter(|blob| named(blob).is_some()).ok_or_else(|| format!("what follows '{kind}' is no such key"))
 }
 
 /// Settings that are for the other role.
