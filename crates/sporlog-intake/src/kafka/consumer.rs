@@ -91,6 +91,10 @@ impl Consumer {
         let config = settings.consumer_config(mode == Mode::UntilEnd);
         let consumer: BaseConsumer<Context> = config.create_with_context(context).map_err(Error::Kafka)?;
         let names: Vec<_> = settings.topics.iter().map(|topic| topic.name.as_str()).collect();
+        for name in &names {
+            // Nothing is assigned, so this has no effect but that librdkafka follows the topic's id from now on.
+            let _ = consumer.store_offset(name, 0, 0);
+        }
         consumer.subscribe(&names).map_err(Error::Kafka)?;
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let poll = Poll {
