@@ -102,7 +102,8 @@ impl ClientContext for LogOnly {
 
 /// Answers a rebalance, if `event` is one. A consumer cannot be closed before each rebalance has been answered.
 ///
-/// Partitions that the group gives are not read from yet: librdkafka is told of them when it is known where reading begins.
+/// Partitions that the group gives are not read from yet: librdkafka is told of them when it is known where
+/// their reading begins.
 pub(super) fn answer(consumer: &BaseConsumer<Context>, event: &Event) -> Result<(), KafkaError> {
     match event {
         Event::Assigned(_) => consumer.incremental_assign(&TopicPartitionList::new()),

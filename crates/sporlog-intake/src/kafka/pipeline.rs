@@ -248,7 +248,9 @@ impl Committer {
                 break identities;
             }
             // If another instance was faster, its mark decides.
-            writer.append(Append { rows: RecordBatch::new_empty(self.kind.row_schema()), positions: marks }).await?;
+            writer
+                .append(Append { rows: RecordBatch::new_empty(self.kind.row_schema()), positions: marks })
+                .await?;
         };
         for (&Question { key, generation, .. }, identity) in partitions.iter().zip(identities) {
             let name = key.position_name(&identity);

@@ -218,7 +218,12 @@ fn a_topic_that_is_made_anew_under_a_running_consumer_is_taken_in_from_its_first
     let query = "SELECT count(*) AS n, count(DISTINCT \"behandlingsGrunnlag\") AS numbers, \
                  count(DISTINCT origin) AS origins FROM disclosure";
     let rows = place.json(&["sql", query, "--format", "json"]);
-    assert_eq!(rows[0], serde_json::json!({"n": total, "numbers": total, "origins": total}), "{}", place.said());
+    assert_eq!(
+        rows[0],
+        serde_json::json!({"n": total, "numbers": total, "origins": total}),
+        "{}",
+        place.said()
+    );
     place.verify(&names(&["disclosure"]));
 }
 
@@ -250,10 +255,8 @@ fn messages_that_kafka_has_lost_are_not_passed_over_in_silence() {
 #[ignore = "needs Kafka: tests/kafka/run"]
 fn after_kills_intake_goes_on_soon() {
     // What a broker has by default.
-    let mut cluster = Cluster::formatted(
-        1,
-        "group.min.session.timeout.ms=6000\ngroup.initial.rebalance.delay.ms=3000",
-    );
+    let mut cluster =
+        Cluster::formatted(1, "group.min.session.timeout.ms=6000\ngroup.initial.rebalance.delay.ms=3000");
     cluster.start_broker(0);
     cluster.wait();
     cluster.create_topic(TOPIC, 3, &[]);
@@ -272,7 +275,9 @@ fn after_kills_intake_goes_on_soon() {
     place.wait_for("the first", || place.head("disclosure") == stored);
     // How long each instance lives before it is killed, in milliseconds; none for one at work. A broker waits for the
     // session of one that was killed while it waited for another's session, too.
-    for (lives, limit) in [(vec![], 10), (vec![], 10), (vec![], 10), (vec![1_000, 1_000], 15), (vec![500; 6], 15)] {
+    for (lives, limit) in
+        [(vec![], 10), (vec![], 10), (vec![], 10), (vec![1_000, 1_000], 15), (vec![500; 6], 15)]
+    {
         for life in [0].iter().chain(&lives) {
             std::thread::sleep(Duration::from_millis(*life));
             running.kill();

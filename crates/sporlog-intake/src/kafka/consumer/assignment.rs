@@ -210,7 +210,8 @@ impl Poll {
     fn beginning(&mut self, key: Key) -> Option<Offset> {
         let topic = self.shared.topics[key.topic].clone();
         let partition = self.partitions.get(&key)?;
-        let (stored, end, anew) = (partition.stored, partition.end, *partition.reading.identity != topic.name);
+        let (stored, end, anew) =
+            (partition.stored, partition.end, *partition.reading.identity != topic.name);
         // Of many partitions, each would otherwise be waited for.
         let waiting = self.unanswered.filter(|until| Instant::now() < *until);
         let bounds = match waiting {
@@ -239,9 +240,9 @@ impl Poll {
             let last = high - 1;
             let reason = format!(
                 "the log has the partition's messages up to {stored}, but Kafka only up to {last}: the topic has lost \
-                 messages, or was made anew without an id that told so. Nothing is read from it, since new messages would \
-                 have the offsets of old ones. Delete the topic and make it anew while Sporlog runs, or use a topic of \
-                 another name (brokers before 2.8 know no ids)"
+                 messages, or was made anew without an id that told so. Nothing is read from it, since new messages \
+                 would have the offsets of old ones. Delete the topic and make it anew; if the brokers have no topic \
+                 ids (before 2.8), give it another name"
             );
             tracing::error!(partition = self.name(key), "{reason}");
             self.set_state(key, State::Broken(reason));
@@ -331,9 +332,14 @@ impl Poll {
         }
     }
 
-    /// Takes lags, whether a broker is there, and whether the end has been read from librdkafka's statistics.
+    /// Takes from librdkafka's statistics: lags, whether a broker is there, whether the group is waited for, and
+    /// whether the end has been read.
     pub(super) fn take_statistics(&mut self, statistics: &Statistics) {
         self.shared.reports.connected(statistics.brokers.values().any(|broker| broker.state == "UP"));
+        let state = statistics.cgrp.as_ref().map(|group| &*group.join_state);
+        if let Some("wait-join" | "wait-sync") = state {
+            self.joining = Instant::now();
+        }
         // A member that has just joined may be given its share a moment later.
         let settled = |since: Instant| !self.partitions.is_empty() || since.elapsed() >= SETTLED;
         let mut at_end = self.joined.is_some_and(settled);

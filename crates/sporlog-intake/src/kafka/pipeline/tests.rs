@@ -60,7 +60,11 @@ impl Instance {
 
     /// Where the log says that it stands.
     async fn position(&mut self) -> i64 {
-        assert!(self.committer.retry_until_done(Step::Tell(vec![Question { key: KEY, generation: 1, topic_id: None }])).await);
+        assert!(
+            self.committer
+                .retry_until_done(Step::Tell(vec![Question { key: KEY, generation: 1, topic_id: None }]))
+                .await
+        );
         self.events
             .try_iter()
             .find_map(
@@ -247,7 +251,8 @@ async fn two_at_the_very_same_moment() {
 async fn a_batch_of_which_nothing_is_left_is_answered_as_any_other() {
     let (_dir, store) = store();
     let Instance { committer, events, _give_up } = Instance::new(&store);
-    let mut pipeline = PartitionPipeline::start("disclosure".into(), Kind::Disclosure, committer.shared.clone());
+    let mut pipeline =
+        PartitionPipeline::start("disclosure".into(), Kind::Disclosure, committer.shared.clone());
     pipeline.open = Some(Batch::new(0));
     pipeline.send(&Handle::current());
     let event = tokio::task::spawn_blocking(move || events.recv_timeout(Duration::from_secs(30)));
