@@ -28,7 +28,7 @@ use super::context::{Context, Event, answer};
 use super::pipeline::{PartitionPipeline, Shared};
 use super::refusals::Refusals;
 use super::settings::Settings;
-use super::status::{Reports, Status, Totals, WAITING};
+use super::status::{Reports, Status, Totals};
 use super::topic_ids::TopicIds;
 use crate::error::{Error, Result};
 
@@ -42,8 +42,8 @@ const BURST: usize = 1_000;
 const TICK: Duration = Duration::from_millis(500);
 /// How long pipelines are waited for when the consumer is stopped.
 const STOPPING: Duration = Duration::from_secs(10);
-/// How long a group is waited for in [`Mode::UntilEnd`] at least. A group that rebalances is waited for as long as that takes; no
-/// broker, or an error, ends the wait.
+/// How long is waited in [`Mode::UntilEnd`] until the consumer may join a group. What the group takes then, because it
+/// rebalances, is waited for.
 const JOINING: Duration = Duration::from_secs(60);
 /// A full log is waited for this long before its partitions are paused.
 const FULL: Duration = Duration::from_millis(500);
@@ -91,6 +91,10 @@ impl Consumer {
         let config = settings.consumer_config(mode == Mode::UntilEnd);
         let consumer: BaseConsumer<Context> = config.create_with_context(context).map_err(Error::Kafka)?;
         let names: Vec<_> = settings.topics.iter().map(|topic| topic.name.as_str()).collect();
+        for name in &names {
+            // Nothing is assigned, so this has no effect but that librdkafka follows the topic's id from now on.
+            let _ = consumer.store_offset(name, 0, 0);
+        }
         consumer.subscribe(&names).map_err(Error::Kafka)?;
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let poll = Poll {
@@ -109,7 +113,7 @@ impl Consumer {
             topic_id_changes: 0,
             lags: HashMap::new(),
             noted: HashMap::new(),
-            begun: Instant::now(),
+            joining: Instant::now(),
             last_message: Instant::now(),
             joined: None,
             unanswered: None,
@@ -196,7 +200,8 @@ struct Poll {
     lags: HashMap<Key, i64>,
     /// The offsets that the group has been told.
     noted: HashMap<Key, i64>,
-    begun: Instant,
+    /// When the consumer was last seen to wait for the group, or began.
+    joining: Instant,
     last_message: Instant,
     /// Since when the group has given out partitions.
     joined: Option<Instant>,
@@ -325,14 +330,12 @@ impl Poll {
         self.drop_partitions(&[]);
         self.note_offsets(CommitMode::Async);
         self.publish_status();
-        if self.mode == Mode::UntilEnd && self.joined.is_none() && self.begun.elapsed() >= JOINING {
-            let problems = self.shared.reports.status().problems;
-            if problems != [WAITING] {
-                let (problems, seconds) = (problems.join("; "), JOINING.as_secs());
-                return Err(Error::Unfinished(format!(
-                    "the group gave no partitions within {seconds} s: {problems}"
-                )));
-            }
+        if self.mode == Mode::UntilEnd && self.joined.is_none() && self.joining.elapsed() >= JOINING {
+            let problems = self.shared.reports.status().problems.join("; ");
+            let seconds = JOINING.as_secs();
+            return Err(Error::Unfinished(format!(
+                "the group gave no partitions within {seconds} s; are the topics there? {problems}"
+            )));
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{ClientContext, Offset, Statistics, TopicPartitionList};
+use rdkafka::{ClientContext, Statistics, TopicPartitionList};
 use sporlog_record::identifier::mask_text;
 
 use super::batch::Key;
@@ -100,18 +100,31 @@ impl ClientContext for LogOnly {
     }
 }
 
-/// Answers a rebalance, if `event` is one, without anything being read from the partitions. A
-/// consumer cannot be closed before each rebalance has been answered.
+/// Answers a rebalance, if `event` is one. A consumer cannot be closed before each rebalance has been answered.
+///
+/// Partitions that the group gives are not read from yet: librdkafka is told of them when it is known where
+/// their reading begins.
 pub(super) fn answer(consumer: &BaseConsumer<Context>, event: &Event) -> Result<(), KafkaError> {
     match event {
-        Event::Assigned(partitions) => {
-            let mut partitions = partitions.clone();
-            partitions.set_all_offsets(Offset::End)?;
-            consumer.incremental_assign(&partitions)
-        }
-        Event::Revoked(partitions) => consumer.incremental_unassign(partitions),
+        Event::Assigned(_) => consumer.incremental_assign(&TopicPartitionList::new()),
+        Event::Revoked(partitions) => unassign(consumer, partitions),
         _ => Ok(()),
     }
+}
+
+/// Has librdkafka read no longer from those of `partitions` that it reads from.
+pub(super) fn unassign(
+    consumer: &BaseConsumer<Context>,
+    partitions: &TopicPartitionList,
+) -> Result<(), KafkaError> {
+    let assigned = consumer.assignment()?;
+    let mut list = TopicPartitionList::new();
+    for partition in partitions.elements() {
+        if assigned.find_partition(partition.topic(), partition.partition()).is_some() {
+            list.add_partition(partition.topic(), partition.partition());
+        }
+    }
+    consumer.incremental_unassign(&list)
 }
 
 fn warn(error: &KafkaError, reason: &str) {

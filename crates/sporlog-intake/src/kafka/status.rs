@@ -9,9 +9,6 @@ use serde::Serialize;
 /// How long an error that Kafka reported counts against health.
 const REMEMBERED: Duration = Duration::from_secs(10);
 
-/// The problem of a consumer that has joined the group and waits for its share.
-pub(super) const WAITING: &str = "the group has not given out partitions yet";
-
 /// How the consumer is doing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -127,7 +124,7 @@ impl Reports {
         if inner.ended.is_none() && !inner.connected {
             problems.push("no broker can be reached".to_owned());
         } else if inner.ended.is_none() && !inner.joined {
-            problems.push(WAITING.to_owned());
+            problems.push("the group has not given out partitions yet".to_owned());
         }
         problems.extend(inner.failing.iter().map(|(log, error)| format!("log {log}: {error}")));
         problems.extend(inner.broken.iter().map(|(partition, why)| format!("{partition}: {why}")));

@@ -1,12 +1,12 @@
 //! Which topic offsets belong to: a topic that is deleted and made anew under its name begins at 0 again.
 //!
-//! Brokers from 2.8 on give each topic an id (KIP-516). The crate `rdkafka` has no function that asks for the id, but
-//! librdkafka logs a line when it learns of one, before it fetches a message by the id (`rdkafka_topic.c`, with `debug`
-//! set to `metadata`), and [`TopicIds`] reads that line. Log lines come through the same queue as messages, before
-//! those that are fetched later. The tests with Kafka fail if another librdkafka words the line otherwise.
+//! Brokers from 2.8 on give each topic an id (KIP-516). The crate `rdkafka` has no safe function that asks for it, but
+//! librdkafka logs a line when it learns of an id, before it fetches a message by that id (`rdkafka_topic.c`, with
+//! `debug` set to `metadata`), and [`TopicIds`] reads that line. Log lines come through the same queue as messages,
+//! before those that are fetched later. If another librdkafka words the line otherwise, the tests with Kafka fail.
 //!
-//! The topic that a log took in first is called by its name in origins and positions, a later one `TOPIC~ID`. So the two
-//! have nothing in common:
+//! The topic that a log took in first is called by its name in origins and positions, a later one `TOPIC~ID`. So the
+//! two have nothing in common:
 //!
 //! | position in the log | meaning |
 //! |---|---|
@@ -14,9 +14,9 @@
 //! | `kafka:TOPIC:PARTITION:ID` | always 0: this is the first topic's id |
 //! | `kafka:TOPIC~ID:PARTITION` | how far the topic with this id has been taken in |
 //!
-//! A log that an earlier version wrote has no ids: the id that is seen next is taken for the first topic's. Such a log may have
-//! positions `kafka:TOPIC~INCARNATION:PARTITION`, too, with up to 20 letters and digits of the configuration; the
-//! newest of them takes the place of the first topic.
+//! A log that an earlier version wrote has no ids: the id that is seen next is taken for the first topic's. Such a log
+//! may have positions `kafka:TOPIC~INCARNATION:PARTITION`, too, with up to 20 letters and digits that the configuration
+//! named; the newest of them takes the place of the first topic.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -68,8 +68,8 @@ impl TopicIds {
     }
 }
 
-/// What the topic with this id is called in origins and positions, by the positions of the partition's log; and, if the log
-/// takes in a topic of this name for the first time, the position that is to be stored before, as 0.
+/// What the topic with this id is called in origins and positions, by the positions of the partition's log; and, if the
+/// log takes in a topic of this name for the first time, the position that is to be stored before, as 0.
 pub(super) fn identity(
     topic: &str,
     partition: i32,

@@ -67,6 +67,7 @@ fn settings_that_were_removed_say_what_holds_instead() {
         ("[kafka.tls]\nca = 'ca.pem'", "ssl.ca.location"),
         ("[kafka.sasl]\nmechanism = 'SCRAM-SHA-512'", "sasl.mechanism"),
         ("[kafka.batch]\nmessages = 9", "16,384 messages"),
+        ("incarnation = '2'", "told by its id"),
     ] {
         let kafka = "[kafka]\nbrokers = 'a:1'\n[[kafka.topic]]\nname = 't'\nlog = 'disclosure'";
         place.file("sporlog.toml", format!("{kafka}\n{section}\n"));

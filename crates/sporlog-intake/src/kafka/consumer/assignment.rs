@@ -4,6 +4,11 @@
 //! the batches under way are waited for, so that the next reader begins after them; what comes too
 //! late all the same is turned away by the log.
 //!
+//! A partition is given to librdkafka only when it is known at which offset its reading begins, and taken from it and
+//! given again to begin elsewhere. A seek is no way: librdkafka 2.12 forgets a seek when the answer to an earlier
+//! question comes late, such as where the partition ends (`rd_kafka_toppar_handle_Offset`, "outdated offset response"),
+//! and goes on from there.
+//!
 //! Kafka is asked what it has of a partition before reading begins, for two things must not pass in
 //! silence: that Kafka has removed messages that had not been read, and that it has lost messages that had been. When a
 //! topic has another id, because it was made anew, its partitions begin as if they had just been assigned.
@@ -18,6 +23,7 @@ use rdkafka::{Offset, Statistics, TopicPartitionList};
 use super::{Mode, Poll};
 use crate::error::{Error, Result};
 use crate::kafka::batch::{Key, Reading};
+use crate::kafka::context::{Event, answer, unassign};
 use crate::kafka::pipeline::{PartitionPipeline, Question};
 use crate::kafka::settings::Start;
 use crate::kafka::status::PartitionStatus;
@@ -56,7 +62,7 @@ pub(super) enum State {
     Asking,
     /// No: the position is known, and reading has not begun there yet.
     Placing,
-    /// Yes.
+    /// Yes. In this state alone, librdkafka has the partition.
     Running,
     /// No, for this reason; an operator has to act.
     Broken(String),
@@ -75,12 +81,7 @@ impl Poll {
         let keys = self.keys(list);
         metrics::counter!("sporlog_kafka_rebalances_total").increment(1);
         self.ask(&keys)?;
-        // Nothing is read before `place` knows where to begin.
-        let list = self.list(keys.iter().map(|key| (*key, Offset::End)));
-        self.consumer
-            .incremental_assign(&list)
-            .and_then(|()| self.consumer.pause(&list))
-            .map_err(Error::Kafka)?;
+        answer(&self.consumer, &Event::Assigned(list.clone())).map_err(Error::Kafka)?;
         tracing::info!(
             partitions = self.names(&keys),
             all = self.partitions.len(),
@@ -105,9 +106,16 @@ impl Poll {
         };
         let keys: Vec<_> = self.partitions.iter().filter_map(other).collect();
         self.discard(&keys);
-        // Messages that still come are passed over.
-        let _ = self.consumer.pause(&self.list(keys.iter().map(|key| (*key, Offset::Invalid))));
+        self.unassign(&keys);
         self.ask(&keys)
+    }
+
+    /// Takes partitions from librdkafka.
+    fn unassign(&self, keys: &[Key]) {
+        let list = self.list(keys.iter().map(|key| (*key, Offset::Invalid)));
+        if let Err(error) = unassign(&self.consumer, &list) {
+            tracing::warn!(partitions = self.names(keys), %error, "partitions are still read from");
+        }
     }
 
     /// Asks the logs of partitions how far they cover them. Nothing is read until they have answered.
@@ -166,7 +174,7 @@ impl Poll {
             self.lags.remove(key);
             self.lag_gauge(*key).set(0);
         }
-        if let Err(error) = self.consumer.incremental_unassign(list) {
+        if let Err(error) = unassign(&self.consumer, list) {
             tracing::warn!(%error, "partitions were gone already");
         }
         let (partitions, left) = (self.names(&keys), self.partitions.len());
@@ -214,9 +222,10 @@ impl Poll {
             Ok(_) => None,
             Err(_) => waiting.or_else(|| Some(Instant::now() + 2 * REQUEST)),
         };
+        let latest = stored < 0 && topic.start == Start::Latest && !anew;
         let (low, high) = match bounds {
             Ok(bounds) => bounds,
-            Err(error) if self.mode == Mode::UntilEnd && end.is_none() => {
+            Err(error) if latest || (self.mode == Mode::UntilEnd && end.is_none()) => {
                 tracing::warn!(partition = self.name(key), %error, "Kafka does not say where the partition ends");
                 return None;
             }
@@ -231,9 +240,9 @@ impl Poll {
             let last = high - 1;
             let reason = format!(
                 "the log has the partition's messages up to {stored}, but Kafka only up to {last}: the topic has lost \
-                 messages, or was made anew without an id that told so. Nothing is read from it, since new messages would \
-                 have the offsets of old ones. Delete the topic and make it anew while Sporlog runs, or use a topic of \
-                 another name (brokers before 2.8 know no ids)"
+                 messages, or was made anew without an id that told so. Nothing is read from it, since new messages \
+                 would have the offsets of old ones. Delete the topic and make it anew; if the brokers have no topic \
+                 ids (before 2.8), give it another name"
             );
             tracing::error!(partition = self.name(key), "{reason}");
             self.set_state(key, State::Broken(reason));
@@ -254,29 +263,20 @@ impl Poll {
         if let Some(partition) = self.partitions.get_mut(&key) {
             partition.end = Some(if high == i64::MAX { 0 } else { high });
         }
-        Some(match (stored, topic.start) {
-            (-1, Start::Latest) if !anew => Offset::End,
-            (-1, _) => Offset::Beginning,
-            _ => Offset::Offset(next.max(low)),
-        })
+        Some(Offset::Offset(if latest { high } else { next.max(low) }))
     }
 
     /// Has Kafka begin with the partitions whose position is known by now.
     pub(super) fn place(&mut self) {
         for key in self.keys_in(&State::Placing) {
             let Some(offset) = self.beginning(key) else { continue };
-            let list = self.list([(key, Offset::Invalid)]);
-            let sought = self.consumer.seek(self.topic_name(key), key.partition, offset, REQUEST);
-            // Seeking fails in a partition that has stopped after an error about its offset: it is given
-            // up and taken again, without the group noticing.
-            let placed = sought.or_else(|_| {
-                self.consumer.incremental_unassign(&list)?;
-                self.consumer.incremental_assign(&self.list([(key, offset)]))
-            });
+            let list = self.list([(key, offset)]);
             // A log that is full has its partitions go on together, when it has room again.
             let log = self.partitions.get(&key).map(|partition| &partition.log);
             let full = log.and_then(|log| self.pipelines.get(log)).is_some_and(|pipeline| pipeline.paused);
-            match placed.and_then(|()| if full { Ok(()) } else { self.consumer.resume(&list) }) {
+            let placed = self.consumer.incremental_assign(&list);
+            let pause = |()| if full { self.consumer.pause(&list) } else { self.consumer.resume(&list) };
+            match placed.and_then(pause) {
                 Ok(()) => {
                     let topic = self.partitions.get(&key).map(|partition| &*partition.reading.identity);
                     tracing::info!(partition = self.name(key), topic, ?offset, "reading begins");
@@ -284,6 +284,7 @@ impl Poll {
                 }
                 Err(error) => {
                     tracing::warn!(partition = self.name(key), %error, "reading could not begin; it is tried again");
+                    self.unassign(&[key]);
                 }
             }
         }
@@ -301,8 +302,7 @@ impl Poll {
         self.generation = next;
         self.at_end = false;
         self.discard(&[key]);
-        // Messages that still come are passed over.
-        let _ = self.consumer.pause(&self.list([(key, Offset::Invalid)]));
+        self.unassign(&[key]);
         self.place();
     }
 
@@ -332,9 +332,14 @@ impl Poll {
         }
     }
 
-    /// Takes lags, whether a broker is there, and whether the end has been read from librdkafka's statistics.
+    /// Takes from librdkafka's statistics: lags, whether a broker is there, whether the group is waited for, and
+    /// whether the end has been read.
     pub(super) fn take_statistics(&mut self, statistics: &Statistics) {
         self.shared.reports.connected(statistics.brokers.values().any(|broker| broker.state == "UP"));
+        let state = statistics.cgrp.as_ref().map(|group| &*group.join_state);
+        if let Some("wait-join" | "wait-sync") = state {
+            self.joining = Instant::now();
+        }
         // A member that has just joined may be given its share a moment later.
         let settled = |since: Instant| !self.partitions.is_empty() || since.elapsed() >= SETTLED;
         let mut at_end = self.joined.is_some_and(settled);
