@@ -78,7 +78,10 @@ async fn refused_rows_are_told_with_their_lines_and_the_same_bytes_are_recognise
     // Each of the seven rows that were accepted has two values that are no UUIDs.
     assert_eq!((receipt.remarks, receipt.remarked_rows.len()), (14, 14));
     let first = &receipt.remarked_rows[0];
-    assert_eq!((first.line, first.field.as_str(), first.transaction_id.as_deref()), (2, "BrugerId", Some("0")));
+    assert_eq!(
+        (first.line, first.field.as_str(), first.transaction_id.as_deref()),
+        (2, "BrugerId", Some("0"))
+    );
     assert_eq!(place.head(), 0);
     let receipt = prepared.commit(vec![("delivery:1".into(), Advance::Once)]).await.expect("committed");
     assert_eq!((receipt.accepted, receipt.first_id, receipt.last_id), (7, Some(1), Some(7)));

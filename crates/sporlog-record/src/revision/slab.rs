@@ -159,7 +159,11 @@ impl<'a> Parser<'a> {
                 let mut verdict = judge.judge(row.line, |place| {
                     cells.get(place).map(|cell| chunk.value(*cell)).unwrap_or_default()
                 });
-                let id = || transaction_id(self.header, |place| cells.get(place).map(|cell| chunk.value(*cell)).unwrap_or_default());
+                let id = || {
+                    transaction_id(self.header, |place| {
+                        cells.get(place).map(|cell| chunk.value(*cell)).unwrap_or_default()
+                    })
+                };
                 let row_bytes = self.bytes.get(row.start..row.end).unwrap_or_default();
                 if nul && memchr::memchr(0, row_bytes).is_some() {
                     verdict.errors.push(nul_finding(cells, width, self.bytes, row.line));
@@ -177,7 +181,8 @@ impl<'a> Parser<'a> {
                     }
                     _ => {
                         let remarks = verdict.remarks.findings(self.header, row.line);
-                        let mut findings: Vec<_> = of_row(id(), verdict.errors.into_iter().chain(remarks)).collect();
+                        let mut findings: Vec<_> =
+                            of_row(id(), verdict.errors.into_iter().chain(remarks)).collect();
                         findings.sort_by_key(|finding| finding.position.column);
                         let bytes = match self.header.encoding() {
                             Encoding::Utf8 => row_bytes.to_vec(),

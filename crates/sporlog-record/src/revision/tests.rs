@@ -231,12 +231,9 @@ fn a_refused_row_names_all_its_faults_and_can_be_put_in_once_mended() {
 #[test]
 fn findings_carry_the_row_s_id_and_no_personal_number() {
     let uuid = "4f123456-1234-4b4f-86e9-0a75a0a009d8";
-    for (id, shown) in [
-        ("A-17", Some("A-17")),
-        (uuid, Some(uuid)),
-        ("0101018081", Some("01********")),
-        ("", None),
-    ] {
+    for (id, shown) in
+        [("A-17", Some("A-17")), (uuid, Some(uuid)), ("0101018081", Some("01********")), ("", None)]
+    {
         let read = read_whole(format!("{HEADER}{}", row(id, "").replace("64942212", "1"))).unwrap();
         let ids: Vec<_> = read.refused[0].findings.iter().map(|f| f.transaction_id.as_deref()).collect();
         assert!(!ids.is_empty() && ids.iter().all(|id| *id == shown), "{id}: {ids:?}");

@@ -15,6 +15,7 @@ Results go to standard output, everything else to standard error.
 pub const CHECK: &str = "\
 Examples:
   sporlog check revision day.csv
+  sporlog check revision day.csv --summary --bad-rows bad.csv      correct bad.csv, and deliver it as a file of its own
   sporlog check disclosure --errors-only messages.ndjson.zst
   kcat -C -t aapen-sporingslogg-loggmeldingMottatt -e | sporlog check disclosure -";
 
@@ -154,7 +155,8 @@ Examples:
   sporlog quarantine show 3
   sporlog quarantine show 3 --content > row.csv           # correct it, and then:
   sporlog quarantine replay 3 --file row.csv
-  sporlog quarantine discard 4 --reason 'test data, agreed with the supplier'";
+  sporlog quarantine discard 4 7-12 --reason 'test data, agreed with the supplier'
+  sporlog quarantine discard --delivery 20261121T152024Z-83a0b455 --reason 'delivered again, corrected'";
 
 pub const EXPIRE: &str = "\
 Examples:

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use chrono::NaiveDate;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
+use sporlog_intake::quarantine::Meant;
 use sporlog_record::Kind;
 use sporlog_record::identifier::cvr;
 use sporlog_sample::DEFAULT_FAULTY;
@@ -145,6 +146,15 @@ pub struct CheckArgs {
     /// Print errors only, and no remarks
     #[arg(short, long)]
     pub errors_only: bool,
+    /// Print for each rule how many findings there are, and the first, instead of every finding
+    #[arg(long)]
+    pub summary: bool,
+    /// Write the rows that would be refused to this file, as they are delivered, to be corrected; for one FILE
+    #[arg(short, long, value_name = "BAD", value_hint = ValueHint::FilePath)]
+    pub bad_rows: Option<PathBuf>,
+    /// Replace the file of --bad-rows if it is there already
+    #[arg(long, requires = "bad_rows")]
+    pub force: bool,
 }
 
 /// Files with records of one kind.
@@ -454,7 +464,7 @@ pub struct QuarantineArgs {
 /// What can be done with the quarantine.
 #[derive(Debug, Subcommand)]
 pub enum Quarantine {
-    /// List what waits: id, since when, log, source, and the first reason
+    /// List what waits: id, since when, log, source, and the first error
     List {
         /// Only what was meant for this log
         #[arg(short, long, value_name = "NAME")]
@@ -481,11 +491,15 @@ pub enum Quarantine {
         #[arg(long)]
         force: bool,
     },
-    /// Give an item up; that is recorded, too
+    /// Give items up; that is recorded, too
+    #[command(group(ArgGroup::new("meant").required(true).multiple(true).args(["items", "delivery"])))]
     Discard {
-        /// The item's id in the quarantine
-        #[arg(value_name = "ID")]
-        id: u64,
+        /// The items' ids in the quarantine, or ranges of them (4-9)
+        #[arg(value_name = "ID", value_parser = parse_items)]
+        items: Vec<Meant>,
+        /// What waits of this delivery, by the id in its receipt (SFTP)
+        #[arg(short, long, value_name = "DELIVERY")]
+        delivery: Option<String>,
         /// Why
         #[arg(short, long, value_name = "TEXT")]
         reason: String,
@@ -581,6 +595,17 @@ pub struct CompletionsArgs {
     /// The shell
     #[arg(value_name = "SHELL", value_enum)]
     pub shell: clap_complete::Shell,
+}
+
+/// `4`, or `4-9` for all that wait from 4 to 9.
+fn parse_items(text: &str) -> Result<Meant, String> {
+    let id = |text: &str| text.parse::<u64>().ok();
+    let meant = match text.split_once('-') {
+        None => id(text).map(Meant::One),
+        Some((first, last)) => id(first).zip(id(last)).map(|(first, last)| Meant::Range(first, last)),
+    };
+    let meant = meant.filter(|meant| !matches!(meant, Meant::Range(first, last) if first > last));
+    meant.ok_or_else(|| "an id such as 4, or a range such as 4-9, is expected".to_owned())
 }
 
 fn delivered_kind() -> impl TypedValueParser<Value = Kind> {

@@ -79,7 +79,10 @@ async fn bad_rows_go_into_the_quarantine() {
     let receipt = answer.json();
     assert_eq!((&receipt["accepted"], &receipt["quarantined"]), (&json!(2), &json!(1)));
     let note = &receipt["quarantinedRows"][0];
-    assert_eq!((&note["line"], &note["rule"], &note["TransaktionsId"]), (&json!(4), &json!("digits"), &json!("3")));
+    assert_eq!(
+        (&note["line"], &note["rule"], &note["TransaktionsId"]),
+        (&json!(4), &json!("digits"), &json!("3"))
+    );
     assert_eq!(place.app.catalog.quarantine().list().await.unwrap().len(), 1);
 }
 
