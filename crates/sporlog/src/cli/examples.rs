@@ -82,6 +82,7 @@ pub const FIND: &str = "\
 Examples:
   sporlog find revision --subject 0101018081
   sporlog find revision --actor 4fcff0c2-ab6c-4b4f-86e9-0a75a0a009d8 --limit 50
+  sporlog find revision --subject 0101018081 --format table
   sporlog find auditlog --actor bsg --from 2026-11-03 --to 2026-11-03T12:00
   sporlog find 'disclosure*' --subject - --limit 50 < person.txt";
 
@@ -100,12 +101,17 @@ On the receiving side, with the log's public key:
 
 pub const SQL: &str = "\
 Examples:
+  sporlog sql                                              the shell
   sporlog sql 'SELECT log, count(*) FROM events GROUP BY log'
   sporlog sql 'SELECT \"BrugerId\", count(*) AS n FROM revision GROUP BY 1 ORDER BY n DESC LIMIT 10'
   sporlog sql 'SELECT * FROM events' --format parquet --out events.parquet
   sporlog sql 'SELECT log, count(*) FROM \"disclosure*\" GROUP BY log'
 
-Binary columns (leverteData, content) are shown in hexadecimal.";
+Binary columns (leverteData, content) are shown in hexadecimal. Floating-point results that are no numbers are inf, -inf and NaN;
+in JSON, which has no such numbers, the texts \"Infinity\", \"-Infinity\" and \"NaN\".
+
+Each statement is recorded in the log access, with each person whose number stands in it as a subject. The shell keeps its
+history in ~/.local/state/sporlog/sql_history, for you alone, without the statements that have a personal number in them.";
 
 pub const SERVE: &str = "\
 Examples:

@@ -206,6 +206,8 @@ pub enum Shape {
     Records,
     /// CSV with a header.
     Csv,
+    /// A table for reading.
+    Table,
 }
 
 /// A format of records.
@@ -215,6 +217,8 @@ pub enum RowFormat {
     Ndjson,
     /// CSV with a header; for revision as specified, every text in quotes
     Csv,
+    /// For reading: the first 1,000 records, and the columns that have values
+    Table,
 }
 
 /// How records are printed.
@@ -237,6 +241,7 @@ impl RowArgs {
     pub fn shape(&self) -> Shape {
         match (self.format, self.records_only) {
             (RowFormat::Csv, _) => Shape::Csv,
+            (RowFormat::Table, _) => Shape::Table,
             (RowFormat::Ndjson, true) => Shape::Records,
             (RowFormat::Ndjson, false) => Shape::Entries,
         }
@@ -358,9 +363,9 @@ pub struct FilesArgs {
 /// A format of query results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum SqlFormat {
-    /// For reading: the first 1,000 rows
+    /// For reading: the first 1,000 rows, cut to fit the terminal
     Table,
-    /// CSV with a header
+    /// CSV with a header; a null is an empty field, and an empty text is ""
     Csv,
     /// A JSON array of objects
     Json,
@@ -370,20 +375,24 @@ pub enum SqlFormat {
     Parquet,
 }
 
-/// Query the logs.
+/// Query the logs with SQL.
 ///
-/// Only queries: nothing can be changed. Each log is a table of its name, with id, received_at (UTC),
-/// occurred_at (local), origin, remarks and the records' own fields; names with capitals need double
-/// quotes ("BrugerId"). The view `events` has what all kinds share: log, id, occurred_at, received_at,
-/// actor, subject, organisation, recipient, system, action, ground, case_id. A name with * in it, in
-/// double quotes, stands for all logs that it matches: "disclosure*" has their records, and the log's
-/// name in the column log.
+/// Only queries: nothing can be changed. Without a query, on a terminal, a shell takes one after the other, with history and
+/// completion. Each log is a table of its name, with id, received_at (UTC), occurred_at (local), origin, remarks and the
+/// records' own fields; names with capitals need double quotes ("BrugerId"). The view `events` has what all kinds share: log,
+/// id, occurred_at, received_at, actor, subject, organisation, recipient, system, action, ground, case_id. A name with * in
+/// it, in double quotes, stands for all logs that it matches: "disclosure*" has their records, and the log's name in the
+/// column log.
+///
+/// The dialect is Apache DataFusion's, close to PostgreSQL's; its statements and functions are described at
+/// https://datafusion.apache.org/user-guide/sql/. A whole number that has no place in 64 bits is an error. Of two columns of
+/// one name, the second is called name_1.
 #[derive(Debug, Args)]
 #[command(after_help = examples::SQL)]
 pub struct SqlArgs {
-    /// The query; - reads it from standard input
+    /// The query; - reads it from standard input [default: a shell, if standard input is a terminal]
     #[arg(value_name = "QUERY")]
-    pub query: String,
+    pub query: Option<String>,
     /// How the result is written [default: table; json with --json]
     #[arg(short, long, value_enum)]
     pub format: Option<SqlFormat>,

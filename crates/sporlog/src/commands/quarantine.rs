@@ -55,7 +55,7 @@ async fn show(session: &Session, id: u64, content: bool) -> Result<Outcome> {
     let store = session.store()?;
     let access = Access {
         action: "QUARANTINE_SHOW",
-        subject: None,
+        subjects: Vec::new(),
         message: format!("quarantine show {id}"),
         parameters: json!({"item": id}),
     };
