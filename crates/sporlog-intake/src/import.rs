@@ -26,7 +26,7 @@ use tokio::runtime::Handle;
 use crate::blocking::blocking;
 use crate::delivery::{self, Judged, Options, Receiver, RefusedRecord, deliver};
 use crate::error::{Error, Result};
-use crate::quarantine::Quarantine;
+use crate::quarantine::{Quarantine, envelope_of_delivery};
 use crate::source::Source;
 use sporlog_record::hex;
 
@@ -203,6 +203,7 @@ async fn stage(
             kind: options.kind,
             log: receipt.log.clone(),
             source: receipt.file.clone(),
+            envelope: options.delivery.as_deref().map(envelope_of_delivery),
             bulk: Mutex::new(None),
         },
     };
@@ -295,6 +296,7 @@ struct Refusals {
     kind: Kind,
     log: String,
     source: String,
+    envelope: Option<String>,
     /// Begun with the first refusal; and how many parts have been pushed.
     bulk: Mutex<Option<(Bulk, u64)>>,
 }
@@ -322,7 +324,7 @@ impl Refusals {
             line: i64::try_from(refused.line).ok(),
             reasons: refused.findings,
             content: refused.content,
-            envelope: None,
+            envelope: self.envelope.clone(),
             note: note.clone(),
         };
         let records: Vec<_> = refused.into_iter().map(record).collect();

@@ -24,6 +24,10 @@ use crate::error::{Error, Result};
 
 /// The quarantine's name as a log.
 pub const LOG: &str = "quarantine";
+/// The member of a row's envelope that is the id of its delivery.
+const DELIVERY: &str = "delivery";
+/// The most items that one commit says of what became of them.
+const AT_ONCE: usize = 1_000;
 
 /// A store's quarantine. Cheap to clone; its log is made with the first refusal.
 #[derive(Clone)]
@@ -51,9 +55,33 @@ pub struct Item {
     pub line: Option<i64>,
     /// The reasons, as a JSON array of findings.
     pub reasons: String,
-    /// The key, headers and time of a message, as a JSON object.
+    /// The key, headers and time of a message, as a JSON object; the id of the delivery of a row that came over SFTP.
     #[serde(skip)]
     pub envelope: Option<String>,
+}
+
+/// Items that are meant.
+#[derive(Debug, Clone)]
+pub enum Meant {
+    /// This one, which has to wait.
+    One(u64),
+    /// Those that wait from one id to another, both included.
+    Range(u64, u64),
+    /// Those that wait of the delivery with this id.
+    Delivery(String),
+}
+
+impl Item {
+    /// The id of the delivery that the record came in, if that had one.
+    pub fn delivery(&self) -> Option<String> {
+        let envelope: serde_json::Value = serde_json::from_str(self.envelope.as_deref()?).ok()?;
+        Some(envelope.get(DELIVERY)?.as_str()?.to_owned())
+    }
+}
+
+/// What the envelope of a row has of its delivery.
+pub(crate) fn envelope_of_delivery(id: &str) -> String {
+    serde_json::json!({DELIVERY: id}).to_string()
 }
 
 /// An item with its bytes.
@@ -217,7 +245,7 @@ impl Quarantine {
         }
         let outcome = writer.append(Append { rows, positions: vec![(origin, Advance::To(1))] }).await?;
         writer.close().await?;
-        self.note(Action::Replayed, &item, None).await?;
+        self.note(Action::Replayed, &[&item], None).await?;
         match outcome {
             Outcome::Appended(appended) => Ok(Replay::Appended(appended)),
             // A crash came between the append and the note last time. The note has been written now.
@@ -228,15 +256,33 @@ impl Quarantine {
         }
     }
 
-    /// Discards an item, with `reason`. The refused bytes stay in the quarantine's log until retention removes
-    /// them.
-    pub async fn discard(&self, id: u64, reason: &str) -> Result<()> {
-        let item = self.waiting(id).await?.item;
-        self.note(Action::Discarded, &item, Some(reason.to_owned())).await
+    /// Discards items, with `reason`, and gives their ids. The refused bytes stay in the quarantine's log until retention
+    /// removes them. Nothing is discarded if an item that is meant by its own id does not wait.
+    pub async fn discard(&self, meant: &[Meant], reason: &str) -> Result<Vec<u64>> {
+        let waiting = self.list().await?;
+        for meant in meant {
+            if let Meant::One(id) = meant
+                && !waiting.iter().any(|item| item.id == *id)
+            {
+                self.waiting(*id).await?;
+            }
+        }
+        let is_meant = |item: &&Item| {
+            meant.iter().any(|meant| match meant {
+                Meant::One(id) => item.id == *id,
+                Meant::Range(first, last) => (*first..=*last).contains(&item.id),
+                Meant::Delivery(id) => item.delivery().as_ref() == Some(id),
+            })
+        };
+        let items: Vec<_> = waiting.iter().filter(is_meant).collect();
+        for items in items.chunks(AT_ONCE) {
+            self.note(Action::Discarded, items, Some(reason.to_owned())).await?;
+        }
+        Ok(items.iter().map(|item| item.id).collect())
     }
 
-    async fn note(&self, action: Action, item: &Item, note: Option<String>) -> Result<()> {
-        let record = QuarantineRecord {
+    async fn note(&self, action: Action, items: &[&Item], note: Option<String>) -> Result<()> {
+        let record = |item: &&Item| QuarantineRecord {
             action,
             item: i64::try_from(item.id).ok(),
             kind: item.kind.clone(),
@@ -246,13 +292,21 @@ impl Quarantine {
             reasons: Vec::new(),
             content: Vec::new(),
             envelope: None,
-            note,
+            note: note.clone(),
         };
-        let rows = rows(&[record], &format!("{LOG}:{}", item.id));
+        let Some(first) = items.first() else { return Ok(()) };
+        let records: Vec<_> = items.iter().map(record).collect();
+        let rows = rows(&records, &format!("{LOG}:{}", first.id));
         // At most once: a second writer finds the position taken.
-        let positions = vec![(format!("{LOG}:{}", item.id), Advance::To(1))];
-        self.writer().await?.append(Append { rows, positions }).await?;
-        Ok(())
+        let positions = items.iter().map(|item| (format!("{LOG}:{}", item.id), Advance::To(1))).collect();
+        match self.writer().await?.append(Append { rows, positions }).await? {
+            Outcome::AlreadyThere { .. } if items.len() > 1 => Err(Error::Item {
+                id: first.id,
+                reason: "somebody else has just dealt with this item or one of those after it; try again"
+                    .into(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// Closes the writer, if there is one.

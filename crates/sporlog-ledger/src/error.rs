@@ -123,6 +123,9 @@ pub enum Error {
     /// Columns could not be put together.
     #[error("columns: {0}")]
     Arrow(#[from] arrow::error::ArrowError),
+    /// A query cannot be run as it is written; the text says why.
+    #[error("{0}")]
+    Query(String),
     /// A query failed.
     #[error("{0}")]
     Sql(#[from] datafusion::error::DataFusionError),

@@ -21,6 +21,7 @@
 //! | `datafile`, `keyindex`, `files` | how Parquet files are laid out, indexed and opened |
 //! | `received_times` | which records were received when |
 //! | `scan`, `find`, `sql` | records by id, by person or user, by query |
+//! | `arithmetic` | whole numbers of queries do not wrap around |
 //! | `overlap` | which of many rows a log has already |
 //! | `locate` | which records are a person's, by the index alone; then just what is asked of them |
 //! | `listing` | the table's data files, for other programs |
@@ -35,6 +36,7 @@
 //! | [`local_files`] | files and folders of this machine: for their owner alone, durable, under names of their own |
 #![forbid(unsafe_code)]
 
+mod arithmetic;
 mod backup;
 mod bulk;
 mod clock;

@@ -2,26 +2,31 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use chrono::DateTime;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::TableReference;
+use datafusion::common::utils::quote_identifier;
 use datafusion::config::Dialect;
 use datafusion::datasource::TableType;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
-use datafusion::error::Result as DataFusionResult;
+use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::logical_expr::Expr;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
 use datafusion::prelude::{SQLOptions, SessionConfig, SessionContext};
+use futures::StreamExt;
 use object_store::ObjectMeta;
 use sporlog_record::Kind;
 
-use crate::error::Result;
+use crate::arithmetic::{CheckOverflow, CheckedSum};
+use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::merge::matches;
 use crate::schema::table_schema;
@@ -30,17 +35,23 @@ use crate::table_state::TableState;
 /// Memory that a query may use before it has to spill to disk or fail.
 const QUERY_MEMORY: usize = 256 << 20;
 
+/// What DataFusion says of one of its settings, where the name of a column needs double quotes.
+const SETTING_ADVICE: &str = " or disable the datafusion.sql_parser.enable_ident_normalization configuration";
+
 /// The name under which DataFusion knows the store.
 const STORE: &str = "sporlog://store";
 
-/// Runs a query over `logs`, which are seen as they are now.
+/// Runs a query over `logs`, which are seen as they are now, in DataFusion's dialect of SQL.
 ///
 /// Only queries: nothing that would change, create or set anything. A log's name stands for its
-/// records; `events` is what all kinds have in common.
+/// records; `events` is what all kinds have in common. The columns of the result have names of their own: of two that are
+/// called `a`, the second is called `a_1`.
 pub async fn query(logs: &[Log], sql: &str) -> Result<SendableRecordBatchStream> {
     let config = SessionConfig::new().with_information_schema(true);
     let runtime = RuntimeEnvBuilder::new().with_memory_limit(QUERY_MEMORY, 1.0).build_arc()?;
     let context = SessionContext::new_with_config_rt(config, runtime);
+    context.add_analyzer_rule(Arc::new(CheckOverflow));
+    context.register_udaf(CheckedSum::default().into());
     let url = ObjectStoreUrl::parse(STORE)?;
     for log in logs {
         context.register_object_store(url.as_ref(), log.shared.storage.store());
@@ -54,7 +65,67 @@ pub async fn query(logs: &[Log], sql: &str) -> Result<SendableRecordBatchStream>
     register_patterns(&context, logs, sql).await?;
     let only_queries =
         SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-    Ok(context.sql_with_options(sql, only_queries).await?.execute_stream().await?)
+    let planned = async { context.sql_with_options(sql, only_queries).await?.execute_stream().await };
+    let batches = planned.await.map_err(|error| Error::Query(explain(&context, sql, &error)))?;
+    Ok(with_unique_names(batches))
+}
+
+/// Why a query cannot be run, without advice that only a program could follow.
+fn explain(context: &SessionContext, sql: &str, error: &DataFusionError) -> String {
+    let state = context.state();
+    let references = state.sql_to_statement(sql, &Dialect::Generic).and_then(|statement| {
+        // Functions that give tables are among them.
+        let mut references = state.resolve_table_references(&statement)?;
+        references.retain(|reference| !state.table_functions().contains_key(reference.table()));
+        Ok(references)
+    });
+    let missing =
+        |reference: &TableReference| context.table_exist(reference.clone()).is_ok_and(|there| !there);
+    if let Some(missing) = references.unwrap_or_default().into_iter().find(missing) {
+        let schema = context.catalog("datafusion").and_then(|catalog| catalog.schema("public"));
+        let mut names = schema.map(|schema| schema.table_names()).unwrap_or_default();
+        names.sort_unstable();
+        let names: Vec<_> = names.iter().map(|name| quote_identifier(name)).collect();
+        return format!("there is no log or view '{missing}'; there are {}", names.join(", "));
+    }
+    match error.find_root() {
+        DataFusionError::SQL(error, _) => {
+            let text = error.to_string();
+            format!(
+                "this is no SQL as DataFusion reads it: {}",
+                text.trim_start_matches("sql parser error: ")
+            )
+        }
+        DataFusionError::NotImplemented(text) if text.contains("single SQL statement") => {
+            "one statement is expected, and there are several".to_owned()
+        }
+        error => error.to_string().replace(SETTING_ADVICE, ""),
+    }
+}
+
+/// The result with different names for different columns: JSON and Parquet have no others.
+fn with_unique_names(batches: SendableRecordBatchStream) -> SendableRecordBatchStream {
+    let given = batches.schema();
+    let mut names: Vec<String> = Vec::new();
+    for field in given.fields() {
+        let mut name = field.name().clone();
+        let mut number = 0;
+        // A later column may be called `a_1` already.
+        while names.contains(&name) || (number > 0 && given.index_of(&name).is_ok()) {
+            number += 1;
+            name = format!("{}_{number}", field.name());
+        }
+        names.push(name);
+    }
+    if names.iter().zip(given.fields()).all(|(name, field)| name == field.name()) {
+        return batches;
+    }
+    let fields = given.fields().iter().zip(names).map(|(field, name)| field.as_ref().clone().with_name(name));
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    let renamed = schema.clone();
+    let batches =
+        batches.map(move |batch| Ok(RecordBatch::try_new(schema.clone(), batch?.columns().to_vec())?));
+    Box::pin(RecordBatchStreamAdapter::new(renamed, batches))
 }
 
 /// A name with `*` in it, such as `"disclosure*"`, stands for the records of all logs that it matches

@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use anyhow::Result;
 use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
 use serde_json::{Value, json};
 use sporlog_intake::access_event::{AccessEvent, LOG, ORIGIN};
 use sporlog_ledger::{Append, Log, Outcome, Store, Writer, WriterOptions};
 use sporlog_record::Kind;
 
-use crate::output::print_error;
+use crate::output::note;
 use crate::session::Session;
 
 /// Every command is a writer of its own and leaves small files: after so many they are merged.
@@ -24,11 +25,11 @@ const COMPACT_EVERY: u64 = 256;
 const GRACE: Duration = Duration::from_hours(1);
 
 /// An access to the data by a command.
-pub struct Access<'a> {
+pub struct Access {
     /// What is done, in the manner of the audit logs' `logAction`.
     pub action: &'static str,
-    /// The person whose records are read, if it is one person.
-    pub subject: Option<&'a str>,
+    /// The persons whose records are read, where they are named.
+    pub subjects: Vec<String>,
     /// What is done, in a few words. Personal numbers in it are masked.
     pub message: String,
     /// What was asked for, in full.
@@ -36,7 +37,7 @@ pub struct Access<'a> {
 }
 
 /// Records an access, before the data is shown.
-pub async fn record_access(session: &Session, store: &Store, access: Access<'_>) -> Result<()> {
+pub async fn record_access(session: &Session, store: &Store, access: Access) -> Result<()> {
     if session.keys(store).is_none_or(|keys| !keys.is_dir()) {
         return not_recorded(
             "the store's keys are not here; so signatures are checked with the logs' own copies of their public keys, \
@@ -63,12 +64,12 @@ pub async fn include_own_access(log: &Log) -> Result<()> {
 }
 
 fn not_recorded(reason: &str) -> Result<()> {
-    print_error(&format!("note: this access is not recorded in the log '{LOG}': {reason}"));
+    note(&format!("this access is not recorded in the log '{LOG}': {reason}"));
     Ok(())
 }
 
-async fn append(store: &Store, access: &Access<'_>) -> Result<()> {
-    let rows = row(access)?;
+async fn append(store: &Store, access: &Access) -> Result<()> {
+    let rows = rows(access)?;
     let writer = store.writer(LOG, Kind::Auditlog, WriterOptions { take_turns: true }).await?;
     let outcome = writer.append(Append { rows, positions: Vec::new() }).await;
     if let Ok(Outcome::Appended(appended)) = &outcome
@@ -81,25 +82,40 @@ async fn append(store: &Store, access: &Access<'_>) -> Result<()> {
     Ok(closed?)
 }
 
-fn row(access: &Access<'_>) -> Result<RecordBatch> {
+/// A record for each person who is named, or one that names nobody. What was asked for stands in the first alone, which
+/// the others have the correlation with: it may be long, and name thousands.
+fn rows(access: &Access) -> Result<RecordBatch> {
     let user = User::current();
-    let parameters = json!({
-        "command": access.action,
-        "parameters": access.parameters,
-        "uid": user.uid,
-        "sudoUser": std::env::var("SUDO_USER").ok(),
-        "program": ORIGIN,
-    });
-    let event = AccessEvent {
-        performer: &user.name,
-        action: access.action,
-        subject: access.subject,
-        address: None,
-        correlation: None,
-        message: access.message.clone(),
-        parameters,
+    let correlation = (access.subjects.len() > 1).then(|| uuid::Uuid::new_v4().to_string());
+    let row = |number: usize, subject: Option<&str>| {
+        let mut parameters = json!({
+            "command": access.action,
+            "uid": user.uid,
+            "sudoUser": std::env::var("SUDO_USER").ok(),
+            "program": ORIGIN,
+        });
+        if number == 0 {
+            parameters["parameters"] = access.parameters.clone();
+        }
+        let event = AccessEvent {
+            performer: &user.name,
+            action: access.action,
+            subject,
+            address: None,
+            correlation: correlation.as_deref(),
+            message: access.message.clone(),
+            parameters,
+        };
+        event.row()
     };
-    Ok(event.row()?)
+    let rows = match access.subjects.as_slice() {
+        [] => vec![row(0, None)?],
+        subjects => {
+            let rows = subjects.iter().enumerate().map(|(number, subject)| row(number, Some(subject)));
+            rows.collect::<Result<_, _>>()?
+        }
+    };
+    Ok(concat_batches(&Kind::Auditlog.row_schema(), &rows)?)
 }
 
 /// The access is recorded: what fails here is no reason to withhold the data.

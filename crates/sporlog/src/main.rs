@@ -10,7 +10,7 @@
 //! | [`config`] | the configuration file, the environment, and what they leave unsaid |
 //! | [`session`] | a command's surroundings: its configuration, store and rules |
 //! | [`access`] | every access to the data is itself recorded |
-//! | [`output`], [`rows`], [`outfile`], [`progress`] | results on standard output or in files, and exit codes |
+//! | [`output`], [`rows`], [`text`], [`outfile`], [`progress`] | results on standard output or in files, and exit codes |
 //! | [`timerange`] | the times that `--from` and `--to` take |
 //! | [`keyfile`] | the keys of those who use the server |
 //! | [`pages`], [`session_file`] | the pages for persons, and how they sign in; the keys of their sessions |
@@ -37,6 +37,7 @@ mod rows;
 mod served;
 mod session;
 mod session_file;
+mod text;
 mod timerange;
 
 use std::process::ExitCode;

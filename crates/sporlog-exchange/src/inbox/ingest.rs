@@ -164,7 +164,8 @@ impl Ingest {
         let source = Source::file(&shown(&claim.name), file.clone())?.until(self.stop.clone());
         let begun = import::Receipt::begun(&source, Kind::Revision, &self.settings.log);
         let overlap = self.settings.overlap_policy();
-        let options = Options { overlap, ..Options::new(Kind::Revision, rules) };
+        let delivery = Some(claim.id.clone());
+        let options = Options { overlap, delivery, ..Options::new(Kind::Revision, rules) };
         let prepared = match prepare(&writer, &self.quarantine, source, options, |_| ()).await {
             Err(Error::Read { source, .. })
                 if !self.stop.load(Ordering::Acquire)

@@ -18,7 +18,7 @@ use crate::settings::{Overlap, Role, Settings};
 use crate::tree::Home;
 use sporlog_intake::delivery::Options;
 use sporlog_intake::import::import;
-use sporlog_intake::quarantine::Quarantine;
+use sporlog_intake::quarantine::{Meant, Quarantine};
 use sporlog_intake::source::Source;
 use sporlog_intake::writers::{OwnWriters, Writers};
 
@@ -149,6 +149,9 @@ async fn good_rows_go_in_and_bad_ones_are_told_with_their_lines() {
         ))
     );
     assert_eq!(receipt.remarks as usize, receipt.remarked_rows.len());
+    // By the delivery's id, what waits of it can be given up.
+    let meant = [Meant::Delivery(receipt.delivery.clone())];
+    assert_eq!(Quarantine::new(exchange.store()).discard(&meant, "test").await.unwrap().len(), 1);
     assert!(names(&exchange.home().inbox()).is_empty());
     assert!(names(&exchange.home().taken()).is_empty());
     assert_eq!(Register::new(&exchange.root()).of("ky").unwrap().len(), 1);

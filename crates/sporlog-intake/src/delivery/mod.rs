@@ -132,13 +132,15 @@ pub struct Options {
     pub workers: usize,
     /// What becomes of rows that the log has already.
     pub overlap: OverlapPolicy,
+    /// The delivery's id, if it has one: refused records are kept with it.
+    pub delivery: Option<String>,
 }
 
 impl Options {
     /// Options with as many workers as there are processors.
     pub fn new(kind: Kind, rules: Rules) -> Self {
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
-        Options { kind, rules, collect: 0, workers, overlap: OverlapPolicy::default() }
+        Options { kind, rules, collect: 0, workers, overlap: OverlapPolicy::default(), delivery: None }
     }
 }
 

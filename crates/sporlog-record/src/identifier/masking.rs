@@ -4,6 +4,10 @@
 //! numbers of one message apart as a rule, and shared by some thirtieth of all people.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
+use std::ops::Range;
+
+use super::cpr::is_masked_or_plain;
 
 /// Digits that are left to be read.
 const KEPT: usize = 2;
@@ -19,42 +23,64 @@ pub fn mask(value: &str) -> String {
 /// Masks, in free text, whatever may be a personal number: ten or eleven digits in a row, or six
 /// with a hyphen or a space and then four or five (`DDMMYY-NNNN`).
 pub fn mask_text(text: &str) -> Cow<'_, str> {
-    let bytes = text.as_bytes();
     let mut masked = String::new();
     let mut copied = 0;
-    let mut at = 0;
-    while at < bytes.len() {
-        let length = digits_at(bytes, at);
-        if length == 0 {
-            at += 1;
-            continue;
-        }
-        let end = match length {
-            10 | 11 => at + length,
-            6 if matches!(bytes.get(at + 6), Some(b'-' | b' '))
-                && matches!(digits_at(bytes, at + 7), 4 | 5) =>
-            {
-                at + 7 + digits_at(bytes, at + 7)
-            }
-            _ => {
-                at += length;
-                continue;
-            }
-        };
+    for number in numbers(text) {
         // Both ends lie beside an ASCII digit, so they are character boundaries.
-        masked.push_str(text.get(copied..at + KEPT).unwrap_or_default());
-        masked.extend(bytes.iter().take(end).skip(at + KEPT).map(|byte| match byte {
-            b'0'..=b'9' => '*',
-            separator => char::from(*separator),
-        }));
-        copied = end;
-        at = end;
+        masked.push_str(text.get(copied..number.start + KEPT).unwrap_or_default());
+        let rest = text.get(number.start + KEPT..number.end).unwrap_or_default();
+        masked.extend(rest.chars().map(|char| if char.is_ascii_digit() { '*' } else { char }));
+        copied = number.end;
     }
     if copied == 0 {
         return Cow::Borrowed(text);
     }
     masked.push_str(text.get(copied..).unwrap_or_default());
     Cow::Owned(masked)
+}
+
+/// The personal numbers in free text, each once, without hyphens and spaces: what [`mask_text`] masks, and CPR numbers that
+/// are masked already, such as `2302XX22XX`, for records may have those.
+pub fn personal_numbers(text: &str) -> Vec<String> {
+    let plain = numbers(text).filter_map(|number| text.get(number));
+    let plain = plain.map(|number| number.chars().filter(char::is_ascii_digit).collect::<String>());
+    let words = text.split(|char: char| !char.is_ascii_alphanumeric() && char != '*');
+    let masked = words.filter(|word| {
+        let digits = word.bytes().filter(u8::is_ascii_digit).count();
+        (4..10).contains(&digits) && is_masked_or_plain(word)
+    });
+    let mut found = Vec::new();
+    let mut known = HashSet::new();
+    for number in plain.chain(masked.map(str::to_owned)) {
+        if known.insert(number.clone()) {
+            found.push(number);
+        }
+    }
+    found
+}
+
+/// Where in a text something stands that may be a personal number.
+fn numbers(text: &str) -> impl Iterator<Item = Range<usize>> {
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        while at < bytes.len() {
+            let start = at;
+            let length = digits_at(bytes, at);
+            at += length.max(1);
+            match length {
+                10 | 11 => return Some(start..at),
+                6 if matches!(bytes.get(at), Some(b'-' | b' '))
+                    && matches!(digits_at(bytes, at + 1), 4 | 5) =>
+                {
+                    at += 1 + digits_at(bytes, at + 1);
+                    return Some(start..at);
+                }
+                _ => {}
+            }
+        }
+        None
+    })
 }
 
 /// How many digits stand in a row from here.
@@ -94,6 +120,14 @@ mod tests {
             assert_eq!(mask_text(text), masked);
         }
         assert!(matches!(mask_text("nothing to mask: 42"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn personal_numbers_are_found_in_a_statement() {
+        let sql = "SELECT * FROM revision WHERE \"BorgerId\" IN ('0101018081', '010101-8081', '2302XX22XX') \
+                   OR person = 01017012345 AND id > 7 AND \"KalderOrganisation\" = '64942212' -- XXXXXXXXXX 2026-11-03";
+        assert_eq!(personal_numbers(sql), ["0101018081", "01017012345", "2302XX22XX"]);
+        assert!(personal_numbers("SELECT count(*) FROM events").is_empty());
     }
 
     proptest! {

@@ -12,7 +12,7 @@ pub mod fodselsnummer;
 mod masking;
 pub mod organisasjonsnummer;
 
-pub use masking::{mask, mask_text};
+pub use masking::{mask, mask_text, personal_numbers};
 
 /// Whether this is a UUID in its hyphenated form, in any case.
 pub fn is_uuid(text: &[u8]) -> bool {

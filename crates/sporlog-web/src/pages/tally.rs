@@ -90,7 +90,7 @@ impl Access {
             "MY_RECORD" => "access.record",
             "MY_PROOF" => "access.proof",
             "MY_EXPORT" | "EXPORT" => "access.export",
-            "FIND" => "access.find",
+            "FIND" | "SQL" => "access.find",
             _ => "access.other",
         }
     }
@@ -101,7 +101,8 @@ impl Access {
         match self.action.as_str() {
             "READ" if !one => Some("copy.read"),
             "EXPORT" | "COLLECT" => Some("copy.export"),
-            "SQL" => Some("copy.sql"),
+            // Of a statement that names several persons, only the first record has the statement.
+            "SQL" if self.parameters.get("parameters").is_some() => Some("copy.sql"),
             "BACKUP" => Some("copy.backup"),
             "SFTP_DOWNLOAD_END" => Some("copy.download"),
             _ => None,
@@ -162,7 +163,8 @@ async fn count(log: &Log, after: u64) -> Result<(Tally, u64), sporlog_ledger::Er
     let (mut tally, mut last) = (Tally::new(), after);
     let mut batches = log.read_columns(after, None, &READ);
     while let Some(batch) = batches.try_next().await? {
-        for access in accesses_of(&batch).filter(|access| !access.personal) {
+        // A statement may read the records of others than it names.
+        for access in accesses_of(&batch).filter(|access| !access.personal || access.action == "SQL") {
             if let Some(what) = access.copied() {
                 tally.entry((access.by(true), what)).or_default().add(Times { number: 1, last: access.at });
             }
@@ -177,5 +179,29 @@ impl Times {
     pub(super) fn add(&mut self, other: Times) {
         self.number += other.number;
         self.last = self.last.max(other.last);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_statement_counts_once_for_all_and_for_each_person_that_it_names() {
+        let access = |parameters: Value| Access {
+            at: 0,
+            name: "root".into(),
+            action: "SQL".into(),
+            personal: true,
+            parameters,
+        };
+        let first = access(json!({"command": "SQL", "parameters": {"query": "SELECT 1"}}));
+        let second = access(json!({"command": "SQL"}));
+        assert_eq!((first.copied(), second.copied()), (Some("copy.sql"), None));
+        for access in [first, second] {
+            assert_eq!((access.by(false), access.what()), (By::Operator, "access.find"));
+        }
     }
 }

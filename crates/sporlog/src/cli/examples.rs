@@ -15,6 +15,7 @@ Results go to standard output, everything else to standard error.
 pub const CHECK: &str = "\
 Examples:
   sporlog check revision day.csv
+  sporlog check revision day.csv --summary --bad-rows bad.csv      correct bad.csv, and deliver it as a file of its own
   sporlog check disclosure --errors-only messages.ndjson.zst
   kcat -C -t aapen-sporingslogg-loggmeldingMottatt -e | sporlog check disclosure -";
 
@@ -81,6 +82,7 @@ pub const FIND: &str = "\
 Examples:
   sporlog find revision --subject 0101018081
   sporlog find revision --actor 4fcff0c2-ab6c-4b4f-86e9-0a75a0a009d8 --limit 50
+  sporlog find revision --subject 0101018081 --format table
   sporlog find auditlog --actor bsg --from 2026-11-03 --to 2026-11-03T12:00
   sporlog find 'disclosure*' --subject - --limit 50 < person.txt";
 
@@ -99,12 +101,17 @@ On the receiving side, with the log's public key:
 
 pub const SQL: &str = "\
 Examples:
+  sporlog sql                                              the shell
   sporlog sql 'SELECT log, count(*) FROM events GROUP BY log'
   sporlog sql 'SELECT \"BrugerId\", count(*) AS n FROM revision GROUP BY 1 ORDER BY n DESC LIMIT 10'
   sporlog sql 'SELECT * FROM events' --format parquet --out events.parquet
   sporlog sql 'SELECT log, count(*) FROM \"disclosure*\" GROUP BY log'
 
-Binary columns (leverteData, content) are shown in hexadecimal.";
+Binary columns (leverteData, content) are shown in hexadecimal. Floating-point results that are no numbers are inf, -inf and NaN;
+in JSON, which has no such numbers, the texts \"Infinity\", \"-Infinity\" and \"NaN\".
+
+Each statement is recorded in the log access, with each person whose number stands in it as a subject. The shell keeps its
+history in ~/.local/state/sporlog/sql_history, for you alone, without the statements that have a personal number in them.";
 
 pub const SERVE: &str = "\
 Examples:
@@ -154,7 +161,8 @@ Examples:
   sporlog quarantine show 3
   sporlog quarantine show 3 --content > row.csv           # correct it, and then:
   sporlog quarantine replay 3 --file row.csv
-  sporlog quarantine discard 4 --reason 'test data, agreed with the supplier'";
+  sporlog quarantine discard 4 7-12 --reason 'test data, agreed with the supplier'
+  sporlog quarantine discard --delivery 20261121T152024Z-83a0b455 --reason 'delivered again, corrected'";
 
 pub const EXPIRE: &str = "\
 Examples:

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use chrono::NaiveDate;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
+use sporlog_intake::quarantine::Meant;
 use sporlog_record::Kind;
 use sporlog_record::identifier::cvr;
 use sporlog_sample::DEFAULT_FAULTY;
@@ -145,6 +146,15 @@ pub struct CheckArgs {
     /// Print errors only, and no remarks
     #[arg(short, long)]
     pub errors_only: bool,
+    /// Print for each rule how many findings there are, and the first, instead of every finding
+    #[arg(long)]
+    pub summary: bool,
+    /// Write the rows that would be refused to this file, as they are delivered, to be corrected; for one FILE
+    #[arg(short, long, value_name = "BAD", value_hint = ValueHint::FilePath)]
+    pub bad_rows: Option<PathBuf>,
+    /// Replace the file of --bad-rows if it is there already
+    #[arg(long, requires = "bad_rows")]
+    pub force: bool,
 }
 
 /// Files with records of one kind.
@@ -196,6 +206,8 @@ pub enum Shape {
     Records,
     /// CSV with a header.
     Csv,
+    /// A table for reading.
+    Table,
 }
 
 /// A format of records.
@@ -205,6 +217,8 @@ pub enum RowFormat {
     Ndjson,
     /// CSV with a header; for revision as specified, every text in quotes
     Csv,
+    /// For reading: the first 1,000 records, and the columns that have values
+    Table,
 }
 
 /// How records are printed.
@@ -227,6 +241,7 @@ impl RowArgs {
     pub fn shape(&self) -> Shape {
         match (self.format, self.records_only) {
             (RowFormat::Csv, _) => Shape::Csv,
+            (RowFormat::Table, _) => Shape::Table,
             (RowFormat::Ndjson, true) => Shape::Records,
             (RowFormat::Ndjson, false) => Shape::Entries,
         }
@@ -348,9 +363,9 @@ pub struct FilesArgs {
 /// A format of query results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum SqlFormat {
-    /// For reading: the first 1,000 rows
+    /// For reading: the first 1,000 rows, cut to fit the terminal
     Table,
-    /// CSV with a header
+    /// CSV with a header; a null is an empty field, and an empty text is ""
     Csv,
     /// A JSON array of objects
     Json,
@@ -360,20 +375,24 @@ pub enum SqlFormat {
     Parquet,
 }
 
-/// Query the logs.
+/// Query the logs with SQL.
 ///
-/// Only queries: nothing can be changed. Each log is a table of its name, with id, received_at (UTC),
-/// occurred_at (local), origin, remarks and the records' own fields; names with capitals need double
-/// quotes ("BrugerId"). The view `events` has what all kinds share: log, id, occurred_at, received_at,
-/// actor, subject, organisation, recipient, system, action, ground, case_id. A name with * in it, in
-/// double quotes, stands for all logs that it matches: "disclosure*" has their records, and the log's
-/// name in the column log.
+/// Only queries: nothing can be changed. Without a query, on a terminal, a shell takes one after the other, with history and
+/// completion. Each log is a table of its name, with id, received_at (UTC), occurred_at (local), origin, remarks and the
+/// records' own fields; names with capitals need double quotes ("BrugerId"). The view `events` has what all kinds share: log,
+/// id, occurred_at, received_at, actor, subject, organisation, recipient, system, action, ground, case_id. A name with * in
+/// it, in double quotes, stands for all logs that it matches: "disclosure*" has their records, and the log's name in the
+/// column log.
+///
+/// The dialect is Apache DataFusion's, close to PostgreSQL's; its statements and functions are described at
+/// https://datafusion.apache.org/user-guide/sql/. A whole number that has no place in 64 bits is an error. Of two columns of
+/// one name, the second is called name_1.
 #[derive(Debug, Args)]
 #[command(after_help = examples::SQL)]
 pub struct SqlArgs {
-    /// The query; - reads it from standard input
+    /// The query; - reads it from standard input [default: a shell, if standard input is a terminal]
     #[arg(value_name = "QUERY")]
-    pub query: String,
+    pub query: Option<String>,
     /// How the result is written [default: table; json with --json]
     #[arg(short, long, value_enum)]
     pub format: Option<SqlFormat>,
@@ -454,7 +473,7 @@ pub struct QuarantineArgs {
 /// What can be done with the quarantine.
 #[derive(Debug, Subcommand)]
 pub enum Quarantine {
-    /// List what waits: id, since when, log, source, and the first reason
+    /// List what waits: id, since when, log, source, and the first error
     List {
         /// Only what was meant for this log
         #[arg(short, long, value_name = "NAME")]
@@ -481,11 +500,15 @@ pub enum Quarantine {
         #[arg(long)]
         force: bool,
     },
-    /// Give an item up; that is recorded, too
+    /// Give items up; that is recorded, too
+    #[command(group(ArgGroup::new("meant").required(true).multiple(true).args(["items", "delivery"])))]
     Discard {
-        /// The item's id in the quarantine
-        #[arg(value_name = "ID")]
-        id: u64,
+        /// The items' ids in the quarantine, or ranges of them (4-9)
+        #[arg(value_name = "ID", value_parser = parse_items)]
+        items: Vec<Meant>,
+        /// What waits of this delivery, by the id in its receipt (SFTP)
+        #[arg(short, long, value_name = "DELIVERY")]
+        delivery: Option<String>,
         /// Why
         #[arg(short, long, value_name = "TEXT")]
         reason: String,
@@ -581,6 +604,17 @@ pub struct CompletionsArgs {
     /// The shell
     #[arg(value_name = "SHELL", value_enum)]
     pub shell: clap_complete::Shell,
+}
+
+/// `4`, or `4-9` for all that wait from 4 to 9.
+fn parse_items(text: &str) -> Result<Meant, String> {
+    let id = |text: &str| text.parse::<u64>().ok();
+    let meant = match text.split_once('-') {
+        None => id(text).map(Meant::One),
+        Some((first, last)) => id(first).zip(id(last)).map(|(first, last)| Meant::Range(first, last)),
+    };
+    let meant = meant.filter(|meant| !matches!(meant, Meant::Range(first, last) if first > last));
+    meant.ok_or_else(|| "an id such as 4, or a range such as 4-9, is expected".to_owned())
 }
 
 fn delivered_kind() -> impl TypedValueParser<Value = Kind> {

@@ -11,7 +11,7 @@ use sporlog_web::access::{Key, NewKey};
 use crate::access::{self, Access};
 use crate::cli::{Apikey, CreateArgs};
 use crate::keyfile::{KeyFile, LastUse};
-use crate::output::{Outcome, Output, print_error};
+use crate::output::{Outcome, Output, note};
 use crate::session::Session;
 
 pub async fn run(session: &Session, what: Apikey) -> Result<Outcome> {
@@ -44,8 +44,8 @@ async fn create(session: &Session, args: CreateArgs) -> Result<Outcome> {
         anyhow!("the key '{}' was made, but could not be printed ({error}): revoke it", key.name)
     })?;
     if !session.json {
-        print_error(&format!(
-            "note: this is the key '{}', role {}, id {}; keep it safe, it is not shown again",
+        note(&format!(
+            "this is the key '{}', role {}, id {}; keep it safe, it is not shown again",
             key.name, key.role, key.id
         ));
     }
@@ -159,7 +159,7 @@ async fn record(
         "id": key.id, "name": key.name, "role": key.role, "logs": key.logs,
         "organisations": key.organisations, "expires": key.expires.map(rfc3339),
     });
-    access::record_access(session, store, Access { action, subject: None, message, parameters }).await
+    access::record_access(session, store, Access { action, subjects: Vec::new(), message, parameters }).await
 }
 
 fn as_json(key: &Key, last_use: &LastUse) -> Value {

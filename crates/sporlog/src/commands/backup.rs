@@ -24,7 +24,7 @@ pub async fn run(session: &Session, args: &BackupArgs) -> Result<Outcome> {
     // All records leave the store with it.
     let access = Access {
         action: "BACKUP",
-        subject: None,
+        subjects: Vec::new(),
         message: format!("backup of all logs to {}", dest.display()),
         parameters: json!({"destination": dest.display().to_string(), "withKeys": args.with_keys}),
     };

@@ -14,7 +14,7 @@ use sporlog_record::Kind;
 use crate::access::{Access, record_access};
 use crate::cli::ExportRevisionArgs;
 use crate::outfile::already_there;
-use crate::output::{Outcome, Output, counted, print_error};
+use crate::output::{Outcome, Output, counted, note};
 use crate::progress::Progress;
 use crate::session::Session;
 
@@ -32,7 +32,7 @@ pub async fn run(session: &Session, args: &ExportRevisionArgs) -> Result<Outcome
     }
     let access = Access {
         action: "EXPORT",
-        subject: None,
+        subjects: Vec::new(),
         message: format!("export {} of {}", args.log, args.organisation),
         parameters: json!({"log": args.log, "organisation": args.organisation, "from": from, "to": to}),
     };
@@ -58,7 +58,7 @@ pub async fn run(session: &Session, args: &ExportRevisionArgs) -> Result<Outcome
     })?;
     let today = Utc::now().date_naive();
     if exported.iter().any(|file| file.day >= today) {
-        print_error("note: the day is not over (UTC); what comes in later today is not in its files");
+        note("the day is not over (UTC); what comes in later today is not in its files");
     }
     print_files(session, args, &exported)?;
     Ok(Outcome::Done)

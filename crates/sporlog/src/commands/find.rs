@@ -10,7 +10,7 @@ use sporlog_record::time::format_local;
 
 use crate::access::{Access, include_own_access, record_access};
 use crate::cli::FindArgs;
-use crate::output::{Outcome, Output};
+use crate::output::{Outcome, Output, note};
 use crate::rows::RowWriter;
 use crate::session::Session;
 
@@ -19,7 +19,10 @@ pub async fn run(session: &Session, args: &FindArgs) -> Result<Outcome> {
     let store = session.store()?;
     let name = &args.log.log;
     let logs = session.logs_of(&store, name).await?;
-    let Some(kind) = logs.first().map(Log::kind) else { return Ok(Outcome::Done) };
+    let Some(kind) = logs.first().map(Log::kind) else {
+        note(&nothing_found(name));
+        return Ok(Outcome::Done);
+    };
     if kind.subject_columns().is_empty() {
         bail!("{kind} records name nobody; the quarantine is listed by `sporlog quarantine list`");
     }
@@ -32,7 +35,7 @@ pub async fn run(session: &Session, args: &FindArgs) -> Result<Outcome> {
     };
     let access = Access {
         action: "FIND",
-        subject: matches!(key, Key::Subject(_)).then_some(id.as_str()),
+        subjects: if matches!(key, Key::Subject(_)) { vec![id.clone()] } else { Vec::new() },
         message: match &key {
             Key::Subject(_) => format!("find {name} --subject"),
             Key::Actor(id) => format!("find {name} --actor {id}"),
@@ -56,8 +59,16 @@ pub async fn run(session: &Session, args: &FindArgs) -> Result<Outcome> {
     while let Some((log, batch)) = found.try_next().await? {
         rows.write(&log, &batch, &mut out)?;
     }
+    let records = rows.finish(&mut out)?;
     out.flush()?;
+    if records == 0 && limit != Some(0) {
+        note(&nothing_found(name));
+    }
     Ok(Outcome::Done)
+}
+
+fn nothing_found(log: &str) -> String {
+    format!("no record was found in '{log}'")
 }
 
 fn key(args: &FindArgs) -> Result<Key> {

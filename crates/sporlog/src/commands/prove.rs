@@ -16,7 +16,7 @@ pub async fn run(session: &Session, args: &ProveArgs) -> Result<Outcome> {
     let log = store.log(&args.log.log).await?;
     let access = Access {
         action: "PROVE",
-        subject: None,
+        subjects: Vec::new(),
         message: format!("prove {} {}", log.name(), args.id),
         parameters: json!({"log": log.name(), "id": args.id}),
     };

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
-use sporlog_intake::quarantine::{Item, Quarantine, Refused, Replay};
+use sporlog_intake::quarantine::{Item, Meant, Quarantine, Refused, Replay};
 use sporlog_ledger::ReceivedBefore;
 use sporlog_record::identifier::mask_text;
 
@@ -21,7 +21,10 @@ pub async fn run(session: &Session, what: cli::Quarantine) -> Result<Outcome> {
         cli::Quarantine::List { log } => list(session, log.as_deref()).await,
         cli::Quarantine::Show { id, content } => show(session, id, content).await,
         cli::Quarantine::Replay { id, file, force } => replay(session, id, file.as_deref(), force).await,
-        cli::Quarantine::Discard { id, reason } => discard(session, id, &reason).await,
+        cli::Quarantine::Discard { items, delivery, reason } => {
+            let delivery = delivery.map(Meant::Delivery);
+            discard(session, &items.into_iter().chain(delivery).collect::<Vec<_>>(), &reason).await
+        }
     }
 }
 
@@ -52,7 +55,7 @@ async fn show(session: &Session, id: u64, content: bool) -> Result<Outcome> {
     let store = session.store()?;
     let access = Access {
         action: "QUARANTINE_SHOW",
-        subject: None,
+        subjects: Vec::new(),
         message: format!("quarantine show {id}"),
         parameters: json!({"item": id}),
     };
@@ -90,8 +93,10 @@ async fn show(session: &Session, id: u64, content: bool) -> Result<Outcome> {
         if let Some(header) = header {
             writeln!(out, "header    {}", header.trim_end())?;
         }
-        if let Some(envelope) = &item.envelope {
-            writeln!(out, "envelope  {envelope}")?;
+        match (item.delivery(), &item.envelope) {
+            (Some(delivery), _) => writeln!(out, "delivery  {delivery}")?,
+            (None, Some(envelope)) => writeln!(out, "envelope  {envelope}")?,
+            (None, None) => {}
         }
         writeln!(out, "content   {} bytes:", bytes.len())?;
         out.write_all(&bytes)?;
@@ -149,19 +154,24 @@ async fn replay(session: &Session, id: u64, file: Option<&Path>, force: bool) ->
     Ok(outcome)
 }
 
-async fn discard(session: &Session, id: u64, reason: &str) -> Result<Outcome> {
+async fn discard(session: &Session, meant: &[Meant], reason: &str) -> Result<Outcome> {
     if reason.trim().is_empty() {
         bail!("--reason says nothing");
     }
     let quarantine = Quarantine::new(session.store()?);
-    let discarded = quarantine.discard(id, reason).await;
+    let discarded = quarantine.discard(meant, reason).await;
     quarantine.close().await?;
-    discarded?;
+    let discarded = discarded?;
+    if discarded.is_empty() {
+        bail!("none of these items waits; `sporlog quarantine list` lists those that do");
+    }
     let mut out = Output::new()?;
-    if session.json {
-        out.json(&json!({"item": id, "discarded": true}))?;
-    } else {
-        writeln!(out, "item {id} is discarded")?;
+    match discarded.as_slice() {
+        ids if session.json => {
+            ids.iter().try_for_each(|id| out.json(&json!({"item": id, "discarded": true})))?
+        }
+        [id] => writeln!(out, "item {id} is discarded")?,
+        ids => writeln!(out, "{} items are discarded", ids.len())?,
     }
     out.flush()?;
     Ok(Outcome::Done)
@@ -183,12 +193,15 @@ fn read_corrected(file: &Path, max_record_bytes: u64) -> Result<Vec<u8>> {
 fn facts(item: &Item) -> Value {
     json!({
         "id": item.id, "refusedAt": utc(item.refused_at), "kind": item.kind, "log": item.log,
-        "source": item.source, "line": item.line, "reasons": reasons(item),
+        "source": item.source, "line": item.line, "delivery": item.delivery(), "reasons": reasons(item),
     })
 }
 
+/// What is wrong with an item: the errors, which refused it, before the remarks.
 fn reasons(item: &Item) -> Vec<Value> {
-    serde_json::from_str(&item.reasons).unwrap_or_default()
+    let mut reasons: Vec<Value> = serde_json::from_str(&item.reasons).unwrap_or_default();
+    reasons.sort_by_key(|finding| finding["severity"] != "error");
+    reasons
 }
 
 /// `severity FIELD: text`, as the findings were written.

@@ -17,7 +17,7 @@ pub async fn run(session: &Session, args: &ReadArgs) -> Result<Outcome> {
     let Some(log) = session.log_if_begun(&store, &args.log.log).await? else { return Ok(Outcome::Done) };
     let access = Access {
         action: "READ",
-        subject: None,
+        subjects: Vec::new(),
         message: format!("read {} after {}", log.name(), args.after),
         parameters: json!({"log": log.name(), "after": args.after, "limit": args.rows.limit}),
     };
@@ -29,6 +29,7 @@ pub async fn run(session: &Session, args: &ReadArgs) -> Result<Outcome> {
     while let Some(batch) = batches.try_next().await? {
         rows.write(&log, &batch, &mut out)?;
     }
+    rows.finish(&mut out)?;
     out.flush()?;
     Ok(Outcome::Done)
 }

@@ -14,7 +14,7 @@ use crate::access::{Access, record_access};
 use crate::cli::RestoreArgs;
 use crate::commands::backup::{exchange_root, print};
 use crate::commands::verify::{check_log, warn_of_own_copy};
-use crate::output::{Outcome, Output, print_error, utc};
+use crate::output::{Outcome, Output, note, print_error, utc};
 use crate::progress::{Progress, Results};
 use crate::session::Session;
 
@@ -84,7 +84,7 @@ async fn from_backup(session: &Session, args: &RestoreArgs, backup: &Backup, fro
     let from = std::path::absolute(from)?.display().to_string();
     let access = Access {
         action: "RESTORE",
-        subject: None,
+        subjects: Vec::new(),
         message: format!("restored from the backup {from}"),
         parameters: json!({"backup": from, "logs": restored}),
     };
@@ -151,9 +151,7 @@ async fn finish(store: &Store, log: &Log, copied: &Copied, out: &mut Output) -> 
     let name = log.name();
     let rolled_back = match store.roll_back(name, false).await {
         Err(Error::Keys { .. }) => {
-            print_error(&format!(
-                "note: the log '{name}' cannot be appended to: its key is not in the key folder"
-            ));
+            note(&format!("the log '{name}' cannot be appended to: its key is not in the key folder"));
             None
         }
         rolled_back => {
@@ -190,7 +188,7 @@ async fn in_place(session: &Session, name: &str, dry_run: bool) -> Result<Outcom
     if let (Some(rolled_back), false) = (&rolled_back, dry_run) {
         let access = Access {
             action: "ROLLBACK",
-            subject: None,
+            subjects: Vec::new(),
             message: format!("rolled back {name} to record {}", rolled_back.to),
             parameters: json!({"log": name, "givenUp": facts(rolled_back)}),
         };

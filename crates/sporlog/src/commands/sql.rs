@@ -1,26 +1,32 @@
-//! `sporlog sql`: read-only queries over the logs.
+//! `sporlog sql`: read-only queries over the logs, one at a time or in a shell.
 
 use std::io::{IsTerminal, Read, Write, stdin, stdout};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
-use arrow::json::writer::{JsonArray, LineDelimited};
-use arrow::util::pretty::pretty_format_batches;
+use arrow::array::types::{Float32Type, Float64Type};
+use arrow::array::{Array, AsArray, PrimitiveArray, RecordBatch};
+use arrow::datatypes::{ArrowPrimitiveType, DataType, FieldRef, SchemaRef};
+use arrow::error::ArrowError;
+use arrow::json::writer::{JsonArray, LineDelimited, NullableEncoder, WriterBuilder};
+use arrow::json::{Encoder, EncoderFactory, EncoderOptions};
 use futures::{Stream, TryStreamExt};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 use serde_json::json;
+use sporlog_ledger::Store;
+use sporlog_record::identifier::personal_numbers;
 
 use crate::access::{Access, record_access};
 use crate::cli::{SqlArgs, SqlFormat};
 use crate::outfile::OutFile;
-use crate::output::{Outcome, Output, print_error};
+use crate::output::{Outcome, Output};
 use crate::session::Session;
+use crate::text::{Table, print_table, terminal_width, write_csv};
 
-/// A table for reading ends here.
-const TABLE_ROWS: usize = 1_000;
+mod shell;
+
 /// Of a query, so much stands in the access log's message; its details have all of it.
 const MESSAGE_CHARS: usize = 200;
 
@@ -30,38 +36,54 @@ pub async fn run(session: &Session, args: &SqlArgs) -> Result<Outcome> {
     if format == SqlFormat::Parquet && args.out.out.is_none() && stdout().is_terminal() {
         bail!("Parquet is not for a terminal; --out FILE says where it goes");
     }
-    let query = match args.query.as_str() {
-        "-" => std::io::read_to_string(stdin().take(1 << 20)).context("standard input")?,
-        query => query.to_owned(),
+    let query = match args.query.as_deref() {
+        None if stdin().is_terminal() && args.out.out.is_some() => {
+            bail!("--out is for one query; give the query before it")
+        }
+        None if stdin().is_terminal() => return shell::run(session, format).await,
+        None | Some("-") => std::io::read_to_string(stdin().take(1 << 20)).context("standard input")?,
+        Some(query) => query.to_owned(),
     };
     let store = session.store()?;
-    let access = Access {
-        action: "SQL",
-        subject: None,
-        message: format!("sql {}", query.chars().take(MESSAGE_CHARS).collect::<String>()),
-        parameters: json!({"query": query}),
-    };
-    record_access(session, &store, access).await?;
-    let logs = store.logs().await?;
-    let batches = sporlog_ledger::query(&logs, &query).await?;
-    let schema = batches.schema();
     match &args.out.out {
         Some(path) => {
             let mut file = OutFile::create(path, args.out.force)?;
-            write(format, schema, batches, &mut file).await?;
+            answer(session, &store, &query, format, None, &mut file).await?;
             file.finish()?;
         }
         None => {
             let mut out = Output::new()?;
-            write(format, schema, batches, &mut out).await?;
+            answer(session, &store, &query, format, terminal_width(), &mut out).await?;
             out.flush()?;
         }
     }
     Ok(Outcome::Done)
 }
 
+/// Records the access, and writes what the query gives, for a terminal of so many columns if there is one.
+async fn answer(
+    session: &Session,
+    store: &Store,
+    query: &str,
+    format: SqlFormat,
+    terminal: Option<usize>,
+    out: &mut (impl Write + Send),
+) -> Result<()> {
+    let access = Access {
+        action: "SQL",
+        subjects: personal_numbers(query),
+        message: format!("sql {}", query.chars().take(MESSAGE_CHARS).collect::<String>()),
+        parameters: json!({"query": query}),
+    };
+    record_access(session, store, access).await?;
+    let logs = store.logs().await?;
+    let batches = sporlog_ledger::query(&logs, query).await?;
+    write(format, terminal, batches.schema(), batches, out).await
+}
+
 async fn write<E>(
     format: SqlFormat,
+    terminal: Option<usize>,
     schema: SchemaRef,
     mut batches: impl Stream<Item = Result<RecordBatch, E>> + Unpin,
     out: &mut (impl Write + Send),
@@ -69,19 +91,26 @@ async fn write<E>(
 where
     E: std::error::Error + Send + Sync + 'static,
 {
+    let json = || WriterBuilder::new().with_explicit_nulls(true).with_encoder_factory(Arc::new(NoNumbers));
     match format {
-        SqlFormat::Table => write_table(schema, batches, out).await?,
+        SqlFormat::Table => {
+            let mut table = Table::new(&schema);
+            while !table.has_more()
+                && let Some(batch) = batches.try_next().await?
+            {
+                table.push(&batch)?;
+            }
+            print_table(&table, terminal, out)?;
+        }
         SqlFormat::Csv => {
-            let mut csv = arrow::csv::WriterBuilder::new().with_header(true).build(out);
             // An empty batch writes the header, also where there is no row.
-            csv.write(&RecordBatch::new_empty(schema))?;
+            write_csv(&RecordBatch::new_empty(schema), true, out)?;
             while let Some(batch) = batches.try_next().await? {
-                csv.write(&batch)?;
+                write_csv(&batch, false, out)?;
             }
         }
         SqlFormat::Json => {
-            let builder = arrow::json::WriterBuilder::new().with_explicit_nulls(true);
-            let mut json = builder.build::<_, JsonArray>(&mut *out);
+            let mut json = json().build::<_, JsonArray>(&mut *out);
             while let Some(batch) = batches.try_next().await? {
                 json.write(&batch)?;
             }
@@ -90,8 +119,7 @@ where
             writeln!(out)?;
         }
         SqlFormat::Ndjson => {
-            let builder = arrow::json::WriterBuilder::new().with_explicit_nulls(true);
-            let mut json = builder.build::<_, LineDelimited>(out);
+            let mut json = json().build::<_, LineDelimited>(out);
             while let Some(batch) = batches.try_next().await? {
                 json.write(&batch)?;
             }
@@ -110,25 +138,39 @@ where
     Ok(())
 }
 
-async fn write_table<E>(
-    schema: SchemaRef,
-    mut batches: impl Stream<Item = Result<RecordBatch, E>> + Unpin,
-    out: &mut impl Write,
-) -> Result<()>
-where
-    E: std::error::Error + Send + Sync + 'static,
-{
-    let mut shown = vec![RecordBatch::new_empty(schema)];
-    let mut left = TABLE_ROWS;
-    while let Some(batch) = batches.try_next().await? {
-        shown.push(batch.slice(0, batch.num_rows().min(left)));
-        if batch.num_rows() > left {
-            print_error(&format!(
-                "note: there are more than these {TABLE_ROWS} rows; --format csv gives all"
-            ));
-            break;
-        }
-        left -= batch.num_rows();
+/// JSON has no infinity and no NaN: they become the texts `"Infinity"`, `"-Infinity"` and `"NaN"`, as PostgreSQL writes them.
+/// The writer of the library would make `null` of them.
+#[derive(Debug)]
+struct NoNumbers;
+
+impl EncoderFactory for NoNumbers {
+    fn make_default_encoder<'a>(
+        &self,
+        _: &'a FieldRef,
+        array: &'a dyn Array,
+        _: &'a EncoderOptions,
+    ) -> Result<Option<NullableEncoder<'a>>, ArrowError> {
+        let encoder: Box<dyn Encoder + 'a> = match array.data_type() {
+            DataType::Float32 => Box::new(Float(array.as_primitive::<Float32Type>())),
+            DataType::Float64 => Box::new(Float(array.as_primitive::<Float64Type>())),
+            _ => return Ok(None),
+        };
+        Ok(Some(NullableEncoder::new(encoder, array.nulls().cloned())))
     }
-    Ok(writeln!(out, "{}", pretty_format_batches(&shown)?)?)
+}
+
+struct Float<'a, T: ArrowPrimitiveType>(&'a PrimitiveArray<T>);
+
+impl<T: ArrowPrimitiveType<Native: Into<f64> + serde::Serialize>> Encoder for Float<'_, T> {
+    fn encode(&mut self, row: usize, out: &mut Vec<u8>) {
+        let value = self.0.value(row);
+        let text = match value.into() {
+            f64::INFINITY => "\"Infinity\"",
+            f64::NEG_INFINITY => "\"-Infinity\"",
+            number if number.is_nan() => "\"NaN\"",
+            // Writing a number into memory cannot fail.
+            _ => return serde_json::to_writer(out, &value).unwrap_or_default(),
+        };
+        out.extend_from_slice(text.as_bytes());
+    }
 }

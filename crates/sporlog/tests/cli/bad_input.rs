@@ -256,3 +256,46 @@ fn a_line_of_300_megabytes() {
         assert!(most < 200, "{most} MB");
     }
 }
+
+#[test]
+fn findings_are_counted_by_their_rules() {
+    let place = Place::new();
+    let bad = |n: u32| row(n, "2026-02-30T08:30:00", "0101018081", "");
+    let rows = bad(1) + &row(2, "2026-02-03", "nobody", "") + &bad(3);
+    place.file("f", format!("{HEADER}\n{rows}"));
+    let ran = place.run("check revision f --summary").code(1);
+    let lines: Vec<_> = ran.out.lines().collect();
+    assert!(lines[0].starts_with("f: 2 x error TransaktionsTid: there is no such date"), "{}", ran.out);
+    assert!(lines[0].ends_with("(time; first at 2:2)"), "{}", ran.out);
+    assert!(lines[1].starts_with("f: 1 x remark BorgerId: ") && lines.len() == 3, "{}", ran.out);
+    let json = place.run("check revision f --summary --json --errors-only").code(1).lines();
+    assert_eq!(
+        (&json[0]["type"], &json[0]["count"], &json[0]["rule"]),
+        (&"rule".into(), &2.into(), &"time".into())
+    );
+    assert_eq!(json.len(), 2);
+}
+
+#[test]
+fn bad_rows_are_written_to_be_corrected() {
+    let place = Place::new();
+    let bad = |n: u32| row(n, "2026-02-30T08:30:00", "0101018081", "a \"\"b\"\"");
+    let good = row(2, "2026-02-03", "0101018081", "");
+    place.file("f", format!("{HEADER}\n{}{good}{}", bad(1), bad(3)));
+    place.run("check revision f --bad-rows bad.csv").code(1);
+    let written = std::fs::read_to_string(place.path("bad.csv")).expect("a file");
+    assert_eq!(written, format!("{HEADER}\n{}{}", bad(1), bad(3)));
+    place.run("check revision f --bad-rows bad.csv").code(2).complains("--force");
+    // Corrected, the file is in order, and there is nothing left.
+    place.file("bad.csv", written.replace("02-30", "02-03"));
+    place.run("check revision bad.csv --bad-rows bad.csv --force").ok();
+    assert_eq!(std::fs::read_to_string(place.path("bad.csv")).expect("a file"), format!("{HEADER}\n"));
+    place.run("check revision f bad.csv --bad-rows two.csv").code(2).complains("one file");
+    place.file("whole", "no header\n");
+    place.run("check revision whole --bad-rows whole.csv").code(1).says("refused whole");
+    assert!(!place.path("whole.csv").exists());
+    // Records in JSON are on a line each.
+    place.file("d", disclosure("person", "1") + &disclosure("", ""));
+    place.run("check disclosure d --bad-rows d.bad").code(1);
+    assert_eq!(std::fs::read_to_string(place.path("d.bad")).expect("a file"), disclosure("person", "1"));
+}

@@ -199,10 +199,7 @@ fn a_wrong_value_is_told_in_the_terms_of_the_file() {
         ("store = true", "a text in quotes is expected, and not true"),
         ("rules = 'strict'", "a section with settings is expected"),
         ("[server]\ntrusted_proxies = '10.0.0.1'", "a list in square brackets is expected"),
-        (
-            "[[pages.provider]]\nissuer = 'id'",
-            "an address in quotes, such as \"https://example.org\", is expected",
-        ),
+        ("[pages]\naddress = 'here'", "an address in quotes, such as \"https://example.org\", is expected"),
     ] {
         place.file("sporlog.toml", text);
         let ran = place.run("config check").code(1).says(said);

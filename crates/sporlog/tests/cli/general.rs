@@ -158,3 +158,30 @@ fn logs_go_to_standard_error_and_hold_no_number_of_a_person() {
     let ran = place.run_args(&["sql", "SELECT '0101018081' FROM"]).code(2);
     assert!(!ran.err.contains("0101018081"), "{}", ran.err);
 }
+
+#[test]
+fn standard_error_is_json_alone_where_that_is_asked_for() {
+    let place = Place::new();
+    place.file("day.csv", csv(0..3));
+    place.run("import revision day.csv").ok();
+    place.file("wrong.toml", "stoor = 'x'\n");
+    for (line, level) in [
+        ("head nothing --log-format json", "ERROR"),
+        ("head --log-format=json", "ERROR"),
+        ("head revision --config wrong.toml --log-format json", "ERROR"),
+        ("find revision --subject x --log-format json", "WARN"),
+        ("import revision nowhere.csv --log-format json", "ERROR"),
+        ("verify revision --store copy --log-format json", "ERROR"),
+    ] {
+        let ran = place.run(line);
+        assert!(!ran.err.is_empty(), "{line}");
+        for said in ran.err.lines() {
+            let said: serde_json::Value =
+                serde_json::from_str(said).unwrap_or_else(|e| panic!("{e}: {said}"));
+            assert_eq!(said["level"], level, "{said}");
+            assert!(said["message"].is_string() && said["time"].is_string(), "{said}");
+        }
+    }
+    let output = place.command().args(["imports"]).env("SPORLOG_LOG_FORMAT", "json").output().expect("run");
+    assert!(serde_json::from_slice::<serde_json::Value>(&output.stderr).is_ok(), "{output:?}");
+}

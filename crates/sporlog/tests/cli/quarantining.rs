@@ -31,6 +31,18 @@ fn what_waits_is_listed_with_its_reason() {
 }
 
 #[test]
+fn an_error_is_listed_before_a_remark_on_an_earlier_column() {
+    let place = Place::new();
+    let doubtful = row(7, "2026-02-03T08:30:00", "0101018081", "").replace("4fcff0c2-ab6c", "nobody");
+    place.file("day.csv", format!("{HEADER}\n{}", doubtful.replace("64942212", "6494221")));
+    place.run("import revision day.csv").code(1);
+    let listed = place.run("quarantine list").ok().says("  error KalderOrganisation: ").says(" (and 1 more)");
+    assert_eq!(listed.out.lines().count(), 1);
+    let item = place.run("quarantine list --json").ok().json();
+    assert_eq!(item["reasons"][0]["TransaktionsId"], "0d57d91a-03d5-4e96-9e63-000000000007");
+}
+
+#[test]
 fn an_item_is_shown_byte_for_byte() {
     let place = refused();
     let shown = place
@@ -105,6 +117,35 @@ fn discarding_is_itself_recorded() {
     assert_eq!(record["note"], "test data, agreed");
     // What was refused is still there to be seen.
     place.run("quarantine show 2").ok().says("bad number").says("has been replayed or discarded");
+}
+
+#[test]
+fn many_items_are_discarded_at_once() {
+    let place = refused();
+    let bad = (10..16).map(|n| row(n, "x", "0101018081", "")).collect::<String>();
+    place.file("more.csv", format!("{HEADER}\n{bad}"));
+    place.run("import revision more.csv").code(1);
+    let discard = |items: &str| {
+        let items = items.split(' ').collect::<Vec<_>>();
+        place.run_args(&[&["quarantine", "discard"], &items[..], &["--reason", "test"]].concat())
+    };
+    discard("2 4-6 8").ok().says("5 items are discarded");
+    let waiting = |place: &Place| {
+        let items = place.run("quarantine list --json").ok().lines();
+        items.iter().map(|item| item["id"].as_u64().expect("an id")).collect::<Vec<_>>()
+    };
+    assert_eq!(waiting(&place), [1, 3, 7, 9]);
+    // If an item does not wait, nothing is discarded. Of a range, those are that wait.
+    discard("1 2").code(2).complains("already");
+    discard("3 99").code(2);
+    assert_eq!(waiting(&place), [1, 3, 7, 9]);
+    discard("1-8").ok().says("3 items are discarded");
+    discard("2-6").code(2).complains("none of these items waits");
+    discard("9-4").code(2).complains("a range such as 4-9");
+    discard("--delivery 20261121T152024Z-83a0b455").code(2).complains("none of these items waits");
+    place.run("quarantine discard --reason x").code(2).complains("--delivery");
+    assert_eq!(waiting(&place), [9]);
+    place.run("verify quarantine").ok();
 }
 
 #[test]

@@ -79,10 +79,21 @@ fn find_gives_the_newest_first() {
     assert_eq!(ids(&place.run("find revision --subject 0101018081").ok()), [5, 3, 1]);
     assert_eq!(ids(&place.run("find revision --subject 010101-8081 --limit 2").ok()), [5, 3]);
     assert_eq!(ids(&place.run_with("find revision --subject -", b"0202028082\n").ok()), [4, 2]);
-    assert_eq!(place.run("find revision --subject 0303038083").ok().out, "");
+    let nobody = place
+        .run("find revision --subject 0303038083")
+        .ok()
+        .complains("note: no record was found in 'revision'");
+    assert_eq!((nobody.out.as_str(), nobody.err.lines().count()), ("", 1));
+    assert_eq!(place.run("find revision --subject 0303038083 --quiet").ok().err, "");
+    place.run("find disclosure --subject 0303038083").ok().complains("no record was found in 'disclosure'");
     let actor = "find revision --actor 4fcff0c2-ab6c-4b4f-86e9-0a75a0a009d8";
     assert_eq!(ids(&place.run(actor).ok()), [5, 4, 3, 2, 1]);
     place.run(&format!("{actor} --format csv --limit 1")).ok().says("\"fifth\"");
+    let table = place.run("find revision --subject 0202028082 --format table").ok();
+    assert_eq!(table.out.lines().count(), 6, "{}", table.out);
+    // Columns without a value in any of the records are left out.
+    assert!(table.out.contains("| BorgerId ") && !table.out.contains("KalderIP"), "{}", table.out);
+    assert!(table.says("| fourth |").out.starts_with("+----"));
 }
 
 #[test]
@@ -131,6 +142,102 @@ fn sql_comes_in_every_format() {
     assert!(bytes.starts_with(b"PAR1") && bytes.ends_with(b"PAR1"));
     sql(&parquet).code(2).complains("--force");
     sql(&[&parquet[..], &["--force"]].concat()).ok();
+}
+
+#[test]
+fn a_result_can_be_read_by_other_programs() {
+    let place = looked_up();
+    let sql = |query: &str, format: &str| place.run_args(&["sql", query, "--format", format]);
+    // Of two columns with one name, the second gets another, in every format.
+    let same =
+        "SELECT a.id, b.id, a.id AS id_1 FROM revision a JOIN revision b ON a.id = b.id WHERE a.id = 2";
+    assert_eq!(sql(same, "json").ok().out, "[{\"id\":2,\"id_2\":2,\"id_1\":2}]\n");
+    assert_eq!(sql(same, "csv").ok().out, "id,id_2,id_1\n2,2,2\n");
+    sql(same, "table").ok().says("| id | id_2 | id_1 |");
+    place.run_args(&["sql", same, "--format", "parquet", "--out", "same.parquet"]).ok();
+    let parquet = std::fs::read(place.path("same.parquet")).expect("a file");
+    assert!(parquet.windows(4).any(|name| name == b"id_2"));
+    // A null is no empty text.
+    let none = "SELECT '' AS empty, CAST(NULL AS VARCHAR) AS none, 'a,\"b' AS text";
+    assert_eq!(sql(none, "csv").ok().out, "empty,none,text\n\"\",,\"a,\"\"b\"\n");
+    sql(none, "table").ok().says("|       | NULL | a,\"b |");
+    // JSON has no infinity.
+    let numbers = "SELECT 1e308 * 10 AS much, -1e308 * 10 AS little, 'NaN'::DOUBLE AS none, 1.5 AS number";
+    let expected = "{\"much\":\"Infinity\",\"little\":\"-Infinity\",\"none\":\"NaN\",\"number\":1.5}\n";
+    assert_eq!(sql(numbers, "ndjson").ok().out, expected);
+}
+
+#[test]
+fn whole_numbers_do_not_wrap_around() {
+    let place = looked_up();
+    let sql = |query: &str| place.run_args(&["sql", query, "--format", "csv"]);
+    let most = i64::MAX;
+    for query in [
+        format!("SELECT {most} + 1"),
+        format!("SELECT id + {most} FROM revision"),
+        format!("SELECT -{most} - 2"),
+        format!("SELECT id * {most} FROM revision WHERE id > 1"),
+        format!("SELECT -({} - {most} - 1 + 0 * id) FROM revision", 0),
+        format!("SELECT sum(id + {most} - 5) FROM revision"),
+        format!("SELECT sum(id + {most} - 5) OVER (ORDER BY id) FROM revision"),
+        format!("SELECT count(*) FROM revision GROUP BY id + {most}"),
+        format!("SELECT 1 FROM revision WHERE id + {most} > 0"),
+    ] {
+        sql(&query).code(2).complains("verflow");
+    }
+    let sums = "SELECT \"BorgerId\", sum(id) AS s, sum(id + 1) - 1 AS t, -sum(id) AS n FROM revision GROUP BY 1 ORDER BY 1";
+    assert_eq!(sql(sums).ok().out, "BorgerId,s,t,n\n0101018081,9,11,-9\n0202028082,6,7,-6\n");
+    let running =
+        "SELECT id, sum(id) OVER (ORDER BY id ROWS 1 PRECEDING) AS s FROM revision ORDER BY id LIMIT 3";
+    assert_eq!(sql(running).ok().out, "id,s\n1,1\n2,3\n3,5\n");
+    assert_eq!(
+        sql("SELECT id + 1, sum(id) FROM revision WHERE false GROUP BY id + 1").ok().out,
+        "revision.id + Int64(1),sum(revision.id)\n"
+    );
+    assert_eq!(
+        sql("SELECT sum(id) AS s, sum(DISTINCT id) AS d FROM revision WHERE false").ok().out,
+        "s,d\n,\n"
+    );
+}
+
+#[test]
+fn an_error_of_a_query_can_be_acted_on() {
+    let place = looked_up();
+    let sql = |query: &str| place.run_args(&["sql", query]).code(2);
+    sql("SELECT * FROM revisions")
+        .complains("there is no log or view 'revisions'; there are access, events, revision");
+    sql("SELECT * FROM \"x-*\"").complains("there is no log or view 'x-*'");
+    let column = sql("SELECT borgerid FROM revision").complains("BorgerId").complains("double quotes");
+    assert!(!column.err.contains("datafusion."), "{}", column.err);
+    sql("SELEC 1").complains("this is no SQL as DataFusion reads it: ");
+    sql("SELECT nothing(1)").complains("nothing");
+    // What a query names itself is no log.
+    place.run_args(&["sql", "WITH mine AS (SELECT 1 AS x) SELECT * FROM mine, generate_series(1, 2)"]).ok();
+    // Without a statement and without a terminal, standard input has it.
+    assert_eq!(place.run_with("sql --format csv", b"SELECT 1 AS x").ok().out, "x\n1\n");
+}
+
+#[test]
+fn whoever_is_asked_about_in_a_statement_is_recorded() {
+    let place = looked_up();
+    let ask = |query: &str| place.run_args(&["sql", query]).ok();
+    ask("SELECT 1 FROM revision WHERE \"BorgerId\" = '0101018081'");
+    ask("SELECT 1 FROM events WHERE subject IN ('0202028082', '010101-8081', '2302XX22XX', '0202028082')");
+    ask("SELECT count(*) FROM events");
+    let found = |subject: &str| ids(&place.run(&format!("find access --subject {subject}")).ok());
+    // Each look in the access log is an access itself.
+    assert_eq!(found("0101018081"), [6, 3, 1]);
+    assert_eq!(found("0202028082"), [7, 2]);
+    assert_eq!(found("2302XX22XX"), [8, 4]);
+    let records = place.run("read access --after 1 --limit 3 --records-only").ok().lines();
+    let correlation = &records[0]["correlationId"];
+    assert!(correlation.is_string() && records.iter().all(|record| &record["correlationId"] == correlation));
+    let details = |at: usize| records[at]["detailContent"].as_str().expect("details").to_owned();
+    assert!(details(0).contains("'2302XX22XX'") && !details(1).contains("2302XX22XX"), "{records:?}");
+    assert!(
+        records.iter().all(|record| !record["message"].to_string().contains("0202028082")),
+        "{records:?}"
+    );
 }
 
 #[test]
@@ -198,9 +305,9 @@ fn every_access_is_recorded_before_the_data_is_shown() {
     );
     assert!(accesses[3]["detailContent"].as_str().is_some_and(|text| text.contains("0101018081")));
     assert!(accesses.iter().all(|access| access["performerName"].is_string() && access["tts"].is_string()));
-    // The person can find who has read their records; this access, too.
+    // The person can find who has read their records: by a statement that names them, and this access, too.
     let found = place.run("find access --subject 0101018081").ok();
-    assert_eq!(ids(&found), [9, 2]);
+    assert_eq!(ids(&found), [9, 4, 2]);
     place.run("verify access").ok();
 }
 

@@ -1,0 +1,221 @@
+//! Whole-number arithmetic of queries that fails where DataFusion's own would wrap around without a word.
+//!
+//! [`CheckOverflow`] puts checked functions in the place of `+`, `-` and `*`, and of the sign `-`; [`CheckedSum`] adds up
+//! in 128 bits. Decimals, times and divisions are checked by DataFusion; floating-point numbers become infinite.
+
+use arrow::array::{ArrayRef, AsArray, Decimal128Array};
+use arrow::compute::kernels::numeric::{add, mul, sub};
+use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Decimal128Type, Field, FieldRef};
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, ScalarValue, exec_err};
+use datafusion::error::Result;
+use datafusion::functions_aggregate::sum::Sum;
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
+use datafusion::logical_expr::utils::{format_state_name, merge_schema};
+use datafusion::logical_expr::{
+    Accumulator, AggregateUDFImpl, BinaryExpr, ColumnarValue, Expr, ExprSchemable, GroupsAccumulator,
+    LogicalPlan, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit,
+};
+use datafusion::optimizer::AnalyzerRule;
+use datafusion::physical_expr_common::datum::apply;
+
+/// The type in which whole numbers are added up.
+const WIDE: DataType = DataType::Decimal128(DECIMAL128_MAX_PRECISION, 0);
+
+/// Replaces the operators on whole numbers by [`Checked`]. Runs after DataFusion has made the types of both sides the same.
+#[derive(Debug)]
+pub(crate) struct CheckOverflow;
+
+impl AnalyzerRule for CheckOverflow {
+    fn name(&self) -> &str {
+        "check_overflow"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        plan.transform_up_with_subqueries(|plan| {
+            let (schema, names) = (merge_schema(&plan.inputs()), NamePreserver::new(&plan));
+            let rewritten = plan.map_expressions(|expr| {
+                // A column is still called `a + b`.
+                let name = names.save(&expr);
+                let checked = expr.transform_up(|expr| Ok(checked(expr, &schema)))?;
+                Ok(checked.update_data(|expr| name.restore(expr)))
+            })?;
+            rewritten.map_data(LogicalPlan::recompute_schema)
+        })
+        .map(|rewritten| rewritten.data)
+    }
+}
+
+fn checked(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
+    let whole = |expr: &Expr| expr.get_type(schema).ok().filter(DataType::is_integer);
+    let call = |op, left, right| {
+        let signature = Signature::any(2, Volatility::Immutable);
+        Transformed::yes(ScalarUDF::from(Checked { op, signature }).call(vec![left, right]))
+    };
+    match expr {
+        Expr::BinaryExpr(BinaryExpr { left, op, right })
+            if matches!(op, Operator::Plus | Operator::Minus | Operator::Multiply)
+                && whole(&left).is_some_and(|left| whole(&right) == Some(left)) =>
+        {
+            call(op, *left, *right)
+        }
+        Expr::Negative(negated) => match whole(&negated).map(|whole| ScalarValue::new_zero(&whole)) {
+            Some(Ok(zero)) => call(Operator::Minus, lit(zero), *negated),
+            _ => Transformed::no(Expr::Negative(negated)),
+        },
+        expr => Transformed::no(expr),
+    }
+}
+
+/// An operator that fails where its result has no place in its type.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Checked {
+    op: Operator,
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Checked {
+    fn name(&self) -> &str {
+        match self.op {
+            Operator::Plus => "checked_add",
+            Operator::Minus => "checked_sub",
+            _ => "checked_mul",
+        }
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+        Ok(arguments.first().cloned().unwrap_or(DataType::Null))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let [left, right] = args.args.as_slice() else { return exec_err!("two arguments are expected") };
+        match self.op {
+            Operator::Plus => apply(left, right, add),
+            Operator::Minus => apply(left, right, sub),
+            _ => apply(left, right, mul),
+        }
+    }
+}
+
+/// `sum`, which fails if the sum of whole numbers has no place in 64 bits.
+#[derive(Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct CheckedSum(Sum);
+
+/// Whether the values of this sum are added up here.
+fn is_ours(args: &AccumulatorArgs<'_>) -> bool {
+    !args.is_distinct && args.return_field.data_type().is_integer()
+}
+
+impl AggregateUDFImpl for CheckedSum {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn signature(&self) -> &Signature {
+        self.0.signature()
+    }
+
+    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+        self.0.return_type(arguments)
+    }
+
+    fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
+        if is_ours(&args) { Ok(Box::new(WholeSum::of(&args))) } else { self.0.accumulator(args) }
+    }
+
+    fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
+        if args.is_distinct || !args.return_type().is_integer() {
+            return self.0.state_fields(args);
+        }
+        Ok(vec![Field::new(format_state_name(args.name, "sum"), WIDE, true).into()])
+    }
+
+    fn groups_accumulator_supported(&self, args: AccumulatorArgs<'_>) -> bool {
+        !is_ours(&args) && self.0.groups_accumulator_supported(args)
+    }
+
+    fn create_groups_accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn GroupsAccumulator>> {
+        self.0.create_groups_accumulator(args)
+    }
+
+    fn create_sliding_accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
+        if is_ours(&args) { self.accumulator(args) } else { self.0.create_sliding_accumulator(args) }
+    }
+}
+
+/// The sum of whole numbers so far.
+#[derive(Debug)]
+struct WholeSum {
+    kind: DataType,
+    sum: i128,
+    /// How many values there are that are not null; of partial sums, how many have any.
+    values: usize,
+}
+
+impl WholeSum {
+    fn of(args: &AccumulatorArgs<'_>) -> Self {
+        WholeSum { kind: args.return_field.data_type().clone(), sum: 0, values: 0 }
+    }
+
+    /// The sum of some numbers, and how many there are.
+    fn total(numbers: &ArrayRef) -> Result<(i128, usize)> {
+        let wide = arrow::compute::cast(numbers, &WIDE)?;
+        let wide: &Decimal128Array = wide.as_primitive::<Decimal128Type>();
+        // 2^63 values of 64 bits have their place in 127 bits.
+        Ok((wide.iter().flatten().sum(), numbers.len() - numbers.null_count()))
+    }
+
+    /// The sum; null if there are no values.
+    fn wide(&self) -> ScalarValue {
+        ScalarValue::Decimal128((self.values > 0).then_some(self.sum), DECIMAL128_MAX_PRECISION, 0)
+    }
+}
+
+impl Accumulator for WholeSum {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        for numbers in values {
+            let (sum, count) = WholeSum::total(numbers)?;
+            self.sum += sum;
+            self.values += count;
+        }
+        Ok(())
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        self.update_batch(states)
+    }
+
+    fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        for numbers in values {
+            let (sum, count) = WholeSum::total(numbers)?;
+            self.sum -= sum;
+            self.values -= count;
+        }
+        Ok(())
+    }
+
+    fn supports_retract_batch(&self) -> bool {
+        true
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        Ok(vec![self.wide()])
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        let (sum, kind) = (self.sum, &self.kind);
+        self.wide()
+            .cast_to(kind)
+            .or_else(|_| exec_err!("Arithmetic overflow: the sum {sum} has no place in {kind}"))
+    }
+
+    fn size(&self) -> usize {
+        size_of_val(self)
+    }
+}
