@@ -68,8 +68,8 @@ async fn rotate(session: &Session, name: &str, overlap: u16) -> Result<Outcome> 
         anyhow!("the key '{name}' has a new secret, but it could not be printed ({error}): rotate it again")
     })?;
     if !session.json {
-        print_error(&format!(
-            "note: this is the key '{name}' with its new secret, which is not shown again; the old one is taken until {until}"
+        note(&format!(
+            "this is the key '{name}' with its new secret, which is not shown again; the old one is taken until {until}"
         ));
     }
     Ok(Outcome::Done)

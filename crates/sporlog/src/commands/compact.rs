@@ -72,7 +72,7 @@ async fn expire_on_record(session: &Session, writer: &Writer, args: &ExpireArgs)
     let (log, before, records) = (&args.log.log, &args.before, due.records);
     let message = format!("removes {records} records of the log '{log}' that were received before {before}");
     let parameters = json!({ "log": log, "before": before, "records": records });
-    let access = Access { action: "EXPIRE", subject: None, message, parameters };
+    let access = Access { action: "EXPIRE", subjects: Vec::new(), message, parameters };
     record_access(session, &session.store()?, access).await?;
     Ok(writer.expire(before, false).await?)
 }
