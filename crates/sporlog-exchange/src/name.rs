@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use sha2::{Digest, Sha256};
 use sporlog_record::hex;
+use sporlog_record::identifier::mask_text;
 
 /// What follows a file's name in the name of its receipt.
 pub const RECEIPT: &str = ".kvittering";
@@ -22,8 +23,13 @@ pub fn is_temporary(name: &OsStr) -> bool {
     name.starts_with(b".") || TEMPORARY.iter().any(|ending| name.ends_with(ending.as_bytes()))
 }
 
-/// The name for display, with unprintable characters escaped.
+/// The name for display, with unprintable characters escaped and what may be a personal number masked.
 pub fn shown(name: &OsStr) -> String {
+    mask_text(&printable(name)).into_owned()
+}
+
+/// The name with unprintable characters escaped.
+fn printable(name: &OsStr) -> String {
     let text = name.to_string_lossy();
     let printable = |c: char| !c.is_control() && c != char::REPLACEMENT_CHARACTER;
     if text.chars().all(printable) { text.into_owned() } else { text.escape_debug().to_string() }
@@ -32,7 +38,7 @@ pub fn shown(name: &OsStr) -> String {
 /// The name of a file's receipts, without `.json` or `.txt`. Files with different names have receipts with
 /// different names.
 pub fn receipt_stem(name: &OsStr) -> String {
-    let text = shown(name);
+    let text = printable(name);
     let plain = text.as_bytes() == name.as_bytes() && text.len() <= LONGEST;
     if plain {
         return text + RECEIPT;
@@ -65,6 +71,15 @@ mod tests {
     fn receipts_of_plain_names_are_called_after_them() {
         assert_eq!(receipt_stem(OsStr::new("KY 2026.csv")), "KY 2026.csv.kvittering");
         assert_eq!(receipt_stem(OsStr::new("журнал.csv")), "журнал.csv.kvittering");
+    }
+
+    #[test]
+    fn personal_numbers_are_masked_but_not_in_the_names_of_receipts() {
+        let name = OsStr::new("KY_0101018081.csv");
+        assert_eq!(
+            (&*shown(name), &*receipt_stem(name)),
+            ("KY_01********.csv", "KY_0101018081.csv.kvittering")
+        );
     }
 
     #[test]

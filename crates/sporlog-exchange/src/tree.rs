@@ -13,6 +13,7 @@ use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use super::settings::{Account, Role};
 
@@ -78,6 +79,14 @@ impl Home {
     /// Where files are written until they are complete.
     pub fn scratch(&self) -> PathBuf {
         self.0.join(OURS).join("scratch")
+    }
+
+    /// Since when there is the folder that is not served: since Sporlog knows the account, even where its other
+    /// folders are older.
+    pub fn known_since(&self) -> Option<SystemTime> {
+        let ours = self.0.join(OURS).metadata().ok()?;
+        // Not every file system tells when a folder was made; what lies in this one is made at once.
+        ours.created().or_else(|_| ours.modified()).ok()
     }
 
     /// Makes the folders that are missing. Served folders are open to the group, because another SFTP server may

@@ -3,6 +3,7 @@
 use arrow::array::RecordBatch;
 use serde_json::Value;
 use sporlog_record::identifier::mask_text;
+use sporlog_record::invisible::shown;
 use sporlog_record::json::{Judged, RowsBuilder};
 use sporlog_record::{Kind, Position, Rules};
 
@@ -40,9 +41,9 @@ impl AccessEvent<'_> {
             "tts": chrono::Local::now().format("%Y-%m-%dT%H:%M:%S%.6f").to_string(),
             "ipAddress": self.address,
             "correlationId": self.correlation,
-            "cpr": self.subject,
-            "performerName": self.performer,
-            "samaccountName": self.performer,
+            "cpr": self.subject.map(shown),
+            "performerName": shown(self.performer),
+            "samaccountName": shown(self.performer),
             "logAction": self.action,
             "message": mask_text(&self.message),
             "detailType": "JSON",

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use sporlog_record::hex;
+use sporlog_record::identifier::mask_text;
 
 /// A file or a stream that is about to be read.
 pub struct Source {
@@ -64,7 +65,7 @@ impl Source {
     }
 
     fn new(name: &str, size: Option<u64>, input: Input) -> Self {
-        Source { name: name.to_owned(), size, input, stop: None }
+        Source { name: mask_text(name).into_owned(), size, input, stop: None }
     }
 
     /// This source, whose reading fails as soon as `stop` is set, also at its end: the Ctrl-C that sets
@@ -90,7 +91,7 @@ impl Source {
         Ok((Source { input: first, ..self }, Source { name, size: self.size, input: second, stop }))
     }
 
-    /// The file's name, without its folder.
+    /// The file's name, without its folder. What may be a personal number in the name is masked.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -117,12 +118,13 @@ impl Source {
         let (name, reader) = self.into_reader();
         let fail = |source| Error::Read { name: name.clone(), source };
         let mut raw = Accounted { inner: reader, account: account.clone() };
-        let mut magic = Vec::with_capacity(4);
-        (&mut raw).take(4).read_to_end(&mut magic).map_err(fail)?;
-        let whole = Cursor::new(magic.clone()).chain(raw);
-        let reader: Box<dyn Read + Send> = if magic.starts_with(&[0x1f, 0x8b]) {
+        let mut begin = Vec::with_capacity(FRAME_HEADER);
+        (&mut raw).take(FRAME_HEADER as u64).read_to_end(&mut begin).map_err(fail)?;
+        let (is_gzip, is_zstd) = (begin.starts_with(&[0x1f, 0x8b]), is_zstd(&begin));
+        let whole = Cursor::new(begin).chain(raw);
+        let reader: Box<dyn Read + Send> = if is_gzip {
             Box::new(flate2::read::MultiGzDecoder::new(BufReader::with_capacity(128 << 10, whole)))
-        } else if magic == [0x28, 0xb5, 0x2f, 0xfd] {
+        } else if is_zstd {
             Box::new(zstd::Decoder::new(whole).map_err(fail)?)
         } else {
             Box::new(whole)
@@ -142,6 +144,15 @@ impl Source {
             None => (self.name, inner),
         }
     }
+}
+
+/// The longest header of a Zstandard frame.
+const FRAME_HEADER: usize = 18;
+
+/// Whether a file that begins so is in Zstandard; it may begin with a skippable frame. A file that is cut off within
+/// its first header is told by its magic number.
+fn is_zstd(begin: &[u8]) -> bool {
+    begin.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) || zstd::zstd_safe::get_frame_content_size(begin).is_ok()
 }
 
 /// A reader of a file with a read position of its own.

@@ -24,6 +24,7 @@ use datafusion::prelude::{SQLOptions, SessionConfig, SessionContext};
 use futures::StreamExt;
 use object_store::ObjectMeta;
 use sporlog_record::Kind;
+use sporlog_record::time::DATE_CHARACTERS;
 
 use crate::arithmetic::{CheckOverflow, CheckedSum};
 use crate::error::{Error, Result};
@@ -150,8 +151,16 @@ async fn register_patterns(context: &SessionContext, logs: &[Log], sql: &str) ->
 }
 
 /// A log's share of the view `events`; none if its records are no events.
+///
+/// How exact a time is, is told by the text that its source wrote: `occurred_at` of a date alone is the day's beginning.
 fn events_of(log: &str, kind: Kind) -> Option<String> {
-    let roles = kind.definition().roles.as_ref()?.named().map(|(role, columns)| {
+    let roles = kind.definition().roles.as_ref()?;
+    let precision = format!(
+        "CASE WHEN char_length(trim(\"{}\")) <= {DATE_CHARACTERS} THEN 'day' \
+              WHEN occurred_at IS NOT NULL THEN 'time' END AS occurred_precision",
+        roles.time
+    );
+    let roles = roles.named().map(|(role, columns)| {
         let values: Vec<_> = columns.iter().map(|name| format!("CAST(\"{name}\" AS VARCHAR)")).collect();
         match values.as_slice() {
             [] => format!("CAST(NULL AS VARCHAR) AS {role}"),
@@ -159,7 +168,7 @@ fn events_of(log: &str, kind: Kind) -> Option<String> {
         }
     });
     let roles = roles.join(", ");
-    Some(format!("SELECT '{log}' AS log, id, occurred_at, received_at, {roles} FROM \"{log}\""))
+    Some(format!("SELECT '{log}' AS log, id, occurred_at, {precision}, received_at, {roles} FROM \"{log}\""))
 }
 
 /// A log as DataFusion sees it: the files of one state.

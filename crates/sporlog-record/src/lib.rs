@@ -14,6 +14,7 @@
 //! | [`rules`] | the limits and switches that a deployment may set |
 //! | [`identifier`] | fødselsnummer, CPR, organisasjonsnummer, CVR; masking |
 //! | [`time`] | local wall-clock times, as the three documents write them |
+//! | [`invisible`] | characters that nobody sees, which no identifying field may have |
 //! | [`consent`] | consent tokens, of both shapes |
 //! | [`jose`] | JSON Web Tokens and the keys that sign them |
 //! | [`json`] | JSON in, columns out |
@@ -28,6 +29,7 @@ pub mod finding;
 mod hex;
 pub mod identifier;
 pub mod identity;
+pub mod invisible;
 pub mod jose;
 pub mod json;
 pub mod kind;

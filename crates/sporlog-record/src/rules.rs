@@ -68,8 +68,8 @@ pub enum Encoding {
     /// UTF-8, with or without a byte-order mark.
     #[serde(rename = "utf-8")]
     Utf8,
-    /// ISO 8859-1, for a supplier that cannot do otherwise.
-    #[serde(rename = "iso-8859-1")]
+    /// ISO 8859-1, for a supplier that cannot do otherwise; read as Windows-1252, as the WHATWG does.
+    #[serde(rename = "iso-8859-1", alias = "windows-1252")]
     Latin1,
 }
 

@@ -6,6 +6,9 @@
 
 use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime};
 
+/// A date alone has no more characters than this in any form, and with a time of day it has more.
+pub const DATE_CHARACTERS: usize = 11;
+
 const SECOND: i64 = 1_000_000;
 const DAY: i64 = 86_400 * SECOND;
 

@@ -53,6 +53,9 @@ pub struct Line {
     /// The file's SHA-256, in hexadecimal, if it is known by then.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub sha256: String,
+    /// The delivery whose receipt has been reported; empty until then.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub receipt: String,
 }
 
 /// A journal, locked for as long as a clone of this lives.
@@ -118,7 +121,8 @@ mod tests {
 
     fn line(remote: &str, size: u64) -> Line {
         let (remote, file, sha256) = (remote.into(), "a".into(), "ab".into());
-        Line { at: Utc::now(), step: Step::Fetched, remote, file, size, mtime: 1, sha256 }
+        let receipt = String::new();
+        Line { at: Utc::now(), step: Step::Fetched, remote, file, size, mtime: 1, sha256, receipt }
     }
 
     #[tokio::test]

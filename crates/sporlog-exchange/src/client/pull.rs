@@ -201,8 +201,9 @@ impl Run<'_> {
         } else if name != found.entry.name {
             item.remark("another file of this name was here already; both are kept");
         }
-        let (step, remote) = (Step::Fetched, item.remote.clone());
-        let line = Line { at: Utc::now(), step, remote, file, size: info.size, mtime: info.mtime, sha256 };
+        let (step, remote, receipt) = (Step::Fetched, item.remote.clone(), String::new());
+        let (size, mtime) = (info.size, info.mtime);
+        let line = Line { at: Utc::now(), step, remote, file, size, mtime, sha256, receipt };
         self.journal.append(line).await?;
         self.fetched.insert(item.remote.clone());
         Ok(info)

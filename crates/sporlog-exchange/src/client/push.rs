@@ -14,7 +14,7 @@ use sporlog_intake::blocking::blocking;
 use tokio_util::sync::CancellationToken;
 
 use super::address::seen_from;
-use super::connection::{Access, FileInfo};
+use super::connection::Access;
 use super::error::{Error, Result};
 use super::journal::{self, Journal, Line, Step};
 use super::link::Link;
@@ -73,7 +73,8 @@ pub async fn push(access: &Access, wanted: &Push, watch: &dyn Watch, stop: &Canc
     let mut awaited = Vec::new();
     for file in &files {
         let delivered = run.deliver(file).await?;
-        if wait.is_some() && matches!(delivered.item.outcome, Outcome::Sent | Outcome::Known) {
+        let is_there = matches!(delivered.item.outcome, Outcome::Sent | Outcome::Known);
+        if wait.is_some() && is_there && delivered.journal.is_some() {
             awaited.push(delivered);
         } else {
             watch.done(&delivered.item);
@@ -118,16 +119,18 @@ impl Run<'_> {
         let name = file.file_name().and_then(OsStr::to_str).unwrap_or_default().to_owned();
         let mut item = Item::new(Outcome::Sent, self.access.address.of(&self.access.address.path(&name)));
         item.file = file.display().to_string();
-        let mut before = None;
+        let mut awaited = Awaited { item, before: None, journal: None };
+        let item = &mut awaited.item;
         if let Some(objection) = names::objection(&name) {
             item.outcome = Outcome::Refused;
             item.remote = item.remote.escape_debug().to_string();
             item.remark(objection);
-            return Ok(Awaited { item, before });
+            return Ok(awaited);
         }
-        match self.send(file, name, &mut item, &mut before).await {
+        match self.send(file, name, &mut awaited).await {
             Ok(()) => {}
             Err(error) if error.is_of_one_file() => {
+                let item = &mut awaited.item;
                 let is_taken = matches!(error, Error::Taken(_));
                 item.outcome = if is_taken { Outcome::Refused } else { Outcome::Failed };
                 item.remark(&error.to_string());
@@ -138,16 +141,11 @@ impl Run<'_> {
             }
             Err(error) => return Err(error),
         }
-        Ok(Awaited { item, before })
+        Ok(awaited)
     }
 
-    async fn send(
-        &mut self,
-        file: &Path,
-        name: String,
-        item: &mut Item,
-        before: &mut Option<FileInfo>,
-    ) -> Result<()> {
+    async fn send(&mut self, file: &Path, name: String, awaited: &mut Awaited) -> Result<()> {
+        let Awaited { item, before, journal: kept } = awaited;
         let path = file.to_owned();
         let (size, mtime) = blocking(move || upload::stat(&path)).await?;
         item.bytes = size;
@@ -165,7 +163,10 @@ impl Run<'_> {
         };
         if !self.wanted.again && was_sent(&upload, line.as_ref()).await? {
             item.outcome = Outcome::Known;
-            item.sha256 = line.map(|line| line.sha256).unwrap_or_default();
+            if let Some(line) = line {
+                *kept = journal.filter(|_| line.receipt.is_empty());
+                item.sha256 = line.sha256;
+            }
             return Ok(());
         }
         let Some(journal) = journal else {
@@ -177,6 +178,7 @@ impl Run<'_> {
             }
             return Ok(());
         };
+        *kept = Some(journal.clone());
         let receipt = self.receipts.as_ref().map(|folder| receipts::path(folder, &upload.name));
         let (watch, mut resumed_at, mut looked) = (self.watch, None, false);
         let sent = self.link.with(async |connection| {

@@ -3,11 +3,13 @@
 use std::ffi::OsStr;
 use std::time::{Duration, Instant};
 
+use chrono::Utc;
 use russh_sftp::protocol::OpenFlags;
 
 use super::address::join;
 use super::connection::{Connection, FileInfo};
 use super::error::Result;
+use super::journal::{Journal, Line};
 use super::link::Link;
 use super::{Item, Outcome, Watch};
 use crate::name::receipt_stem;
@@ -24,6 +26,8 @@ pub(super) struct Awaited {
     pub item: Item,
     /// The receipt that was there before the file was sent: it is about another delivery.
     pub before: Option<FileInfo>,
+    /// Where it is written down that the receipt has been reported; `None` if it has been by an earlier run.
+    pub journal: Option<Journal>,
 }
 
 /// The path of the receipt of the file `name`.
@@ -31,7 +35,8 @@ pub(super) fn path(folder: &str, name: &str) -> String {
     join(folder, &format!("{}.json", receipt_stem(OsStr::new(name))))
 }
 
-/// Reports each file to `watch` when its receipt is there, and the others after `at_most`.
+/// Reports each file to `watch` when its receipt is there, and the others after `at_most`. The journal then has that the
+/// receipt was reported: a later run does not do so again.
 pub(super) async fn wait(
     link: &mut Link<'_>,
     folder: &str,
@@ -42,7 +47,7 @@ pub(super) async fn wait(
     let (started, mut pause) = (Instant::now(), SHORTEST_PAUSE);
     loop {
         let mut without = Vec::new();
-        for Awaited { mut item, before } in awaited {
+        for Awaited { mut item, before, journal } in awaited {
             match find(link, folder, &item, before).await? {
                 Some(receipt) => {
                     match receipt.outcome {
@@ -50,10 +55,17 @@ pub(super) async fn wait(
                         _ if receipt.quarantined > 0 => item.outcome = Outcome::Differs,
                         _ => {}
                     }
+                    let delivery = receipt.delivery.clone();
                     item.receipt = Some(Box::new(receipt));
                     watch.done(&item);
+                    // After a kill before this, the receipt is reported again.
+                    if let Some(journal) = journal
+                        && let Some(line) = journal.of(&item.remote)
+                    {
+                        journal.append(Line { at: Utc::now(), receipt: delivery, ..line }).await?;
+                    }
                 }
-                None => without.push(Awaited { item, before }),
+                None => without.push(Awaited { item, before, journal }),
             }
         }
         awaited = without;

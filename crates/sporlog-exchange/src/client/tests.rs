@@ -308,6 +308,11 @@ async fn a_receipt_is_waited_for() {
     let item = place.push_with("a.csv", |wanted| wanted.wait = wait(9)).await;
     assert_eq!(item.outcome, Outcome::Refused);
     assert!(item.receipt.is_some());
+    // It has been reported, and is not again, by whatever run.
+    for seconds in [0, 9] {
+        let item = place.push_with("a.csv", |wanted| wanted.wait = wait(seconds)).await;
+        assert_eq!((item.outcome, item.receipt.is_some()), (Outcome::Known, false), "{}", item.note);
+    }
 }
 
 #[tokio::test]

@@ -113,8 +113,9 @@ impl Upload {
     }
 
     fn line(&self, step: Step, sha256: &str) -> Line {
-        let (remote, file, sha256) = (self.remote.clone(), self.name.clone(), sha256.to_owned());
-        Line { at: Utc::now(), step, remote, file, size: self.size, mtime: self.mtime, sha256 }
+        let (remote, file, size, mtime) = (self.remote.clone(), self.name.clone(), self.size, self.mtime);
+        let (sha256, receipt) = (sha256.to_owned(), String::new());
+        Line { at: Utc::now(), step, remote, file, size, mtime, sha256, receipt }
     }
 
     /// Sends the bytes from `from` on, and checks that the server has all of the file.

@@ -46,9 +46,9 @@ pub fn suppliers(settings: &Settings, root: &Path, now: DateTime<Utc>) -> io::Re
     let register = Register::new(root);
     let accounts = settings.accounts.iter().filter(|account| account.is_supplier());
     let status = |account| {
-        let home = Home::of(root, account).path().metadata();
-        // Not every file system tells when a folder was made.
-        let known_since = home.and_then(|home| home.created()).ok().map(DateTime::from);
+        let known_since = Home::of(root, account).known_since().map(DateTime::from);
+        // A supplier that is new has no folder yet. Where there is no exchange at all, its disk may be missing.
+        let known_since = known_since.or_else(|| root.exists().then_some(now));
         Ok(SupplierStatus::new(account, register.of(&account.name)?, known_since, now))
     };
     accounts.map(status).collect()
@@ -67,6 +67,7 @@ mod tests {
         register.add(&accepted("a", "2026-11-03T06:00:00Z", 10)).expect("added");
         register.add(&accepted("gone", "2026-11-03T06:00:00Z", 10)).expect("added");
         let found = suppliers(&settings, root.path(), at("2026-11-03T12:00:00Z")).expect("read");
+        assert!(!found.iter().any(SupplierStatus::is_missed), "b is new");
         let states: Vec<_> = found.iter().map(|one| (&*one.account, one.timeliness.state)).collect();
         assert_eq!(states, [("b", State::Never), ("a", State::OnTime)]);
         assert_eq!(
@@ -82,10 +83,12 @@ mod tests {
         let settings = settings(&["a"]);
         let account = settings.account("a").expect("an account");
         Home::of(root.path(), account).create(account.role).expect("made");
-        let found = suppliers(&settings, root.path(), Utc::now()).expect("read");
-        // Not every file system tells when a folder was made.
-        if let Some(since) = found.first().and_then(|never| never.timeliness.late_since) {
-            assert!((Utc::now() - since).num_minutes() < 1, "{since}");
-        }
+        let at = |now| suppliers(&settings, root.path(), now).expect("read").remove(0).timeliness;
+        assert_eq!((at(Utc::now()).is_missed, at(Utc::now()).late_since), (false, None));
+        let elsewhere = suppliers(&settings, &root.path().join("none"), Utc::now()).expect("read");
+        assert!(elsewhere.iter().all(SupplierStatus::is_missed), "there is no exchange");
+        let later = at(Utc::now() + chrono::TimeDelta::days(3));
+        let since = later.late_since.filter(|_| later.is_missed).expect("it is known since when");
+        assert!((Utc::now() - since).num_minutes() < 1, "{since}");
     }
 }

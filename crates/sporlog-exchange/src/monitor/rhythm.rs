@@ -16,7 +16,8 @@
 //!   Monday     Tuesday    Wednesday      Wednesday 12:00
 //! ```
 //!
-//! For a supplier who never delivered, the time at which its folder was made stands for the last delivery.
+//! For a supplier who never delivered, the time since which Sporlog knows it stands for the last delivery: when the
+//! folder `.sporlog` was made in its home.
 
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeDelta, Utc};
 use serde::Serialize;
@@ -70,7 +71,7 @@ pub struct Timeliness {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub due: Option<DateTime<Utc>>,
     /// Since when a delivery is missing: the moment at which it was due. For a supplier who never delivered, the
-    /// time at which the account's folder was made, where the file system tells it.
+    /// time since which Sporlog knows it, once a delivery is missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub late_since: Option<DateTime<Utc>>,
     /// The deliveries that are missing, if the supplier is late.
@@ -79,8 +80,8 @@ pub struct Timeliness {
 }
 
 impl Timeliness {
-    /// The timeliness at `now` of a supplier whose last accepted delivery was claimed at `last`, and whose folder
-    /// was made at `known_since`. Where neither is known, a delivery is missed.
+    /// The timeliness at `now` of a supplier whose last accepted delivery was claimed at `last`, and who is known
+    /// since `known_since`. Where neither is known, a delivery is missed.
     pub fn of(
         rhythm: Rhythm,
         last: Option<DateTime<Utc>>,
@@ -92,7 +93,7 @@ impl Timeliness {
         let is_overdue = due.is_some_and(|due| now >= due + grace(rhythm));
         let is_missed = is_overdue || (since.is_none() && rhythm != Rhythm::Irregular);
         let (state, late_since, missing) = match last {
-            None => (State::Never, known_since, None),
+            None => (State::Never, known_since.filter(|_| is_missed), None),
             Some(last) if is_overdue => (State::Late, due, missing(rhythm, last, now)),
             Some(_) => (State::OnTime, None, None),
         };
@@ -192,7 +193,10 @@ mod tests {
         let known = at("2026-11-02T09:00:00Z");
         for rhythm in RHYTHMS {
             let timeliness = Timeliness::of(rhythm, None, Some(known), known);
-            assert_eq!((timeliness.state, timeliness.late_since), (State::Never, Some(known)));
+            assert_eq!((timeliness.state, timeliness.late_since), (State::Never, None));
+            let later = Timeliness::of(rhythm, None, Some(known), known + TimeDelta::days(30));
+            let since = Some(known).filter(|_| rhythm != Rhythm::Irregular);
+            assert_eq!((later.state, later.late_since), (State::Never, since));
         }
         let unknown = Timeliness::of(Rhythm::Daily, None, None, known);
         assert_eq!((unknown.state, unknown.late_since, unknown.due), (State::Never, None, None));

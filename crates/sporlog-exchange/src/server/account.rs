@@ -12,9 +12,12 @@ use crate::settings::{Account, Limits, Role};
 use crate::tree::Home;
 use sporlog_intake::{Error, Result};
 
+use super::delivered::Delivered;
 use super::disk;
+use super::extents::Extents;
 use super::fetched::Fetched;
 use super::keys::account_keys;
+use super::packets::Attributes;
 use super::path::Folder;
 use super::rate::Rate;
 use super::refusal::Refusal;
@@ -32,6 +35,7 @@ pub(super) struct AccountState {
     pub keys: Vec<KeyData>,
     pub rate: Option<Rate>,
     pub uploads: Arc<Uploads>,
+    pub delivered: Delivered,
     pub fetched: Fetched,
     sessions: Arc<Semaphore>,
     /// The settings that this was made from.
@@ -57,6 +61,7 @@ impl AccountState {
             keys: account_keys(account)?,
             rate: limits.bytes_per_second.map(Rate::new),
             uploads: before.map(|before| Arc::clone(&before.uploads)).unwrap_or_default(),
+            delivered: Delivered::default(),
             fetched: Fetched::of(&home),
             delete_fetched: account.delete_fetched,
             sessions: Arc::new(Semaphore::new(limits.sessions.min(Semaphore::MAX_PERMITS))),
@@ -108,6 +113,8 @@ pub(super) struct Uploads {
 #[derive(Debug)]
 pub(super) struct Writer {
     pub last_write: Instant,
+    /// Which bytes of the file have been written.
+    pub extents: Extents,
     /// Another connection has taken the file over.
     pub is_revoked: bool,
     /// The client has closed the file, and it is being synced.
@@ -115,9 +122,10 @@ pub(super) struct Writer {
 }
 
 impl Uploads {
-    /// Makes the caller the writer of `name`.
-    pub(super) fn claim(&self, name: &str) -> Result<Arc<Mutex<Writer>>, Refusal> {
+    /// Makes the caller the writer of `name`. Returns also how far a former writer has come, whom the caller replaces.
+    pub(super) fn claim(&self, name: &str) -> Result<(Arc<Mutex<Writer>>, Option<u64>), Refusal> {
         let mut active = lock(&self.active);
+        let mut before = None;
         if let Some(other) = active.get(name) {
             let mut other = lock(other);
             let silent = other.last_write.elapsed();
@@ -131,11 +139,13 @@ impl Uploads {
                 )));
             }
             other.is_revoked = true;
+            before = Some(other.extents.prefix());
         }
-        let writer = Writer { last_write: Instant::now(), is_revoked: false, is_closing: false };
+        let (last_write, extents) = (Instant::now(), Extents::default());
+        let writer = Writer { last_write, extents, is_revoked: false, is_closing: false };
         let writer = Arc::new(Mutex::new(writer));
         active.insert(name.to_owned(), Arc::clone(&writer));
-        Ok(writer)
+        Ok((writer, before))
     }
 
     pub(super) fn release(&self, name: &str, writer: &Arc<Mutex<Writer>>) {
@@ -143,6 +153,13 @@ impl Uploads {
         if active.get(name).is_some_and(|current| Arc::ptr_eq(current, writer)) {
             active.remove(name);
         }
+    }
+
+    /// The attributes of a file as a client is to see them: while it is written, it ends at its first gap.
+    pub(super) fn up_to_gap(&self, name: &str, attributes: Attributes) -> Attributes {
+        let writer = lock(&self.active).get(name).map(Arc::clone);
+        let end = writer.map_or(u64::MAX, |writer| lock(&writer).extents.prefix());
+        Attributes { size: attributes.size.min(end), ..attributes }
     }
 
     /// Whether a connection has this file open for writing.

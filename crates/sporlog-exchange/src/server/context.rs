@@ -64,7 +64,7 @@ pub(super) struct Session {
     pub account: OnceLock<Arc<AccountState>>,
     /// Permits for files and folders that the client may still open.
     handles: Arc<Semaphore>,
-    began: Instant,
+    pub began: Instant,
     /// When the client last sent a request or took an answer, in milliseconds since `began`.
     seen: AtomicU64,
 }

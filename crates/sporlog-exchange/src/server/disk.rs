@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, SeekFrom, Stat};
 use rustix::io::Errno;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
@@ -157,6 +157,15 @@ fn is_regular(stat: &Stat) -> bool {
 /// The attributes of an open file.
 pub(super) fn of_file(file: &File) -> io::Result<Attributes> {
     Ok(attributes(&rustix::fs::fstat(file)?))
+}
+
+/// How many bytes of a file come before the first hole that the file system has left in it: all, if there is none.
+pub(super) fn before_hole(file: &File) -> io::Result<u64> {
+    match rustix::fs::seek(file, SeekFrom::Hole(0)) {
+        // An empty file, or a file system that does not tell.
+        Err(Errno::NXIO | Errno::INVAL) => Ok(of_file(file)?.size),
+        hole => Ok(hole?),
+    }
 }
 
 fn attributes(stat: &Stat) -> Attributes {

@@ -1,7 +1,8 @@
 //! Directory listings, read from disk portion by portion as the client asks for more.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io;
+use std::time::Instant;
 
 use chrono::{DateTime, Local, TimeDelta, Utc};
 
@@ -23,6 +24,11 @@ pub(super) struct Listing {
     owner: String,
     /// Folders that are listed without reading the disk.
     folders: VecDeque<Folder>,
+    is_inbox: bool,
+    /// Files that were delivered of late, and may or may not lie in the inbox still.
+    delivered: VecDeque<(String, Attributes)>,
+    /// Their names, which are left out of what the disk has.
+    listed: HashSet<String>,
     sources: VecDeque<Source>,
 }
 
@@ -65,10 +71,16 @@ impl Source {
 }
 
 impl Listing {
-    /// Begins the listing of a folder.
-    pub(super) fn open(account: &AccountState, path: &VirtualPath) -> Result<Self, Refusal> {
-        let mut listing =
-            Listing { owner: account.name.clone(), folders: VecDeque::new(), sources: VecDeque::new() };
+    /// Begins the listing of a folder, as a session sees it that began at `began`.
+    pub(super) fn open(account: &AccountState, began: Instant, path: &VirtualPath) -> Result<Self, Refusal> {
+        let mut listing = Listing {
+            owner: account.name.clone(),
+            folders: VecDeque::new(),
+            is_inbox: *path == VirtualPath::Folder(Folder::Inbox),
+            delivered: VecDeque::new(),
+            listed: HashSet::new(),
+            sources: VecDeque::new(),
+        };
         match path {
             VirtualPath::Root => {
                 listing.folders.extend(match account.role {
@@ -77,6 +89,11 @@ impl Listing {
                 });
             }
             VirtualPath::Folder(Folder::Inbox) => {
+                for (name, before) in account.delivered.list(&account.home, began) {
+                    let attributes = super::uploads::stat(account, &name).unwrap_or(before);
+                    listing.listed.insert(name.clone());
+                    listing.delivered.push_back((name, attributes));
+                }
                 // Incomplete uploads and complete files lie in two folders; the client sees one.
                 listing.sources.push_back(Source::new(account.uploading()?, false, None)?);
                 let inbox = account.folder(&Folder::Inbox)?;
@@ -102,9 +119,17 @@ impl Listing {
             entries.push(self.entry(folder.name().to_owned(), attributes));
         }
         while entries.len() < AT_ONCE {
+            if let Some((name, attributes)) = self.delivered.pop_front() {
+                entries.push(self.entry(name, attributes));
+                continue;
+            }
             let Some(source) = self.sources.front_mut() else { break };
             match source.next()? {
-                Some((name, attributes)) => entries.push(self.entry(name, attributes)),
+                Some((name, _)) if self.listed.contains(&name) => {}
+                Some((name, attributes)) => {
+                    let up_to_gap = self.is_inbox.then(|| account.uploads.up_to_gap(&name, attributes));
+                    entries.push(self.entry(name, up_to_gap.unwrap_or(attributes)));
+                }
                 None => drop(self.sources.pop_front()),
             }
         }

@@ -22,7 +22,8 @@
 //! | `requests` | the requests of a channel, one after another |
 //! | `operations` | operations that are recorded in the `access` log before they happen |
 //! | `listing` | directory listings |
-//! | `uploads` | files being written |
+//! | `uploads`, `extents` | files being written, and which of their bytes have been |
+//! | `delivered` | delivered files that their sessions go on seeing |
 //! | `downloads` | files being read |
 //! | `fetched` | which files a municipality has fetched completely |
 //! | `disk` | regular files, and no links |
@@ -33,8 +34,10 @@
 mod account;
 mod connection;
 mod context;
+mod delivered;
 mod disk;
 mod downloads;
+mod extents;
 mod fetched;
 mod handler;
 mod keys;
@@ -73,7 +76,7 @@ use self::account::AccountState;
 use self::context::{Context, Session};
 use self::login_throttle::{LoginThrottle, Rejection};
 use self::record::Recorder;
-use super::settings::{Limits, LiveSettings, Settings};
+use super::settings::{Limits, LiveSettings, Role, Settings};
 use crate::inbox::InboxEvents;
 use crate::tree::Home;
 use sporlog_intake::writers::Writers;
@@ -191,8 +194,14 @@ fn accounts(settings: &Settings, root: &Path, before: &Accounts) -> Result<Accou
         let state = match before.get(&account.name) {
             Some(state) if state.configured == *account => Arc::clone(state),
             before => {
-                let home = Home::of(root, account);
-                Arc::new(AccountState::new(account, home, &settings.limits, before.map(|before| &**before))?)
+                let (home, before) = (Home::of(root, account), before.map(|before| &**before));
+                let state = AccountState::new(account, home, &settings.limits, before)?;
+                if before.is_none() && state.role == Role::Supplier {
+                    let failed =
+                        |source| Error::Read { name: state.home.path().display().to_string(), source };
+                    uploads::cut_at_gaps(&state.home).map_err(failed)?;
+                }
+                Arc::new(state)
             }
         };
         accounts.insert(account.name.clone(), state);

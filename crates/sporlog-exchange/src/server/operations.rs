@@ -51,12 +51,14 @@ impl Operations {
     pub(super) async fn close(&self, upload: &Upload) -> Result<(), Refusal> {
         upload.begin_close()?;
         let name = &upload.name;
-        let size = upload.attributes()?.size;
+        let attributes = upload.attributes()?;
+        let size = attributes.size;
         let parameters = json!({ "file": name, "bytes": upload.written, "size": size, "complete": true });
         let recorded = self.record("SFTP_UPLOAD", format!("upload of {name}"), parameters);
         // Syncing and recording run side by side.
         tokio::try_join!(upload.sync(), recorded)?;
         if upload.finish()? {
+            self.account.delivered.remember(name, attributes);
             self.session.context.events.file_closed(&self.account.name, name, false);
         }
         metrics::transferred("up", true);
@@ -95,7 +97,10 @@ impl Operations {
         let parameters = json!({ "file": path, "size": attributes.size });
         self.record("SFTP_DELETE", format!("{path} is deleted"), parameters).await?;
         blocking(|| match folder {
-            Folder::Inbox => uploads::remove(&self.account, &name),
+            Folder::Inbox => {
+                self.account.delivered.forget(&name);
+                uploads::remove(&self.account, &name)
+            }
             folder => {
                 let folder = self.account.folder(&folder)?;
                 folder.remove(&name)?;
@@ -115,15 +120,16 @@ impl Operations {
             (VirtualPath::File(Folder::Inbox, from), VirtualPath::File(Folder::Inbox, to)) => (from, to),
             _ => return Err(Refusal::denied("only files in /ind can be renamed, and only within it")),
         };
-        let size = blocking(|| uploads::stat(&self.account, &from))?.size;
+        let attributes = blocking(|| uploads::stat(&self.account, &from))?;
         if from == to {
             return Ok(());
         }
-        let parameters = json!({ "file": from, "to": to, "size": size });
+        let parameters = json!({ "file": from, "to": to, "size": attributes.size });
         self.record("SFTP_RENAME", format!("{from} is renamed to {to}"), parameters).await?;
-        if let Renamed::Delivered { is_final } =
-            blocking(|| uploads::rename(&self.account, &from, &to, replace))?
-        {
+        let renamed = blocking(|| uploads::rename(&self.account, &from, &to, replace))?;
+        self.account.delivered.forget(&from);
+        if let Renamed::Delivered { is_final } = renamed {
+            self.account.delivered.remember(&to, attributes);
             self.session.context.events.file_closed(&self.account.name, &to, is_final);
         }
         Ok(())

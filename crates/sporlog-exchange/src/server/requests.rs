@@ -17,10 +17,11 @@ use super::disk::{self, blocking};
 use super::downloads::{Download, Pump, Read};
 use super::listing::{self, Listing};
 use super::operations::Operations;
-use super::packets::{self, Code, MAX_DATA, MAX_PACKET, Malformed, Request, flags};
+use super::packets::{self, Attributes, Code, MAX_DATA, MAX_PACKET, Malformed, Request, flags};
 use super::path::{self, Folder, VirtualPath};
 use super::refusal::Refusal;
 use super::uploads::Upload;
+use crate::settings::Role;
 
 /// Bytes of answers that a client may leave unread.
 const UNREAD: usize = 4 << 20;
@@ -146,8 +147,7 @@ impl Requests {
             Request::Write { handle, offset, data } => self.write(handle, offset, data).await.map(done),
             Request::Stat { path } => {
                 let target = self.resolve(path)?;
-                let attributes = blocking(|| listing::stat(&self.operations.account, &target))?;
-                Ok(packets::attributes(id, &attributes))
+                Ok(packets::attributes(id, &blocking(|| self.stat(&target))?))
             }
             Request::Fstat { handle } => self.fstat(id, handle),
             Request::SetStat { path, size } => self.set_stat(path, size).map(done),
@@ -155,12 +155,19 @@ impl Requests {
             Request::OpenDir { path } => {
                 let target = self.resolve(path)?;
                 let permit = self.acquire_handle()?;
-                let listing = blocking(|| Listing::open(&self.operations.account, &target))?;
+                let Operations { session, account } = &self.operations;
+                let listing = blocking(|| Listing::open(account, session.began, &target))?;
                 Ok(self.keep(id, Open::Listing(Box::new(listing)), permit))
             }
             Request::ReadDir { handle } => self.read_dir(id, handle),
             Request::Remove { path } => self.operations.remove(self.resolve(path)?).await.map(done),
-            Request::MakeDir | Request::RemoveDir => {
+            // As OpenSSH's server answers, for clients that make a folder whether it is there or not.
+            Request::MakeDir { path }
+                if self.resolve(path).is_ok_and(|folder| self.stat(&folder).is_ok()) =>
+            {
+                Err(Refusal::failure("a file or folder of this name is there already"))
+            }
+            Request::MakeDir { .. } | Request::RemoveDir => {
                 Err(Refusal::denied("the folders here are fixed: none can be made or removed"))
             }
             Request::RealPath { path } => Ok(packets::path(id, &path::shortest(path)?)),
@@ -185,6 +192,17 @@ impl Requests {
 
     fn resolve(&self, path: &[u8]) -> Result<VirtualPath, Refusal> {
         path::resolve(self.operations.account.role, path)
+    }
+
+    /// The attributes of a file or folder, or of a file that the account has just delivered.
+    fn stat(&self, target: &VirtualPath) -> Result<Attributes, Refusal> {
+        let Operations { session, account } = &self.operations;
+        listing::stat(account, target).or_else(|refusal| match target {
+            VirtualPath::File(Folder::Inbox, name) if refusal.code == Code::NoSuchFile => {
+                account.delivered.find(name, &account.home, session.began).ok_or(refusal)
+            }
+            _ => Err(refusal),
+        })
     }
 
     fn get(&mut self, handle: packets::Handle) -> Result<&mut Open, Refusal> {
@@ -212,7 +230,12 @@ impl Requests {
     async fn open(&mut self, id: u32, path: &[u8], wanted: u32) -> Answer {
         let permit = self.acquire_handle()?;
         let writes = wanted & flags::WRITE != 0;
-        match (self.resolve(path)?, writes) {
+        let target = self.resolve(path);
+        let is_missing = target.as_ref().is_err_and(|refusal| refusal.code == Code::NoSuchFile);
+        if is_missing && writes && self.operations.account.role == Role::Supplier {
+            return Err(Refusal::denied("there is no such folder to write to: deliver into /ind"));
+        }
+        match (target?, writes) {
             (VirtualPath::File(Folder::Inbox, name), true) => {
                 let upload = blocking(|| Upload::open(&self.operations.account, &name, wanted))?;
                 Ok(self.keep(id, Open::Upload(Box::new(upload)), permit))
@@ -293,7 +316,7 @@ impl Requests {
         match (self.resolve(path)?, size) {
             (_, Some(_)) => Err(Refusal::denied("a file's size cannot be set")),
             (VirtualPath::File(Folder::Inbox, _), None) => Ok(()),
-            (target, None) => blocking(|| listing::stat(&self.operations.account, &target)).map(drop),
+            (target, None) => blocking(|| self.stat(&target)).map(drop),
         }
     }
 

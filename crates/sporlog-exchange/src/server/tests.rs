@@ -292,6 +292,60 @@ async fn of_two_uploads_of_one_name_one_is_refused_and_a_lost_one_can_be_resumed
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn folders_that_are_there_and_folders_that_cannot_be() {
+    const FAILURE: u32 = 4;
+    const DENIED: u32 = 3;
+    let trial = Trial::new(serde_json::json!({})).await;
+    let mut asks = vec![0, 0, 0, 5, 1, 0, 0, 0, 3];
+    for path in ["/ind", "ind/", "/", "kvittering", "/ind/sub", "/other"] {
+        asks.extend(packet(14, 1, &[&string(path.as_bytes()), &[0; 4]]));
+    }
+    let session = trial.sign_in("ky").await;
+    let found = codes(channel(&session).await, &asks, 6).await;
+    assert_eq!(found, [FAILURE, FAILURE, FAILURE, FAILURE, DENIED, DENIED]);
+    let sftp = trial.sftp("ky").await;
+    for path in ["/a.csv", "a.csv", "/other/a.csv"] {
+        let refused = sftp.create(path).await.err().unwrap().to_string();
+        assert!(refused.contains("deliver into /ind"), "{path}: {refused}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_delivered_is_seen_until_a_minute_after_its_receipt() {
+    let trial = Trial::new(serde_json::json!({})).await;
+    let (sftp, other) = (trial.sftp("ky").await, trial.sftp("ky").await);
+    for (temporary, name) in [("a.csv.part", "a.csv"), (".b.csv", "b.csv")] {
+        let mut file = sftp.create(format!("/ind/{temporary}")).await.unwrap();
+        file.write_all(b"abc").await.unwrap();
+        file.shutdown().await.unwrap();
+        sftp.rename(format!("/ind/{temporary}"), format!("/ind/{name}")).await.unwrap();
+    }
+    let (inbox, receipts) = (trial.home("ky").inbox(), trial.home("ky").receipts());
+    // As the inbox does it.
+    std::fs::remove_file(inbox.join("a.csv")).unwrap();
+    let later = trial.sftp("ky").await;
+    let names = async |sftp: &SftpSession| {
+        let listed = sftp.read_dir("/ind").await.unwrap();
+        let mut names: Vec<_> = listed.map(|entry| (entry.file_name(), entry.metadata().size)).collect();
+        names.sort();
+        names
+    };
+    let both = [("a.csv".to_owned(), Some(3)), ("b.csv".to_owned(), Some(3))];
+    for sftp in [&sftp, &other] {
+        assert_eq!(sftp.metadata("/ind/a.csv").await.unwrap().size, Some(3));
+        assert_eq!(sftp.symlink_metadata("/ind/a.csv").await.unwrap().size, Some(3));
+        assert_eq!(names(sftp).await, both);
+    }
+    assert!(later.metadata("/ind/a.csv").await.is_err());
+    assert_eq!(names(&later).await, both[1..]);
+    std::fs::write(receipts.join("a.csv.kvittering.json"), "{}").unwrap();
+    assert_eq!(sftp.metadata("/ind/a.csv").await.unwrap().size, Some(3));
+    // What the client has removed itself is gone.
+    sftp.remove_file("/ind/b.csv").await.unwrap();
+    assert!(sftp.metadata("/ind/b.csv").await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_municipality_deletes_only_what_it_has_fetched() {
     let trial = Trial::new(serde_json::json!({})).await;
     let month = trial.home("kom").outbox().join("2026-11");

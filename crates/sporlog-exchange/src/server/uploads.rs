@@ -9,8 +9,10 @@
 //! ```
 //!
 //! A connection that ends without closing the file leaves it in `.sporlog/uploads`, to be resumed; so does a
-//! crash of the server. A writer that was silent for a while loses its file to the next connection that opens
-//! it, because its own connection may be dead without the server knowing.
+//! crash of the server. Either way the file is cut off at its first gap, and whoever asks how long it is while it is
+//! written is told where the first gap begins: a client resumes at that byte. A file with a gap cannot be closed.
+//! A writer that was silent for a while loses its file to the next connection that opens it, because its own
+//! connection may be dead without the server knowing.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -21,9 +23,11 @@ use std::time::Instant;
 use tokio::task::JoinHandle;
 
 use crate::name::is_temporary;
+use crate::tree::Home;
 
 use super::account::{AccountState, Writer, lock};
 use super::disk::{self, blocking};
+use super::extents::Extents;
 use super::packets::{Attributes, flags};
 use super::path::Folder;
 use super::refusal::Refusal;
@@ -48,6 +52,7 @@ pub(super) struct Upload {
     file: Arc<File>,
     writer: Arc<Mutex<Writer>>,
     appends: bool,
+    /// How long the file is to be, as far as is known: all of these bytes have to come.
     size: u64,
     /// Bytes written through this handle.
     pub written: u64,
@@ -60,9 +65,17 @@ pub(super) struct Upload {
 impl Upload {
     /// Opens a file of the inbox for writing.
     pub(super) fn open(account: &Arc<AccountState>, name: &str, wanted: u32) -> Result<Self, Refusal> {
-        let writer = account.uploads.claim(name)?;
-        let opened = open_file(account, name, wanted).and_then(|file| Ok((disk::of_file(&file)?.size, file)));
+        let (writer, before) = account.uploads.claim(name)?;
+        let opened = open_file(account, name, wanted).and_then(|file| {
+            // An upload is gone on with where it has come to without a gap.
+            let end = disk::before_hole(&file)?.min(before.unwrap_or(u64::MAX));
+            if end < disk::of_file(&file)?.size {
+                file.set_len(end)?;
+            }
+            Ok((end, file))
+        });
         let (size, file) = opened.inspect_err(|_| account.uploads.release(name, &writer))?;
+        lock(&writer).extents = Extents::whole(size);
         Ok(Upload {
             account: Arc::clone(account),
             name: name.to_owned(),
@@ -93,11 +106,15 @@ impl Upload {
         }
         if let Err(error) = blocking(|| self.file.write_all_at(data, offset)) {
             self.failed = Some("the file could not be written in full");
-            // A client resumes at the end of the file, so there must be no gap before the end.
-            let _ = blocking(|| self.file.set_len(self.size.min(offset)));
+            writer.extents.truncate(offset);
+            // Also makes room on a full disk.
+            let _ = blocking(|| self.file.set_len(writer.extents.prefix()));
             return Err(error.into());
         }
         writer.last_write = Instant::now();
+        if !writer.extents.add(offset, end) {
+            self.failed = Some("it was written in too many pieces with gaps between them");
+        }
         drop(writer);
         self.size = self.size.max(end);
         self.written += len;
@@ -122,8 +139,9 @@ impl Upload {
         if size > self.account.limits.file_bytes {
             return Err(Refusal::failure("a file may not become so large"));
         }
-        let writer = lock_own(&self.writer)?;
+        let mut writer = lock_own(&self.writer)?;
         blocking(|| self.file.set_len(size))?;
+        writer.extents.truncate(size);
         drop(writer);
         self.size = size;
         Ok(())
@@ -140,11 +158,23 @@ impl Upload {
         Ok(synced.unwrap_or_else(|stopped| Err(std::io::Error::other(stopped)))?)
     }
 
-    /// Begins to close the file. Fails if a write has failed or another connection has taken over.
+    /// Begins to close the file. Fails if a write has failed, if the file has a gap, or if another connection has taken
+    /// over.
     pub(super) fn begin_close(&self) -> Result<(), Refusal> {
         let mut writer = lock_own(&self.writer)?;
-        writer.is_closing = self.failed.is_none();
-        self.failed.map_or(Ok(()), |why| Err(Refusal::failure(format!("the upload is incomplete: {why}"))))
+        let incomplete = |why: &str| Err(Refusal::failure(format!("the upload is incomplete: {why}")));
+        if let Some(why) = self.failed {
+            return incomplete(why);
+        }
+        let begin = writer.extents.prefix();
+        if begin < self.size {
+            let end = writer.extents.gap_end(self.size);
+            let why =
+                format!("the bytes from {begin} to {end} did not come; go on at {begin}, or begin anew");
+            return incomplete(&why);
+        }
+        writer.is_closing = true;
+        Ok(())
     }
 
     /// Moves the synced file into the inbox, unless its name is a temporary one. Returns whether the file was
@@ -167,6 +197,14 @@ impl Upload {
 
 impl Drop for Upload {
     fn drop(&mut self) {
+        let writer = lock(&self.writer);
+        let end = writer.extents.prefix();
+        // A file that has been closed has no gap, and is not touched: it may lie in the inbox.
+        if !writer.is_revoked && disk::of_file(&self.file).is_ok_and(|file| file.size > end) {
+            // If this fails, the next start cuts the file off.
+            let _ = self.file.set_len(end);
+        }
+        drop(writer);
         self.account.uploads.release(&self.name, &self.writer);
     }
 }
@@ -253,8 +291,24 @@ pub(super) fn stat(account: &AccountState, name: &str) -> Result<Attributes, Ref
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             Ok(account.folder(&Folder::Inbox)?.stat(name)?)
         }
-        attributes => Ok(attributes?),
+        attributes => Ok(account.uploads.up_to_gap(name, attributes?)),
     }
+}
+
+/// Cuts incomplete uploads off at their first gap, where a killed server has not done so. Gaps are told by the holes
+/// that the file system has left.
+pub(super) fn cut_at_gaps(home: &Home) -> std::io::Result<()> {
+    let uploads = disk::Folder::open(&home.uploads())?;
+    let mut names = uploads.names()?;
+    while let Some(name) = names.next_name()? {
+        // What is no regular file is no upload.
+        let Ok(file) = uploads.write(&name, false, false) else { continue };
+        let end = disk::before_hole(&file)?;
+        if end < disk::of_file(&file)?.size {
+            file.set_len(end)?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

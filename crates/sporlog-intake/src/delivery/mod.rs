@@ -178,12 +178,21 @@ pub fn deliver(
     Ok(summary)
 }
 
-/// The finding about a damaged compressed file, if `error` comes from a decoder and not from the disk.
+/// The finding about a compressed file that cannot be unpacked, if `error` comes from a decoder and not from the disk.
 pub fn damage(error: &std::io::Error) -> Option<Finding> {
-    error.raw_os_error().is_none().then(|| {
-        let text = "the compressed file is damaged or cut off";
-        Finding::error("compression", text, Position { line: 1, column: 1 })
-    })
+    use std::io::ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};
+    let text = match error.to_string() {
+        // As Zstandard words it.
+        reason if reason.contains("too much memory") => format!(
+            "the compressed file cannot be unpacked: {reason}; compress it with a window of 128 MiB or less \
+             (zstd without --ultra and --long)"
+        ),
+        reason => format!("the compressed file is damaged or cut off: {reason}"),
+    };
+    let is_of_decoder = error.raw_os_error().is_none()
+        && matches!(error.kind(), InvalidData | InvalidInput | Other | UnexpectedEof);
+    let position = Position { line: 1, column: 1 };
+    is_of_decoder.then(|| Finding::error("compression", text, position))
 }
 
 struct Context<'a> {

@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 
 use super::notes::{Notes, Place};
 use crate::column::{Column, Content};
+use crate::{Kind, invisible};
 
 /// The fields of a record.
 #[derive(Debug)]
@@ -103,6 +104,25 @@ impl<'a> Fields<'a> {
             let expected = if column.content == Content::Integer { "an integer" } else { "a text" };
             notes.error(about, "type", format!("{expected} is expected here, and this is {found}"));
             field.value = Value::Wrong(found);
+        }
+    }
+
+    /// Notes texts with invisible characters: an error where the column identifies, and else a remark.
+    pub(super) fn check_visible(&self, kind: Kind, notes: &mut Notes) {
+        for (field, column) in self.known.iter().zip(self.columns) {
+            let Value::Text(text) = &field.value else { continue };
+            if !invisible::may_hold(text.as_bytes()) {
+                continue;
+            }
+            let identifies = kind.is_identifying(column.name);
+            if let Some(found) = invisible::first(text, identifies) {
+                let (about, text) = ((column.name, field.place()), invisible::finding(found));
+                if identifies {
+                    notes.error(about, "invisible", text);
+                } else {
+                    notes.remark(about, "invisible", text);
+                }
+            }
         }
     }
 

@@ -241,6 +241,7 @@ impl<'r> RowsBuilder<'r> {
         };
         note_repeated(&fields.repeated, &mut notes);
         fields.check_types(&mut notes);
+        fields.check_visible(self.kind, &mut notes);
         let occurred_at = (json.judge)(&mut fields, self.rules, &mut notes);
         let extra = collect_others(&fields.others, &mut notes);
         let refused = notes.has_errors();

@@ -288,6 +288,19 @@ fn data_may_be_longer_than_the_document_says() {
 }
 
 #[test]
+fn what_nobody_sees_refuses_a_record_where_it_identifies_and_else_is_remarked_on() {
+    for (field, text, expected) in [
+        ("samaccountName", "ky\u{200b}", "error samaccountName: invisible"),
+        ("message", "no\u{feff}te", "remark message: invisible"),
+        ("personName", "\u{81}", "remark personName: invisible"),
+        ("detailContent", "two\nlines\tof text – „ærsag“", ""),
+    ] {
+        let found = rules_of(Kind::Auditlog, &with(audit(), field, json!(text)));
+        assert_eq!(found.join("|"), expected, "{field}");
+    }
+}
+
+#[test]
 fn an_empty_optional_text_is_absent() {
     let mut record = disclosure();
     for field in ["samtykkeToken", "dataForespoersel", "leverandoer"] {

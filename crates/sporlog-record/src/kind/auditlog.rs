@@ -60,6 +60,7 @@ pub(super) static DEFINITION: Definition = Definition {
         action: &["logAction"],
         ground: &["message"],
         case_id: &[],
+        time: "tts",
     }),
     organisations: &[],
     identity: &[],

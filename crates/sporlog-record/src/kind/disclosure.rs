@@ -54,6 +54,7 @@ pub(super) static DEFINITION: Definition = Definition {
         action: &["tema"],
         ground: &["behandlingsGrunnlag"],
         case_id: &[],
+        time: "uthentingsTidspunkt",
     }),
     organisations: &["mottaker", "leverandoer"],
     identity: &[],

@@ -100,6 +100,8 @@ pub struct Roles {
     pub ground: Names,
     /// In which case.
     pub case_id: Names,
+    /// When it was done, as its source wrote it: one column.
+    pub time: &'static str,
 }
 
 impl Roles {
@@ -217,6 +219,18 @@ impl Kind {
     /// The columns by which a user's records are found: the first that has a value says who acted.
     pub fn actor_columns(self) -> Names {
         self.definition().roles.as_ref().map_or(&[], |roles| roles.actor)
+    }
+
+    /// Whether a column identifies the record, a person, a user or an organisation: no value of such a column may have
+    /// an invisible character.
+    pub fn is_identifying(self, column: &str) -> bool {
+        let names = [
+            self.identity_columns(),
+            self.subject_columns(),
+            self.actor_columns(),
+            self.organisation_columns(),
+        ];
+        names.iter().any(|names| names.contains(&column))
     }
 
     /// The columns that say which organisations a record is of.

@@ -45,6 +45,7 @@ pub(super) static DEFINITION: Definition = Definition {
         action: &["ServiceNavn", "KaldtServiceId"],
         ground: &["Note"],
         case_id: &["SagId"],
+        time: "TransaktionsTid",
     }),
     organisations: &[ORGANISATION],
     identity: &["KalderItSystemInstans", "LogId", "TransaktionsId"],

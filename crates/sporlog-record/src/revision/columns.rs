@@ -48,7 +48,7 @@ pub(super) struct Accepted {
     pub(super) row: usize,
     pub(super) line: u64,
     pub(super) occurred_at: i64,
-    pub(super) remarks: Option<&'static str>,
+    pub(super) remarks: Option<Cow<'static, str>>,
 }
 
 /// The columns of one slab, in the making.
@@ -107,7 +107,7 @@ impl<'a> Columns<'a> {
 
         self.occurred_at.extend(rows.iter().map(|row| row.occurred_at));
         for row in rows {
-            self.remarks.append_option(row.remarks);
+            self.remarks.append_option(row.remarks.as_deref());
         }
         self.scratch.clear();
         self.scratch.extend_from_slice(self.origin_prefix.as_bytes());

@@ -5,6 +5,10 @@
 //! `TransaktionsId`. What is wrong with a file as a whole (its character set, its separator)
 //! shows here first, so this is also where it is told in plain words.
 
+use std::borrow::Cow;
+
+use encoding_rs::WINDOWS_1252;
+
 use super::refusal::{self, FileRefusal, START, refuse};
 use super::scan::{self, Cell, scan_record};
 use crate::kind::REVISION_COLUMNS;
@@ -66,6 +70,7 @@ impl Header {
         let raw = start.get(at..end).unwrap_or_default();
         let whole = complete || start.len() < Self::MAX_BYTES;
         let text = decode(raw, encoding, position, whole)?;
+        check_first_line(&text, position)?;
         check_separator(&text, separator, position)?;
         let limit = rules.revision.max_columns;
         if memchr::memchr_iter(separator, text.as_bytes()).take(limit).count() == limit {
@@ -146,6 +151,14 @@ impl Header {
     /// The number, from 0, that a known column has in the file.
     pub(super) fn places(&self) -> &[Option<usize>; REVISION_COLUMNS.len()] {
         &self.places
+    }
+
+    /// The name of the column that has this number in the file, as findings give it.
+    pub(super) fn column(&self, number: usize) -> Cow<'static, str> {
+        let known = self.places.iter().position(|place| *place == Some(number));
+        let unknown =
+            || self.unknown.iter().find(|(place, _)| *place == number).map(|(_, name)| shown(name).into());
+        known.map(|known| REVISION_COLUMNS[known].into()).or_else(unknown).unwrap_or_default()
     }
 
     pub(super) fn unknown(&self) -> &[(usize, String)] {
@@ -248,7 +261,7 @@ fn decode(raw: &[u8], encoding: Encoding, position: Position, whole: bool) -> Re
         return Err(refuse("nul", position, text));
     }
     match encoding {
-        Encoding::Latin1 => Ok(decode_latin1(raw)),
+        Encoding::Latin1 => Ok(decode_latin1(raw).into_owned()),
         Encoding::Utf8 => match std::str::from_utf8(raw) {
             Ok(text) => Ok(text.to_owned()),
             Err(error) if !whole && error.error_len().is_none() => {
@@ -262,14 +275,26 @@ fn decode(raw: &[u8], encoding: Encoding, position: Position, whole: bool) -> Re
     }
 }
 
-/// The text of bytes in ISO 8859-1, where every byte is the character of its number.
-pub(super) fn decode_latin1(bytes: &[u8]) -> String {
-    bytes.iter().map(|&byte| char::from(byte)).collect()
+/// The text of bytes in ISO 8859-1, which the WHATWG reads as Windows-1252. The five bytes that Windows-1252 does not
+/// define are control characters.
+pub(super) fn decode_latin1(bytes: &[u8]) -> Cow<'_, str> {
+    WINDOWS_1252.decode_without_bom_handling(bytes).0
 }
 
 /// The bytes that [`decode_latin1`] made this text of.
 pub(super) fn encode_latin1(text: &str) -> Vec<u8> {
-    text.chars().map(|c| u8::try_from(c).unwrap_or(b'?')).collect()
+    WINDOWS_1252.encode(text).0.into_owned()
+}
+
+/// Refuses the line by which spreadsheets are told the separator.
+fn check_first_line(text: &str, position: Position) -> Result<(), FileRefusal> {
+    let first = text.trim_end().trim_matches('"').to_ascii_lowercase();
+    if first.strip_prefix("sep=").is_some_and(|separator| separator.chars().count() <= 1) {
+        let text = "the file begins with the line 'sep=', which is for spreadsheets: leave this line out, so that \
+                    the header is the first line";
+        return Err(refuse("header", position, text));
+    }
+    Ok(())
 }
 
 /// Tells a file with the other separator from one whose header is merely short of columns.
@@ -382,6 +407,9 @@ mod tests {
             "semicolons between its columns, and a comma is expected",
         );
         refused(HEADER.replace(',', "\t"), "separator", "tabs");
+        for line in ["sep=,\r\n", "SEP=;\n", "\"sep=,\"\n", "\u{feff}sep=\t\n"] {
+            refused(format!("{line}{HEADER}"), "header", "'sep=', which is for spreadsheets");
+        }
         refused(b"\xff\xfe\"\0T\0", "encoding", "UTF-16");
         refused(HEADER.replace("Id", "I\0d"), "nul", "NUL");
         let latin1 = [HEADER.as_bytes(), b",\"Bem\xe6rkning\"\n"].concat();

@@ -82,6 +82,10 @@ pub(super) fn quotes(
             "text stands behind this field's closing quote: a quote within a text is written \
              twice, and nothing comes between the last quote and the separator"
         }
+        Broken::QuoteInText if bytes.get(field..).is_some_and(|rest| rest.starts_with(b"\xef\xbb\xbf")) => {
+            "a byte-order mark stands before this field's quote, in the middle of the file: two files were put \
+             together here; deliver each by itself"
+        }
         Broken::QuoteInText => {
             "a quote stands within a field that does not begin with one: put the whole text in \
              quotes, and write a quote within it twice"
@@ -94,6 +98,21 @@ pub(super) fn quotes(
 pub(super) fn open_quote(line: u64) -> FileRefusal {
     let text = "the file ends within quotes: it was cut off in the middle of this record";
     refuse("quotes", Position { line, column: 1 }, text)
+}
+
+/// The refusal of a file with a run of NUL bytes, which no text has.
+pub(super) fn nul_run(line: u64, length: usize) -> FileRefusal {
+    let text = format!(
+        "{length} NUL bytes stand here in a row, where a part of the file is missing: its upload was cut off and gone \
+         on with at the wrong place, or the file was never written to its end; deliver it anew"
+    );
+    refuse("nul", Position { line, column: 1 }, text)
+}
+
+/// The refusal of a file that ends with DOS's mark of a file's end.
+pub(super) fn end_mark(line: u64) -> FileRefusal {
+    let text = "the file ends with the byte 0x1A (Ctrl-Z), an end mark of DOS: leave this byte out";
+    refuse("end-mark", Position { line, column: 1 }, text)
 }
 
 /// The refusal of a slab that does not fit in one batch of columns.

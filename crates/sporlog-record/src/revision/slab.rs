@@ -2,8 +2,10 @@
 //! each other, so as many are parsed at a time as there are processors.
 //!
 //! A slab goes through in chunks of some hundred rows, small enough to stay in the cache between
-//! the steps: scan the rows into cells, check the bytes (UTF-8, NUL), judge each row, and append
+//! the steps: scan the rows into cells, check that they are UTF-8, judge each row, and append
 //! what is accepted column by column.
+
+use std::borrow::Cow;
 
 use arrow::array::RecordBatch;
 
@@ -12,8 +14,9 @@ use super::columns::{Accepted, Chunk, Columns};
 use super::header::{self, Header};
 use super::refusal::{self, FileRefusal};
 use super::scan::{Cell, End, blank_line, count_lines, scan_record};
+use crate::json::remarks_column;
 use crate::rules::Encoding;
-use crate::{Finding, Kind, Position, Rules};
+use crate::{Finding, Kind, Position, Rules, Severity, invisible};
 
 /// A chunk ends when it has so many rows, or so many bytes.
 const CHUNK_ROWS: usize = 256;
@@ -151,7 +154,6 @@ impl<'a> Parser<'a> {
             };
             self.number_lines(base);
             let chunk = Chunk { text, base, cells: &self.cells };
-            let nul = memchr::memchr(0, text.as_bytes()).is_some();
             let width = self.header.width();
             self.accepted.clear();
             for (number, row) in self.rows.iter().enumerate() {
@@ -165,24 +167,36 @@ impl<'a> Parser<'a> {
                     })
                 };
                 let row_bytes = self.bytes.get(row.start..row.end).unwrap_or_default();
-                if nul && memchr::memchr(0, row_bytes).is_some() {
-                    verdict.errors.push(nul_finding(cells, width, self.bytes, row.line));
+                let mut invisible = Vec::new();
+                if invisible::may_hold(row_bytes) {
+                    let found = cells.iter().take(width).enumerate();
+                    let found = found
+                        .filter_map(|(place, cell)| self.invisible(place, &chunk.value(*cell), row.line));
+                    let errors;
+                    (errors, invisible) = found.partition(|finding| finding.severity == Severity::Error);
+                    verdict.errors.extend::<Vec<_>>(errors);
                 }
                 match verdict.occurred_at {
                     Some(occurred_at) if verdict.errors.is_empty() => {
-                        remarks += u64::from(verdict.remarks.len());
+                        remarks += u64::from(verdict.remarks.len()) + invisible.len() as u64;
+                        let judged = || verdict.remarks.findings(self.header, row.line);
+                        let json = if invisible.is_empty() {
+                            verdict.remarks.json().map(Cow::Borrowed)
+                        } else {
+                            let all: Vec<_> = judged().chain(invisible.iter().cloned()).collect();
+                            remarks_column(&all).map(Cow::Owned)
+                        };
                         let room = self.collect.saturating_sub(findings.len());
-                        if room > 0 && verdict.remarks.len() > 0 {
-                            let found = verdict.remarks.findings(self.header, row.line).take(room);
-                            findings.extend(of_row(id(), found));
+                        if room > 0 && (verdict.remarks.len() > 0 || !invisible.is_empty()) {
+                            findings.extend(of_row(id(), judged().chain(invisible).take(room)));
                         }
-                        let remarks = verdict.remarks.json();
-                        self.accepted.push(Accepted { row: number, line: row.line, occurred_at, remarks });
+                        let (line, row) = (row.line, number);
+                        self.accepted.push(Accepted { row, line, occurred_at, remarks: json });
                     }
                     _ => {
-                        let remarks = verdict.remarks.findings(self.header, row.line);
-                        let mut findings: Vec<_> =
-                            of_row(id(), verdict.errors.into_iter().chain(remarks)).collect();
+                        let remarks = verdict.remarks.findings(self.header, row.line).chain(invisible);
+                        let errors = verdict.errors.into_iter();
+                        let mut findings: Vec<_> = of_row(id(), errors.chain(remarks)).collect();
                         findings.sort_by_key(|finding| finding.position.column);
                         let bytes = match self.header.encoding() {
                             Encoding::Utf8 => row_bytes.to_vec(),
@@ -304,6 +318,29 @@ impl<'a> Parser<'a> {
         length > self.rules.max_record_bytes
     }
 
+    /// What is to be said of a field with an invisible character: an error where the column identifies, and of a NUL
+    /// byte anywhere; else a remark.
+    fn invisible(&self, place: usize, text: &str, line: u64) -> Option<Finding> {
+        // A tab or a line end may be in a field that identifies nothing: its name is looked up only then.
+        invisible::first(text, true)?;
+        let name = self.header.column(place);
+        let identifies = Kind::Revision.is_identifying(&name);
+        let found = invisible::first(text, identifies)?;
+        let position = Position { line, column: place as u64 + 1 };
+        let finding = match found {
+            _ if text.contains('\0') => Finding::error("nul", "the row holds a NUL byte", position),
+            _ if identifies => Finding::error("invisible", invisible::finding(found), position),
+            '\u{80}'..='\u{9f}' if self.header.encoding() == Encoding::Latin1 => {
+                let byte = u32::from(found);
+                let text =
+                    format!("the text holds the byte 0x{byte:02X}, which Windows-1252 does not define");
+                Finding::remark("encoding", text, position)
+            }
+            _ => Finding::remark("invisible", invisible::finding(found), position),
+        };
+        Some(finding.in_field(name))
+    }
+
     /// The bytes from `base` to where scanning has come, as text.
     fn chunk_text(&self, base: usize) -> Result<&'a str, FileRefusal> {
         let bytes: &'a [u8] = self.bytes;
@@ -336,16 +373,6 @@ impl<'a> Parser<'a> {
 /// Findings about the row with this `TransaktionsId`.
 fn of_row(id: Option<String>, findings: impl Iterator<Item = Finding>) -> impl Iterator<Item = Finding> {
     findings.map(move |finding| Finding { transaction_id: id.clone(), ..finding })
-}
-
-/// The error of a row with a NUL byte in it.
-fn nul_finding(cells: &[Cell], width: usize, bytes: &[u8], line: u64) -> Finding {
-    let holds_nul = |cell: &Cell| {
-        let text = bytes.get(cell.start()..cell.end()).unwrap_or_default();
-        memchr::memchr(0, text).is_some()
-    };
-    let column = cells.iter().take(width).position(holds_nul).unwrap_or_default();
-    Finding::error("nul", "the row holds a NUL byte", Position { line, column: column as u64 + 1 })
 }
 
 /// Why the rest of a file, which begins on `line`, ends within quotes.

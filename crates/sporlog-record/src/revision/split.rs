@@ -5,7 +5,7 @@
 //! end that an even number of quotes precedes. Counting quotes and lines runs at memory speed,
 //! and only the way back from the buffer's end to the last such line end goes quote by quote.
 
-use memchr::{memchr_iter, memrchr2};
+use memchr::{memchr, memchr_iter, memmem, memrchr2};
 
 use super::header::Header;
 use super::refusal::{self, FileRefusal};
@@ -62,14 +62,23 @@ impl Splitter {
     /// Takes the file's next bytes and says where the last record that ends in them ends.
     ///
     /// Refused are a record that outgrows `max_record_bytes` before it ends, so that no caller
-    /// need ever keep more than that and a buffer, and a file that outgrows `max_file_bytes`.
+    /// need ever keep more than that and a buffer, a file that outgrows `max_file_bytes`, and a file with a run of NUL
+    /// bytes.
     pub fn split(&mut self, bytes: &[u8]) -> Result<Cut, FileRefusal> {
         self.check_pending()?;
         let mut lines = 0;
         let mut quotes = 0;
+        let mut nul = false;
         for block in bytes.chunks(BLOCK) {
             lines += count_lines(block);
             quotes += memchr_iter(b'"', block).count();
+            nul |= memchr(0, block).is_some();
+        }
+        // Before any record is parsed: what a run of NUL bytes has replaced may be quotes and line ends.
+        if let Some(at) = nul.then(|| memmem::find(bytes, b"\0\0")).flatten() {
+            let (before, run) = bytes.split_at(at);
+            let length = run.iter().take_while(|byte| **byte == 0).count();
+            return Err(refusal::nul_run(self.line + count_lines(before), length));
         }
         let quoted = self.quoted ^ (quotes % 2 == 1);
         let end = last_record_end(bytes, quoted);
@@ -109,6 +118,9 @@ impl Splitter {
     /// file is refused.
     pub fn finish(&self, header: &Header, rest: &[u8]) -> Result<u64, FileRefusal> {
         self.check_pending()?;
+        if rest.trim_ascii_end().ends_with(b"\x1a") {
+            return Err(refusal::end_mark(self.line));
+        }
         if self.quoted {
             return Err(slab::explain_open_quote(header, rest, self.record_line));
         }

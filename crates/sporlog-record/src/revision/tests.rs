@@ -250,6 +250,95 @@ fn a_nul_refuses_its_row() {
 }
 
 #[test]
+fn a_run_of_nuls_refuses_the_file() {
+    let (a, b) = (row("1", "two\nlines"), row("2", "x"));
+    for (file, line) in [
+        (format!("{HEADER}{a}{}{b}", "\0".repeat(4_096)), 4),
+        (format!("{HEADER}{a}{}", b.replace('x', "\0\0")), 4),
+        // Quotes and line ends were where the gap is.
+        (format!("{HEADER}{a}{}{}{}", &b[..7], "\0".repeat(100), &b[30..]), 4),
+    ] {
+        refused(&file, "nul", (line, 1), "NUL bytes stand here in a row");
+        let rules = Rules::default();
+        let refusal = read(file.as_bytes(), &rules, 80).err().unwrap();
+        assert_eq!((refusal.position().line, refusal.findings[0].rule), (line, "nul"));
+    }
+}
+
+#[test]
+fn an_end_mark_is_named() {
+    refused(format!("{HEADER}{}\u{1a}", row("1", "").trim_end()), "end-mark", (2, 1), "Ctrl-Z");
+    refused(format!("{HEADER}{}\u{1a}", row("1", "")), "end-mark", (3, 1), "Ctrl-Z");
+}
+
+#[test]
+fn what_nobody_sees_refuses_a_row_where_it_identifies_and_else_is_remarked_on() {
+    let header = HEADER.trim_end().to_owned() + ",\"LogId\",\"BorgerId\",\"Region\"\r\n";
+    let fields = |n: usize, text: &str| {
+        let mut fields =
+            ["1", "2021-11-10", "user", "64942212", "system", "note", "log", "2302XX22XX", "region"];
+        fields[n] = text;
+        format!("\"{}\"\n", fields.join("\",\""))
+    };
+    for (n, text, column, is_refused) in [
+        (0, "\u{feff}1", "TransaktionsId", true),
+        (2, "user\u{200b}", "BrugerId", true),
+        (4, "sys\ttem", "KalderItSystemInstans", true),
+        (6, "\u{feff}log", "LogId", true),
+        (7, "2302XX22XX\u{202c}", "BorgerId", true),
+        (5, "no\u{200d}te", "Note", false),
+        (8, "\u{7}region", "Region", false),
+    ] {
+        let read = read_whole(header.clone() + &fields(n, text) + &fields(0, "2")).unwrap();
+        let all = read.findings.iter().chain(read.refused.iter().flat_map(|row| &row.findings));
+        let found = all.into_iter().find(|finding| finding.rule == "invisible").expect(column);
+        assert_eq!(found.position, Position { line: 2, column: n as u64 + 1 });
+        assert_eq!((&*found.field, found.severity == Severity::Error), (column, is_refused));
+        assert_eq!(
+            (read.refused.len(), read.rows.num_rows()),
+            (usize::from(is_refused), 2 - usize::from(is_refused))
+        );
+        if !is_refused {
+            let remarks = texts(&read.rows, "remarks")[0].unwrap().to_owned();
+            assert!(
+                remarks.contains("\"rule\":\"uuid\"") && remarks.contains("\"rule\":\"invisible\""),
+                "{remarks}"
+            );
+            assert_eq!(read.remarks as usize, read.findings.len());
+        }
+    }
+    // A file of quoted texts behind another one.
+    let second = format!("{HEADER}{0}\u{feff}{HEADER}{0}", row("1", ""));
+    refused(second, "quotes", (3, 1), "two files were put together here");
+    let read = read_whole(format!("{HEADER}{}", row("1", "tab\tand\r\nline"))).unwrap();
+    assert_eq!(read.remarks, 0, "{:?}", read.findings);
+}
+
+#[test]
+fn iso_8859_1_is_read_as_windows_1252() {
+    let mut rules = Rules::default();
+    rules.revision.encoding = Encoding::Latin1;
+    let note = b"S\xf8gning \x96 \x84\xe6rsag\x93 \x80 \x92";
+    let row_of = |note: &[u8]| {
+        let row = row("1", "?");
+        let at = row.find('?').unwrap();
+        [&row.as_bytes()[..at], note, &row.as_bytes()[at + 1..]].concat()
+    };
+    let file = [HEADER.as_bytes(), &row_of(note), &row_of(b"\x81?")].concat();
+    let delivery = read(&file, &rules, 50).unwrap();
+    assert_eq!(texts(&delivery.rows, "Note"), [Some("Søgning – „ærsag“ € ’"), Some("\u{81}?")]);
+    let [finding] = &delivery.findings[..] else { panic!("{:?}", delivery.findings) };
+    assert_eq!((finding.rule, &*finding.field, finding.position.line), ("encoding", "Note", 3));
+    assert!(finding.text.contains("0x81, which Windows-1252 does not define"), "{finding}");
+    // A refused row is kept byte for byte.
+    let bytes: Vec<u8> = (0x80..=0xff).collect();
+    let bad = [HEADER.as_bytes(), &row_of(&bytes)].concat();
+    let bad = bad.iter().map(|&byte| if byte == b'4' { b'x' } else { byte }).collect::<Vec<_>>();
+    let delivery = read(&bad, &rules, 50).unwrap();
+    assert!(delivery.refused[0].bytes.windows(bytes.len()).any(|kept| kept == bytes));
+}
+
+#[test]
 fn files_without_rows() {
     for file in [HEADER, HEADER.trim_end(), &format!("{HEADER}\n\r\n")] {
         let read = read_whole(file).unwrap();
@@ -393,6 +482,13 @@ fn any_text() -> impl Strategy<Value = Option<String>> {
     proptest::option::of("[a-cæø€😀\",;\n\r |]{1,12}|[^\0]{1,8}")
 }
 
+/// What a field that identifies can hold of such a text.
+fn seen(text: Option<String>) -> Option<String> {
+    let text: String =
+        text?.chars().filter(|c| crate::invisible::first(&c.to_string(), true).is_none()).collect();
+    Some(text).filter(|text| !text.is_empty())
+}
+
 prop_compose! {
     fn any_batch()(rows in proptest::collection::vec(
         (proptest::collection::vec(any_text(), 18), any_text()), 0..12,
@@ -407,8 +503,9 @@ prop_compose! {
         let fixed = ["", "2021-11-10", UUID, "64942212", "sys\"tem"];
         for (number, _) in REVISION_COLUMNS.iter().enumerate() {
             let value = |row: &(Vec<Option<String>>, Option<String>)| match number {
-                0 => Some(row.1.clone().unwrap_or_else(|| "id".to_owned())),
+                0 => Some(seen(row.1.clone()).unwrap_or_else(|| "id".to_owned())),
                 1..5 => Some(fixed[number].to_owned()),
+                5 | 15 => seen(row.0[number - 5].clone()),
                 _ => row.0[number - 5].clone(),
             };
             columns.push(Arc::new(rows.iter().map(value).collect::<StringArray>()));

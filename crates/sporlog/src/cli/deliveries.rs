@@ -15,8 +15,8 @@ use crate::timerange::parse_date;
 /// A daily supplier is late 12 hours after a UTC day on which nothing came, a weekly one 24 hours after
 /// seven such days; an irregular one never is. It is late since the moment that the delivery was due, which
 /// is the end of that day or of these seven. A supplier that has never delivered has as long, from the day on
-/// which its folder was made; where there is none, or nothing tells that day, its delivery is missing at once.
-/// Only accepted files count: one that was refused, or that had come before, does not.
+/// which Sporlog made its folders; before that, nothing is expected of it, unless there is no folder of the
+/// exchange at all. Only accepted files count: one that was refused, or that had come before, does not.
 ///
 /// A volume is low with less than a third, and high with more than three times, the median of the last eight
 /// days of the same weekday. All files of a day count together. With fewer than four such days, nothing is said.

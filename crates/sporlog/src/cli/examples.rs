@@ -104,6 +104,8 @@ Examples:
   sporlog sql                                              the shell
   sporlog sql 'SELECT log, count(*) FROM events GROUP BY log'
   sporlog sql 'SELECT \"BrugerId\", count(*) AS n FROM revision GROUP BY 1 ORDER BY n DESC LIMIT 10'
+  sporlog sql \"SELECT actor, count(*) AS n FROM events WHERE log = 'revision' AND occurred_precision = 'time'
+               AND date_part('hour', occurred_at) NOT BETWEEN 6 AND 19 GROUP BY 1 ORDER BY n DESC LIMIT 10\"
   sporlog sql 'SELECT * FROM events' --format parquet --out events.parquet
   sporlog sql 'SELECT log, count(*) FROM \"disclosure*\" GROUP BY log'
 

@@ -1,11 +1,11 @@
 //! What `check` and `import` have in common.
 
-use std::io;
 use std::path::Path;
 
 use sporlog_intake::Error;
+use sporlog_intake::delivery::damage;
 use sporlog_intake::source::Source;
-use sporlog_record::{Finding, Position};
+use sporlog_record::Finding;
 
 use crate::progress::{Progress, Results};
 
@@ -23,18 +23,7 @@ pub fn progress(source: &Source, results: Results) -> Progress {
 pub fn refusal(error: Error) -> Result<Vec<Finding>, Error> {
     match error {
         Error::Refused { findings } => Ok(findings),
-        Error::Read { source, .. } if is_damaged(&source) => {
-            let text = format!("the compressed file is damaged or cut off ({source})");
-            let position = Position { line: 1, column: 1 };
-            Ok(vec![Finding::error("compression", text, position)])
-        }
+        Error::Read { source, .. } if let Some(damage) = damage(&source) => Ok(vec![damage]),
         error => Err(error),
     }
-}
-
-/// What the decoders say, and no disk does.
-fn is_damaged(error: &io::Error) -> bool {
-    use io::ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};
-    error.raw_os_error().is_none()
-        && matches!(error.kind(), InvalidData | InvalidInput | Other | UnexpectedEof)
 }

@@ -91,6 +91,60 @@ fn zero_bytes() {
 }
 
 #[test]
+fn files_that_spreadsheets_and_dos_have_written() {
+    refused("revision", ("sep=,\r\n".to_owned() + &csv(0..2)).as_bytes(), "f:1:1:", "'sep='");
+    refused("revision", (csv(0..2) + "\u{1a}").as_bytes(), "f:4:1:", "Ctrl-Z");
+}
+
+#[test]
+fn two_files_put_together() {
+    let place = Place::new();
+    let import = |name: &str| place.run_args(&["import", "revision", &Place::data(name), "--json"]);
+    let receipt = import("two-files-put-together.csv").code(1).json();
+    assert_eq!((&receipt["accepted"], &receipt["quarantined"]), (&9.into(), &1.into()), "{receipt}");
+    place.run("quarantine list").ok().says("byte-order mark, as is left where two files were put together");
+    // The row that the mark spoiled comes in now, and no other comes in twice.
+    let receipt = import("its-second-half-again.csv").ok().json();
+    assert_eq!((&receipt["accepted"], &receipt["skipped"]), (&1.into(), &4.into()), "{receipt}");
+}
+
+#[test]
+fn windows_1252_and_zstandard_with_a_skippable_frame() {
+    let place = Place::new();
+    place.file("sporlog.toml", "[rules.revision]\nencoding = 'iso-8859-1'\nseparator = ';'\n");
+    place.run_args(&["import", "revision", &Place::data("windows-1252.csv")]).ok();
+    place.run("read revision").ok().says("\"Note\":\"Søgning – årsag €\"").says("\"Note\":\"„Æble“ …\"");
+    let place = Place::new();
+    place.run_args(&["import", "revision", &Place::data("skippable-frame-first.csv.zst")]).ok();
+    assert!(place.head("revision") > 0);
+}
+
+#[test]
+fn a_file_that_cannot_be_unpacked_says_why() {
+    let mut large = zstd::Encoder::new(Vec::new(), 1).expect("an encoder");
+    large.window_log(28).expect("set");
+    large.write_all(csv(0..3).as_bytes()).expect("written");
+    let large = large.finish().expect("ended");
+    let place = Place::new();
+    place.file("large.csv.zst", &large);
+    place.file("cut.csv.zst", &zstd::encode_all(csv(0..300).as_bytes(), 1).expect("packed")[..200]);
+    place.run("check revision large.csv.zst").code(1).says("a window of 128 MiB or less");
+    place.run("import revision large.csv.zst").code(1).says("a window of 128 MiB or less");
+    place.run("import revision cut.csv.zst").code(1).says("damaged or cut off: incomplete frame");
+}
+
+#[test]
+fn personal_numbers_in_names_of_files_are_masked() {
+    let place = Place::new();
+    place.file("KY_0101018081.csv", csv(0..2) + &row(2, "i går", "0101018081", "x"));
+    let receipt = place.run("import revision KY_0101018081.csv --json").code(1).json();
+    assert_eq!(receipt["file"], "KY_01********.csv");
+    let item = &place.run("quarantine list --json").code(0).lines()[0];
+    assert_eq!(item["source"], "KY_01********.csv", "{item}");
+    place.run("read revision").ok().says("\"origin\":\"file:KY_01********.csv:2\"");
+}
+
+#[test]
 fn unbalanced_quotes() {
     let file = csv(0..3).replacen("\"set\"", "\"set", 1);
     refused("revision", file.as_bytes(), "f:2:7:", "quote");

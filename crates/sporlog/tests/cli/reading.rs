@@ -390,3 +390,28 @@ fn several_logs_are_read_as_one() {
     assert_eq!(counted, "log,n\nd-0,2\nd-1,2\n");
     place.run_args(&["sql", "SELECT * FROM \"x-*\""]).code(2);
 }
+
+#[test]
+fn events_say_how_exact_their_times_are() {
+    let place = Place::new();
+    let times = ["2026-10-05", "10-NOV-2021", " 1-NOV-2021 ", "2026-10-05T00:00:00", "10-NOV-2021 00.00"];
+    let rows = times.iter().zip(0..).map(|(time, n)| row(n, time, "0101018081", "set"));
+    place.file("day.csv", format!("{HEADER}\n{}", rows.collect::<String>()));
+    place.run("import revision day.csv").ok();
+    place
+        .run_with(
+            "import auditlog -",
+            b"{\"logAction\":\"x\"}{\"logAction\":\"x\",\"tts\":\"2026-10-05T00:00:00\"}",
+        )
+        .ok();
+    place.run_with("import disclosure -", disclosure("", "").as_bytes()).ok();
+    let query = "SELECT log, occurred_precision AS p FROM events WHERE log <> 'access' ORDER BY log, id";
+    let found = place.run_args(&["sql", query, "--format", "csv"]).ok().out;
+    let expected = "log,p\nauditlog,\nauditlog,time\ndisclosure,time\nrevision,day\nrevision,day\nrevision,day\n\
+                    revision,time\nrevision,time\n";
+    assert_eq!(found, expected);
+    // As documented.
+    let night = "SELECT actor, count(*) AS look_ups FROM events WHERE log = 'revision' AND occurred_precision = 'time' \
+                 AND date_part('hour', occurred_at) NOT BETWEEN 6 AND 19 GROUP BY actor ORDER BY look_ups DESC";
+    place.run_args(&["sql", night, "--format", "csv"]).ok().says("0a009d8,2\n");
+}

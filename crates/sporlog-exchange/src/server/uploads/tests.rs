@@ -132,6 +132,72 @@ fn of_two_writers_the_second_waits_until_the_first_is_silent() -> Result<(), Ref
 }
 
 #[test]
+fn a_file_with_a_gap_is_not_closed_and_is_resumed_at_the_gap() -> Result<(), Refusal> {
+    let folders = Folders::new()?;
+    let mut upload = folders.open("a.csv", NEW)?;
+    for (offset, data) in [(0, "ab"), (8, "ij"), (4, "ef")] {
+        upload.write(offset, data.as_bytes())?;
+    }
+    assert_eq!(stat(&folders.account, "a.csv")?.size, 2, "another connection would resume here");
+    let refused = upload.begin_close().err().map(|refusal| refusal.text.into_owned()).unwrap_or_default();
+    assert!(refused.contains("the bytes from 2 to 4 did not come; go on at 2"), "{refused}");
+    drop(upload);
+    assert_eq!(folders.content("a.csv"), (None, some("ab")));
+    // Whoever sends the rest in any order is content.
+    let mut resumed = folders.open("a.csv", ON)?;
+    for (offset, data) in [(6, "ghij"), (4, "efg"), (2, "cd")] {
+        resumed.write(offset, data.as_bytes())?;
+    }
+    resumed.begin_close()?;
+    assert!(resumed.finish()?);
+    drop(resumed);
+    assert_eq!(folders.content("a.csv"), (some("abcdefghij"), None));
+    Ok(())
+}
+
+#[test]
+fn a_length_that_was_set_has_to_be_filled() -> Result<(), Refusal> {
+    let folders = Folders::new()?;
+    let mut upload = folders.open("a.csv", NEW)?;
+    upload.set_size(4)?;
+    upload.write(0, b"ab")?;
+    assert!(upload.begin_close().is_err());
+    upload.write(2, b"cd")?;
+    upload.begin_close()?;
+    upload.set_size(3)?;
+    assert!(upload.finish()?);
+    assert_eq!(folders.content("a.csv"), (some("abc"), None));
+    Ok(())
+}
+
+#[test]
+fn a_gap_is_not_passed_on_by_a_silent_writer_or_a_killed_server() -> Result<(), Refusal> {
+    let folders = Folders::new()?;
+    let mut silent = folders.open("a.csv", NEW)?;
+    silent.write(0, b"ab")?;
+    silent.write(4, b"ef")?;
+    folders.fall_silent("a.csv");
+    let mut second = folders.open("a.csv", ON)?;
+    drop(silent);
+    assert_eq!(second.attributes()?.size, 2);
+    second.write(2, b"c")?;
+    second.begin_close()?;
+    assert!(second.finish()?);
+    assert_eq!(folders.content("a.csv"), (some("abc"), None));
+    // What a killed server leaves: a hole of the file system's.
+    let path = folders.root.path().join(".sporlog/uploads/b.csv");
+    let file = File::create(&path)?;
+    file.write_all_at(&[b'b'; 4096], 0)?;
+    file.write_all_at(b"end", 1 << 20)?;
+    cut_at_gaps(&folders.account.home)?;
+    assert_eq!(stat(&folders.account, "b.csv")?.size, disk::before_hole(&file)?);
+    fs::write(path, "whole")?;
+    cut_at_gaps(&folders.account.home)?;
+    assert_eq!(folders.content("b.csv"), (None, some("whole")));
+    Ok(())
+}
+
+#[test]
 fn limits_hold_and_what_broke_them_is_not_delivered() -> Result<(), Refusal> {
     let folders = Folders::new()?;
     let mut large = folders.open("a.csv", NEW)?;

@@ -88,8 +88,8 @@ pub struct Supplier {
     /// When its next delivery has to be there; absent if none is expected.
     #[schema(required = false, format = DateTime)]
     due: String,
-    /// Since when a delivery is missing: since it was due; of one who never delivered, since there is a
-    /// folder for it.
+    /// Since when a delivery is missing: since it was due; of one who never delivered, since Sporlog made its
+    /// folders. Absent if none is missing.
     #[schema(required = false, format = DateTime)]
     lateSince: String,
     /// What is missing.
