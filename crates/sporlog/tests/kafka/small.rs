@@ -298,6 +298,24 @@ fn after_kills_intake_goes_on_soon() {
 
 #[test]
 #[ignore = "needs Kafka: tests/kafka/run"]
+fn no_partition_is_begun_at_an_offset_that_librdkafka_has_to_ask_for() {
+    // A late answer would undo where reading has begun since.
+    let cluster = Cluster::start(1);
+    cluster.create_topic(TOPIC, 1, &[]);
+    let place = Place::with_settings(&cluster, "asks", "disclosure", "properties.debug = \"topic\"", "");
+    let messages = Messages::new(&cluster);
+    for round in 1..=2 {
+        messages.send(TOPIC, 0, None, Some(&disclosure(round, 40)));
+        messages.flush();
+        let output = place.run(&["consume", "--until-end", "-vvv"]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(place.head("disclosure"), round, "{said}");
+        assert!(said.contains("Start fetch for") && !said.contains("logical offset"), "{said}");
+    }
+}
+
+#[test]
+#[ignore = "needs Kafka: tests/kafka/run"]
 fn what_retention_has_removed_is_said_and_the_rest_taken_in() {
     let cluster = Cluster::start(1);
     cluster.create_topic(TOPIC, 1, &[]);
