@@ -15,7 +15,7 @@ use sporlog_web::server::Rates;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::Global;
-use crate::commands::configuration_errors;
+use crate::commands::config;
 use crate::config::{Config, sources};
 
 /// What can take up other settings while it runs, if the process has it.
@@ -100,7 +100,7 @@ impl Live {
 }
 
 fn read(global: &Global) -> Result<(Config, Values)> {
-    let errors = configuration_errors(global);
+    let errors = config::errors(global);
     if !errors.is_empty() {
         bail!("{}", errors.join("; "));
     }

@@ -12,7 +12,7 @@ mod backup;
 mod check;
 mod collect;
 mod compact;
-mod config;
+pub mod config;
 mod consume;
 mod deliveries;
 mod delivery;
@@ -32,8 +32,6 @@ mod sample;
 mod serve;
 mod sql;
 mod verify;
-
-pub use config::errors as configuration_errors;
 
 /// Does what was asked for.
 pub fn run(cli: Cli) -> Result<Outcome> {
