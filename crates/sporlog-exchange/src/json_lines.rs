@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sporlog_ledger::local_files::sync_parent;
+use sporlog_ledger::local_files::{found, sync_parent};
 
 /// Opens a file to append to, made with `mode` if it is missing; its name is durable when this returns.
 pub(crate) fn open(path: &Path, mode: u32) -> io::Result<File> {
@@ -31,10 +31,7 @@ pub(crate) fn append(file: &mut File, value: &impl Serialize) -> io::Result<()> 
 
 /// Calls `each` with what the lines hold, in order. What is no such value is passed over.
 pub(crate) fn read<T: DeserializeOwned>(path: &Path, mut each: impl FnMut(T)) -> io::Result<()> {
-    let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        file => file?,
-    };
+    let Some(file) = found(File::open(path))? else { return Ok(()) };
     for line in BufReader::new(file).split(b'\n') {
         if let Ok(value) = serde_json::from_slice(&line?) {
             each(value);

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use sporlog_ledger::local_files::make_folder;
+use sporlog_ledger::local_files::{found, make_folder};
 
 use super::json_lines;
 use super::receipt::Receipt;
@@ -65,10 +65,7 @@ impl Register {
 
     /// The accounts that have deliveries in the register, sorted.
     pub fn accounts(&self) -> io::Result<Vec<String>> {
-        let entries = match fs::read_dir(&self.folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries?,
-        };
+        let Some(entries) = found(fs::read_dir(&self.folder))? else { return Ok(Vec::new()) };
         let mut accounts = Vec::new();
         for entry in entries {
             let name = entry?.file_name();

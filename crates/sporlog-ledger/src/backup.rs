@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use crate::error::{Error, Result};
-use crate::local_files::{make_folder, private_file, replace};
+use crate::local_files::{found, make_folder, private_file, replace};
 use crate::store::{Store, StoreOptions};
 
 /// The file that a finished backup has.
@@ -139,10 +139,7 @@ impl Backup {
 
 /// The names in a folder; none, if it is not there.
 fn names_in(folder: &Path) -> Result<Vec<String>> {
-    let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(failed(folder))?,
-    };
+    let Some(entries) = found(fs::read_dir(folder)).map_err(failed(folder))? else { return Ok(Vec::new()) };
     let name = |entry: io::Result<fs::DirEntry>| Ok(entry?.file_name().into_string().unwrap_or_default());
     entries.map(name).collect::<io::Result<_>>().map_err(failed(folder))
 }

@@ -27,9 +27,14 @@ pub(crate) fn check_writable(folder: &Path) -> io::Result<()> {
     // One name for all processes: a crash leaves one small file, which the next call removes.
     let probe = folder.join(".probe");
     let written = private_file().truncate(true).open(&probe).and_then(|mut file| file.write_all(&[0; PROBE]));
-    match fs::remove_file(&probe) {
-        Err(error) if error.kind() != ErrorKind::NotFound => written.and(Err(error)),
-        _ => written,
+    written.and(found(fs::remove_file(&probe)).map(drop))
+}
+
+/// The result, with `None` where there is no such file or folder.
+pub fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        result => result.map(Some),
     }
 }
 
@@ -76,10 +81,7 @@ fn parent(path: &Path) -> &Path {
 /// The bytes are written to `beside` first, on the same file system. A crash can leave that file, which the
 /// next call with the same name removes; two callers must not use one name at the same time.
 pub fn replace(beside: &Path, path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    match fs::remove_file(beside) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    found(fs::remove_file(beside))?;
     write_beside(beside, path, bytes, mode, |from, to| fs::rename(from, to))
 }
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use chrono::NaiveDate;
 use sporlog_intake::{Error, Result};
-use sporlog_ledger::local_files::{replace, sync_folder};
+use sporlog_ledger::local_files::{found, replace, sync_folder};
 
 use super::day_files::{WrittenFile, failed, is_in, names_in, publish};
 use super::manifest::Manifest;
@@ -47,11 +47,8 @@ impl Outbox {
     pub(super) fn prepare(&self) -> Result<()> {
         self.home.create(Role::Municipality).map_err(failed(self.home.path()))?;
         let scratch = self.scratch();
-        match fs::remove_dir_all(&scratch) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-            _ => DirBuilder::new().mode(0o700).create(&scratch),
-        }
-        .map_err(failed(&scratch))
+        let removed = found(fs::remove_dir_all(&scratch));
+        removed.and_then(|_| DirBuilder::new().mode(0o700).create(&scratch)).map_err(failed(&scratch))
     }
 
     /// The writer of a day's files. They are in a folder that is not served until they are published.
@@ -74,10 +71,8 @@ impl Outbox {
 
     /// The account's first day that was collected.
     pub(super) fn first_day(&self) -> Result<Option<NaiveDate>> {
-        let entries = match fs::read_dir(&self.records) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            entries => entries.map_err(failed(&self.records))?,
-        };
+        let entries = found(fs::read_dir(&self.records)).map_err(failed(&self.records))?;
+        let Some(entries) = entries else { return Ok(None) };
         let names = entries.map(|entry| entry.map(|entry| entry.file_name()));
         let names: io::Result<Vec<_>> = names.collect();
         let day = |name: &str| name.strip_suffix(".json")?.split_once('_')?.1.parse().ok();
@@ -135,8 +130,6 @@ impl Outbox {
 
 /// Removes a file, if it is there; durable when this returns.
 fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        removed => removed.and_then(|()| path.parent().map_or(Ok(()), sync_folder)),
-    }
+    let removed = found(fs::remove_file(path))?;
+    removed.and(path.parent()).map_or(Ok(()), sync_folder)
 }

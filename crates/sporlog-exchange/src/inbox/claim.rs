@@ -24,7 +24,7 @@ use rustix::fs::OFlags;
 
 use crate::receipt::{ID_TIME, Receipt, delivery_id};
 use crate::tree::Home;
-use sporlog_ledger::local_files::{make_folder, replace, sync_folder};
+use sporlog_ledger::local_files::{found, make_folder, replace, sync_folder};
 
 const DECIDED: &str = "decided.json";
 
@@ -137,11 +137,8 @@ impl Claim {
                 taken_at,
                 home: home.clone(),
             };
-            let inside = match fs::read_dir(claim.file_folder()) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-                inside => inside?.next().transpose()?,
-            };
-            match inside {
+            let inside = found(fs::read_dir(claim.file_folder()))?;
+            match inside.and_then(|mut inside| inside.next()).transpose()? {
                 Some(file) => {
                     claim.name = file.file_name();
                     claims.push(claim);
@@ -162,13 +159,12 @@ impl Claim {
     /// Opens the claimed file.
     pub fn open(&self) -> io::Result<ClaimedFile> {
         let path = self.file();
-        match path.symlink_metadata() {
-            Ok(metadata) if metadata.is_file() => {
+        match found(path.symlink_metadata())? {
+            Some(metadata) if metadata.is_file() => {
                 open(&path).map(|(file, stamp)| ClaimedFile::Regular(file, stamp))
             }
-            Ok(_) => Ok(ClaimedFile::NotRegular),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(ClaimedFile::Missing),
-            Err(error) => Err(error),
+            Some(_) => Ok(ClaimedFile::NotRegular),
+            None => Ok(ClaimedFile::Missing),
         }
     }
 
@@ -180,11 +176,9 @@ impl Claim {
 
     /// The decision that was written down, if there is one.
     pub fn decision(&self) -> io::Result<Option<Receipt>> {
-        match fs::read(self.folder().join(DECIDED)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            // The file is renamed into place when it is whole, so one that is no receipt is not ours.
-            bytes => Ok(serde_json::from_slice(&bytes?).ok()),
-        }
+        let bytes = found(fs::read(self.folder().join(DECIDED)))?;
+        // The file is renamed into place when it is whole, so one that is no receipt is not ours.
+        Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
 
     /// Writes down what has been decided, in place of an earlier decision; durable when this returns.
@@ -196,10 +190,7 @@ impl Claim {
 
     /// Removes the file and the claim's folder. To be called when the log has the file's rows.
     pub fn remove_file(&self) -> io::Result<()> {
-        match fs::remove_file(self.file()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        found(fs::remove_file(self.file()))?;
         self.remove_folder()
     }
 
@@ -217,10 +208,7 @@ impl Claim {
         // In a folder of its own, because the file may be called receipt.json, too.
         let kept = folder.join("file");
         make_folder(&kept)?;
-        match fs::rename(self.file(), kept.join(&self.name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        found(fs::rename(self.file(), kept.join(&self.name)))?;
         sync_folder(&kept)?;
         sync_folder(&folder)?;
         sync_folder(&self.home.refused())?;
@@ -228,10 +216,8 @@ impl Claim {
     }
 
     fn remove_folder(&self) -> io::Result<()> {
-        match fs::remove_dir_all(self.folder()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => sync_folder(&self.home.taken()),
-        }
+        found(fs::remove_dir_all(self.folder()))?;
+        sync_folder(&self.home.taken())
     }
 
     fn folder(&self) -> PathBuf {

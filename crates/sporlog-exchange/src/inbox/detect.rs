@@ -17,6 +17,7 @@ use std::{fs, io};
 use super::claim::Stamp;
 use super::events::ClosedFile;
 use crate::name::is_temporary;
+use sporlog_ledger::local_files::found;
 
 /// The files of one account's inbox, as the last scan found them.
 #[derive(Debug, Default)]
@@ -75,10 +76,7 @@ impl Detector {
             let entry = entry?;
             let name = entry.file_name();
             // Of a link this is the link itself: neither a folder nor a link is a delivery.
-            let metadata = match entry.metadata() {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                metadata => metadata?,
-            };
+            let Some(metadata) = found(entry.metadata())? else { continue };
             let Some(stamp) = Stamp::of(&metadata).filter(|_| !is_temporary(&name)) else { continue };
             let known = self.files.remove(&name).filter(|known| known.stamp == stamp);
             let closed = self.closed.remove(&name).or(known.as_ref().and_then(|known| known.closed));
