@@ -12,7 +12,7 @@ pub(crate) const ID_TIME: &str = "%Y%m%dT%H%M%SZ";
 const LISTED_OVERLAPS: usize = 20;
 
 /// What became of a delivery.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Receipt {
     /// The delivery's id: the time of the claim, and a random part.
@@ -74,7 +74,7 @@ pub struct Receipt {
 }
 
 /// The outcome of a delivery.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// The good rows are in the log; other rows may be in the quarantine.
@@ -82,6 +82,7 @@ pub enum Outcome {
     /// The same bytes were stored before; nothing was stored now.
     Repeated,
     /// The file was refused whole, and is kept aside.
+    #[default]
     Refused,
 }
 
@@ -110,25 +111,8 @@ impl Receipt {
             account: account.to_owned(),
             file,
             log: log.to_owned(),
-            outcome: Outcome::Refused,
             taken_at,
-            received_at: None,
-            bytes: 0,
-            sha256: String::new(),
-            accepted: 0,
-            quarantined: 0,
-            remarks: 0,
-            overlapping: 0,
-            skipped: 0,
-            first_id: None,
-            last_id: None,
-            repeats: None,
-            overlaps: Vec::new(),
-            file_remarks: Vec::new(),
-            refused: Vec::new(),
-            quarantined_rows: Vec::new(),
-            remarked_rows: Vec::new(),
-            seconds: 0.0,
+            ..Receipt::default()
         }
     }
 
