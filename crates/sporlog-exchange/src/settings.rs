@@ -233,7 +233,7 @@ pub enum Rhythm {
 }
 
 impl Rhythm {
-    /// Its name, as the configuration spells it.
+    /// The rhythm's name, as the configuration spells it.
     pub fn name(self) -> &'static str {
         match self {
             Rhythm::Daily => "daily",

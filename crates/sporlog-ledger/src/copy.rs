@@ -124,7 +124,7 @@ struct Copier<'a> {
     to: Storage,
     /// The files of the copy, and their sizes.
     there: HashMap<String, u64>,
-    /// Those that the copy needs.
+    /// The files that the copy needs.
     needed: HashSet<String>,
     files: u64,
     bytes: u64,

@@ -170,13 +170,13 @@ pub(crate) struct Remove {
 /// One Parquet file of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DataFile {
-    /// Its path, relative to the table's folder: `month=2026-11/<first>-<random>.parquet`.
+    /// The file's path, relative to the table's folder: `month=2026-11/<first>-<random>.parquet`.
     pub path: String,
-    /// Its first record's id.
+    /// The first record's id.
     pub first: u64,
-    /// Its last record's id; all between are in it.
+    /// The last record's id; the file has all ids in between.
     pub last: u64,
-    /// Its size in bytes.
+    /// The file's size in bytes.
     pub size: u64,
     /// The digest of its bytes.
     pub sha256: Sha,

@@ -8,7 +8,7 @@ use crate::log::Log;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ListedFile {
-    /// Its path on this machine, or its URL.
+    /// The file's path on this machine, or its URL.
     pub path: String,
     /// The id of its first record.
     pub first_id: u64,
@@ -16,7 +16,7 @@ pub struct ListedFile {
     pub last_id: u64,
     /// How many records it holds.
     pub rows: u64,
-    /// Its size.
+    /// The file's size in bytes.
     pub bytes: u64,
 }
 

@@ -68,7 +68,7 @@ impl std::fmt::Debug for Log {
 }
 
 impl Log {
-    /// Its name.
+    /// The log's name.
     pub fn name(&self) -> &str {
         &self.shared.name
     }

@@ -110,7 +110,7 @@ async fn read_note_strictly(shared: &Shared, verified: &mut Verified) -> Result<
 
 /// The Delta checkpoints that there are, and what they are held against.
 struct Checkpoints {
-    /// Those still to be compared, by version: the digest that was signed for, if it was.
+    /// The checkpoints still to be compared, by version: the digest that was signed for, if it was.
     waiting: BTreeMap<u64, Option<Sha>>,
     /// What the hint on the newest checkpoint says.
     hint: Option<Bytes>,

@@ -86,7 +86,7 @@ impl Times {
         Times { occurred: range("occurred_at"), received: range("received_at") }
     }
 
-    /// Those of both.
+    /// The times of both sets of records.
     pub(crate) fn and(self, other: Self) -> Self {
         Times {
             occurred: widest(self.occurred, other.occurred),

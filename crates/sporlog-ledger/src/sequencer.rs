@@ -1,6 +1,6 @@
 //! The one that appends: a thread per log, and the whole life of a batch from top to bottom.
 //!
-//! It takes what is waiting, numbers it, commits to it, writes a Parquet file and commits one
+//! The sequencer takes the rows that wait, numbers them, commits to them, writes a Parquet file and commits one
 //! version of the table. The records are stored when that commit is: the callers are answered, and
 //! the tiles and the checkpoint follow. After a crash in between, the next sequencer
 //! derives them from the table.

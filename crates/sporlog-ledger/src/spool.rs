@@ -24,7 +24,7 @@ pub(crate) struct TileSpool {
     /// The names and sizes of those in the file.
     written: Vec<(String, usize)>,
     file: Option<File>,
-    /// Those that are not in the file.
+    /// The tiles that are not in the file.
     waiting: Vec<TileFile>,
 }
 

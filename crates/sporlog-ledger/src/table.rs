@@ -29,11 +29,11 @@ const COMMITS_AT_ONCE: usize = 16;
 
 /// What became of a commit.
 pub(crate) enum Committed {
-    /// It is there.
+    /// The commit is durable.
     Done(TableState),
     /// Somebody else's commit has this version.
     Taken,
-    /// It is not known: the store failed, and could not be asked either.
+    /// Nobody knows: the store failed, and could not be asked either.
     Unknown(Error),
 }
 

@@ -146,7 +146,7 @@ impl Publisher {
 
     /// Writes the unfinished tiles of `tree`, and makes all tiles durable.
     async fn write_unfinished(&mut self, tree: &Tree) -> Result<()> {
-        // Those of the higher levels are often published already. They must not be written
+        // Tiles of the higher levels are often published already. These must not be written
         // again: a crash could leave them torn, and the published checkpoint needs them.
         let standing = self.published.map_or_else(Vec::new, partial_names);
         let mut partial = tree.partial_files();

@@ -63,7 +63,7 @@ impl Advance {
 /// What became of an append.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is durable.
+    /// The records are durable.
     Appended(Appended),
     /// A position of it had been taken in before; nothing was stored.
     AlreadyThere {

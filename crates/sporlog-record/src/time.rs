@@ -18,16 +18,16 @@ pub enum TimeError {
     /// Nothing is there.
     #[error("the time is empty")]
     Empty,
-    /// It carries a zone.
+    /// The text carries a zone.
     #[error("the time carries a zone, where a local time without one is expected")]
     Zone,
     /// No calendar or clock shows it, such as 31 February or 25:00.
     #[error("there is no such date or time of day")]
     NoSuchTime,
-    /// It is a date alone, where a time of day belongs to it.
+    /// The text is a date alone, where a time of day belongs to it.
     #[error("there is only a date, where a time of day is expected, too")]
     DateOnly,
-    /// It is written otherwise than expected.
+    /// The text is written otherwise than expected.
     #[error("this is not written as a time, such as 2018-10-19T12:24:21.675")]
     Format,
 }

@@ -65,22 +65,22 @@ impl Municipalities {
         self.by_size.at(bits)
     }
 
-    /// Its name.
+    /// The municipality's name.
     pub(crate) fn name(municipality: usize) -> &'static str {
         MUNICIPALITIES[municipality].0
     }
 
-    /// Its CVR number.
+    /// The municipality's CVR number.
     pub(crate) fn cvr(&self, municipality: usize) -> [u8; 8] {
         self.cvr[municipality]
     }
 
-    /// How many citizens it has.
+    /// How many citizens the municipality has.
     pub(crate) fn citizens(&self, municipality: usize) -> u64 {
         self.citizens[municipality]
     }
 
-    /// How many case workers it has.
+    /// How many case workers the municipality has.
     pub(crate) fn workers(&self, municipality: usize) -> u64 {
         self.workers[municipality]
     }

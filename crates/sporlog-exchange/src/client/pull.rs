@@ -55,7 +55,7 @@ pub struct Pull {
 /// A file of the server.
 struct Found {
     entry: Entry,
-    /// Its folder, below the one that is searched.
+    /// The file's folder, below the one that is searched.
     below: PathBuf,
 }
 
@@ -292,7 +292,7 @@ impl Run<'_> {
             let Some(line) = self.journal.of(&address).filter(|line| line.size <= manifest::LARGEST) else {
                 continue;
             };
-            // It may have been taken away since an earlier run.
+            // The manifest may have been taken away since an earlier run.
             let Ok(text) = tokio::fs::read(self.wanted.into.join(&line.file)).await else { continue };
             let folder = address.strip_suffix(&found.entry.name).unwrap_or_default();
             for (name, sha256) in manifest::mentions(&text) {

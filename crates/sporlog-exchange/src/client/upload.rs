@@ -31,9 +31,9 @@ pub(super) struct Upload {
     pub name: String,
     /// The file's path on the server.
     pub target: String,
-    /// Its path there until it is complete: the same if no temporary name is wanted.
+    /// The file's path on the server until the file is complete: the same if no temporary name is wanted.
     pub temporary: String,
-    /// Its address, by which the journal knows it.
+    /// The file's address, by which the journal knows it.
     pub remote: String,
     pub size: u64,
     /// The time of its last change, in nanoseconds since 1970.
@@ -56,9 +56,9 @@ pub(super) enum Plan {
 pub(super) enum Start {
     /// Truncated, whatever was there.
     Anew,
-    /// It must not be there yet.
+    /// The file must not be there yet.
     New,
-    /// It must be there.
+    /// The file must be there.
     Resume,
 }
 

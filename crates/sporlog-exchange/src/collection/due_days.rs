@@ -5,7 +5,7 @@
 //! after midnight. Clocks may have been wrong, so a day's ids may be in several ranges, and rows may be of a day
 //! that has not come yet.
 //!
-//! That a day was collected is told by its record in the exchange's folder, not by the files in the outbox: a
+//! A record in the exchange's folder tells that a day was collected, not the files in the outbox: a
 //! file that a municipality has fetched and removed does not come again by itself.
 
 use std::collections::BTreeMap;

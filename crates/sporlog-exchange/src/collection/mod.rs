@@ -141,7 +141,7 @@ pub struct Collected {
     pub organisation: String,
     /// Whether the day is over.
     pub complete: bool,
-    /// Its rows.
+    /// How many rows the files have.
     pub rows: u64,
     /// Bytes of all files.
     pub bytes: u64,

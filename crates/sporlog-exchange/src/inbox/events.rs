@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 pub struct ClosedFile {
     /// The account that it was uploaded by.
     pub account: String,
-    /// Its name in the inbox.
+    /// The file's name in the inbox.
     pub name: OsString,
     /// Whether nothing more will be written to it: it got this name by a rename from a temporary one.
     pub is_final: bool,

@@ -30,9 +30,9 @@ pub struct Consent {
 pub enum Validity {
     /// Until this local (Norwegian) time, in microseconds.
     Until(i64),
-    /// It says so in a way that cannot be read.
+    /// The token says so in a way that cannot be read.
     Unreadable,
-    /// It does not say.
+    /// The token does not say.
     Unstated,
 }
 

@@ -34,9 +34,9 @@ const LISTED: usize = 50;
 /// What became of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Judged {
-    /// It became a row. These are the remarks, which are stored with it.
+    /// The record became a row. These are the remarks, which are stored with it.
     Accepted(Vec<Finding>),
-    /// It did not. These are all the errors, and the remarks as well.
+    /// The record is refused. These are all the errors, and the remarks as well.
     Refused(Vec<Finding>),
 }
 

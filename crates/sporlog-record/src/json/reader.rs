@@ -28,13 +28,13 @@ pub struct RawRecord {
 /// or not at all must read it to the end first.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// It could not be read.
+    /// The file could not be read.
     #[error("the file cannot be read: {0}")]
     Io(#[from] io::Error),
     /// There is nothing in it but white space.
     #[error("the file is empty: expected are JSON objects, one a line or in an array")]
     Empty,
-    /// It ends within its array.
+    /// The file ends within its array.
     #[error("the file ends before its array does, so it was cut off: deliver it once more, whole")]
     CutOff {
         /// What is incomplete: the record, or the array behind its last one.

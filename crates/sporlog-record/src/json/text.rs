@@ -28,9 +28,9 @@ fn string_end(bytes: &[u8], at: usize) -> usize {
 /// What makes a well-formed value one that is not taken in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unfit {
-    /// It is nested too deep.
+    /// The value is nested too deep.
     Depth,
-    /// It has half a surrogate pair, which is no character.
+    /// The value has half a surrogate pair, which is no character.
     Surrogate,
 }
 
