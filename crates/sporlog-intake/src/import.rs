@@ -35,7 +35,6 @@ mod receipt;
 pub use receipt::{Earlier, LISTED_ROWS, Note, Receipt};
 
 /// A delivery that has been read, and of which nothing is visible yet.
-#[expect(clippy::large_enum_variant, reason = "there is one for each file")]
 pub enum Preparation {
     /// The file is refused whole; the receipt says why. Nothing is held.
     Refused(Receipt),

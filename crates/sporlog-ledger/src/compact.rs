@@ -129,7 +129,7 @@ impl Writer {
         };
         let names = vec![added.name(), added.index_name()];
         let change = Change { added: vec![added], removed, ..Change::default() };
-        let replaced = self.ask(|answer| Command::Replace(change, answer)).await;
+        let replaced = self.ask(|answer| Command::Replace(change.into(), answer)).await;
         // After a failure, it may be in the table all the same.
         if matches!(replaced, Ok(false)) {
             self.log().shared.storage.remove(names).await?;

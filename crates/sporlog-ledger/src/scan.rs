@@ -101,8 +101,11 @@ type Part = (Arc<DataFile>, Option<RowSelection>);
 #[derive(Clone)]
 struct Filter {
     column: &'static str,
-    wanted: Arc<dyn Fn(&StringArray) -> Result<BooleanArray, ArrowError> + Send + Sync>,
+    wanted: Arc<Wanted>,
 }
+
+/// Which of these texts are wanted.
+type Wanted = dyn Fn(&StringArray) -> Result<BooleanArray, ArrowError> + Send + Sync;
 
 /// Of these parts, in their order, these columns of the records that are wanted.
 fn scan(

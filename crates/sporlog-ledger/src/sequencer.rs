@@ -157,7 +157,7 @@ impl Sequencer {
                 }
                 Command::Bulk(answer) => self.bulk(answer),
                 Command::Replace(change, answer) => {
-                    let _ = answer.send(self.replace(change));
+                    let _ = answer.send(self.replace(*change));
                 }
                 Command::Expire(month, answer) => {
                     let _ = answer.send(self.expire(&month));

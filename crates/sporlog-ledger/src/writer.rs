@@ -100,7 +100,7 @@ pub(crate) enum Command {
     /// Lends the log to a bulk append.
     Bulk(Answer<BulkGrant>),
     /// One file in the place of several that hold the same records; false if one of those is gone.
-    Replace(Change, Answer<bool>),
+    Replace(Box<Change>, Answer<bool>),
     /// The records received before this month (`2026-11`); answered with the files that went.
     Expire(String, Answer<Vec<Arc<DataFile>>>),
     DeltaCheckpoint((String, Sha)),
