@@ -56,6 +56,6 @@ pub async fn retire(session: &Session, name: &str) -> Result<Outcome> {
 async fn record(session: &Session, name: &str, action: &'static str, does: &str) -> Result<()> {
     let store = session.store()?;
     let parameters = json!({"log": name, "vkey": store.log(name).await?.vkey()});
-    let access = Access { action, subject: None, message: format!("{does}: '{name}'"), parameters };
+    let access = Access { action, subjects: Vec::new(), message: format!("{does}: '{name}'"), parameters };
     record_access(session, &store, access).await
 }
