@@ -32,7 +32,7 @@ use crate::log::Log;
 use crate::storage::Storage;
 use crate::store::Store;
 use crate::table_state::TableState;
-use crate::tlog::{BUNDLE_ENTRY, HASH, TableNote, get_tile, open_checkpoint, tlog_name};
+use crate::tlog::{BUNDLE_ENTRY, HASH, KEYS, TableNote, get_tile, open_checkpoint, tlog_name};
 use crate::tree::files_of_level;
 use crate::verified::{Problem, Verified};
 
@@ -152,7 +152,6 @@ impl<'a> Copier<'a> {
             None => 0,
         };
         let mut small: Vec<_> = tiles_of(covered).collect();
-        small.push((tlog_name("key"), None));
         let state = self.copy_data_files().await?;
         // A note of an expiry is written before the commit.
         small.extend(self.from.list(&tlog_name("expired")).await?.into_iter().map(|name| (name, None)));
@@ -161,7 +160,15 @@ impl<'a> Copier<'a> {
         for (name, bytes) in delta_checkpoint {
             self.put(name, bytes).await?;
         }
-        for (name, bytes) in [(tlog_name("table"), note), (tlog_name("checkpoint"), checkpoint)] {
+        // A key may have been replaced since the last copy.
+        let (keys, key) = (tlog_name(KEYS), tlog_name("key"));
+        let last = [
+            (keys.clone(), self.from.try_get(&keys).await?),
+            (key.clone(), self.from.try_get(&key).await?),
+            (tlog_name("table"), note),
+            (tlog_name("checkpoint"), checkpoint),
+        ];
+        for (name, bytes) in last {
             if let Some(bytes) = bytes {
                 self.put(name, bytes).await?;
             }

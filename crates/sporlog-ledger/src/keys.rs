@@ -1,7 +1,15 @@
 //! A log's two secrets: the key that signs its checkpoints, and the secret that salts its commitments.
 //!
 //! They lie outside the log's folder, in a file of their own that only its owner may read, so that
-//! the folder can be handed to someone without them.
+//! the folder can be handed to someone without them. The signing key may be replaced ([`crate::rotation`]):
+//!
+//! ```text
+//! sporlog-keys/1
+//! PRIVATE+KEY+…                    the key that signs
+//! <Base64>                         the secret of the salts, which stays
+//! old <vkey> until <version>       an earlier key, and the last commit that it has signed; the newest of these first
+//! cosign PRIVATE+KEY+…             the newest of those, while it signs notes, too
+//! ```
 
 use std::fs::File;
 use std::io::Read;
@@ -15,7 +23,7 @@ use signed_note::{Note, Signature, Signer, StandardSigner, StandardVerifier, Ver
 
 use crate::delta::Sha;
 use crate::error::{Error, Result};
-use crate::local_files::{exposed, write_new};
+use crate::local_files::{exposed, replace, write_new};
 use sporlog_record::hex;
 
 /// The 32 bytes that the transparency log has as its entry for a record.
@@ -28,7 +36,11 @@ pub type Salt = [u8; 16];
 #[derive(Clone)]
 pub struct LogKeys {
     signer: StandardSigner,
+    /// The key before, while it signs notes, too.
+    cosigner: Option<StandardSigner>,
     vkey: String,
+    /// Earlier keys, each as `<vkey> until <version>`, the newest first.
+    old: Vec<String>,
     origin: String,
     salter: Hmac<Sha256>,
 }
@@ -60,7 +72,54 @@ impl LogKeys {
             return Err(fail(format!("it is no key file: three lines are expected, the first '{HEADER}'")));
         };
         let secret = BASE64_STANDARD.decode(secret).map_err(|e| fail(format!("line 3: {e}")))?;
-        Self::new(skey, &secret).map_err(fail)
+        let mut keys = Self::new(skey, &secret).map_err(fail)?;
+        for line in lines {
+            match line.split_once(' ') {
+                Some(("old", key)) if PublicKey::parse(key).is_ok() => keys.old.push(key.to_owned()),
+                Some(("cosign", skey)) => {
+                    let signer = StandardSigner::new(skey).map_err(|e| fail(e.to_string()))?;
+                    keys.cosigner = Some(signer);
+                }
+                _ => return Err(fail("a line after the third is neither `old …` nor `cosign …`".into())),
+            }
+        }
+        Ok(keys)
+    }
+
+    /// Replaces the signing key of `log`, which has signed the commits up to `version` and goes on signing notes. Whoever
+    /// has the keys loaded must not commit any more.
+    pub(crate) fn rotate(dir: &Path, log: &str, version: u64) -> Result<Self> {
+        let before = Self::load(dir, log)?;
+        let skey = new_signing_key(before.origin()).map_err(|reason| keys_error(dir, log, reason))?;
+        let text = Self::file(dir, log)?;
+        let mut lines = text.lines().filter(|line| !line.starts_with("cosign "));
+        let (header, old_skey, secret) = (
+            lines.next().unwrap_or_default(),
+            lines.next().unwrap_or_default(),
+            lines.next().unwrap_or_default(),
+        );
+        let older: String = lines.map(|line| format!("{line}\n")).collect();
+        let old = format!("old {} until {version}\n", before.vkey);
+        let text = format!("{header}\n{skey}\n{secret}\n{old}{older}cosign {old_skey}\n");
+        Self::replace(dir, log, &text)
+    }
+
+    /// Has the key before the newest one sign nothing any more, and forgets it.
+    pub(crate) fn retire(dir: &Path, log: &str) -> Result<Self> {
+        let text = Self::file(dir, log)?;
+        let kept = text.lines().filter(|line| !line.starts_with("cosign ")).map(|line| format!("{line}\n"));
+        Self::replace(dir, log, &kept.collect::<String>())
+    }
+
+    fn file(dir: &Path, log: &str) -> Result<String> {
+        std::fs::read_to_string(key_file(dir, log)).map_err(|e| keys_error(dir, log, e.to_string()))
+    }
+
+    fn replace(dir: &Path, log: &str, text: &str) -> Result<Self> {
+        let place = key_file(dir, log);
+        let replaced = replace(&place.with_extension("tmp"), &place, text.as_bytes(), 0o600);
+        replaced.map_err(|e| keys_error(dir, log, e.to_string()))?;
+        Self::load(dir, log)
     }
 
     /// Makes new keys for `log` and writes them to `dir`, mode 0600. `origin` is the log's name to
@@ -74,15 +133,9 @@ impl LogKeys {
                 "the origin '{origin}' must not be empty nor have spaces or '+' in it"
             )));
         }
-        let mut seed = [0u8; 32];
         let mut secret = [0u8; 32];
-        getrandom::fill(&mut seed).map_err(|e| fail(e.to_string()))?;
         getrandom::fill(&mut secret).map_err(|e| fail(e.to_string()))?;
-        let signing = ed25519_dalek::SigningKey::from_bytes(&seed);
-        let public = [&[ALGORITHM_ED25519][..], &signing.verifying_key().to_bytes()].concat();
-        let private = [&[ALGORITHM_ED25519][..], &seed].concat();
-        let id = signed_note::key_id(origin, &public);
-        let skey = format!("PRIVATE+KEY+{origin}+{id:08x}+{}", BASE64_STANDARD.encode(private));
+        let skey = new_signing_key(origin).map_err(fail)?;
         let text = format!("{HEADER}\n{skey}\n{}\n", BASE64_STANDARD.encode(secret));
         let what = || format!("making the keys of the log '{log}', {}", place.display());
         // Never over a file that is there: losing a key loses the log.
@@ -103,7 +156,7 @@ impl LogKeys {
         let public = ed25519_dalek::SigningKey::from_bytes(&seed).verifying_key();
         let vkey = signed_note::new_ed25519_verifier_key(&origin, &public);
         let salter = Hmac::new_from_slice(secret).map_err(|e| e.to_string())?;
-        Ok(LogKeys { signer, vkey, origin, salter })
+        Ok(LogKeys { signer, cosigner: None, vkey, old: Vec::new(), origin, salter })
     }
 
     /// The log's name to the world, the first line of its checkpoints.
@@ -114,6 +167,16 @@ impl LogKeys {
     /// The public key in the form of C2SP signed-note.
     pub fn vkey(&self) -> &str {
         &self.vkey
+    }
+
+    /// The public key, and behind it the earlier ones: what [`PublicKey::parse`] takes.
+    pub(crate) fn vkeys(&self) -> String {
+        [&self.vkey].into_iter().chain(&self.old).map(|line| format!("{line}\n")).collect()
+    }
+
+    /// Whether the key before the newest one signs notes, too.
+    pub(crate) fn is_cosigned(&self) -> bool {
+        self.cosigner.is_some()
     }
 
     /// The first 16 bytes of HMAC-SHA256(secret, id as 8 bytes big-endian).
@@ -136,28 +199,50 @@ impl LogKeys {
         self.signer.sign(text.as_bytes()).map_err(|e| Error::Proof(format!("signing failed: {e}")))
     }
 
-    /// The text with the log's signature, as C2SP signed-note has it.
+    /// The text with the log's signature, as C2SP signed-note has it, and with that of the key before, while that is to
+    /// sign, too.
     pub fn sign(&self, text: &str) -> Result<Vec<u8>> {
         let fail = |e: &dyn std::fmt::Display| Error::Proof(format!("signing failed: {e}"));
         let mut note = Note::new(text.as_bytes(), &[]).map_err(|e| fail(&e))?;
-        note.add_sigs(&[&self.signer]).map_err(|e| fail(&e))?;
+        let signers = [&self.signer].into_iter().chain(&self.cosigner);
+        let signers: Vec<&dyn Signer> = signers.map(|signer| signer as &dyn Signer).collect();
+        note.add_sigs(&signers).map_err(|e| fail(&e))?;
         Ok(note.to_bytes())
     }
 }
 
-/// A log's public key, parsed once for many signatures.
+/// A log's public key, and those that it had before: parsed once for many signatures.
 #[derive(Clone)]
-pub(crate) struct PublicKey(StandardVerifier);
+pub(crate) struct PublicKey(Vec<PeriodKey>);
+
+#[derive(Clone)]
+struct PeriodKey {
+    verifier: StandardVerifier,
+    /// The last commit that it may have signed; none of the newest key.
+    until: Option<u64>,
+}
 
 impl PublicKey {
-    /// Parses a key in the form of C2SP signed-note.
-    pub(crate) fn parse(vkey: &str) -> Result<Self, String> {
-        StandardVerifier::new(vkey).map(PublicKey).map_err(|e| format!("the key '{vkey}' is no vkey: {e}"))
+    /// Parses keys in the form of C2SP signed-note, one a line, those that have been replaced with ` until <version>`.
+    pub(crate) fn parse(vkeys: &str) -> Result<Self, String> {
+        let parse = |line: &str| {
+            let (vkey, until) = match line.split_once(" until ") {
+                Some((vkey, until)) => (vkey, Some(until.parse().map_err(|e| format!("'{until}': {e}"))?)),
+                None => (line, None),
+            };
+            let verifier = StandardVerifier::new(vkey);
+            let verifier = verifier.map_err(|e| format!("the key '{vkey}' is no vkey: {e}"))?;
+            Ok(PeriodKey { verifier, until })
+        };
+        vkeys.lines().map(parse).collect::<Result<_, _>>().map(PublicKey)
     }
 
     /// Whether `signature` is this key's for `version` of its log, after which the chain is `chain`.
     pub(crate) fn signed_commit(&self, version: u64, chain: &Sha, signature: &[u8]) -> bool {
-        self.0.verify(signed_text(self.0.name(), version, chain).as_bytes(), signature)
+        self.0.iter().any(|PeriodKey { verifier, until }| {
+            until.is_none_or(|until| version <= until)
+                && verifier.verify(signed_text(verifier.name(), version, chain).as_bytes(), signature)
+        })
     }
 }
 
@@ -178,17 +263,33 @@ pub fn commitment(salt: &Salt, entry: &[u8]) -> Commitment {
     Sha256::new().chain_update(salt).chain_update(entry).finalize().into()
 }
 
-/// The text of a signed note, if `vkey` signed it.
+/// The text of a signed note, if `vkey` signed it: one of them, if there are several in it.
 pub fn open_note(note: &[u8], vkey: &str) -> Result<String, String> {
-    let PublicKey(verifier) = PublicKey::parse(vkey)?;
+    let PublicKey(keys) = PublicKey::parse(vkey)?;
     let note = Note::from_bytes(note).map_err(|e| format!("it is no signed note: {e}"))?;
-    let known = VerifierList::new(vec![Box::new(verifier)]);
+    let verifiers = keys.into_iter().map(|key| Box::new(key.verifier) as Box<dyn Verifier>);
+    let known = VerifierList::new(verifiers.collect());
     let (signed, _): (Vec<Signature>, _) =
         note.verify(&known).map_err(|e| format!("the signature does not hold: {e}"))?;
     if signed.is_empty() {
         return Err("it is not signed by the given key".into());
     }
     String::from_utf8(note.text().to_vec()).map_err(|e| e.to_string())
+}
+
+fn keys_error(dir: &Path, log: &str, reason: String) -> Error {
+    Error::Keys { log: log.into(), place: key_file(dir, log).display().to_string(), reason }
+}
+
+/// A private key in the form of C2SP signed-note.
+fn new_signing_key(origin: &str) -> Result<String, String> {
+    let mut seed = [0u8; 32];
+    getrandom::fill(&mut seed).map_err(|e| e.to_string())?;
+    let signing = ed25519_dalek::SigningKey::from_bytes(&seed);
+    let public = [&[ALGORITHM_ED25519][..], &signing.verifying_key().to_bytes()].concat();
+    let private = [&[ALGORITHM_ED25519][..], &seed].concat();
+    let id = signed_note::key_id(origin, &public);
+    Ok(format!("PRIVATE+KEY+{origin}+{id:08x}+{}", BASE64_STANDARD.encode(private)))
 }
 
 fn key_file(dir: &Path, log: &str) -> PathBuf {

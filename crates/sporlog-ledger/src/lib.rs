@@ -32,6 +32,7 @@
 //! | `backup` | the folder of a backup: copies of logs, and what belongs to them |
 //! | `copy` | a consistent copy of a log that is written to, for backups and back |
 //! | `rollback` | a log that ends before what was signed for goes on from there, on record |
+//! | `rotation` | another signing key for a log |
 //! | `storage`, `durable` | disk or bucket |
 //! | [`local_files`] | files and folders of this machine: for their owner alone, durable, under names of their own |
 #![forbid(unsafe_code)]
@@ -65,6 +66,7 @@ mod received_times;
 mod recover;
 mod replay;
 mod rollback;
+mod rotation;
 mod row_commitments;
 mod scan;
 mod schema;

@@ -32,7 +32,8 @@ pub(crate) struct Shared {
     pub kind: Kind,
     /// The public key that signatures are checked with, in the form of C2SP signed-note.
     pub vkey: String,
-    /// The same key, parsed.
+    /// The same key and those that the log had before, one a line; and parsed.
+    pub vkeys: String,
     pub key: PublicKey,
     /// Whose word was taken for that key.
     pub key_source: KeySource,

@@ -15,7 +15,9 @@ use crate::error::{Error, Result};
 use crate::keys::{Salt, commitment};
 use crate::log::Log;
 use crate::row_commitments::{entry_writer, numbers};
-use crate::tlog::{FetchedTiles, open_checkpoint, read_checkpoint, sign_checkpoint, tlog_name, try_get_tile};
+use crate::tlog::{
+    FetchedTiles, KEYS, open_checkpoint, read_checkpoint, sign_checkpoint, tlog_name, try_get_tile,
+};
 use crate::tree::{bundle_path, tile_path};
 
 const PROOF: &str = "c2sp.org/tlog-proof@v1";
@@ -46,6 +48,11 @@ impl Log {
     /// The newest signed checkpoint.
     pub async fn checkpoint(&self) -> Result<Vec<u8>> {
         Ok(self.shared.storage.get(&tlog_name("checkpoint")).await?.to_vec())
+    }
+
+    /// The signed note on the keys that the log has had, if its key was replaced.
+    pub async fn keys_note(&self) -> Result<Option<Bytes>> {
+        self.shared.storage.try_get(&tlog_name(KEYS)).await
     }
 
     /// How many records the newest checkpoint covers.
@@ -125,9 +132,15 @@ impl Log {
         Ok(format!("{PROOF}\nextra {extra}\nindex {}\n{hashes}\n{}", id - 1, String::from_utf8_lossy(&note)))
     }
 
+    /// An earlier checkpoint of the log, which a key that was replaced since may have signed.
+    pub fn open_earlier_checkpoint(&self, note: &[u8]) -> Result<Checkpoint, String> {
+        open_checkpoint(note, &self.shared.vkeys)
+    }
+
     /// Checks that the log of today continues the log of an earlier signed checkpoint.
     pub async fn verify_since(&self, earlier: &[u8]) -> Result<(u64, u64)> {
-        let earlier = open_checkpoint(earlier, self.vkey())
+        let earlier = self
+            .open_earlier_checkpoint(earlier)
             .map_err(|e| Error::Proof(format!("the earlier checkpoint: {e}")))?;
         let now = read_checkpoint(&self.shared.storage, self.vkey()).await?;
         let now = now.ok_or_else(|| Error::damaged(tlog_name("checkpoint"), "it is missing"))?;

@@ -17,7 +17,7 @@ use crate::log::{KeySource, Log, Shared};
 use crate::sequencer::Sequencer;
 use crate::storage::Storage;
 use crate::table::{Expected, Table};
-use crate::tlog::{read_note, tlog_name};
+use crate::tlog::{read_note, tlog_name, vouched_keys};
 use crate::writer::{Writer, WriterOptions};
 
 /// The folder of the logs within the store.
@@ -167,7 +167,13 @@ impl Store {
             Err(error @ Error::ExposedKey { .. }) => return Err(error),
             keys => keys.ok(),
         };
-        let keys = keys.filter(|(keys, _)| given.is_none_or(|given| given == keys.vkey()));
+        let vouched = match given {
+            Some(given) => Some(vouched_keys(&storage, given).await?),
+            None => None,
+        };
+        let newest = |keys: &str| keys.lines().next().unwrap_or_default().to_owned();
+        let keys =
+            keys.filter(|(keys, _)| vouched.as_deref().is_none_or(|vouched| newest(vouched) == keys.vkey()));
         // The mark before the rest of the table, which moves on and must not be shorter.
         let mark = match &keys {
             Some((_, dir)) => HighWaterMark::load(dir, name)?,
@@ -183,19 +189,20 @@ impl Store {
                 signed: mark.size,
             })?,
         };
-        let (vkey, key_source) = match (given, &keys) {
-            (Some(given), _) => (given.to_owned(), KeySource::Given),
-            (None, Some((keys, _))) => (keys.vkey().to_owned(), KeySource::KeyFolder),
+        let (vkeys, key_source) = match (vouched, &keys) {
+            (Some(vouched), _) => (vouched, KeySource::Given),
+            (None, Some((keys, _))) => (keys.vkeys(), KeySource::KeyFolder),
             (None, None) => {
                 let key = storage.get(&tlog_name("key")).await?;
-                (String::from_utf8_lossy(&key).trim().to_owned(), KeySource::LogFolder)
+                (vouched_keys(&storage, String::from_utf8_lossy(&key).trim()).await?, KeySource::LogFolder)
             }
         };
-        let key = PublicKey::parse(&vkey).map_err(|e| Error::damaged(tlog_name("key"), e))?;
+        let key = PublicKey::parse(&vkeys).map_err(|e| Error::damaged(tlog_name("key"), e))?;
         let shared = Shared {
             name: name.into(),
             kind,
-            vkey,
+            vkey: newest(&vkeys),
+            vkeys,
             key,
             key_source,
             storage,

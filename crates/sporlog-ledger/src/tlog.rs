@@ -8,6 +8,7 @@
 //! | `table` | a signed note of our own: the chain over the table's commits up to a version, and the newest Delta checkpoint's digest |
 //! | `expired/<first>-<last>` | a signed note of our own for each range of records that retention removed |
 //! | `key` | the public key, for convenience; whoever checks takes it from elsewhere |
+//! | `keys` | a signed note of our own on the keys that the log has had, once its key was replaced |
 //!
 //! The tiles follow the table and can always be derived from it again. A checkpoint is written
 //! only when everything below it is on the disk.
@@ -328,6 +329,31 @@ impl TableNote {
     fn delta_checkpoint(self) -> Option<(String, Sha)> {
         self.files.into_iter().find(|(name, _)| checkpoint_version(name).is_some())
     }
+}
+
+const KEYS_NOTE: &str = "sporlog-log-keys/1";
+/// The note on a log's keys, in `tlog/`; there is none before the first rotation.
+pub(crate) const KEYS: &str = "keys";
+
+/// The text of the note on a log's keys.
+pub(crate) fn keys_note(keys: &LogKeys) -> String {
+    format!("{KEYS_NOTE}\n{}\n{}", keys.origin(), keys.vkeys())
+}
+
+/// The keys that `given` vouches for, in the note on the log's keys; `given` alone if there is no note.
+pub(crate) async fn vouched_keys(storage: &Storage, given: &str) -> Result<String> {
+    let name = tlog_name(KEYS);
+    let note = storage.try_get(&name).await?;
+    let keys = note.map(|note| open_keys(&note, given).map_err(|e| Error::damaged(name, e))).transpose()?;
+    Ok(keys.unwrap_or_else(|| given.to_owned()))
+}
+
+/// The keys in a note on a log's keys, if `given` has signed it.
+pub(crate) fn open_keys(note: &[u8], given: &str) -> Result<String, String> {
+    let text = open_note(note, given)?;
+    let keys = text.strip_prefix(KEYS_NOTE).and_then(|rest| rest.strip_prefix('\n'));
+    let (_, keys) = keys.and_then(|rest| rest.split_once('\n')).ok_or("it is no note on a log's keys")?;
+    Ok(keys.to_owned())
 }
 
 /// A range of records that retention removed.

@@ -79,7 +79,7 @@ impl Log {
         if let Some(checkpoint) = &checkpoint {
             verified.check(verify_root(&newest, checkpoint));
         }
-        let expiries = match Expiry::read_all(&shared.storage, &shared.vkey).await {
+        let expiries = match Expiry::read_all(&shared.storage, &shared.vkeys).await {
             Ok(expiries) => expiries,
             Err(error) => {
                 verified.found(error);

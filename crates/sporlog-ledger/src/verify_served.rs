@@ -11,7 +11,7 @@ use tlog_tiles::tlog;
 
 use crate::error::{Error, Result};
 use crate::keys::Commitment;
-use crate::tlog::{BUNDLE_ENTRY, ENTRIES, HASH, finished_file, open_checkpoint};
+use crate::tlog::{BUNDLE_ENTRY, ENTRIES, HASH, KEYS, finished_file, open_checkpoint, open_keys};
 use crate::tree::{TILE_WIDTH, Tree, bundle_path, tile_path};
 use crate::verified::Verified;
 
@@ -44,7 +44,11 @@ pub async fn verify_served(
     earlier: Option<&[u8]>,
     progress: impl Fn(u64, u64) + Send + Sync,
 ) -> Result<Served> {
-    let open = |what: &str, note: &[u8]| open_checkpoint(note, vkey).map_err(|e| Error::damaged(what, e));
+    let vkeys = match source.get(KEYS).await? {
+        Some(note) => open_keys(&note, vkey).map_err(|e| Error::damaged(KEYS, e))?,
+        None => vkey.to_owned(),
+    };
+    let open = |what: &str, note: &[u8]| open_checkpoint(note, &vkeys).map_err(|e| Error::damaged(what, e));
     let earlier = earlier.map(|note| open("the earlier checkpoint", note)).transpose();
     let note = source.get("checkpoint").await?;
     let note = note.ok_or_else(|| Error::damaged("checkpoint", "there is none"))?;

@@ -104,6 +104,7 @@ pub fn routes(app: App) -> Router {
         .routes(routes!(delivered::one))
         .routes(routes!(tlog::checkpoint))
         .routes(routes!(tlog::key))
+        .routes(routes!(tlog::keys))
         .split_for_parts();
     // Older clients know the way in under this path.
     let router = router.route("/sporingslogg/post", axum::routing::post(post::post));

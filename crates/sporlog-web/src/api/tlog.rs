@@ -78,6 +78,29 @@ pub async fn key(
     Ok((headers, format!("{}\n", log.vkey())).into_response())
 }
 
+/// The keys that the log has had, once its key was replaced: a note of Sporlog's own, which the newest key signs, and the one
+/// before until it is retired.
+#[utoipa::path(get, path = "/tlog/{log}/keys", tag = "Transparency log",
+    params(("log" = String, Path, description = "The log's name", example = "auditlog")),
+    responses(
+        (status = 200, description = "A signed note", body = String, content_type = "text/plain"),
+        (status = 404, description = "There is no such log, or it has the key that it was made with", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub async fn keys(
+    State(app): State<App>,
+    Path(log): Path<String>,
+    witness: Witness,
+) -> Result<Response, Problem> {
+    let note = witness.log(&app, &log).await?.keys_note().await?;
+    let note = note.ok_or_else(|| Problem::not_found("the log has the key that it was made with"))?;
+    let headers = [
+        (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
+        (header::CACHE_CONTROL, "no-cache"),
+        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+    ];
+    Ok((headers, note).into_response())
+}
+
 /// A tile of the tree (`<L>/<N>`, `<L>/<N>.p/<W>`) or a bundle of entries (`entries/<N>`,
 /// `entries/<N>.p/<W>`); `<N>` in groups of three digits, all but the last with an `x` before them.
 #[utoipa::path(get, path = "/tlog/{log}/tile/{tile}", tag = "Transparency log",

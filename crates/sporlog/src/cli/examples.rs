@@ -177,7 +177,8 @@ log's checkpoints and proofs.
 
 Examples:
   sporlog key show revision
-  sporlog key show revision --vkey > revision.vkey";
+  sporlog key show revision --vkey > revision.vkey
+  sporlog key rotate revision > revision-new.vkey";
 
 pub const APIKEY: &str = "\
 Examples:

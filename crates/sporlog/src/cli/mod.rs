@@ -547,7 +547,7 @@ pub struct CompactArgs {
     pub grace: u64,
 }
 
-/// Show a log's public key.
+/// Show a log's public key, or give the log another key.
 #[derive(Debug, Args)]
 pub struct KeyArgs {
     #[command(subcommand)]
@@ -566,6 +566,16 @@ pub enum Key {
         #[arg(long)]
         vkey: bool,
     },
+    /// Give a log another signing key, and print its vkey
+    ///
+    /// Stop the server and whatever else writes to the log first: a process that has the old key loaded would go on signing with
+    /// it. The old key signs checkpoints and other notes, too, until it is retired, so that whoever knows the old key alone goes
+    /// on as before; a note that both sign says which key took over. If a rotation was broken off, this finishes it.
+    Rotate(LogArg),
+    /// Have a log's old signing key sign nothing any more, and forget it
+    ///
+    /// Do this when everybody who checks the log has the new key. Stop the server first.
+    Retire(LogArg),
 }
 
 /// Write synthetic records, to try things out.

@@ -79,6 +79,8 @@ async fn run_in(session: &Session, command: Command) -> Result<Outcome> {
         Command::Restore(args) => restore::run(session, &args).await,
         Command::Key(args) => match args.what {
             crate::cli::Key::Show { log, vkey } => key::show(session, &log.log, vkey).await,
+            crate::cli::Key::Rotate(log) => key::rotate(session, &log.log).await,
+            crate::cli::Key::Retire(log) => key::retire(session, &log.log).await,
         },
         Command::Names(args) => names::run(session, &args.what).await,
         Command::Apikey(args) => apikey::run(session, args.what).await,

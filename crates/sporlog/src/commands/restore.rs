@@ -7,7 +7,6 @@ use anyhow::{Context, Result, bail};
 use serde_json::json;
 use sporlog_ledger::{
     Backup, Copied, Error, KeySource, Log, LogKeys, RolledBack, Store, WriterOptions, copy_path,
-    open_checkpoint,
 };
 
 use crate::access::{Access, record_access};
@@ -96,7 +95,7 @@ async fn from_backup(session: &Session, args: &RestoreArgs, backup: &Backup, fro
 async fn older_than(logs: &[Log], args: &RestoreArgs) -> Result<Option<String>> {
     for path in &args.since {
         let earlier = std::fs::read(path).with_context(|| path.display().to_string())?;
-        let Some(log) = logs.iter().find(|log| open_checkpoint(&earlier, log.vkey()).is_ok()) else {
+        let Some(log) = logs.iter().find(|log| log.open_earlier_checkpoint(&earlier).is_ok()) else {
             bail!("{}: this is a signed checkpoint of no log in the backup", path.display());
         };
         match log.verify_since(&earlier).await {

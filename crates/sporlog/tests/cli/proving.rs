@@ -35,6 +35,35 @@ fn a_proof_needs_nothing_but_the_key() {
 }
 
 #[test]
+fn a_log_gets_another_key() {
+    let place = logged();
+    place.run("prove revision 17 --out old.proof").ok();
+    std::fs::write(place.path("old.vkey"), place.run("key show revision --vkey").ok().out).expect("written");
+    let rotated = place.run("key rotate revision").ok();
+    assert!(rotated.err.contains("sporlog key retire revision"), "{}", rotated.err);
+    std::fs::write(place.path("new.vkey"), &rotated.out).expect("written");
+    assert_eq!(place.run("key show revision --vkey").ok().out, rotated.out);
+    place.file("c.csv", csv(400..410));
+    place.run("import revision c.csv").ok();
+    place.run("prove revision 405 --out new.proof").ok();
+    let check = |proof: &str, key: &str| place.run(&format!("verify --proof {proof} --key {key}"));
+    for key in ["old.vkey", "new.vkey"] {
+        check("new.proof", key).ok();
+        place.run(&format!("verify revision --key {key}")).ok().says("verified; head 410");
+        place.run(&format!("verify revision --since earlier --key {key}")).ok();
+    }
+    check("old.proof", "old.vkey").ok();
+    check("old.proof", "new.vkey").code(1);
+    place.run("key rotate revision").code(2).complains("key retire revision");
+    place.run("key retire revision").ok();
+    place.run("verify revision --key old.vkey").code(1).says("no verifiable signatures");
+    place.run("verify revision --key new.vkey").ok();
+    place.run("verify revision --since earlier").ok();
+    let actions = place.run("read access --records-only").ok().out;
+    assert!(actions.contains("KEY_ROTATE") && actions.contains("KEY_RETIRE"));
+}
+
+#[test]
 fn a_changed_proof_does_not_hold() {
     let place = logged();
     let vkey = place.run("key show revision --vkey").ok().out.trim().to_owned();
