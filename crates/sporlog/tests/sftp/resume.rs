@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::client::{Client, finish, quoted};
 use crate::rows::{csv, each, numbers};
 use crate::site::{SUPPLIER, Site, sha256, wait};
-use crate::wire::{APPENDING, CREATING, WRITING};
+use crate::wire::{APPENDING, CREATING, STAT, TRUNCATING, WRITING};
 
 /// Kilobits a second that leave time to break an upload off.
 const SLOW: &str = "4000";
@@ -67,6 +67,47 @@ fn an_upload_that_was_cut_off_goes_on_where_it_was() {
     supplier.lftp(&format!("put -c -O ind {}", file.display())).ok();
     assert_eq!(site.receipt("second.csv")["sha256"], sha256(&content));
     assert_eq!(site.entries("revision").len(), 24_000);
+}
+
+#[test]
+#[ignore = "needs sftp: tests/sftp/run"]
+fn an_upload_with_a_gap_goes_on_at_the_gap() {
+    /// Bytes of a write, of which the third is lost.
+    const PART: usize = 16 << 10;
+    let site = Site::new();
+    let mut server = site.serve();
+    let supplier = site.client(SUPPLIER);
+    let content = csv(0..1_000);
+    let with_a_gap = |name: &str| {
+        let mut wire = supplier.wire();
+        let handle = wire.open(name, WRITING | CREATING | TRUNCATING).handle();
+        for (n, part) in content.as_bytes().chunks(PART).enumerate().filter(|(n, _)| *n != 2) {
+            wire.write(&handle, (n * PART) as u64, part).done();
+        }
+        (wire, handle)
+    };
+    let told = |wire: &mut crate::wire::Wire, name: &str| {
+        let answer = wire.path(STAT, name);
+        u64::from_be_bytes(answer.1[4..12].try_into().expect("a size"))
+    };
+    let (mut wire, handle) = with_a_gap("ind/closed.csv");
+    let refused = wire.close(&handle);
+    assert!(String::from_utf8_lossy(&refused.1).contains("did not come; go on at 32768"), "{refused:?}");
+    assert_eq!(told(&mut wire, "ind/closed.csv"), 2 * PART as u64);
+    drop(wire);
+    drop(with_a_gap("ind/lost.csv"));
+    let killed = with_a_gap("ind/killed.csv");
+    server.kill();
+    drop(killed);
+    let _server = site.serve();
+    for (n, name) in ["closed.csv", "lost.csv", "killed.csv"].into_iter().enumerate() {
+        assert_eq!(told(&mut supplier.wire(), &format!("ind/{name}")), 2 * PART as u64, "{name}");
+        let file = site.file(name, &content);
+        supplier.sftp(&format!("reput {} ind/{name}", quoted(file))).ok();
+        let receipt = site.receipt(name);
+        let outcome = if n == 0 { "accepted" } else { "repeated" };
+        assert_eq!((&receipt["outcome"], &receipt["sha256"]), (&outcome.into(), &sha256(&content).into()), "{receipt}");
+    }
 }
 
 #[test]
