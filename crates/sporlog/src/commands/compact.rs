@@ -9,7 +9,7 @@ use sporlog_ledger::{Expired, Writer, WriterOptions};
 
 use crate::access::{Access, record_access};
 use crate::cli::{CompactArgs, ExpireArgs};
-use crate::output::{Outcome, Output, counted, print_error};
+use crate::output::{Outcome, Output, counted, note};
 use crate::session::Session;
 
 pub async fn compact(session: &Session, args: &CompactArgs) -> Result<Outcome> {
@@ -55,10 +55,7 @@ pub async fn expire(session: &Session, args: &ExpireArgs) -> Result<Outcome> {
     }
     out.flush()?;
     if args.dry_run && needs_force && !args.force {
-        print_error(&format!(
-            "note: --force will be needed: {} is after the running month ({month})",
-            args.before
-        ));
+        note(&format!("--force will be needed: {} is after the running month ({month})", args.before));
     }
     Ok(Outcome::Done)
 }
