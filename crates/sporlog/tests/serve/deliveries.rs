@@ -123,7 +123,7 @@ async fn what_came_by_http_is_in_the_register() {
         // Which rows were refused is only for whoever has delivered them.
         for receipt in &mut receipts {
             let receipt = receipt.as_object_mut().expect("an object");
-            for only_in_the_answer in ["kind", "alreadySince", "quarantinedRows"] {
+            for only_in_the_answer in ["kind", "alreadySince", "quarantinedRows", "remarkedRows"] {
                 receipt.remove(only_in_the_answer);
             }
         }
