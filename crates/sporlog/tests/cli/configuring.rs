@@ -237,6 +237,11 @@ const KEYS: [&str; 2] = [
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDnIpYnWpSNV0zZjonkWSjzI+Cqn/YJIEsP3ClcYHzZn drift@kommune",
 ];
 
+/// An RSA key of 1024 bits, with which the server lets nobody sign in.
+const WEAK_KEY: &str = "ssh-rsa \
+     AAAAB3NzaC1yc2EAAAADAQABAAAAgQC9FhchVRu2F17X8ubMYyIf0rIz+9zL9T/vFOF9BEk4JkWcxUVduYk2vnEmHDw4wWaemSdCiNIF8\
+     JN49A7nLRHC1OxBjXFrsQb/MbbIZ+iGhWVkzZU1r7DQbh3mVOVp032+ulqy1I62gx5mSY7AbklQyrntA5Oj4tqJm+tJ6xuU7Q==";
+
 /// The least configuration of the exchange, with `more` in its first section, and these accounts after it.
 fn exchange(more: &str, accounts: &[String]) -> String {
     format!("[sftp]\n{more}\n{}", accounts.concat())
@@ -290,6 +295,10 @@ fn an_exchange_that_cannot_be_is_said_with_its_line() {
             "sporlog.toml:15: error sftp.account.2.keys.0: ",
         ),
         (exchange("", &with(supplier("b", "keys = ['ssh-rsa AAAAC3']"))), "error sftp.account.2.keys.0: "),
+        (
+            exchange("", &with(supplier("b", &format!("keys = ['{WEAK_KEY}']")))),
+            "error sftp.account.2.keys.0: an RSA key has 2048 bits at least",
+        ),
         (
             exchange("", &with(supplier("b", &key(1).replace("ClcYHzZn", "***")))),
             "error sftp.account.2.keys.0: ",
