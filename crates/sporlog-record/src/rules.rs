@@ -69,7 +69,7 @@ pub enum Encoding {
     #[serde(rename = "utf-8")]
     Utf8,
     /// ISO 8859-1, for a supplier that cannot do otherwise; read as Windows-1252, as the WHATWG does.
-    #[serde(rename = "iso-8859-1", alias = "windows-1252")]
+    #[serde(rename = "iso-8859-1")]
     Latin1,
 }
 

@@ -85,6 +85,14 @@ fn no_file_is_larger_than_it_may_be() {
     }
     let handle = wire.open("ind/hole.part", WRITING | CREATING).handle();
     wire.write(&handle, 99_998, b"xx").done();
+    // It is not too large, but for the bytes before these.
+    let refused = wire.close(&handle);
+    assert!(
+        String::from_utf8_lossy(&refused.1).contains("the bytes from 0 to 99998 did not come"),
+        "{refused:?}"
+    );
+    let handle = wire.open("ind/hole.part", WRITING | CREATING).handle();
+    wire.write(&handle, 0, &[b'x'; 10]).done();
     wire.close(&handle).done();
     // Nor by setting its size.
     let size = [&1_u32.to_be_bytes()[..], &(1_u64 << 40).to_be_bytes()].concat();

@@ -106,7 +106,11 @@ fn an_upload_with_a_gap_goes_on_at_the_gap() {
         supplier.sftp(&format!("reput {} ind/{name}", quoted(file))).ok();
         let receipt = site.receipt(name);
         let outcome = if n == 0 { "accepted" } else { "repeated" };
-        assert_eq!((&receipt["outcome"], &receipt["sha256"]), (&outcome.into(), &sha256(&content).into()), "{receipt}");
+        assert_eq!(
+            (&receipt["outcome"], &receipt["sha256"]),
+            (&outcome.into(), &sha256(&content).into()),
+            "{receipt}"
+        );
     }
 }
 
