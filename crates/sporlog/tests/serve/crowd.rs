@@ -13,7 +13,7 @@ use super::client::Client;
 use super::issuer::now;
 use super::raw::{self, post, status};
 use super::records::{PERSONS, disclosure, lines, login, revision};
-use super::server::{Server, Site};
+use super::server::{PATIENCE, Server, Site};
 
 const POST: &str = "/sporingslogg/api/post";
 
@@ -55,12 +55,12 @@ fn another(server: &Server, key: &str) -> Client {
     Client::from_address(server.url(), "127.0.0.2".parse().ok()).with("ApiKey", key)
 }
 
-/// That a request is answered, each time within seconds.
+/// That a request is answered, each time, on a busy machine, too.
 async fn is_served(client: &Client, times: usize) {
     for _ in 0..times {
         let began = Instant::now();
         assert_eq!(client.get("/api/auditlog/head").await.status, 200);
-        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
     }
 }
 
@@ -70,7 +70,7 @@ async fn thousands_without_a_key_are_disconnected_and_others_are_served() {
     site.import("auditlog", lines([login(1)]).as_bytes());
     let key = site.key("reader", "read", &[]);
     let server = site.serve();
-    let large = "GET /api/docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: a\r\n\r\n".repeat(20);
+    let large = "GET /api/docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: a\r\n\r\n".repeat(4);
     let body = post("/api/deliveries", "none", "Content-Length: 1000\r\n");
     let phases: [(&str, &[u8]); 5] = [
         ("silence", b""),
@@ -85,7 +85,7 @@ async fn thousands_without_a_key_are_disconnected_and_others_are_served() {
     let held: Vec<(&str, TcpStream)> =
         (0..count).flat_map(|_| phases).map(|(what, bytes)| (what, connect(address, bytes))).collect();
     is_served(&another(&server, &key), 40).await;
-    let until = Instant::now() + Duration::from_secs(30);
+    let until = Instant::now() + 2 * PATIENCE;
     tokio::task::spawn_blocking(move || {
         held.into_iter().for_each(|(what, stream)| ends(stream, until, what))
     })
@@ -113,7 +113,7 @@ async fn thousands_in_a_tls_handshake_are_disconnected_and_others_are_served() {
         .map(|n| connect(server.address, if n % 4 == 0 { b"" } else { hello }))
         .collect();
     is_served(&another(&server, &key), 10).await;
-    let until = Instant::now() + Duration::from_secs(30);
+    let until = Instant::now() + 2 * PATIENCE;
     tokio::task::spawn_blocking(move || held.into_iter().for_each(|stream| ends(stream, until, "TLS")))
         .await
         .expect("all are disconnected");
@@ -190,7 +190,7 @@ async fn slow_deliveries_leave_places_for_others_and_are_given_up() {
     for answer in dripping.await.expect("no panic") {
         assert_eq!(status(&answer), 408, "{answer}");
     }
-    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
     assert_eq!(
         server.client(&key).post("/api/deliveries?file=a.csv", revision(&["29189846"])).await.status,
         201
