@@ -40,9 +40,9 @@ pub use serve::ServeArgs;
 
 /// Keep and prove the record of who saw or was given whose data.
 ///
-/// Sporlog takes in three kinds of record: `disclosure` (Sporingslogg, Norway: what was handed out
-/// about a person), `revision` (Fælles Revisionslog, Denmark: what staff looked up, as CSV) and
-/// `auditlog` (OS2faktor Login, Denmark: sign-ins). Every record goes into an append-only log, gets
+/// Sporlog takes in four kinds of record: `disclosure` (Sporingslogg, Norway: what was handed out
+/// about a person), `revision` (Fælles Revisionslog, Denmark: what staff looked up, as CSV),
+/// `auditlog` and `mfa` (OS2faktor Login, Denmark: sign-ins, and their second factors). Every record goes into an append-only log, gets
 /// the next number, and is covered by a signed Merkle tree, so that anybody can check that nothing
 /// was changed, removed or slipped in.
 ///
@@ -163,7 +163,7 @@ pub struct Delivery {
     /// What the records are
     #[arg(value_name = "KIND", value_parser = delivered_kind())]
     pub kind: Kind,
-    /// The files: JSON lines or a JSON array for disclosure and auditlog, CSV for revision; gzip and
+    /// The files: JSON lines or a JSON array for disclosure, auditlog and mfa, CSV for revision; gzip and
     /// Zstandard are unpacked; - is standard input
     #[arg(value_name = "FILE", required = true, value_hint = ValueHint::FilePath)]
     pub files: Vec<PathBuf>,
@@ -275,7 +275,7 @@ pub struct ReadArgs {
 /// A name with * in it, such as 'disclosure*', stands for all logs that it matches.
 #[derive(Debug, Args)]
 #[command(after_help = examples::FIND)]
-#[command(group(ArgGroup::new("whom").required(true).args(["subject", "actor"])))]
+#[command(group(ArgGroup::new("whom").required(true).args(["subject", "actor", "source_id"])))]
 pub struct FindArgs {
     #[command(flatten)]
     pub log: LogArg,
@@ -285,6 +285,10 @@ pub struct FindArgs {
     /// Who did it; - reads it from standard input
     #[arg(long, value_name = "Y")]
     pub actor: Option<String>,
+    /// The id that a record had in the system that it came from (sourceId: auditlog and mfa only); this reads through
+    /// the log
+    #[arg(long, value_name = "ID")]
+    pub source_id: Option<i64>,
     /// From this date or local time on
     #[arg(long, value_name = "T", value_parser = parse_from)]
     pub from: Option<i64>,
