@@ -37,6 +37,20 @@ Examples:
   sporlog consume
   sporlog consume --until-end --json | jq .accepted";
 
+pub const PULL: &str = "\
+In sporlog.toml, for each OS2faktor Login:
+  [[pull]]
+  name = \"odense\"
+  url = \"https://login.example.dk\"
+  key_file = \"odense.key\"
+  log = \"os2faktor-odense\"
+
+Examples:
+  sporlog pull odense                                      until it is stopped, as `sporlog serve` does
+  sporlog pull odense --until-head                         the first read, with a progress bar
+  sporlog pull odense --from 7192                          go on after this id, whatever came before
+  sporlog pull odense --compare --json | jq .missing";
+
 pub const FILES: &str = "\
 Examples:
   sporlog files revision

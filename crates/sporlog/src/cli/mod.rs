@@ -24,6 +24,7 @@ mod deliveries;
 mod examples;
 mod exchange;
 mod names;
+mod pull;
 mod serve;
 #[cfg(test)]
 mod tests;
@@ -36,6 +37,7 @@ pub use consume::ConsumeArgs;
 pub use deliveries::DeliveriesArgs;
 pub use exchange::{ConnectionArgs, Exchange, ExchangeArgs, PullArgs, PushArgs};
 pub use names::{Names, NamesArgs, NamesImportArgs};
+pub use pull::PullLogArgs;
 pub use serve::ServeArgs;
 
 /// Keep and prove the record of who saw or was given whose data.
@@ -106,6 +108,7 @@ pub enum Command {
     Import(ImportArgs),
     Serve(ServeArgs),
     Consume(ConsumeArgs),
+    Pull(PullLogArgs),
     Exchange(ExchangeArgs),
     Collect(CollectArgs),
     Deliveries(DeliveriesArgs),

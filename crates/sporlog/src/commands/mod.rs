@@ -25,6 +25,7 @@ mod key;
 mod logs;
 mod names;
 mod prove;
+mod pull;
 mod quarantine;
 mod read;
 mod restore;
@@ -58,6 +59,7 @@ async fn run_in(session: &Session, command: Command) -> Result<Outcome> {
         Command::Import(args) => import::run(session, &args).await,
         Command::Serve(args) => serve::run(session, &args).await,
         Command::Consume(args) => consume::run(session, &args).await,
+        Command::Pull(args) => pull::run(session, &args).await,
         Command::Exchange(args) => exchange::run(session, &args).await,
         Command::Collect(args) => collect::run(session, &args).await,
         Command::Deliveries(args) => deliveries::run(session, &args).await,
