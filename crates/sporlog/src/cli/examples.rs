@@ -105,6 +105,11 @@ Examples:
   sporlog export revision --organisation 64942212 --date 2026-11-03 --out outbox
   sporlog export revision --organisation 64942212 --from 2026-11-01 --to 2026-11-07 --out outbox";
 
+pub const EXPORT_AUDITLOG: &str = "\
+Examples:
+  sporlog export auditlog --as revision --organisation 64942212 --system login.kommune.dk --out all.csv
+  sporlog export auditlog --as revision -O 64942212 --system login.kommune.dk --from 2026-11-03 --to 2026-11-03 -o day.csv";
+
 pub const COLLECT: &str = "\
 Examples:
   sporlog collect                                          what the night would do, and today so far

@@ -313,6 +313,48 @@ pub struct ExportArgs {
 #[derive(Debug, Subcommand)]
 pub enum Export {
     Revision(ExportRevisionArgs),
+    Auditlog(ExportAuditlogArgs),
+}
+
+/// The form that records are exported in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExportForm {
+    /// CSV as Fælles Revisionslog has it
+    Revision,
+}
+
+/// Write audit records as a CSV file of a revision log.
+///
+/// An audit record becomes a row: who acted is BrugerId, whom the record is about BorgerId, what was done
+/// ServiceNavn. docs/pull.md has the whole mapping. Of whose staff the users are, and which system it is, no audit
+/// record says: --organisation and --system do. Details are exported where they are JSON or text; tokens are not.
+#[derive(Debug, Args)]
+#[command(after_help = examples::EXPORT_AUDITLOG)]
+pub struct ExportAuditlogArgs {
+    /// The form of the file
+    #[arg(long = "as", value_enum, value_name = "FORM")]
+    pub form: ExportForm,
+    /// The CVR number of whose staff acted (KalderOrganisation)
+    #[arg(short = 'O', long, value_name = "CVR", value_parser = parse_cvr)]
+    pub organisation: String,
+    /// The system, by its UUID if it has one (KalderItSystemInstans)
+    #[arg(long, value_name = "ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub system: String,
+    /// What happened from this date or local time on
+    #[arg(long, value_name = "T", value_parser = parse_from)]
+    pub from: Option<i64>,
+    /// What happened up to and on this date, or before this local time
+    #[arg(long, value_name = "T", value_parser = parse_to)]
+    pub to: Option<i64>,
+    /// The log
+    #[arg(short, long, value_name = "NAME", default_value = "auditlog")]
+    pub log: String,
+    /// The file; it appears when it is complete
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub out: PathBuf,
+    /// Replace the file if it is there already
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// Write a municipality's revision logs as CSV files, one for each day.

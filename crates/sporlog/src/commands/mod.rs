@@ -18,6 +18,7 @@ mod deliveries;
 mod delivery;
 mod exchange;
 mod export;
+mod export_auditlog;
 mod files;
 mod find;
 mod import;
@@ -69,6 +70,7 @@ async fn run_in(session: &Session, command: Command) -> Result<Outcome> {
         Command::Find(args) => find::run(session, &args).await,
         Command::Export(args) => match args.what {
             crate::cli::Export::Revision(args) => export::run(session, &args).await,
+            crate::cli::Export::Auditlog(args) => export_auditlog::run(session, &args).await,
         },
         Command::Files(args) => files::run(session, &args).await,
         Command::Sql(args) => sql::run(session, &args).await,
