@@ -36,11 +36,12 @@ release: ## Build the optimised program and the measuring tool
 	scripts/need cargo cc cmake ssl
 	cargo build --release --locked --workspace --examples --bins
 
-bench: release ## Measure against DuckDB, PostgreSQL, kcat and OpenSSH, in the same run
+bench: release ## Measure against DuckDB, PostgreSQL, kcat, OpenSSH and curl, in the same run
 	scripts/need python3 venv java mvn
 	bench/run
 	bench/kafka.py
 	bench/sftp.py
+	bench/pull.py
 
 fuzz: ## Fuzz each parser for a minute (SECONDS_EACH=600 for ten)
 	scripts/fuzz

@@ -45,6 +45,9 @@ pub enum Error {
     /// Kafka, or librdkafka, reported an error.
     #[error("Kafka: {0}")]
     Kafka(rdkafka::error::KafkaError),
+    /// The upstream of a pull could not be read.
+    #[error(transparent)]
+    Upstream(#[from] crate::pull::Failure),
     /// Topics were to be taken in to their end (`consume --until-end`), and cannot be.
     #[error("not all messages were taken in: {0}")]
     Unfinished(String),

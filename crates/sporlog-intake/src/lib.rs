@@ -1,4 +1,4 @@
-//! Intake: files and messages of Kafka into logs, and registers of names.
+//! Intake: files, messages of Kafka and other systems' audit logs into logs, and registers of names.
 //!
 //! [`delivery`] judges a file's records. Accepted ones go to a log's [`Writer`](sporlog_ledger::Writer),
 //! refused ones into the [`quarantine`]. This crate does not know how a log is stored.
@@ -11,6 +11,7 @@
 //! | [`import`] | a delivery into a log, exactly once, with a receipt |
 //! | [`kafka`] | a topic's messages into a log, each exactly once |
 //! | [`names`] | the names of organisations, topics and systems |
+//! | [`pull`] | an OS2faktor Login's audit log or MFA log into a log, each record exactly once |
 //! | [`quarantine`] | refused records, and what became of each |
 //! | [`source`] | the bytes of a file or stream, compressed or not, and their digest |
 //! | [`spool`] | a file that arrives over a network, on disk until all of it has arrived |
@@ -24,6 +25,7 @@ mod error;
 pub mod import;
 pub mod kafka;
 pub mod names;
+pub mod pull;
 pub mod quarantine;
 pub mod source;
 pub mod spool;

@@ -150,7 +150,8 @@ impl Quarantine {
         self.writer.lock().await.take();
     }
 
-    async fn log(&self) -> Result<Option<Log>> {
+    /// The log, for reading; `None` if nothing has been refused yet.
+    pub(crate) async fn begun(&self) -> Result<Option<Log>> {
         match self.store.log(LOG).await {
             Ok(log) => Ok(Some(log)),
             Err(sporlog_ledger::Error::NoSuchLog(_)) => Ok(None),
@@ -160,7 +161,7 @@ impl Quarantine {
 
     /// The items that wait, oldest first.
     pub async fn list(&self) -> Result<Vec<Item>> {
-        let Some(log) = self.log().await? else { return Ok(Vec::new()) };
+        let Some(log) = self.begun().await? else { return Ok(Vec::new()) };
         let mut items = BTreeMap::new();
         let mut batches = log.read(0, None);
         while let Some(batch) = batches.try_next().await? {
@@ -183,7 +184,7 @@ impl Quarantine {
     /// An item with its bytes, whether it still waits or not.
     pub async fn show(&self, id: u64) -> Result<Refused> {
         let missing = |reason: &str| Error::Item { id, reason: reason.to_owned() };
-        let log = self.log().await?.ok_or_else(|| missing("the quarantine is empty"))?;
+        let log = self.begun().await?.ok_or_else(|| missing("the quarantine is empty"))?;
         let batch = log.record(id).await?;
         if text(&batch, "action", 0) != Some("REFUSED") {
             return Err(missing(

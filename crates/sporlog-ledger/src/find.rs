@@ -93,9 +93,9 @@ pub(crate) async fn candidates(shared: &Shared, file: &DataFile, key: &Key) -> R
     if key.columns(shared.kind).is_empty() {
         return Ok(Vec::new());
     }
-    match file.index {
-        Some(_) => keyindex::rows_of(shared, file, key.hash()).await,
-        None => look_through(shared, file, key).await,
+    match (file.index, key.hash()) {
+        (Some(_), Some(hash)) => keyindex::rows_of(shared, file, hash).await,
+        _ => look_through(shared, file, key).await,
     }
 }
 
@@ -127,7 +127,7 @@ fn matches(kind: Kind, batch: &RecordBatch, find: &Find) -> BooleanArray {
 }
 
 pub(crate) fn has_key(kind: Kind, batch: &RecordBatch, key: &Key) -> BooleanArray {
-    let (Key::Subject(wanted) | Key::Actor(wanted)) = key;
+    let wanted = key.value();
     match keyindex::identifiers(key.columns(kind), batch) {
         Some(column) => column.iter().map(|value| Some(value == Some(wanted))).collect(),
         None => BooleanArray::from(vec![false; batch.num_rows()]),

@@ -57,6 +57,8 @@ pub enum Key {
     Subject(String),
     /// Who did it.
     Actor(String),
+    /// The id that a record had where it came from. The index does not have it.
+    Source(String),
 }
 
 impl Key {
@@ -65,13 +67,23 @@ impl Key {
         match self {
             Key::Subject(_) => kind.subject_columns(),
             Key::Actor(_) => kind.actor_columns(),
+            Key::Source(_) => kind.source_columns(),
         }
     }
 
-    pub(crate) fn hash(&self) -> u32 {
+    /// The value that is looked for.
+    pub fn value(&self) -> &str {
         match self {
-            Key::Subject(id) => hash(SUBJECT, id.as_bytes()),
-            Key::Actor(id) => hash(ACTOR, id.as_bytes()),
+            Key::Subject(id) | Key::Actor(id) | Key::Source(id) => id,
+        }
+    }
+
+    /// What the index has it under, if it does.
+    pub(crate) fn hash(&self) -> Option<u32> {
+        match self {
+            Key::Subject(id) => Some(hash(SUBJECT, id.as_bytes())),
+            Key::Actor(id) => Some(hash(ACTOR, id.as_bytes())),
+            Key::Source(_) => None,
         }
     }
 }

@@ -69,6 +69,18 @@ pub(crate) const DISCLOSURE: [Fault; 16] = [
     ("", Add("\"saksnummer\":\"2024/118\",")),
 ];
 
+/// Faults of an MFA log.
+pub(crate) const MFA: [Fault; 6] = [
+    // Errors.
+    ("createdTts", Set("\"26-07-2022 06:50\"")),
+    ("status", Set("17")),
+    ("", CutOff),
+    // Remarks.
+    ("createdTts", Set("null")),
+    ("pushTts", Set("\"26-07-2022 06:50\"")),
+    ("", Add("\"nodeId\":2,")),
+];
+
 /// Faults of an audit log.
 pub(crate) const AUDITLOG: [Fault; 8] = [
     // Errors.

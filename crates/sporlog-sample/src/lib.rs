@@ -14,6 +14,7 @@
 //! | `revision`, `system`, `service`, `parameters` | revision logs: case work in IT systems |
 //! | `disclosure`, `delivered`, `token` | disclosures: inquiries on the ground of consents |
 //! | `auditlog`, `saml` | audit logs: sign-in sessions |
+//! | `mfa` | MFA logs: log-ins with a second factor |
 //! | `fault` | what goes wrong in a small share of the records |
 #![forbid(unsafe_code)]
 
@@ -31,6 +32,7 @@ mod clock;
 mod delivered;
 mod disclosure;
 mod fault;
+mod mfa;
 mod municipality;
 mod parameters;
 mod people;
@@ -92,6 +94,7 @@ pub fn write(options: &Options, out: &mut dyn Write, progress: &dyn Fn(u64)) -> 
         Kind::Revision => stream(revision::Source::new(options, clock), options, out, progress),
         Kind::Disclosure => stream(disclosure::Source::new(options, clock), options, out, progress),
         Kind::Auditlog => stream(auditlog::Source::new(options, clock), options, out, progress),
+        Kind::Mfa => stream(mfa::Source::new(options, clock), options, out, progress),
         Kind::Quarantine => Err(io::Error::new(
             io::ErrorKind::InvalidInput,
             "the quarantine is Sporlog's own: nothing is delivered to it",

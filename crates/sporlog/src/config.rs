@@ -24,6 +24,12 @@
 //! [access]                              # whose tokens it takes, and what they stand for
 //! [pages]                               # what persons see, and how they sign in
 //! [sftp]                                # the exchange of revision logs, and who takes part
+//!
+//! [[pull]]                              # audit logs of other systems that are mirrored
+//! name = "odense"
+//! url = "https://login.example.dk"
+//! key_file = "odense.key"
+//! log = "os2faktor"
 //! ```
 //!
 //! Relative paths in the file are relative to the file. In the environment, `SPORLOG_` stands
@@ -80,6 +86,7 @@ pub(crate) struct Settings {
     pages: Option<PagesSettings>,
     kafka: Option<sporlog_intake::kafka::Settings>,
     sftp: Option<sporlog_exchange::Settings>,
+    pull: Vec<sporlog_intake::pull::Settings>,
 }
 
 /// A log besides those named after their kinds.
@@ -117,6 +124,8 @@ pub struct Config {
     pub kafka: Option<sporlog_intake::kafka::Settings>,
     /// The exchange of revision logs, if there is one.
     pub sftp: Option<sporlog_exchange::Settings>,
+    /// The audit logs of other systems that are mirrored.
+    pub pulls: Vec<sporlog_intake::pull::Settings>,
     consent_jwks: Option<PathBuf>,
     rules: Rules,
 }
@@ -142,6 +151,11 @@ impl Config {
         if let Some((pages, folder)) = settings.pages.as_mut().zip(file.and_then(Path::parent)) {
             pages.relative_to(folder);
         }
+        for pull in &mut settings.pull {
+            if let Some(folder) = file.and_then(Path::parent) {
+                pull.relative_to(folder);
+            }
+        }
         for log in &settings.log {
             if !sporlog_ledger::is_log_name(&log.name) {
                 return Err(sporlog_ledger::Error::LogName(log.name.clone()).into());
@@ -163,6 +177,7 @@ impl Config {
             pages: settings.pages,
             kafka: settings.kafka,
             sftp: settings.sftp,
+            pulls: settings.pull,
             consent_jwks: settings.consent_jwks.map(|file| file.relative()),
             rules: settings.rules,
         })

@@ -52,6 +52,11 @@ impl Progress {
         }
     }
 
+    /// All of the work, where that changes.
+    pub fn total(&self, total: u64) {
+        self.bar.set_length(total);
+    }
+
     fn new(what: &str, total: Option<u64>, style: &str, results: Results) -> Self {
         let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::hidden());
         if let Ok(style) = ProgressStyle::with_template(style) {

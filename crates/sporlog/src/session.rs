@@ -105,6 +105,8 @@ impl Session {
             sporlog_intake::quarantine::LOG => Some(Kind::Quarantine),
             _ => {
                 let declared = self.config.logs.iter().find(|log| log.name == name).map(|log| log.kind);
+                let pulled = || self.config.pulls.iter().find(|pull| pull.log == name).map(|pull| pull.kind);
+                let declared = declared.or_else(pulled);
                 declared.or_else(|| Kind::DELIVERED.into_iter().find(|kind| kind.name() == name))
             }
         }

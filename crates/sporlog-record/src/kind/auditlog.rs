@@ -3,12 +3,12 @@
 //! `id` is the log's own; `sourceId` is the id that the record had where it came from. An audit record names the
 //! third party who acted for somebody (`performerId`), and otherwise the person has acted themself.
 
-use super::{Definition, Format, Json, Roles};
+use super::{Definition, Format, Json, Roles, source_id};
+use crate::Rules;
 use crate::column::{Column, Content};
 use crate::identifier::{cpr, mask};
-use crate::json::fields::{Fields, Other, Value};
-use crate::json::notes::{Notes, Place};
-use crate::{Rules, time};
+use crate::json::fields::Fields;
+use crate::json::notes::Notes;
 
 /// A column that the API shows even where there is no value.
 const fn shown(column: Column) -> Column {
@@ -64,23 +64,12 @@ pub(super) static DEFINITION: Definition = Definition {
     }),
     organisations: &[],
     identity: &[],
+    source_id: &["sourceId"],
     shows_id: true,
 };
 
 fn judge(fields: &mut Fields<'_>, _: &Rules, notes: &mut Notes) -> Option<i64> {
-    let occurred_at = match fields.text(TTS).map(time::parse_iso) {
-        Some(Ok(time)) => Some(time),
-        Some(Err(error)) => {
-            notes.error(fields.at(TTS), "time", error.to_string());
-            None
-        }
-        None => {
-            if fields.is_absent(TTS) {
-                notes.remark(fields.at(TTS), "required", "the record does not say when it happened");
-            }
-            None
-        }
-    };
+    let occurred_at = source_id::time(fields, TTS, notes);
     if let Some(number) = fields.text(CPR)
         && !number.is_empty()
         && !cpr::is_plain(number)
@@ -91,19 +80,9 @@ fn judge(fields: &mut Fields<'_>, _: &Rules, notes: &mut Notes) -> Option<i64> {
     if fields.text(LOG_ACTION) == Some("") {
         notes.error(fields.at(LOG_ACTION), "required", "the record does not say what was done");
     }
-    if fields.text(DETAIL_TYPE).is_some_and(|form| !matches!(form, "JSON" | "XML" | "TEXT")) {
-        notes.remark(fields.at(DETAIL_TYPE), "detail-type", "this is none of JSON, XML and TEXT");
+    if fields.text(DETAIL_TYPE).is_some_and(|form| !matches!(form, "JSON" | "XML" | "TEXT" | "XML_ZIP")) {
+        notes.remark(fields.at(DETAIL_TYPE), "detail-type", "this is none of JSON, XML, TEXT and XML_ZIP");
     }
-    if let Some(id) = fields.integer(ID) {
-        if let (Some(other), (_, Place::Value(ordinal))) = (fields.integer(SOURCE_ID), fields.at(SOURCE_ID))
-            && id != other
-        {
-            let text = "the record also has an id, which is taken instead; this one is kept in extra";
-            notes.remark(fields.at(SOURCE_ID), "source-id", text);
-            let value = other.to_string().into();
-            fields.others.push(Other { name: "sourceId".into(), ordinal, value, unknown: false });
-        }
-        fields.set(SOURCE_ID, Value::Integer(id));
-    }
+    source_id::take(fields, ID, SOURCE_ID, notes);
     occurred_at
 }

@@ -58,6 +58,7 @@ pub(super) static DEFINITION: Definition = Definition {
     }),
     organisations: &["mottaker", "leverandoer"],
     identity: &[],
+    source_id: &[],
     shows_id: false,
 };
 

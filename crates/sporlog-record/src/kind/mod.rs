@@ -18,8 +18,10 @@ use crate::json::notes::Notes;
 
 mod auditlog;
 mod disclosure;
+mod mfa;
 pub mod quarantine;
 mod revision;
+mod source_id;
 
 /// What a log's records are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -31,6 +33,8 @@ pub enum Kind {
     Revision,
     /// OS2faktor Login's audit log; also Sporlog's own log of who read what.
     Auditlog,
+    /// OS2faktor Login's MFA log: log-ins with a second factor.
+    Mfa,
     /// What was refused and why, and what became of it (`action`).
     Quarantine,
 }
@@ -53,6 +57,8 @@ pub struct Definition {
     /// and its ids in that system, of which the first that has a value counts. None if records of the kind are never
     /// compared: their sources number them, or send each once.
     pub identity: Names,
+    /// The column with the id that a record had in the system that it came from, if such systems number their records.
+    pub source_id: Names,
     /// Whether the kind's own API shows the record's id in the log as the first field.
     pub shows_id: bool,
 }
@@ -145,10 +151,10 @@ const fn names<const N: usize>(columns: &[Column; N]) -> [&'static str; N] {
 
 impl Kind {
     /// All kinds.
-    const ALL: [Kind; 4] = [Kind::Disclosure, Kind::Revision, Kind::Auditlog, Kind::Quarantine];
+    const ALL: [Kind; 5] = [Kind::Disclosure, Kind::Revision, Kind::Auditlog, Kind::Mfa, Kind::Quarantine];
 
     /// The kinds that records are delivered as.
-    pub const DELIVERED: [Kind; 3] = [Kind::Disclosure, Kind::Revision, Kind::Auditlog];
+    pub const DELIVERED: [Kind; 4] = [Kind::Disclosure, Kind::Revision, Kind::Auditlog, Kind::Mfa];
 
     /// What is known of the kind's columns.
     pub fn definition(self) -> &'static Definition {
@@ -156,6 +162,7 @@ impl Kind {
             Kind::Disclosure => &disclosure::DEFINITION,
             Kind::Revision => &revision::DEFINITION,
             Kind::Auditlog => &auditlog::DEFINITION,
+            Kind::Mfa => &mfa::DEFINITION,
             Kind::Quarantine => &quarantine::DEFINITION,
         }
     }
@@ -246,6 +253,11 @@ impl Kind {
                 values.is_valid(row) && organisations.iter().any(|one| one == values.value(row))
             })
         })
+    }
+
+    /// The column with the id that a record had where it came from, if there is one.
+    pub fn source_columns(self) -> Names {
+        self.definition().source_id
     }
 
     /// The columns that tell that two records are the same one ([`Identities`](crate::identity::Identities)).

@@ -31,6 +31,7 @@ pub(super) static DEFINITION: Definition = Definition {
     roles: None,
     organisations: &[],
     identity: &[],
+    source_id: &[],
     shows_id: false,
 };
 

@@ -49,5 +49,6 @@ pub(super) static DEFINITION: Definition = Definition {
     }),
     organisations: &[ORGANISATION],
     identity: &["KalderItSystemInstans", "LogId", "TransaktionsId"],
+    source_id: &[],
     shows_id: false,
 };

@@ -27,6 +27,7 @@
 
 mod check;
 mod columns;
+mod from_auditlog;
 mod header;
 mod refusal;
 mod scan;
@@ -37,6 +38,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+pub use from_auditlog::{Caller, revision_rows};
 pub use header::Header;
 pub use refusal::{FileRefusal, file_remarks};
 pub use slab::{RefusedRow, Slab, parse_slab};

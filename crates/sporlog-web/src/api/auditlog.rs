@@ -14,7 +14,7 @@ use crate::app::App;
 use crate::problem::Problem;
 
 /// Records of a page.
-const PAGE: u64 = 100;
+pub(super) const PAGE: u64 = 100;
 
 /// The newest id; 0 when the log is empty. Cheap: poll it.
 #[utoipa::path(get, path = "/api/auditlog/head", tag = "Audit log (OS2faktor)",
@@ -98,7 +98,7 @@ pub struct AuditRecord {
     /// The person's account there.
     #[schema(required)]
     samaccountName: Option<String>,
-    /// What `detailContent` is: `JSON`, `XML` or `TEXT`.
+    /// What `detailContent` is: `JSON`, `XML` or `TEXT`; in old records `XML_ZIP`, Base64 of raw deflate.
     #[schema(required)]
     detailType: Option<String>,
     /// Details; can be large.

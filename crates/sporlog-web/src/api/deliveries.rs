@@ -45,7 +45,7 @@ const TRIES: usize = 3;
 #[utoipa::path(post, path = "/api/deliveries", tag = "Deliveries",
     params(
         ("log" = Option<String>, Query, description = "The log; if not said, the one that is configured for the kind", example = "revision"),
-        ("kind" = Option<String>, Query, description = "What is in the file: `revision` (CSV), `disclosure` or `auditlog` (JSON); if not said, what the log holds", pattern = "^(revision|disclosure|auditlog)$"),
+        ("kind" = Option<String>, Query, description = "What is in the file: `revision` (CSV), `disclosure`, `auditlog` or `mfa` (JSON); if not said, what the log holds", pattern = "^(revision|disclosure|auditlog|mfa)$"),
         ("file" = Option<String>, Query, description = "The file's name, which the receipt and the records' origin show; `Content-Disposition` may give it instead", example = "day.csv"),
     ),
     request_body(content((String = "text/csv"), (String = "application/x-ndjson"), (String = "application/gzip"), (String = "application/zstd"), (String = "application/octet-stream")), description = "The file"),
@@ -130,7 +130,7 @@ async fn target(app: &App, params: &Params<'_>, sender: &Sender) -> Result<(Stri
         None => None,
         Some(name) => {
             let kind = name.parse().ok().filter(|kind| Kind::DELIVERED.contains(kind));
-            let unknown = || Problem::bad_request("'kind' has to be revision, disclosure or auditlog");
+            let unknown = || Problem::bad_request("'kind' has to be revision, disclosure, auditlog or mfa");
             Some(kind.ok_or_else(unknown)?)
         }
     };
@@ -138,6 +138,7 @@ async fn target(app: &App, params: &Params<'_>, sender: &Sender) -> Result<(Stri
     let log = params.text("log")?.unwrap_or(match wanted {
         Some(Kind::Disclosure) => &settings.disclosure,
         Some(Kind::Auditlog) => &settings.auditlog,
+        Some(Kind::Mfa) => &settings.mfa,
         _ => &settings.revision,
     });
     let kind = sender.kind(app, log).await?;

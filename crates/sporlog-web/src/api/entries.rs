@@ -28,7 +28,7 @@ use crate::problem::Problem;
 /// `traceparent` and `X-Request-ID` are kept with each record.
 #[utoipa::path(post, path = "/api/logs/{log}/entries", tag = "Logs",
     params(
-        ("log" = String, Path, description = "The log's name; it holds disclosures or audit records", example = "auditlog"),
+        ("log" = String, Path, description = "The log's name; it holds disclosures, audit records or MFA records", example = "auditlog"),
         ("quarantine" = Option<bool>, Query, description = "Whether what is refused goes into the quarantine as well; if not said, it does not"),
         ("Idempotency-Key" = Option<String>, Header, description = "Which request this is, by a text of your own; a retry says the same", min_length = 1, max_length = 255, pattern = "^[!-~]{1,255}$"),
     ),
@@ -161,6 +161,38 @@ pub enum NewRecord {
     Disclosure(NewDisclosure),
     /// For a log of audit records.
     AuditRecord(NewAuditRecord),
+    /// For a log of log-ins with a second factor.
+    MfaRecord(NewMfaRecord),
+}
+
+/// A log-in with a second factor as it is handed in. Fields that are not known are kept.
+#[derive(utoipa::ToSchema)]
+#[allow(dead_code, non_snake_case, reason = "it describes what is read elsewhere")]
+pub struct NewMfaRecord {
+    /// When the second factor was asked for: ISO 8601, local time, no zone, with a space or a `T`.
+    #[schema(
+        example = "2026-11-03 06:50:55",
+        pattern = "^([0-9]{4}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))|([0-9]{2}(0[48]|[2468][048]|[13579][26])|(0[048]|[2468][048]|[13579][26])00)-02-29)[Tt ]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]([.,][0-9]{1,9})?)?$"
+    )]
+    createdTts: Option<String>,
+    /// What kind of device it was.
+    clientType: Option<String>,
+    /// The device.
+    deviceId: Option<String>,
+    /// When the device fetched the request.
+    fetchTts: Option<String>,
+    /// When the request was sent to the device.
+    pushTts: Option<String>,
+    /// When the person answered.
+    responseTts: Option<String>,
+    /// What came of it.
+    status: Option<String>,
+    /// The system that asked.
+    systemName: Option<String>,
+    /// The person's account.
+    username: Option<String>,
+    /// The record's id where it comes from; `id` is taken as the same.
+    sourceId: Option<i64>,
 }
 
 /// An audit record as it is handed in. Fields that are not known are kept.
@@ -196,7 +228,7 @@ pub struct NewAuditRecord {
     personDomain: Option<String>,
     /// The person's account there.
     samaccountName: Option<String>,
-    /// What `detailContent` is: `JSON`, `XML` or `TEXT`.
+    /// What `detailContent` is: `JSON`, `XML`, `TEXT` or `XML_ZIP`.
     detailType: Option<String>,
     /// Details; can be large.
     detailContent: Option<String>,

@@ -3,6 +3,7 @@
 //! | module | idea |
 //! |---|---|
 //! | `auditlog` | OS2faktor Login's audit-log API |
+//! | `mfa` | OS2faktor Login's MFA log |
 //! | `logs` | any log by its ids: head, pages, entries, proofs |
 //! | `les` | a person's own disclosures |
 //! | `tlog` | checkpoints and tiles, for anyone |
@@ -28,6 +29,7 @@ mod idempotency;
 mod judge;
 mod les;
 mod logs;
+mod mfa;
 mod openapi;
 mod page;
 mod params;
@@ -62,13 +64,14 @@ pub const DESCRIPTION: &str = "/api/openapi.json";
 pub const PAGE: &str = "/api/docs";
 
 /// Routes that have limits of their own, by method and pattern.
-pub fn limits(settings: &ApiSettings) -> [(Method, &'static str, RouteLimits); 3] {
+pub fn limits(settings: &ApiSettings) -> [(Method, &'static str, RouteLimits); 4] {
     let body_bytes = Some(settings.max_delivery_bytes);
     // A head that is waited for comes when the log moves on, or when the client's own `wait` is over.
     let waits = RouteLimits { unhurried: true, ..RouteLimits::default() };
     [
         (Method::POST, "/api/deliveries", RouteLimits { body_bytes, unhurried: true, as_sent: true }),
         (Method::GET, "/api/auditlog/head", waits),
+        (Method::GET, "/api/auditlog/mfa/head", waits),
         (Method::GET, "/api/logs/{log}/head", waits),
     ]
 }
@@ -90,6 +93,8 @@ pub fn routes(app: App) -> Router {
     let (router, description) = OpenApiRouter::with_openapi(openapi::Description::openapi())
         .routes(routes!(auditlog::head))
         .routes(routes!(auditlog::read))
+        .routes(routes!(mfa::head))
+        .routes(routes!(mfa::read))
         .routes(routes!(les::les))
         .routes(routes!(logs::list))
         .routes(routes!(logs::head))

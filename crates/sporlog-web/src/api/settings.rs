@@ -8,6 +8,8 @@ use serde::Deserialize;
 pub struct ApiSettings {
     /// The log behind `/api/auditlog/…`.
     pub auditlog: String,
+    /// The log behind `/api/auditlog/mfa/…`.
+    pub mfa: String,
     /// The log that `/sporingslogg/api/post` appends to.
     pub disclosure: String,
     /// The log that `/api/deliveries` appends to, unless the request names another.
@@ -27,6 +29,7 @@ impl Default for ApiSettings {
     fn default() -> Self {
         ApiSettings {
             auditlog: "auditlog".into(),
+            mfa: "mfa".into(),
             disclosure: "disclosure".into(),
             revision: "revision".into(),
             les: vec!["disclosure*".into()],

@@ -3,10 +3,13 @@
 //! Whether a record of this id belongs to somebody else or is not there at all is not told, not by the time it
 //! takes either: the person's own records are located, and then it is not among them.
 
+use std::io::Read;
+
 use askama::Template;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
+use flate2::read::DeflateDecoder;
 use serde_json::json;
 use sporlog_ledger::Key;
 use sporlog_record::Kind;
@@ -96,6 +99,21 @@ fn content(value: &Value) -> std::borrow::Cow<'_, [u8]> {
     }
 }
 
+/// The same, inflated where it says that it is Base64 of raw deflate. Of what is longer, a beginning is enough to show.
+fn readable<'e>(entry: &'e Entry, name: &str, value: &'e Value) -> std::borrow::Cow<'e, [u8]> {
+    const MOST: u64 = 1 << 20;
+    let bytes = content(value);
+    if name != "detailContent" || entry.text("detailType") != Some("XML_ZIP") {
+        return bytes;
+    }
+    let deflated = std::str::from_utf8(&bytes).ok().and_then(tree::decode_liberally).unwrap_or_default();
+    let mut inflated = Vec::new();
+    match DeflateDecoder::new(deflated.as_slice()).take(MOST).read_to_end(&mut inflated) {
+        Ok(_) if !inflated.is_empty() => inflated.into(),
+        _ => bytes,
+    }
+}
+
 #[derive(Template)]
 #[template(path = "record.html")]
 struct Record<'a> {
@@ -130,7 +148,7 @@ fn page<'a>(app: &'a App, visitor: &'a Visitor, person: &SignedIn, entry: &Entry
     let contents = CONTENTS.into_iter().filter_map(|name| {
         Some(Content {
             label: t.t(field(name)?),
-            shown: tree::show(&content(entry.value(name)?)),
+            shown: tree::show(&readable(entry, name, entry.value(name)?)),
             raw: format!("{address}?raw={name}"),
         })
     });

@@ -138,7 +138,7 @@ pub struct Organisation {
 }
 
 /// Fields that say which employee it was.
-pub(super) const EMPLOYEE: [&str; 10] = [
+pub(super) const EMPLOYEE: [&str; 12] = [
     "BrugerId",
     "BrugerNavn",
     "KalderIP",
@@ -149,6 +149,8 @@ pub(super) const EMPLOYEE: [&str; 10] = [
     "samaccountName",
     "ipAddress",
     "message",
+    "username",
+    "deviceId",
 ];
 
 /// The fields of a kind that are shown where nothing else is said.
@@ -165,7 +167,7 @@ pub(super) fn usual_fields(kind: Kind) -> Vec<&'static str> {
             "Note",
         ],
         Kind::Auditlog => vec!["tts", "personDomain", "logAction"],
-        Kind::Quarantine => Vec::new(),
+        Kind::Mfa | Kind::Quarantine => Vec::new(),
     }
 }
 

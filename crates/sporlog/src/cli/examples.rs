@@ -37,6 +37,20 @@ Examples:
   sporlog consume
   sporlog consume --until-end --json | jq .accepted";
 
+pub const PULL: &str = "\
+In sporlog.toml, for each OS2faktor Login:
+  [[pull]]
+  name = \"odense\"
+  url = \"https://login.example.dk\"
+  key_file = \"odense.key\"
+  log = \"os2faktor-odense\"
+
+Examples:
+  sporlog pull odense                                      until it is stopped, as `sporlog serve` does
+  sporlog pull odense --until-head                         the first read, with a progress bar
+  sporlog pull odense --from 7192                          go on after this id, whatever came before
+  sporlog pull odense --compare --json | jq .missing";
+
 pub const FILES: &str = "\
 Examples:
   sporlog files revision
@@ -90,6 +104,11 @@ pub const EXPORT: &str = "\
 Examples:
   sporlog export revision --organisation 64942212 --date 2026-11-03 --out outbox
   sporlog export revision --organisation 64942212 --from 2026-11-01 --to 2026-11-07 --out outbox";
+
+pub const EXPORT_AUDITLOG: &str = "\
+Examples:
+  sporlog export auditlog --as revision --organisation 64942212 --system login.kommune.dk --out all.csv
+  sporlog export auditlog --as revision -O 64942212 --system login.kommune.dk --from 2026-11-03 --to 2026-11-03 -o day.csv";
 
 pub const COLLECT: &str = "\
 Examples:

@@ -24,6 +24,7 @@ mod deliveries;
 mod examples;
 mod exchange;
 mod names;
+mod pull;
 mod serve;
 #[cfg(test)]
 mod tests;
@@ -36,13 +37,14 @@ pub use consume::ConsumeArgs;
 pub use deliveries::DeliveriesArgs;
 pub use exchange::{ConnectionArgs, Exchange, ExchangeArgs, PullArgs, PushArgs};
 pub use names::{Names, NamesArgs, NamesImportArgs};
+pub use pull::PullLogArgs;
 pub use serve::ServeArgs;
 
 /// Keep and prove the record of who saw or was given whose data.
 ///
-/// Sporlog takes in three kinds of record: `disclosure` (Sporingslogg, Norway: what was handed out
-/// about a person), `revision` (Fælles Revisionslog, Denmark: what staff looked up, as CSV) and
-/// `auditlog` (OS2faktor Login, Denmark: sign-ins). Every record goes into an append-only log, gets
+/// Sporlog takes in four kinds of record: `disclosure` (Sporingslogg, Norway: what was handed out
+/// about a person), `revision` (Fælles Revisionslog, Denmark: what staff looked up, as CSV),
+/// `auditlog` and `mfa` (OS2faktor Login, Denmark: sign-ins, and their second factors). Every record goes into an append-only log, gets
 /// the next number, and is covered by a signed Merkle tree, so that anybody can check that nothing
 /// was changed, removed or slipped in.
 ///
@@ -106,6 +108,7 @@ pub enum Command {
     Import(ImportArgs),
     Serve(ServeArgs),
     Consume(ConsumeArgs),
+    Pull(PullLogArgs),
     Exchange(ExchangeArgs),
     Collect(CollectArgs),
     Deliveries(DeliveriesArgs),
@@ -163,7 +166,7 @@ pub struct Delivery {
     /// What the records are
     #[arg(value_name = "KIND", value_parser = delivered_kind())]
     pub kind: Kind,
-    /// The files: JSON lines or a JSON array for disclosure and auditlog, CSV for revision; gzip and
+    /// The files: JSON lines or a JSON array for disclosure, auditlog and mfa, CSV for revision; gzip and
     /// Zstandard are unpacked; - is standard input
     #[arg(value_name = "FILE", required = true, value_hint = ValueHint::FilePath)]
     pub files: Vec<PathBuf>,
@@ -275,7 +278,7 @@ pub struct ReadArgs {
 /// A name with * in it, such as 'disclosure*', stands for all logs that it matches.
 #[derive(Debug, Args)]
 #[command(after_help = examples::FIND)]
-#[command(group(ArgGroup::new("whom").required(true).args(["subject", "actor"])))]
+#[command(group(ArgGroup::new("whom").required(true).args(["subject", "actor", "source_id"])))]
 pub struct FindArgs {
     #[command(flatten)]
     pub log: LogArg,
@@ -285,6 +288,10 @@ pub struct FindArgs {
     /// Who did it; - reads it from standard input
     #[arg(long, value_name = "Y")]
     pub actor: Option<String>,
+    /// The id that a record had in the system that it came from (sourceId: auditlog and mfa only); this reads through
+    /// the log
+    #[arg(long, value_name = "ID")]
+    pub source_id: Option<i64>,
     /// From this date or local time on
     #[arg(long, value_name = "T", value_parser = parse_from)]
     pub from: Option<i64>,
@@ -306,6 +313,48 @@ pub struct ExportArgs {
 #[derive(Debug, Subcommand)]
 pub enum Export {
     Revision(ExportRevisionArgs),
+    Auditlog(ExportAuditlogArgs),
+}
+
+/// The form that records are exported in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExportForm {
+    /// CSV as Fælles Revisionslog has it
+    Revision,
+}
+
+/// Write audit records as a CSV file of a revision log.
+///
+/// An audit record becomes a row: who acted is BrugerId, whom the record is about BorgerId, what was done
+/// ServiceNavn. docs/pull.md has the whole mapping. Of whose staff the users are, and which system it is, no audit
+/// record says: --organisation and --system do. Details are exported where they are JSON or text; tokens are not.
+#[derive(Debug, Args)]
+#[command(after_help = examples::EXPORT_AUDITLOG)]
+pub struct ExportAuditlogArgs {
+    /// The form of the file
+    #[arg(long = "as", value_enum, value_name = "FORM")]
+    pub form: ExportForm,
+    /// The CVR number of whose staff acted (KalderOrganisation)
+    #[arg(short = 'O', long, value_name = "CVR", value_parser = parse_cvr)]
+    pub organisation: String,
+    /// The system, by its UUID if it has one (KalderItSystemInstans)
+    #[arg(long, value_name = "ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub system: String,
+    /// What happened from this date or local time on
+    #[arg(long, value_name = "T", value_parser = parse_from)]
+    pub from: Option<i64>,
+    /// What happened up to and on this date, or before this local time
+    #[arg(long, value_name = "T", value_parser = parse_to)]
+    pub to: Option<i64>,
+    /// The log
+    #[arg(short, long, value_name = "NAME", default_value = "auditlog")]
+    pub log: String,
+    /// The file; it appears when it is complete
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub out: PathBuf,
+    /// Replace the file if it is there already
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// Write a municipality's revision logs as CSV files, one for each day.

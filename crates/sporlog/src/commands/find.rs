@@ -23,22 +23,30 @@ pub async fn run(session: &Session, args: &FindArgs) -> Result<Outcome> {
         note(&nothing_found(name));
         return Ok(Outcome::Done);
     };
-    if kind.subject_columns().is_empty() {
+    if kind.definition().roles.is_none() {
         bail!("{kind} records name nobody; the quarantine is listed by `sporlog quarantine list`");
     }
-    if matches!(key, Key::Actor(_)) && kind.actor_columns().is_empty() {
-        bail!("{kind} records name no user; --subject finds a person's");
-    }
-    let (role, id) = match &key {
-        Key::Subject(id) => ("subject", id),
-        Key::Actor(id) => ("actor", id),
+    let role = match &key {
+        Key::Subject(_) if kind.subject_columns().is_empty() => {
+            bail!("{kind} records name no person; --actor finds a user's")
+        }
+        Key::Actor(_) if kind.actor_columns().is_empty() => {
+            bail!("{kind} records name no user; --subject finds a person's")
+        }
+        Key::Source(_) if kind.source_columns().is_empty() => {
+            bail!("{kind} records have no id of where they came from; --subject finds a person's")
+        }
+        Key::Subject(_) => "subject",
+        Key::Actor(_) => "actor",
+        Key::Source(_) => "source-id",
     };
+    let id = key.value();
     let access = Access {
         action: "FIND",
-        subjects: if matches!(key, Key::Subject(_)) { vec![id.clone()] } else { Vec::new() },
+        subjects: if matches!(key, Key::Subject(_)) { vec![id.to_owned()] } else { Vec::new() },
         message: match &key {
             Key::Subject(_) => format!("find {name} --subject"),
-            Key::Actor(id) => format!("find {name} --actor {id}"),
+            _ => format!("find {name} --{role} {id}"),
         },
         parameters: json!({
             "log": name,
@@ -80,10 +88,11 @@ fn key(args: &FindArgs) -> Result<Key> {
         }
         Ok(text.to_owned())
     };
-    match (&args.subject, &args.actor) {
-        (Some(subject), _) => Ok(Key::Subject(without_separators(given(subject)?))),
-        (None, Some(actor)) => Ok(Key::Actor(given(actor)?)),
-        (None, None) => bail!("--subject or --actor says who is to be found"),
+    match (&args.subject, &args.actor, args.source_id) {
+        (Some(subject), ..) => Ok(Key::Subject(without_separators(given(subject)?))),
+        (None, Some(actor), _) => Ok(Key::Actor(given(actor)?)),
+        (None, None, Some(id)) => Ok(Key::Source(id.to_string())),
+        (None, None, None) => bail!("--subject, --actor or --source-id says what is to be found"),
     }
 }
 

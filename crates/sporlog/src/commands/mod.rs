@@ -18,6 +18,7 @@ mod deliveries;
 mod delivery;
 mod exchange;
 mod export;
+mod export_auditlog;
 mod files;
 mod find;
 mod import;
@@ -25,6 +26,7 @@ mod key;
 mod logs;
 mod names;
 mod prove;
+mod pull;
 mod quarantine;
 mod read;
 mod restore;
@@ -58,6 +60,7 @@ async fn run_in(session: &Session, command: Command) -> Result<Outcome> {
         Command::Import(args) => import::run(session, &args).await,
         Command::Serve(args) => serve::run(session, &args).await,
         Command::Consume(args) => consume::run(session, &args).await,
+        Command::Pull(args) => pull::run(session, &args).await,
         Command::Exchange(args) => exchange::run(session, &args).await,
         Command::Collect(args) => collect::run(session, &args).await,
         Command::Deliveries(args) => deliveries::run(session, &args).await,
@@ -67,6 +70,7 @@ async fn run_in(session: &Session, command: Command) -> Result<Outcome> {
         Command::Find(args) => find::run(session, &args).await,
         Command::Export(args) => match args.what {
             crate::cli::Export::Revision(args) => export::run(session, &args).await,
+            crate::cli::Export::Auditlog(args) => export_auditlog::run(session, &args).await,
         },
         Command::Files(args) => files::run(session, &args).await,
         Command::Sql(args) => sql::run(session, &args).await,

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use sporlog_exchange::LiveSettings;
 use sporlog_exchange::inbox::Mode;
 use sporlog_intake::kafka::{self, Consumer};
+use sporlog_intake::pull::{self, Pull, PullConfig};
 use sporlog_intake::writers::Writers;
 use sporlog_ledger::Store;
 use sporlog_record::Kind;
@@ -39,7 +40,8 @@ pub async fn run(session: &Session, args: &ServeArgs) -> Result<Outcome> {
     fetch_keys(access.clone());
     let declared = session.config().logs.iter().map(|log| (log.name.clone(), log.kind));
     let exchanged_in = session.config().sftp.iter().map(|sftp| (sftp.log.clone(), Kind::Revision));
-    let declared = declared.chain(exchanged_in);
+    let pulled = session.config().pulls.iter().map(|pull| (pull.log.clone(), pull.kind));
+    let declared = declared.chain(exchanged_in).chain(pulled);
     let catalog = Catalog::new(store.clone(), declared);
     let app = App::new(catalog.clone(), access.clone(), session.config().api.clone(), session.rules()?);
     let exchanged = session.config().sftp.is_some().then(|| configured(session, &store)).transpose()?;
@@ -86,6 +88,7 @@ pub async fn run(session: &Session, args: &ServeArgs) -> Result<Outcome> {
     let watched = catalog.clone();
     health.check("store", move || watched.trouble().map_or(Ok(()), |trouble| Err(trouble.to_owned())));
     let consumer = consume(session, &store, &health)?;
+    let pulls = pull_all(session, &catalog)?;
     let exchange = match exchanged {
         Some(configured) => Some(exchange(session, &store, configured, &catalog, &health).await?),
         None => None,
@@ -124,6 +127,7 @@ pub async fn run(session: &Session, args: &ServeArgs) -> Result<Outcome> {
         Some(consumer) => consumer.stop().await.map(drop),
         None => Ok(()),
     };
+    let pulled = futures::future::join_all(pulls.into_iter().map(Pull::stop)).await;
     let delivered = match exchange {
         Some(exchange) => exchange.stop().await,
         None => Ok(()),
@@ -132,6 +136,7 @@ pub async fn run(session: &Session, args: &ServeArgs) -> Result<Outcome> {
     keys.close().await;
     served?;
     consumed.context("consuming")?;
+    pulled.into_iter().collect::<Result<Vec<_>, _>>().context("pulling")?;
     delivered?;
     closed.context("publishing the newest checkpoints")?;
     Ok(Outcome::Done)
@@ -152,6 +157,24 @@ fn consume(session: &Session, store: &Store, health: &Health) -> Result<Option<C
         if status.healthy { Ok(()) } else { Err(status.problems.join("; ")) }
     });
     Ok(Some(consumer))
+}
+
+/// Mirrors other systems' audit logs as well. The server stays ready while one of them cannot be read: its own clients
+/// are served all the same, and the metric `sporlog_pull_failing` says so.
+fn pull_all(session: &Session, catalog: &Catalog) -> Result<Vec<Pull>> {
+    let pulls = super::pull::configured(session)?;
+    let start = |settings: &pull::Settings| {
+        let config = PullConfig {
+            settings: settings.clone(),
+            writers: Arc::new(catalog.clone()),
+            quarantine: catalog.quarantine().clone(),
+            rules: session.rules()?,
+            from: None,
+            progress: Box::new(|_, _| ()),
+        };
+        Ok(Pull::start(config, pull::Mode::Forever)?)
+    };
+    pulls.iter().map(start).collect()
 }
 
 /// Takes deliveries over SFTP as well, and writes the municipalities' files. The server is not ready if

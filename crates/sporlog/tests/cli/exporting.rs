@@ -1,4 +1,4 @@
-//! `export revision`: what comes out is what went in.
+//! `export revision`: what comes out is what went in. `export auditlog --as revision`: what comes out is a revision log.
 
 use crate::place::{HEADER, Place, csv, row};
 
@@ -100,4 +100,42 @@ fn the_days_are_those_of_receipt() {
     place.run("export revision --organisation 12345678 --out out").ok().says("0 rows");
     place.run("export revision --organisation 123 --out out").code(2).complains("8 digits");
     assert_eq!(place.files("out").len(), 1);
+}
+
+#[test]
+fn audit_records_become_rows_that_a_revision_log_takes() {
+    let place = Place::new();
+    let records = [
+        r#"{"id":7192,"tts":"2026-11-03T06:50:55","ipAddress":"10.0.0.1","correlationId":"c1","personId":301,"personName":"Bo Test","cpr":"0101018081","performerId":17,"performerName":"Ib Admin","logAction":"CPR_LOOKUP","message":"Opslag \"her\"","personDomain":"kommune.dk","samaccountName":"bsg","detailType":"JSON","detailContent":"{}"}"#,
+        r#"{"tts":"2026-11-04T06:50:55","personName":"Bo Test","samaccountName":"bsg","logAction":"LOGIN","detailType":"XML","detailContent":"<saml/>"}"#,
+        r#"{"logAction":"CLEAN_UP"}"#,
+    ];
+    place.file("audit.ndjson", records.join("\n"));
+    place.run("import auditlog audit.ndjson").ok();
+    let export = "export auditlog --as revision --organisation 64942212 --system login.kommune.dk";
+    let told = place.run(&format!("{export} --out all.csv --json")).ok().json();
+    assert_eq!(told["rows"], 3);
+    place.run(&format!("{export} --out all.csv")).code(2).complains("--force");
+    let receipt = place.run("import revision all.csv --json").ok().json();
+    assert_eq!(receipt["accepted"], 3, "{receipt}");
+    let rows: Vec<_> = place.run("read revision --records-only").ok().lines();
+    let column = |name: &str| {
+        rows.iter().map(|row| row[name].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(column("LogId"), ["7192", "2", "3"]);
+    assert_eq!(column("TransaktionsId"), ["c1", "2", "3"]);
+    assert_eq!(column("TransaktionsTid")[..2], ["2026-11-03T06:50:55", "2026-11-04T06:50:55"]);
+    assert_eq!(column("BrugerId"), ["17", "bsg", "ukendt"]);
+    assert_eq!(column("BrugerNavn"), ["Ib Admin", "Bo Test", ""]);
+    assert_eq!(column("BorgerId"), ["0101018081", "", ""]);
+    assert_eq!(column("ServiceNavn"), ["CPR_LOOKUP", "LOGIN", "CLEAN_UP"]);
+    assert_eq!(column("Note")[0], "Opslag \"her\"");
+    assert_eq!(column("Parametre"), ["{}", "", ""]);
+    // Only what happened on a day; and the same rows again are known as the same.
+    place.run(&format!("{export} --from 2026-11-04 --to 2026-11-04 --out day.csv")).ok().says("1 row");
+    let again = place.run("import revision day.csv --json").ok().json();
+    assert_eq!((&again["accepted"], &again["skipped"]), (&0.into(), &1.into()));
+    place.run("find auditlog --source-id 7192").ok().says("CPR_LOOKUP");
+    assert_eq!(place.run("find auditlog --source-id 2").ok().out, "");
+    place.run("find revision --source-id 2").code(2).complains("no id of where they came from");
 }

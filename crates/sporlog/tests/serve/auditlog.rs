@@ -171,3 +171,38 @@ async fn a_head_may_be_waited_for_longer_than_an_answer_may_take() {
         assert_eq!(server.client(&key).json(path).await, json!({"head": 0}), "{path}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_mfa_log_is_read_in_the_same_way() {
+    let site = Site::new();
+    site.print(&["sample", "mfa", "--records", "150", "--faulty", "0", "--out", "mfa.ndjson"]);
+    let sample = std::fs::read_to_string(site.path("mfa.ndjson")).expect("read");
+    site.import("mfa", sample.as_bytes());
+    let (key, other) =
+        (site.key("copy", "read", &["--log", "mfa"]), site.key("other", "read", &["--log", "auditlog"]));
+    let server = site.serve();
+    let client = server.client(&key);
+    assert_eq!(client.json("/api/auditlog/mfa/head").await, json!({"head": 150}));
+    let page = client.json("/api/auditlog/mfa/read?offset=100").await;
+    assert_eq!(ids(&page), (101..=150).collect::<Vec<_>>());
+    let given: Value = serde_json::from_str(sample.lines().nth(100).expect("a line")).expect("JSON");
+    let members = [
+        "clientType",
+        "createdTts",
+        "deviceId",
+        "fetchTts",
+        "pushTts",
+        "responseTts",
+        "status",
+        "systemName",
+        "username",
+    ];
+    for member in members {
+        assert_eq!(page[0][member], given[member], "{member}");
+    }
+    client.get("/api/auditlog/mfa/read?offset=x").await.is_problem(400);
+    client.get("/api/auditlog/head").await.is_problem(403);
+    server.client(&other).get("/api/auditlog/mfa/read").await.is_problem(403);
+    let found = site.print(&["find", "mfa", "--actor", given["username"].as_str().expect("a user")]);
+    assert!(found.contains(given["deviceId"].as_str().expect("a device")), "{found}");
+}

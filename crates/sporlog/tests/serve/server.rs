@@ -37,7 +37,7 @@ impl Site {
         self.dir.path().join(name)
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sporlog"));
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("SPORLOG_") {

@@ -143,6 +143,23 @@ async fn everything_is_exported() {
 }
 
 #[tokio::test]
+async fn a_zipped_detail_is_shown_inflated_and_given_as_it_came() {
+    let site = Site::new(|settings| {
+        let fields = ["tts", "logAction", "detailType", "detailContent"].map(str::to_owned).to_vec();
+        settings.log = vec![ShownLog { name: "auditlog".into(), fields, employees: false }];
+    });
+    let zipped = "sylOzM2xciwuTi0qyczPs8vMS8tJLElNsdFHkwAA";
+    let record = |form: &str, content: &str| json!({"tts": "2026-11-03T06:50:55", "logAction": "LOGIN", "cpr": BO, "detailType": form, "detailContent": content});
+    let records = [record("XML_ZIP", zipped), record("XML_ZIP", "bm8gZGVmbGF0ZQ=="), record("TEXT", zipped)];
+    site.put("auditlog", &records).await;
+    let shown = async |id: u64| site.get(BO, &format!("/my/auditlog/{id}")).await.body;
+    assert!(shown(1).await.contains("inflated"), "{}", shown(1).await);
+    assert!(shown(2).await.contains("bm8gZGVmbGF0ZQ=="), "what cannot be inflated is shown as it came");
+    assert!(!shown(3).await.contains("inflated"));
+    assert_eq!(site.get(BO, "/my/auditlog/1?raw=detailContent").await.body, zipped);
+}
+
+#[tokio::test]
 async fn who_looked_is_told_by_role() {
     let site = Site::new(|_| {});
     site.put("disclosure", &[disclosure("2018-10-19T12:00:00")]).await;

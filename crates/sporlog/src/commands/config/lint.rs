@@ -32,6 +32,7 @@ pub fn lint(config: &Config, file: Option<&Path>) -> Vec<Remark> {
     pages(config, &mut remarks);
     store(config, &mut remarks);
     kafka(config, file, &mut remarks);
+    pulls(config, &mut remarks);
     exchange::lint(config, &mut remarks);
     variables(&mut remarks);
     remarks.0
@@ -169,6 +170,24 @@ fn kafka(config: &Config, file: Option<&Path>, remarks: &mut Remarks) {
     if properties.keys().any(in_file) && file.and_then(mode).is_some_and(|mode| mode & READ_BY_OTHERS != 0) {
         remarks
             .warn("kafka.properties", "there is a secret in a file that everybody on this machine may read");
+    }
+}
+
+fn pulls(config: &Config, remarks: &mut Remarks) {
+    if let Err(error) = sporlog_intake::pull::Settings::check_all(&config.pulls) {
+        remarks.error("pull", error.to_string());
+    }
+    for (at, pull) in config.pulls.iter().enumerate() {
+        let key = |name: &str| format!("pull.{at}.{name}");
+        match &pull.key_file {
+            Some(file) if !file.is_file() => remarks.error(&key("key_file"), "there is no such file"),
+            Some(file) if mode(file).is_some_and(|mode| mode & READ_BY_OTHERS != 0) => remarks
+                .warn(&key("key_file"), "everybody on this machine may read the API key (chmod 600, or 640)"),
+            _ => {}
+        }
+        if pull.allow_http {
+            remarks.warn(&key("allow_http"), "whoever can read what goes over that network has the API key");
+        }
     }
 }
 

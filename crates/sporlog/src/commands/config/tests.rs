@@ -3,6 +3,7 @@
 use figment::Figment;
 use figment::providers::{Format, Toml};
 use sporlog_exchange as exchange;
+use sporlog_intake::pull;
 use sporlog_web::pages::PagesSettings;
 use sporlog_web::server::{Limits, ServerSettings};
 
@@ -42,6 +43,17 @@ fn the_example_shows_the_defaults() {
     let bare = Figment::from(Toml::string(EXAMPLE));
     let server: ServerSettings = bare.extract_inner("server").expect("the section");
     assert_eq!(server, ServerSettings::default());
+}
+
+#[test]
+fn the_example_shows_the_defaults_of_a_pull() {
+    let example = Figment::from(Toml::string(&in_force()));
+    let shown: Vec<pull::Settings> = example.extract_inner("pull").expect("the section");
+    pull::Settings::check_all(&shown).expect("it makes sense");
+    let least = "name = 'odense'\nurl = 'https://login.odense.example'\nkey_file = 'odense.key'\nlog = 'os2faktor-odense'";
+    let defaults: pull::Settings = Figment::from(Toml::string(least)).extract().expect("settings");
+    assert_eq!(shown[0].proxy.as_deref(), Some("http://proxy.example:3128"));
+    assert_eq!(format!("{:?}", pull::Settings { proxy: None, ..shown[0].clone() }), format!("{defaults:?}"));
 }
 
 #[test]
