@@ -328,6 +328,7 @@ async fn what_cannot_be_recorded_is_not_shown() {
     std::fs::write(&commits, "").expect("written");
     // It is not ready, and answers all the same.
     let server = site.serve_unready(&[]);
+    assert_eq!(server.anyone().get("/health/ready").await.status, 503);
     for path in [
         "/api/auditlog/read",
         "/api/logs/auditlog/read",
@@ -346,6 +347,7 @@ async fn what_cannot_be_recorded_is_not_shown() {
         assert!(Instant::now() < until, "it does not recover");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    server.until_ready();
     server.stop();
     site.verify("access");
 }

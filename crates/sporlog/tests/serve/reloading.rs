@@ -70,7 +70,7 @@ async fn accounts_issuers_and_rates_are_taken_up_and_the_rest_is_named() {
         "sporlog.toml:6: error sftp.account.1: sftp.account: 'A' is there twice",
         r#"these settings are taken up settings="access.issuer, sftp.account""#,
         r#"these settings have changed and need a restart settings="origin""#,
-        r#"these settings are taken up settings="server.rate.per_address.per_second, sftp.account""#,
+        r#"these settings are taken up settings="access.issuer, server.rate.per_address.per_second, sftp.account""#,
     ] {
         assert!(said.contains(part), "{part} in {said}");
     }
