@@ -271,7 +271,7 @@ mod tests {
             (&good, &nowhere, "nowhere"),
             (&good, &empty, "empty.pem"),
             (&good, &good, "good.pem"),
-            (&good, &key_of_other, "cannot be used"),
+            (&good, &key_of_other, "does not belong"),
         ] {
             let error = load(certificate, key).await.expect_err(named);
             assert!(error.contains(named), "{error}");
