@@ -1,11 +1,12 @@
 //! Whole-number arithmetic of queries that fails where DataFusion's own would wrap around without a word.
 //!
 //! [`CheckOverflow`] puts checked functions in the place of `+`, `-` and `*`, and of the sign `-`; [`CheckedSum`] adds up
-//! in 128 bits. Decimals, times and divisions are checked by DataFusion; floating-point numbers become infinite.
+//! decimals. Decimals, times and divisions are checked by DataFusion; floating-point numbers become infinite.
 
-use arrow::array::{ArrayRef, AsArray, Decimal128Array};
+use arrow::array::ArrayRef;
+use arrow::compute::cast;
 use arrow::compute::kernels::numeric::{add, mul, sub};
-use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Decimal128Type, Field, FieldRef};
+use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, FieldRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, ScalarValue, exec_err};
@@ -13,7 +14,7 @@ use datafusion::error::Result;
 use datafusion::functions_aggregate::sum::Sum;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
-use datafusion::logical_expr::utils::{format_state_name, merge_schema};
+use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
     Accumulator, AggregateUDFImpl, BinaryExpr, ColumnarValue, Expr, ExprSchemable, GroupsAccumulator,
     LogicalPlan, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit,
@@ -103,13 +104,27 @@ impl ScalarUDFImpl for Checked {
     }
 }
 
-/// `sum`, which fails if the sum of whole numbers has no place in 64 bits.
+/// `sum`, which adds whole numbers up as decimals, and fails if their sum has no place in 64 bits.
 #[derive(Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct CheckedSum(Sum);
 
-/// Whether the values of this sum are added up here.
-fn is_ours(args: &AccumulatorArgs<'_>) -> bool {
-    !args.is_distinct && args.return_field.data_type().is_integer()
+impl CheckedSum {
+    /// Makes an accumulator: of decimals, if whole numbers are to be added up.
+    fn widened(
+        args: AccumulatorArgs<'_>,
+        make: impl FnOnce(AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>>,
+    ) -> Result<Box<dyn Accumulator>> {
+        let kind = args.return_field.data_type().clone();
+        if !kind.is_integer() {
+            return make(args);
+        }
+        let inner = make(AccumulatorArgs { return_field: wide(&args.return_field), ..args })?;
+        Ok(Box::new(Widened { inner, kind }))
+    }
+}
+
+fn wide(field: &FieldRef) -> FieldRef {
+    field.as_ref().clone().with_data_type(WIDE).into()
 }
 
 impl AggregateUDFImpl for CheckedSum {
@@ -126,96 +141,67 @@ impl AggregateUDFImpl for CheckedSum {
     }
 
     fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
-        if is_ours(&args) { Ok(Box::new(WholeSum::of(&args))) } else { self.0.accumulator(args) }
+        CheckedSum::widened(args, |args| self.0.accumulator(args))
+    }
+
+    fn create_sliding_accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
+        CheckedSum::widened(args, |args| self.0.create_sliding_accumulator(args))
     }
 
     fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
-        if args.is_distinct || !args.return_type().is_integer() {
+        if !args.return_type().is_integer() {
             return self.0.state_fields(args);
         }
-        Ok(vec![Field::new(format_state_name(args.name, "sum"), WIDE, true).into()])
+        self.0.state_fields(StateFieldsArgs { return_field: wide(&args.return_field), ..args })
     }
 
     fn groups_accumulator_supported(&self, args: AccumulatorArgs<'_>) -> bool {
-        !is_ours(&args) && self.0.groups_accumulator_supported(args)
+        !args.return_field.data_type().is_integer() && self.0.groups_accumulator_supported(args)
     }
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn GroupsAccumulator>> {
         self.0.create_groups_accumulator(args)
     }
-
-    fn create_sliding_accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
-        if is_ours(&args) { self.accumulator(args) } else { self.0.create_sliding_accumulator(args) }
-    }
 }
 
-/// The sum of whole numbers so far.
+/// Adds up decimals for whole numbers of this type.
 #[derive(Debug)]
-struct WholeSum {
+struct Widened {
+    inner: Box<dyn Accumulator>,
     kind: DataType,
-    sum: i128,
-    /// How many values there are that are not null; of partial sums, how many have any.
-    values: usize,
 }
 
-impl WholeSum {
-    fn of(args: &AccumulatorArgs<'_>) -> Self {
-        WholeSum { kind: args.return_field.data_type().clone(), sum: 0, values: 0 }
-    }
-
-    /// The sum of some numbers, and how many there are.
-    fn total(numbers: &ArrayRef) -> Result<(i128, usize)> {
-        let wide = arrow::compute::cast(numbers, &WIDE)?;
-        let wide: &Decimal128Array = wide.as_primitive::<Decimal128Type>();
-        // 2^63 values of 64 bits have their place in 127 bits.
-        Ok((wide.iter().flatten().sum(), numbers.len() - numbers.null_count()))
-    }
-
-    /// The sum; null if there are no values.
-    fn wide(&self) -> ScalarValue {
-        ScalarValue::Decimal128((self.values > 0).then_some(self.sum), DECIMAL128_MAX_PRECISION, 0)
-    }
+fn widen(values: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
+    Ok(values.iter().map(|numbers| cast(numbers, &WIDE)).collect::<Result<_, _>>()?)
 }
 
-impl Accumulator for WholeSum {
+impl Accumulator for Widened {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        for numbers in values {
-            let (sum, count) = WholeSum::total(numbers)?;
-            self.sum += sum;
-            self.values += count;
-        }
-        Ok(())
-    }
-
-    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        self.update_batch(states)
+        self.inner.update_batch(&widen(values)?)
     }
 
     fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        for numbers in values {
-            let (sum, count) = WholeSum::total(numbers)?;
-            self.sum -= sum;
-            self.values -= count;
-        }
-        Ok(())
+        self.inner.retract_batch(&widen(values)?)
     }
 
     fn supports_retract_batch(&self) -> bool {
-        true
+        self.inner.supports_retract_batch()
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        Ok(vec![self.wide()])
+        self.inner.state()
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        self.inner.merge_batch(states)
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        let (sum, kind) = (self.sum, &self.kind);
-        self.wide()
-            .cast_to(kind)
-            .or_else(|_| exec_err!("Arithmetic overflow: the sum {sum} has no place in {kind}"))
+        let (sum, kind) = (self.inner.evaluate()?, &self.kind);
+        sum.cast_to(kind).or_else(|_| exec_err!("Arithmetic overflow: the sum {sum} has no place in {kind}"))
     }
 
     fn size(&self) -> usize {
-        size_of_val(self)
+        size_of_val(self) + self.inner.size()
     }
 }
