@@ -36,7 +36,7 @@ fn a_first_read_that_is_killed_over_and_over_has_each_record_once() {
         if offset.is_some_and(|offset: i64| offset < near) {
             return;
         }
-        for _ in 0..73 {
+        for _ in 0..31 {
             records.extend(waiting.pop().map(|(_, id)| (id, record(id))));
         }
     }));

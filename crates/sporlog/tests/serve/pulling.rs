@@ -64,8 +64,8 @@ async fn our_own_server_is_mirrored_as_it_goes_on_and_as_both_are_restarted() {
     ));
     let (reader, watches) = (site.key("reader", "read", &[]), site.key("prometheus", "metrics", &[]));
     let mirror = site.serve_with(&[], &[("UP_KEY", &key)]);
-    let until = Instant::now() + PATIENCE;
     let reached = async |head: u64, of: &Server| {
+        let until = Instant::now() + 4 * PATIENCE;
         while of.client(&reader).json("/api/logs/mirror/head").await["head"] != head {
             assert!(Instant::now() < until, "not all is mirrored");
             tokio::time::sleep(Duration::from_millis(50)).await;
