@@ -1,5 +1,6 @@
 //! Sums of whole numbers in queries: right, or an error.
 
+#[allow(dead_code)]
 mod common;
 
 use arrow::array::{AsArray, RecordBatch};

@@ -26,10 +26,12 @@ struct Findings {
     json: bool,
     errors_only: bool,
     /// By severity, field and rule, if they are to be counted.
-    counted: Option<Mutex<BTreeMap<(Severity, String, &'static str), Counted>>>,
+    counted: Option<Mutex<Counts>>,
     bad_rows: Option<Mutex<BadRows>>,
     out: Mutex<Output>,
 }
+
+type Counts = BTreeMap<(Severity, String, &'static str), Counted>;
 
 /// How often a rule was broken, and the first finding about it.
 struct Counted {

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use arrow::array::AsArray;
@@ -114,7 +114,7 @@ fn history_file() -> Option<PathBuf> {
 }
 
 /// Adds a statement to the file, which its owner alone may read.
-fn keep(file: &PathBuf, statement: &str, config: &Config) -> Result<()> {
+fn keep(file: &Path, statement: &str, config: &Config) -> Result<()> {
     if let Some(folder) = file.parent() {
         std::fs::create_dir_all(folder)?;
     }
