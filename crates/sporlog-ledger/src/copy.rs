@@ -169,7 +169,10 @@ impl<'a> Copier<'a> {
             (tlog_name("checkpoint"), checkpoint),
         ];
         for (name, bytes) in last {
-            if let Some(bytes) = bytes {
+            let Some(bytes) = bytes else { continue };
+            if self.to.try_get(&name).await?.as_ref() == Some(&bytes) {
+                self.needed.insert(name);
+            } else {
                 self.put(name, bytes).await?;
             }
         }

@@ -52,7 +52,7 @@ impl Clock {
         }
         let (hours, weekend) = match kind {
             Kind::Disclosure => (&PUBLIC, 0.6),
-            _ => (&OFFICE, 0.04),
+            Kind::Revision | Kind::Auditlog | Kind::Mfa | Kind::Quarantine => (&OFFICE, 0.04),
         };
         let mut clock =
             Clock { days: Vec::new(), totals: Vec::new(), quarter: 0, records: records.max(1), next: 0 };

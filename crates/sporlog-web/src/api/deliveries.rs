@@ -139,7 +139,7 @@ async fn target(app: &App, params: &Params<'_>, sender: &Sender) -> Result<(Stri
         Some(Kind::Disclosure) => &settings.disclosure,
         Some(Kind::Auditlog) => &settings.auditlog,
         Some(Kind::Mfa) => &settings.mfa,
-        _ => &settings.revision,
+        Some(Kind::Revision | Kind::Quarantine) | None => &settings.revision,
     });
     let kind = sender.kind(app, log).await?;
     if wanted.is_some_and(|wanted| wanted != kind) || !Kind::DELIVERED.contains(&kind) {

@@ -71,7 +71,9 @@ async fn sources(app: &App, t: &'static Texts) -> Result<Vec<Source>, Problem> {
         kind: t.t(match visible.log.kind() {
             sporlog_record::Kind::Disclosure => "about.disclosure",
             sporlog_record::Kind::Revision => "about.revision",
-            _ => "about.auditlog",
+            sporlog_record::Kind::Auditlog | sporlog_record::Kind::Mfa | sporlog_record::Kind::Quarantine => {
+                "about.auditlog"
+            }
         }),
         received: visible.log.received().map(|(earliest, latest)| {
             let newest = t.fill("record.utc", &[&t.moment(calendar(latest))]);

@@ -195,7 +195,9 @@ fn sentences(entry: &Entry, words: &Words<'_>) -> Vec<Html> {
         (Kind::Disclosure, Some(giver)) => t.html("record.given-by", &[giver, &whom, &topic, &when]),
         (Kind::Disclosure, None) => t.html("record.given", &[&whom, &topic, &when]),
         (Kind::Revision, _) => t.html("record.looked", &[&whom, &topic, &when]),
-        _ => t.html("record.logged", &[&whom, &topic, &when]),
+        (Kind::Auditlog | Kind::Mfa | Kind::Quarantine, _) => {
+            t.html("record.logged", &[&whom, &topic, &when])
+        }
     }];
     let mut say = |key: &str, value: Option<&str>| {
         sentences.extend(value.map(|value| t.html(key, &[value])));

@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use chrono::NaiveDate;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
-use sporlog_intake::quarantine::Meant;
 use sporlog_record::Kind;
 use sporlog_record::identifier::cvr;
 use sporlog_sample::DEFAULT_FAULTY;
@@ -23,8 +22,10 @@ mod consume;
 mod deliveries;
 mod examples;
 mod exchange;
+mod import;
 mod names;
 mod pull;
+mod quarantine;
 mod serve;
 #[cfg(test)]
 mod tests;
@@ -36,8 +37,10 @@ pub use config::{Config, ConfigArgs};
 pub use consume::ConsumeArgs;
 pub use deliveries::DeliveriesArgs;
 pub use exchange::{ConnectionArgs, Exchange, ExchangeArgs, PullArgs, PushArgs};
+pub use import::{CheckArgs, ImportArgs};
 pub use names::{Names, NamesArgs, NamesImportArgs};
 pub use pull::PullLogArgs;
+pub use quarantine::{Quarantine, QuarantineArgs};
 pub use serve::ServeArgs;
 
 /// Keep and prove the record of who saw or was given whose data.
@@ -134,62 +137,6 @@ pub enum Command {
     Config(ConfigArgs),
     Sample(SampleArgs),
     Completions(CompletionsArgs),
-}
-
-/// Validate files without storing anything.
-///
-/// Prints a line per finding, `file:line:column: error|remark FIELD: text`, and a summary for each
-/// file. An error refuses a record; a remark is only stored with it. With --json, each finding and
-/// each summary is a JSON object on a line. Exits with 1 if anything would be refused.
-#[derive(Debug, Args)]
-#[command(after_help = examples::CHECK)]
-pub struct CheckArgs {
-    #[command(flatten)]
-    pub delivery: Delivery,
-    /// Print errors only, and no remarks
-    #[arg(short, long)]
-    pub errors_only: bool,
-    /// Print for each rule how many findings there are, and the first, instead of every finding
-    #[arg(long)]
-    pub summary: bool,
-    /// Write the rows that would be refused to this file, as they are delivered, to be corrected; for one FILE
-    #[arg(short, long, value_name = "BAD", value_hint = ValueHint::FilePath)]
-    pub bad_rows: Option<PathBuf>,
-    /// Replace the file of --bad-rows if it is there already
-    #[arg(long, requires = "bad_rows")]
-    pub force: bool,
-}
-
-/// Files with records of one kind.
-#[derive(Debug, Args)]
-pub struct Delivery {
-    /// What the records are
-    #[arg(value_name = "KIND", value_parser = delivered_kind())]
-    pub kind: Kind,
-    /// The files: JSON lines or a JSON array for disclosure, auditlog and mfa, CSV for revision; gzip and
-    /// Zstandard are unpacked; - is standard input
-    #[arg(value_name = "FILE", required = true, value_hint = ValueHint::FilePath)]
-    pub files: Vec<PathBuf>,
-}
-
-/// Take files into a log, each exactly once.
-///
-/// All good records of a file become one commit: after a crash, or Ctrl-C, either all of them are
-/// there or none. Bad records go to the quarantine, whole and with every reason; a file that is bad
-/// as a whole is refused. A receipt for each file says what happened (with --json, an object on a
-/// line). The same bytes again are recognised: nothing is stored, and the receipt says since when
-/// they are there. Exits with 1 if anything was refused.
-#[derive(Debug, Args)]
-#[command(after_help = examples::IMPORT)]
-pub struct ImportArgs {
-    #[command(flatten)]
-    pub delivery: Delivery,
-    /// The log, made if it is not there [default: named after the kind]
-    #[arg(short, long, value_name = "NAME")]
-    pub log: Option<String>,
-    /// Store rows again that the log has from another file (revision only)
-    #[arg(long)]
-    pub take_overlapping: bool,
 }
 
 /// A log.
@@ -509,61 +456,6 @@ pub struct VerifyArgs {
     pub key: Option<String>,
 }
 
-/// See what was refused and why, and put it right.
-///
-/// The quarantine is itself a log: what was refused stays on record, and so does what became of it.
-#[derive(Debug, Args)]
-#[command(after_help = examples::QUARANTINE)]
-pub struct QuarantineArgs {
-    #[command(subcommand)]
-    pub what: Quarantine,
-}
-
-/// What can be done with the quarantine.
-#[derive(Debug, Subcommand)]
-pub enum Quarantine {
-    /// List what waits: id, since when, log, source, and the first error
-    List {
-        /// Only what was meant for this log
-        #[arg(short, long, value_name = "NAME")]
-        log: Option<String>,
-    },
-    /// Show one item: where it came from, all reasons, and the bytes as they were delivered
-    Show {
-        /// The item's id in the quarantine
-        #[arg(value_name = "ID")]
-        id: u64,
-        /// Print nothing but the bytes, to be corrected and replayed
-        #[arg(short = 'C', long, conflicts_with = "json")]
-        content: bool,
-    },
-    /// Put an item into its log after all, as it is or corrected
-    Replay {
-        /// The item's id in the quarantine
-        #[arg(value_name = "ID")]
-        id: u64,
-        /// The corrected record (for revision: the row, with or without a header); - is standard input
-        #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-        file: Option<PathBuf>,
-        /// Store a row that the log has already all the same
-        #[arg(long)]
-        force: bool,
-    },
-    /// Give items up; that is recorded, too
-    #[command(group(ArgGroup::new("meant").required(true).multiple(true).args(["items", "delivery"])))]
-    Discard {
-        /// The items' ids in the quarantine, or ranges of them (4-9)
-        #[arg(value_name = "ID", value_parser = parse_items)]
-        items: Vec<Meant>,
-        /// What waits of this delivery, by the id in its receipt (SFTP)
-        #[arg(short, long, value_name = "DELIVERY")]
-        delivery: Option<String>,
-        /// Why
-        #[arg(short, long, value_name = "TEXT")]
-        reason: String,
-    },
-}
-
 /// Remove old records for good; the proof stands.
 ///
 /// Removes what was received before the month. What is left keeps its ids, the tree still covers
@@ -663,17 +555,6 @@ pub struct CompletionsArgs {
     /// The shell
     #[arg(value_name = "SHELL", value_enum)]
     pub shell: clap_complete::Shell,
-}
-
-/// `4`, or `4-9` for all that wait from 4 to 9.
-fn parse_items(text: &str) -> Result<Meant, String> {
-    let id = |text: &str| text.parse::<u64>().ok();
-    let meant = match text.split_once('-') {
-        None => id(text).map(Meant::One),
-        Some((first, last)) => id(first).zip(id(last)).map(|(first, last)| Meant::Range(first, last)),
-    };
-    let meant = meant.filter(|meant| !matches!(meant, Meant::Range(first, last) if first > last));
-    meant.ok_or_else(|| "an id such as 4, or a range such as 4-9, is expected".to_owned())
 }
 
 fn delivered_kind() -> impl TypedValueParser<Value = Kind> {

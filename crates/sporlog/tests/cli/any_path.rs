@@ -30,11 +30,17 @@ keys = ['ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBb9z6uN3MqV5jRJV3rGVBgMzYCn2U8bFvT
 name = 'municipality'
 role = 'municipality'
 cvr = ['64942212']
+[[pull]]
+name = 'upstream'
+url = 'http://127.0.0.1:1'
+key_file = 'upstream.key'
+log = 'mirror'
 ";
 
 fn configured() -> Place {
     let place = Place::new();
     place.file("sporlog.toml", CONFIG.replace("NAME", NAME));
+    place.file("upstream.key", "secret");
     place.file("day.csv", csv(0..10));
     place.run("import revision day.csv").ok();
     place
@@ -139,6 +145,8 @@ fn every_command_works_in_a_folder_of_any_name() {
     served(&place);
     let (consumer, _) = start(&place, &["-v", "consume"], "Connect to");
     stop(consumer);
+    // Nobody listens there.
+    place.run("pull upstream --once").code(2).complains("127.0.0.1");
 
     place.run("compact revision --grace 0").ok().says("4 files merged into 1");
     let checkpoints = place.files(&format!("{NAME}/logs/revision/table/_delta_log"));
