@@ -82,13 +82,13 @@ fn the_same_seed_gives_the_same_bytes() {
 fn progress_ends_with_the_number_of_records() {
     for kind in Kind::DELIVERED {
         let (last, calls) = (Cell::new(0), Cell::new(0));
-        write(&options(kind, 5_000), &mut std::io::sink(), &|done| {
+        write(&options(kind, 15_000), &mut std::io::sink(), &|done| {
             assert!(done >= last.get());
             last.set(done);
             calls.set(calls.get() + 1);
         })
         .expect("written");
-        assert_eq!(last.get(), 5_000);
+        assert_eq!(last.get(), 15_000);
         assert!(calls.get() > 2, "{kind}: told {} times", calls.get());
     }
 }
