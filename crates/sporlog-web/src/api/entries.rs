@@ -6,6 +6,9 @@ use axum::response::{IntoResponse, Response};
 use serde_json::to_writer;
 use sporlog_record::Position;
 use sporlog_record::kind::Format;
+use utoipa::openapi::schema::{AnyOfBuilder, Schema};
+use utoipa::openapi::{Ref, RefOr};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::content;
 use super::idempotency::{IdempotencyKey, REPLAYED, Stored, quarantine, store};
@@ -152,17 +155,26 @@ pub enum Entries {
 #[allow(dead_code, reason = "it describes what is read elsewhere")]
 pub struct NewRecords(Vec<NewRecord>);
 
-/// A record, of the log's kind.
-#[derive(utoipa::ToSchema)]
-#[serde(untagged)]
-#[allow(dead_code, reason = "it describes what is read elsewhere")]
-pub enum NewRecord {
-    /// For a log of disclosures.
-    Disclosure(NewDisclosure),
-    /// For a log of audit records.
-    AuditRecord(NewAuditRecord),
-    /// For a log of log-ins with a second factor.
-    MfaRecord(NewMfaRecord),
+/// A record, of the log's kind: `anyOf`, as a record of one kind may have the fields of another, too.
+pub struct NewRecord;
+
+impl PartialSchema for NewRecord {
+    fn schema() -> RefOr<Schema> {
+        AnyOfBuilder::new()
+            .item(Ref::from_schema_name(NewDisclosure::name()))
+            .item(Ref::from_schema_name(NewAuditRecord::name()))
+            .item(Ref::from_schema_name(NewMfaRecord::name()))
+            .description(Some("A record, of the log's kind: a disclosure, an audit record, or a log-in with a second factor."))
+            .into()
+    }
+}
+
+impl ToSchema for NewRecord {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((NewDisclosure::name().into(), NewDisclosure::schema()));
+        schemas.push((NewAuditRecord::name().into(), NewAuditRecord::schema()));
+        schemas.push((NewMfaRecord::name().into(), NewMfaRecord::schema()));
+    }
 }
 
 /// A log-in with a second factor as it is handed in. Fields that are not known are kept.
