@@ -233,7 +233,7 @@ impl Task {
         let name = &self.config.settings.name;
         let text = error.to_string();
         if self.problem.as_ref() != Some(&text) {
-            tracing::warn!(pull = name, error = text, "the upstream cannot be read; reading is tried again");
+            tracing::warn!(pull = name, error = text, "the upstream cannot be read");
         }
         self.problem = Some(text);
         metrics::gauge!("sporlog_pull_failing", "pull" => name.clone()).set(1.0);

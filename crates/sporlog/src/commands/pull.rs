@@ -77,7 +77,7 @@ pub async fn run(session: &Session, args: &PullLogArgs) -> Result<Outcome> {
     // Also after a failure: what was stored before it is to be published.
     let closed = writers.close().await;
     quarantine.close().await?;
-    let totals = totals.with_context(|| format!("pulling {}", settings.name))?;
+    let totals = totals.with_context(|| format!("pulling {} from {}", settings.name, settings.url))?;
     closed?;
     print(session, &totals)?;
     Ok(match (mode, interrupted) {

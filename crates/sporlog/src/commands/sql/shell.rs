@@ -70,7 +70,7 @@ pub async fn run(session: &Session, format: SqlFormat) -> Result<Outcome> {
         let statement = line.trim().trim_end_matches(';').trim_end();
         match statement.to_ascii_lowercase().as_str() {
             "" => continue,
-            "exit" | "quit" => return Ok(Outcome::Done),
+            "exit" | "quit" | "\\q" => return Ok(Outcome::Done),
             "help" => {
                 print(HELP)?;
                 continue;
@@ -171,7 +171,8 @@ impl Validator for Names {
     /// A statement goes on over lines until its semicolon.
     fn validate(&self, context: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
         let line = context.input().trim();
-        let whole = line.is_empty() || line.ends_with(';') || matches!(line, "exit" | "quit" | "help");
+        let whole =
+            line.is_empty() || line.ends_with(';') || matches!(line, "exit" | "quit" | "\\q" | "help");
         Ok(if whole { ValidationResult::Valid(None) } else { ValidationResult::Incomplete })
     }
 }
