@@ -262,9 +262,9 @@ impl Committer {
         Ok(())
     }
 
-    /// The offset that the position `name` covers, with the empty messages after it.
-    fn covered(&self, writer: &Writer, name: &str) -> i64 {
-        committed(writer, name).max(self.ahead.get(name).copied().unwrap_or(-1))
+    /// The offset that the position `name` covers, which is at `committed`, with the empty messages after it.
+    fn covered(&self, committed: i64, name: &str) -> i64 {
+        committed.max(self.ahead.get(name).copied().unwrap_or(-1))
     }
 
     /// Stores a batch, and tells of it. With `flush`, or after a while, positions that only empty
@@ -281,7 +281,10 @@ impl Committer {
             let mut due = flush || self.flushed.elapsed() >= FLUSH;
             for part in parts {
                 let name = part.key.position_name(&part.identity);
-                let covered = self.covered(&writer, &name);
+                // Read once: if another instance moves the position while refused messages are stored, the step below
+                // has to fail, for the rows were chosen by this offset.
+                let from = committed(&writer, &name);
+                let covered = self.covered(from, &name);
                 if covered < part.from {
                     let JudgedPart { key, generation, .. } = *part;
                     let _ = self.shared.events.send(Event::Behind { key, generation, position: covered });
@@ -298,7 +301,6 @@ impl Committer {
                 if batch.num_rows() > 0 {
                     rows.push(batch);
                 }
-                let from = committed(&writer, &name);
                 steps.insert(name, (from, part.to));
             }
             if rows.is_empty() && !due {
@@ -399,7 +401,8 @@ impl Committer {
         record("sporlog_kafka_commit_seconds", begun.elapsed().as_secs_f64());
         tracing::debug!(log = self.log, messages, accepted, "a batch is stored");
         let position = |part: &JudgedPart| {
-            (part.key, part.generation, self.covered(writer, &part.key.position_name(&part.identity)))
+            let name = part.key.position_name(&part.identity);
+            (part.key, part.generation, self.covered(committed(writer, &name), &name))
         };
         let positions = parts.iter().map(position).collect();
         let _ = self.shared.events.send(Event::Stored { log: self.log.clone(), positions });
