@@ -26,7 +26,7 @@ prepare.enter_environment()
 
 from figures import Figure, number
 from postgres import Postgres
-from workplace import GB, MB, Workplace, read_once, say, take_turns
+from workplace import GB, MB, Workplace, end_with, read_once, say, take_turns
 
 TOPIC, PARTITIONS = "disclosures", 6
 ALL = ("throughput", "single", "transactions", "memory")
@@ -288,10 +288,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except prepare.CannotBegin as error:
-        say(f"bench: {error}")
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    end_with(main)

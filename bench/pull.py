@@ -22,7 +22,7 @@ import prepare
 import servers
 from figures import Figure, number
 from sporlog import Sporlog
-from workplace import Workplace, say, settle, take_turns
+from workplace import Workplace, end_with, say, settle, take_turns
 
 PAGE = 100
 
@@ -128,10 +128,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except prepare.CannotBegin as error:
-        say(f"bench: {error}")
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    end_with(main)

@@ -32,7 +32,7 @@ from figures import Figure
 from kafka import table
 from servers import Server
 from sporlog import Sporlog
-from workplace import GB, MB, Workplace, read_once, say, settle, take_turns
+from workplace import GB, MB, Workplace, end_with, read_once, say, settle, take_turns
 
 # None is what the client takes by itself.
 CIPHERS = {"upload": None, "upload-gcm": "aes128-gcm@openssh.com", "download": None, "download-gcm": "aes128-gcm@openssh.com"}
@@ -408,10 +408,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except prepare.CannotBegin as error:
-        say(f"bench: {error}")
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    end_with(main)

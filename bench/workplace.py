@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from prepare import HERE
+from prepare import HERE, CannotBegin
 
 MB = 1_000_000
 GB = 1_000 * MB
@@ -18,6 +18,17 @@ GB = 1_000 * MB
 
 def say(text):
     print(text, file=sys.stderr, flush=True)
+
+
+def end_with(main):
+    """Ends this program as `main` says: 2 if it could not begin, 130 after Ctrl-C."""
+    try:
+        sys.exit(main())
+    except CannotBegin as error:
+        say(f"bench: {error}")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 @dataclass

@@ -8,6 +8,7 @@
 //! | [`access_event`] | each access to the data, which is a record, too |
 //! | [`blocking`] | work that waits for disks, off the runtime's threads |
 //! | [`delivery`] | a file's records, judged by several threads, in order |
+//! | [`expiry`] | removal by retention, on record |
 //! | [`import`] | a delivery into a log, exactly once, with a receipt |
 //! | [`kafka`] | a topic's messages into a log, each exactly once |
 //! | [`names`] | the names of organisations, topics and systems |
@@ -22,6 +23,7 @@ pub mod access_event;
 pub mod blocking;
 pub mod delivery;
 mod error;
+pub mod expiry;
 pub mod import;
 pub mod kafka;
 pub mod names;

@@ -18,10 +18,11 @@ use crate::delta::{DataFile, checkpoint_version};
 use crate::delta_checkpoint;
 use crate::error::{Error, Result};
 use crate::keyindex::{self, Postings};
-use crate::log::Shared;
+use crate::log::{Log, Shared};
 use crate::row_commitments::widest;
 use crate::scan;
 use crate::storage::is_unfinished;
+use crate::table_state::TableState;
 use crate::verify::verify_digest;
 use crate::writer::{Command, Writer};
 
@@ -140,24 +141,35 @@ impl Writer {
     /// Removes the records received before `month` (`2026-11`); only says what it would remove
     /// if `dry_run` is set.
     pub async fn expire(&self, month: &str, dry_run: bool) -> Result<Expired> {
-        let files = if dry_run {
-            let state = self.log().state();
-            state.files.iter().filter(|file| file.month() < month).cloned().collect()
-        } else {
-            self.ask(|answer| Command::Expire(month.to_owned(), answer)).await?
-        };
-        if !dry_run {
-            self.clean_up(Duration::ZERO, Some(month)).await?;
+        if dry_run {
+            return Ok(self.log().expirable(month));
         }
-        let state = self.log().state();
+        let files = self.ask(|answer| Command::Expire(month.to_owned(), answer)).await?;
+        self.clean_up(Duration::ZERO, Some(month)).await?;
+        Ok(Expired::of(&files, &self.log().state()))
+    }
+}
+
+impl Log {
+    /// What [`Writer::expire`] would remove.
+    pub fn expirable(&self, month: &str) -> Expired {
+        let state = self.state();
+        let files: Vec<_> = state.files.iter().filter(|file| file.month() < month).cloned().collect();
+        Expired::of(&files, &state)
+    }
+}
+
+impl Expired {
+    /// Of these files, taken out of `state`.
+    fn of(files: &[Arc<DataFile>], state: &TableState) -> Self {
         let gone: HashSet<_> = files.iter().map(|file| &file.path).collect();
         let left = state.files.iter().find(|file| !gone.contains(&file.path));
-        Ok(Expired {
+        Expired {
             files: files.len(),
             records: files.iter().map(|f| f.rows()).sum(),
             bytes: files.iter().map(|f| f.size).sum(),
             first_left: left.map_or(state.size + 1, |file| file.first),
-        })
+        }
     }
 }
 

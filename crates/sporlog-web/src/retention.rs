@@ -16,9 +16,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Months, Utc};
 use serde::Deserialize;
-use serde_json::json;
 use sporlog_intake::access_event::AccessEvent;
-use sporlog_intake::writers;
+use sporlog_intake::{expiry, writers};
 use sporlog_ledger::{is_log_name, matches};
 
 use crate::Catalog;
@@ -82,32 +81,29 @@ impl Retention {
 
 /// Removes the records of a log that were received before the month, and says how many.
 async fn expire(catalog: &Catalog, log: &str, before: &str) -> sporlog_intake::Result<u64> {
-    if catalog.log(log).await?.is_none() {
+    let due = catalog.log(log).await?.is_some_and(|log| log.expirable(before).records > 0);
+    if !due {
         return Ok(0);
     }
     let writer = catalog.writer(log).await?;
-    let due = writer.expire(before, true).await?;
-    if due.records == 0 {
-        return Ok(0);
-    }
-    let event = AccessEvent {
-        performer: PERFORMER,
-        action: "EXPIRE",
-        subject: None,
-        address: None,
-        correlation: None,
-        message: format!(
-            "removes {} records of the log '{log}' that were received before {before}",
-            due.records
-        ),
-        parameters: json!({ "log": log, "before": before, "records": due.records }),
-    };
-    writers::record_access(catalog, &event).await?;
-    Ok(writer.expire(before, false).await?.records)
+    let expired = expiry::expire(&writer, before, async |message, parameters| {
+        let event = AccessEvent {
+            performer: PERFORMER,
+            action: expiry::ACTION,
+            subject: None,
+            address: None,
+            correlation: None,
+            message,
+            parameters,
+        };
+        writers::record_access(catalog, &event).await
+    });
+    Ok(expired.await?.records)
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
     use sporlog_ledger::{Append, Store, StoreOptions};
 
     use super::*;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use serde_json::json;
+use sporlog_intake::expiry;
 use sporlog_ledger::{Expired, Writer, WriterOptions};
 
 use crate::access::{Access, record_access};
@@ -62,16 +63,14 @@ pub async fn expire(session: &Session, args: &ExpireArgs) -> Result<Outcome> {
 
 /// What would be removed is recorded before it is removed.
 async fn expire_on_record(session: &Session, writer: &Writer, args: &ExpireArgs) -> Result<Expired> {
-    let due = writer.expire(&args.before, true).await?;
-    if args.dry_run || due.records == 0 {
-        return Ok(due);
+    if args.dry_run {
+        return Ok(writer.log().expirable(&args.before));
     }
-    let (log, before, records) = (&args.log.log, &args.before, due.records);
-    let message = format!("removes {records} records of the log '{log}' that were received before {before}");
-    let parameters = json!({ "log": log, "before": before, "records": records });
-    let access = Access { action: "EXPIRE", subjects: Vec::new(), message, parameters };
-    record_access(session, &session.store()?, access).await?;
-    Ok(writer.expire(before, false).await?)
+    expiry::expire(writer, &args.before, async |message, parameters| {
+        let access = Access { action: expiry::ACTION, subjects: Vec::new(), message, parameters };
+        record_access(session, &session.store()?, access).await
+    })
+    .await
 }
 
 /// The writer of a log that is there.

@@ -4,10 +4,10 @@ use std::io::Write;
 
 use anyhow::{Context, Result, bail};
 use sporlog_intake::kafka::{Consumer, Mode, Totals};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::ConsumeArgs;
-use crate::output::{INTERRUPTED, Outcome, Output, print_error};
+use crate::interrupt::{StopSignals, until_asked};
+use crate::output::{Outcome, Output};
 use crate::session::Session;
 
 pub async fn run(session: &Session, args: &ConsumeArgs) -> Result<Outcome> {
@@ -20,23 +20,9 @@ pub async fn run(session: &Session, args: &ConsumeArgs) -> Result<Outcome> {
         session.check_import(&topic.log, topic.kind)?;
     }
     let mode = if args.until_end { Mode::UntilEnd } else { Mode::Forever };
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let mut consumer = Consumer::start(settings, session.store_or_new()?, session.rules()?, mode)?;
-    let totals = tokio::select! {
-        ended = consumer.ended() => Some(ended),
-        () = either(&mut interrupt, &mut terminate) => None,
-    };
-    let interrupted = totals.is_none();
-    let totals = match totals {
-        Some(totals) => totals,
-        None => tokio::select! {
-            stopped = consumer.stop() => stopped,
-            () = either(&mut interrupt, &mut terminate) => {
-                print_error("stopped at once: what is not stored is read again the next time");
-                std::process::exit(INTERRUPTED.into());
-            }
-        },
-    };
+    let signals = StopSignals::listen()?;
+    let consumer = Consumer::start(settings, session.store_or_new()?, session.rules()?, mode)?;
+    let (totals, interrupted) = until_asked(consumer, Consumer::ended, Consumer::stop, signals).await;
     let totals = totals.context("consuming")?;
     print(session, &totals)?;
     Ok(match (args.until_end, interrupted) {
@@ -44,13 +30,6 @@ pub async fn run(session: &Session, args: &ConsumeArgs) -> Result<Outcome> {
         (true, false) if totals.refused > 0 => Outcome::Differs,
         _ => Outcome::Done,
     })
-}
-
-async fn either(interrupt: &mut Signal, terminate: &mut Signal) {
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
 }
 
 fn print(session: &Session, totals: &Totals) -> Result<()> {

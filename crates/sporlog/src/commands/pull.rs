@@ -8,10 +8,10 @@ use serde_json::json;
 use sporlog_intake::pull::{Compared, Difference, Mode, Pull, PullConfig, Settings, Totals, compare};
 use sporlog_intake::quarantine::Quarantine;
 use sporlog_intake::writers::OwnWriters;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::PullLogArgs;
-use crate::output::{INTERRUPTED, Outcome, Output, print_error};
+use crate::interrupt::{StopSignals, until_asked};
+use crate::output::{Outcome, Output};
 use crate::progress::{Progress, Results};
 use crate::session::Session;
 
@@ -43,7 +43,7 @@ pub async fn run(session: &Session, args: &PullLogArgs) -> Result<Outcome> {
         (_, true) => Mode::UntilHead,
         _ => Mode::Forever,
     };
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let signals = StopSignals::listen()?;
     let store = session.store_or_new()?;
     let (writers, quarantine) = (OwnWriters::new(store.clone()), Quarantine::new(store));
     let progress = Progress::records("pull", 0, Results::After);
@@ -58,22 +58,8 @@ pub async fn run(session: &Session, args: &PullLogArgs) -> Result<Outcome> {
             progress.at(done);
         }),
     };
-    let mut pull = Pull::start(config, mode)?;
-    let ended = tokio::select! {
-        ended = pull.ended() => Some(ended),
-        () = either(&mut interrupt, &mut terminate) => None,
-    };
-    let interrupted = ended.is_none();
-    let totals = match ended {
-        Some(totals) => totals,
-        None => tokio::select! {
-            stopped = pull.stop() => stopped,
-            () = either(&mut interrupt, &mut terminate) => {
-                print_error("stopped at once: what is not stored is read again the next time");
-                std::process::exit(INTERRUPTED.into());
-            }
-        },
-    };
+    let pull = Pull::start(config, mode)?;
+    let (totals, interrupted) = until_asked(pull, Pull::ended, Pull::stop, signals).await;
     // Also after a failure: what was stored before it is to be published.
     let closed = writers.close().await;
     quarantine.close().await?;
@@ -86,13 +72,6 @@ pub async fn run(session: &Session, args: &PullLogArgs) -> Result<Outcome> {
         (_, false) if totals.refused > 0 => Outcome::Differs,
         _ => Outcome::Done,
     })
-}
-
-async fn either(interrupt: &mut Signal, terminate: &mut Signal) {
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
 }
 
 fn print(session: &Session, totals: &Totals) -> Result<()> {

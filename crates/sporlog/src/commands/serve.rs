@@ -14,11 +14,11 @@ use sporlog_record::Kind;
 use sporlog_web::access::AccessControl;
 use sporlog_web::server::{Health, Rates, Server, ServerSettings, layers, metrics, process};
 use sporlog_web::{App, Catalog, api, pages};
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::ServeArgs;
 use crate::commands::backup::exchange_root;
 use crate::exchange::{Exchange, configured};
+use crate::interrupt::StopSignals;
 use crate::keyfile::KeyFile;
 use crate::output::{Outcome, inform, note};
 use crate::pages::Shown;
@@ -229,13 +229,9 @@ fn announce(server: &Server, settings: &ServerSettings) {
 /// Ends with Ctrl-C or a request to terminate. From then on probes find the server not ready, and whoever waits
 /// for a log to move on is answered.
 fn asked_to_stop(health: Health, app: App) -> Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate()).context("listening for signals")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("listening for signals")?;
+    let mut signals = StopSignals::listen().context("listening for signals")?;
     Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        signals.recv().await;
         tracing::info!("stopping: no more requests are taken");
         process::notify("STOPPING=1");
         health.set_stopping();

@@ -9,9 +9,9 @@ use anyhow::Result;
 use sporlog_exchange::Receipt;
 use sporlog_exchange::client::{self, Access, CancellationToken, HostKeys, Identities, Item, Watch};
 use sporlog_record::identifier::mask_text;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::ConnectionArgs;
+use crate::interrupt::StopSignals;
 use crate::output::{INTERRUPTED, Outcome, Output, counted, print_error};
 use crate::progress::{Progress, Results};
 use crate::session::Session;
@@ -39,14 +39,11 @@ pub fn access(url: &str, args: &ConnectionArgs) -> Result<Access> {
 /// one ends the process.
 pub fn stop_on_signal() -> Result<CancellationToken> {
     let stop = CancellationToken::new();
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let mut signals = StopSignals::listen()?;
     let asked = stop.clone();
     tokio::spawn(async move {
         for last in [false, true] {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
+            signals.recv().await;
             if last {
                 print_error("stopped at once; the next run goes on with what is durable");
                 process::exit(INTERRUPTED.into());

@@ -9,10 +9,10 @@ use sporlog_exchange::receipt::Outcome as DeliveryOutcome;
 use sporlog_exchange::{LiveSettings, Receipt};
 use sporlog_intake::quarantine::Quarantine;
 use sporlog_intake::writers::OwnWriters;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::ExchangeArgs;
 use crate::exchange::{Exchange, configured};
+use crate::interrupt::StopSignals;
 use crate::output::{Outcome, Output, inform};
 use crate::reload::{self, Live};
 use crate::session::Session;
@@ -21,7 +21,7 @@ pub async fn run(session: &Session, args: &ExchangeArgs) -> Result<Outcome> {
     let store = session.store_or_new()?;
     let (settings, root) = configured(session, &store)?;
     let live = LiveSettings::from(settings.clone());
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let mut signals = StopSignals::listen()?;
     let writers = OwnWriters::new(store.clone());
     let quarantine = Quarantine::new(store.clone());
     let receipts = Arc::new(Mutex::new(Output::new()?));
@@ -59,8 +59,7 @@ pub async fn run(session: &Session, args: &ExchangeArgs) -> Result<Outcome> {
         reload::follow(session.global().clone(), Live { exchange: Some(live), ..Live::default() })?;
     let ended = tokio::select! {
         ended = exchange.ended() => Some(ended),
-        _ = interrupt.recv() => None,
-        _ = terminate.recv() => None,
+        () = signals.recv() => None,
         () = reloading => None,
     };
     let stuck = exchange.inbox().stuck();
