@@ -123,7 +123,9 @@ fn whatever_goes_wrong_each_record_comes_once() {
     // Faults that are never due would prove nothing.
     site.print(&["pull", "up", "--until-head"]);
     while !upstream.state().faults.is_empty() {
-        upstream.add([upstream.state().records.len() as i64 + 10_000]);
+        // In a statement of its own: `add` locks the state, too.
+        let next = upstream.state().records.len() as i64 + 10_000;
+        upstream.add([next]);
         site.print(&["pull", "up", "--until-head"]);
     }
     let expected: Vec<i64> = upstream.state().records.keys().copied().collect();
