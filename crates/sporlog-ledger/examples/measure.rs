@@ -192,6 +192,7 @@ async fn commits(address: &str, records: &[u8], count: u64) -> Result<Value> {
         for n in before..commits {
             let append = Append { rows: rows[n as usize % rows.len()].clone(), positions: Vec::new() };
             writer.append(append).await?;
+            writer.flush().await?;
         }
         let appending = began.elapsed().as_secs_f64() / commits.saturating_sub(before).max(1) as f64;
         writer.close().await?;

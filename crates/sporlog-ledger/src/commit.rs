@@ -11,6 +11,9 @@
 //! The signature (Ed25519, by the log's key) is over a text with `chain(v)` ([`LogKeys::sign_commit`]). So a signed
 //! commit vouches for all commits before it, and nobody without the key can add one.
 //!
+//! A commit that takes over the frames of the journal ([`crate::journal`]) states how many they are and the chain after
+//! the last of them, as `journal`.
+//!
 //! The signature's 88 characters stand at the very end of the first line. In any other place a
 //! signature does not count, so that there is one way only to take a commit apart. Commits of earlier
 //! versions of this program have none.
@@ -44,7 +47,9 @@ pub(crate) struct Change {
     pub added: Vec<DataFile>,
     pub removed: Vec<Arc<DataFile>>,
     /// How far sources have been taken in after this commit.
-    pub positions: Vec<(String, i64)>,
+    pub positions: Vec<(String, Position)>,
+    /// The frames of the journal that it takes over, with all their records and positions.
+    pub journal: Option<TakenOver>,
     /// The log's size and root after this commit, if it appends.
     pub appended: Option<(u64, Hash)>,
     /// Files of the log's folder that are deleted after this commit, and that no later commit may add.
@@ -90,6 +95,20 @@ pub(crate) struct GivenUp {
     pub version: Option<u64>,
 }
 
+/// The frames of a segment that a commit takes over ([`crate::journal`]).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TakenOver {
+    pub frames: u64,
+    /// The chain after the last of them, in hexadecimal digits.
+    chain: String,
+}
+
+impl TakenOver {
+    pub(crate) fn new(frames: u64, chain: &Sha) -> Self {
+        TakenOver { frames, chain: hex(chain) }
+    }
+}
+
 /// What was given up where a log went on from an older copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RolledBack {
@@ -118,6 +137,8 @@ struct Statement {
     size: u64,
     root: String,
     previous: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    journal: Option<TakenOver>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     discarded: Vec<String>,
     #[serde(default, rename = "givenUp", skip_serializing_if = "Option::is_none")]
@@ -140,6 +161,7 @@ pub(crate) struct Commit {
     pub root: Hash,
     /// The chain before this commit.
     pub previous: Sha,
+    pub journal: Option<TakenOver>,
     pub discarded: Vec<String>,
     pub given_up: Option<GivenUp>,
     /// `None` in commits of earlier versions of this program.
@@ -183,6 +205,7 @@ pub(crate) fn compose(
         size,
         root: BASE64_STANDARD.encode(root.0),
         previous: hex(previous),
+        journal: change.journal.clone(),
         discarded: change.discarded.clone(),
         given_up: change.given_up.clone(),
         signature: String::new(),
@@ -199,10 +222,10 @@ pub(crate) fn compose(
     let (protocol, meta_data) = (change.protocol.clone(), change.metadata.clone());
     let removes = change.removed.iter().map(|file| file.remove(change.data_change(), now_ms));
     let removes = removes.map(|remove| Action { remove: Some(remove), ..Action::default() });
-    let txn = |(app_id, version): &(String, i64)| Txn {
+    let txn = |(app_id, position): &(String, Position)| Txn {
         app_id: app_id.clone(),
-        version: *version,
-        last_updated: Some(now_ms),
+        version: position.version,
+        last_updated: Some(position.at),
     };
     let actions = (protocol.map(|protocol| Action { protocol: Some(protocol), ..Action::default() }))
         .into_iter()
@@ -259,11 +282,19 @@ impl Commit {
             size: statement.size,
             root: Hash(root.ok_or_else(foreign)?),
             previous: unhex(&statement.previous).ok_or_else(foreign)?,
+            journal: statement.journal,
             discarded: statement.discarded,
             given_up: statement.given_up,
             signature,
             digest: digest.into(),
         })
+    }
+
+    /// Whether this commit may have all of the `frames` before it, after which the chain is `chain`.
+    pub(crate) fn takes_over(&self, frames: u64, chain: &Sha) -> bool {
+        let stated = self.journal.as_ref();
+        frames == 0
+            || stated.is_some_and(|stated| stated.frames > frames || *stated == TakenOver::new(frames, chain))
     }
 
     /// The chain after this commit, from the chain before it.

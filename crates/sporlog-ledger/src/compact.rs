@@ -14,15 +14,16 @@ use tokio::runtime::Handle;
 use crate::bulk::PartSink;
 use crate::commit::Change;
 use crate::datafile::{FileWriter, GROUP_ROWS, GroupEncoder, PACKED_FROM};
-use crate::delta::{DataFile, checkpoint_version};
+use crate::delta::{DataFile, checkpoint_version, month_of};
 use crate::delta_checkpoint;
 use crate::error::{Error, Result};
 use crate::keyindex::{self, Postings};
 use crate::log::{Log, Shared};
-use crate::row_commitments::widest;
+use crate::recent::Part;
 use crate::scan;
 use crate::storage::is_unfinished;
 use crate::table_state::TableState;
+use crate::times::widest;
 use crate::verify::verify_digest;
 use crate::writer::{Command, Writer};
 
@@ -65,6 +66,7 @@ impl Writer {
     /// checkpoint.
     pub async fn compact(&self, grace: Duration) -> Result<Compacted> {
         let mut done = Compacted::default();
+        self.flush().await?;
         // What comes meanwhile is left for the next time, so that this ends.
         let newest = self.log().head();
         loop {
@@ -155,7 +157,13 @@ impl Log {
     pub fn expirable(&self, month: &str) -> Expired {
         let state = self.state();
         let files: Vec<_> = state.files.iter().filter(|file| file.month() < month).cloned().collect();
-        Expired::of(&files, &state)
+        let mut expired = Expired::of(&files, &state);
+        // Records of the journal become files of the table before they are removed.
+        for rows in state.recent.parts().iter().filter(|rows| *month_of(rows.received.0) < *month) {
+            expired.records += rows.last + 1 - rows.first;
+            expired.first_left = rows.last + 1;
+        }
+        expired
     }
 }
 
@@ -163,12 +171,16 @@ impl Expired {
     /// Of these files, taken out of `state`.
     fn of(files: &[Arc<DataFile>], state: &TableState) -> Self {
         let gone: HashSet<_> = files.iter().map(|file| &file.path).collect();
-        let left = state.files.iter().find(|file| !gone.contains(&file.path));
+        let stays = |part: &Part| match part {
+            Part::File(file) => !gone.contains(&file.path),
+            Part::Recent(_) => true,
+        };
+        let left = state.parts().find(stays);
         Expired {
             files: files.len(),
             records: files.iter().map(|f| f.rows()).sum(),
             bytes: files.iter().map(|f| f.size).sum(),
-            first_left: left.map_or(state.size + 1, |file| file.first),
+            first_left: left.map_or(state.size + 1, |part| part.first()),
         }
     }
 }
@@ -236,7 +248,7 @@ fn merge_files(runtime: &Handle, shared: &Arc<Shared>, files: &[Arc<DataFile>]) 
     for source in files {
         // What is merged is signed for anew: a file that was changed must not get into a new one.
         runtime.block_on(verify_digest(&shared.storage, &source.name(), source.sha256))?;
-        let mut batches = runtime.block_on(scan::select(shared, source, None, None))?;
+        let mut batches = runtime.block_on(scan::select(shared, &Part::File(source.clone()), None, None))?;
         while let Some(batch) = runtime.block_on(batches.try_next())? {
             postings.append(Postings::of(shared.kind, &batch), rows as u32);
             rows += batch.num_rows() as u64;

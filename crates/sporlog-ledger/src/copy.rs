@@ -3,10 +3,11 @@
 //! A copy is a log's folder at a version that the log once had, without what no version needs any more.
 //! The steps, and what a crash after each of them leaves:
 //!
-//! 1. The checkpoint and the note on the table are read; then the table, which is at least as new.
-//! 2. The checkpoint's tiles, the notes of expiry and the data files of the table's newest version are
-//!    copied. A data file that is gone has been merged or expired: then a newer version is copied.
-//!    A crash leaves files that no commit of the copy names, which the next run finds there.
+//! 1. The checkpoint and the note on the table are read; then the table and the journal, which are at least as new.
+//! 2. The checkpoint's tiles, the notes of expiry, the data files of the table's newest version and the frames after it
+//!    are copied. A file that is gone has been merged, taken over or expired: then a newer version is copied.
+//!    A crash leaves files that no commit of the copy names, which the next run finds there; or more frames after
+//!    the copy's newest commit.
 //! 3. The commits that the copy does not have are copied, the oldest of them last: only then does a reader
 //!    come to the others. A crash before leaves the copy at the version that it had.
 //! 4. The note on the table and the checkpoint follow. A crash leaves the earlier ones, which are true.
@@ -23,16 +24,19 @@ use object_store::ObjectStoreExt;
 use sha2::{Digest, Sha256};
 use tlog_tiles::checkpoint::Checkpoint;
 
-use crate::commit::commit_name;
+use crate::commit::{Commit, commit_name};
 use crate::delta::{Sha, checkpoint_version};
 use crate::delta_checkpoint::{DeltaCheckpoint, last_checkpoint_name};
 use crate::error::{Error, Result};
+use crate::journal::{Extent, Frame, scan, segment_name};
 use crate::keys::open_note;
 use crate::log::Log;
 use crate::storage::Storage;
 use crate::store::Store;
 use crate::table_state::TableState;
-use crate::tlog::{BUNDLE_ENTRY, HASH, KEYS, TableNote, get_tile, open_checkpoint, tlog_name};
+use crate::tlog::{
+    BUNDLE_ENTRY, HASH, KEYS, TableNote, get_tile, open_checkpoint, read_checkpoint, root_at, tlog_name,
+};
 use crate::tree::files_of_level;
 use crate::verified::{Problem, Verified};
 
@@ -112,7 +116,7 @@ impl Copied {
             first: state.first(),
             head: state.size,
             covered,
-            received_at: state.files.iter().map(|file| file.received.1).max(),
+            received_at: state.parts().map(|part| part.received().1).max(),
             ..Copied::default()
         }
     }
@@ -187,15 +191,20 @@ impl<'a> Copier<'a> {
         let Some(newest) = next.checked_sub(1) else { return Ok(0) };
         let name = commit_name(newest);
         let (here, there) = (self.from.try_get(&name).await?, self.to.get(&name).await?);
-        if here.is_some_and(|here| here == there) {
-            return Ok(next);
+        if here.is_none_or(|here| here != there) {
+            return Err(self.no_earlier_state(&name));
         }
+        self.check_frames(newest, &there).await?;
+        Ok(next)
+    }
+
+    fn no_earlier_state(&self, name: &str) -> Error {
         let reason = format!(
             "its copy in {} is no earlier state of it: {name} is not the log's; if that copy is not needed, remove \
              it, or else choose another folder",
             self.to.location("")
         );
-        Err(Error::Copy { log: self.log.name().to_owned(), reason })
+        Error::Copy { log: self.log.name().to_owned(), reason }
     }
 
     /// The note on the table, and the Delta checkpoint that it vouches for. Where the log is written to, a
@@ -236,7 +245,7 @@ impl<'a> Copier<'a> {
                 Ok(()) => return Ok(state),
                 Err(Error::Storage { file, source: object_store::Error::NotFound { .. } }) => {
                     self.log.refresh().await?;
-                    if self.log.state().version == state.version {
+                    if !self.log.state().is_newer(&state) {
                         return Err(Error::damaged(file, "it is missing"));
                     }
                 }
@@ -259,7 +268,46 @@ impl<'a> Copier<'a> {
                 self.needed.insert(name);
             }
         }
-        Ok(())
+        self.copy_frames(state).await
+    }
+
+    /// Copies the segment of the journal as far as `state` goes.
+    async fn copy_frames(&mut self, state: &TableState) -> Result<()> {
+        let extent = &state.recent.extent;
+        if extent.frames == 0 {
+            return Ok(());
+        }
+        let name = extent.name();
+        let mut bytes = self.from.get(&name).await?;
+        bytes.truncate(extent.bytes as usize);
+        let scanned = scan(&Extent::none(state.version, state.chain), &bytes)?;
+        if scanned.last().is_none_or(|newest| newest.after != *extent) {
+            return Err(Error::damaged(name, "its frames are not those that were read before"));
+        }
+        self.put(name, bytes).await
+    }
+
+    /// Fails if the frames after the newest commit of the copy, of `version`, are not this log's. Frames that are
+    /// damaged in the copy do not count.
+    async fn check_frames(&self, version: u64, commit: &[u8]) -> Result<()> {
+        let name = segment_name(version);
+        let Some(there) = self.to.try_get(&name).await? else { return Ok(()) };
+        let commit = Commit::parse(&commit_name(version), commit)?;
+        let scanned = scan(&Extent::none(version, commit.chain_after(&commit.previous)), &there);
+        let Some(newest) = scanned.ok().and_then(|mut frames| frames.pop()) else { return Ok(()) };
+        if newest.check_signature(&self.log.shared.key, &there).is_err() {
+            return Ok(());
+        }
+        let whole = &there[..newest.after.bytes as usize];
+        let same = match self.from.try_get(&name).await? {
+            Some(here) => here.starts_with(whole),
+            None => {
+                let Frame { size, root, .. } = newest.decode(&there)?;
+                let covered = read_checkpoint(self.from, self.log.vkey()).await?;
+                root_at(self.from, covered.as_ref(), size).await?.is_none_or(|here| here == root)
+            }
+        };
+        if same { Ok(()) } else { Err(self.no_earlier_state(&name)) }
     }
 
     /// Copies a file, which has to have this digest.
@@ -332,8 +380,11 @@ impl<'a> Copier<'a> {
 
     async fn put(&mut self, name: String, bytes: Bytes) -> Result<()> {
         let size = bytes.len() as u64;
-        self.to.put(&name, bytes).await?;
         self.needed.insert(name.clone());
+        if self.there.get(&name) == Some(&size) && self.to.get(&name).await? == bytes {
+            return Ok(());
+        }
+        self.to.put(&name, bytes).await?;
         self.copied(name, size);
         Ok(())
     }

@@ -195,7 +195,7 @@ impl DataFile {
     /// A data file that is yet to be written: its name, and what is known of it. `last` may be
     /// provisional: the name only says where the file begins.
     pub(crate) fn new(first: u64, last: u64, received_at: i64) -> Self {
-        let month = chrono::DateTime::from_timestamp_micros(received_at).unwrap_or_default().format("%Y-%m");
+        let month = month_of(received_at);
         let unique = uuid::Uuid::new_v4().simple().to_string();
         DataFile {
             path: format!("month={month}/{first:012}-{}.parquet", &unique[..12]),
@@ -212,14 +212,6 @@ impl DataFile {
     /// How many records it holds.
     pub(crate) fn rows(&self) -> u64 {
         self.last - self.first + 1
-    }
-
-    /// Whether something in the file may have happened from `from` on and before `to` (local times in
-    /// microseconds). A file whose range of times is not known may.
-    pub(crate) fn may_have_within(&self, from: Option<i64>, to: Option<i64>) -> bool {
-        self.occurred.is_none_or(|(earliest, latest)| {
-            from.is_none_or(|from| latest >= from) && to.is_none_or(|to| earliest < to)
-        })
     }
 
     /// The month of receipt, `2026-11`, by which the table is partitioned.
@@ -299,6 +291,11 @@ impl DataFile {
             path: add.path,
         })
     }
+}
+
+/// The month of a time of receipt, in microseconds UTC: `2026-11`.
+pub(crate) fn month_of(received_at: i64) -> String {
+    chrono::DateTime::from_timestamp_micros(received_at).unwrap_or_default().format("%Y-%m").to_string()
 }
 
 /// The names of data files and of the indexes that they may have.

@@ -23,6 +23,7 @@ use crate::delta::{
     Action, DELTA_LOG, DataFile, Metadata, Protocol, Sha, Txn, checkpoint_name, checkpoint_version,
 };
 use crate::error::{Error, Result};
+use crate::recent::Recent;
 use crate::schema::ENGINE;
 use crate::storage::Storage;
 use crate::table_state::{ONCE, Positions, TableState};
@@ -236,6 +237,7 @@ impl DeltaCheckpoint {
         let mut state = TableState {
             version,
             files: files.into_iter().map(Arc::new).collect(),
+            recent: Recent::none(version, Sha::default()),
             size: commit.size,
             root: commit.root,
             chain: Sha::default(),

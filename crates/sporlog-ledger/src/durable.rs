@@ -72,17 +72,6 @@ impl DurableLocal {
         blocking(move || write().map_err(generic)).await
     }
 
-    /// Writes a file that gets its name later; its bytes are on the disk when this returns.
-    pub(crate) async fn stage(&self, location: &Path, bytes: Bytes) -> Result<Staged> {
-        let staged = Staged::new(self.fs_path(location));
-        blocking(move || staged.write(&bytes.into())).await
-    }
-
-    /// Gives a file its name, which has to be new. Durable when it returns.
-    pub(crate) async fn publish_new(&self, staged: Staged) -> Result<()> {
-        blocking(move || staged.publish(true)).await
-    }
-
     /// Locks the folder of `location` until the result is dropped, where the file system can lock folders.
     pub(crate) async fn lock_folder(&self, location: &Path) -> Result<Option<File>> {
         let path = self.fs_path(location);
@@ -177,7 +166,7 @@ fn write_synced(path: &FsPath, payload: &PutPayload) -> io::Result<()> {
 
 /// A file that is being written and does not have its name yet. Dropped before it has, it goes.
 #[derive(Debug)]
-pub(crate) struct Staged {
+struct Staged {
     beside: PathBuf,
     target: PathBuf,
     published: bool,

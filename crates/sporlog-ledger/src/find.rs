@@ -1,7 +1,7 @@
 //! One person's records, or one user's, newest first.
 //!
-//! Files are gone through from the newest: a large one is asked for the person's rows in its key
-//! index, and only those rows are read; of a small one, the key column is read. A few files are
+//! Parts of the log are gone through from the newest: a large file is asked for the person's rows in its key
+//! index, and only those rows are read; of a small one and of the journal, the key column is read. A few are
 //! under way at once, so that the disk and the other core have something to do.
 
 use std::sync::Arc;
@@ -12,14 +12,14 @@ use arrow::datatypes::TimestampMicrosecondType;
 use futures::stream::{StreamExt, TryStreamExt};
 use sporlog_record::Kind;
 
-use crate::delta::DataFile;
 use crate::error::{Error, Result};
 use crate::keyindex::{self, Key};
 use crate::log::{Log, Shared};
+use crate::recent::Part;
 use crate::scan;
 use crate::schema::table_schema;
 
-/// Files looked into at once.
+/// Parts looked into at once.
 const AT_ONCE: usize = 4;
 
 /// Whom to find, and when.
@@ -38,17 +38,17 @@ pub struct Find {
 impl Log {
     /// The records found, in batches; ids descend throughout.
     pub fn find(&self, find: Find) -> scan::Batches {
-        let files = self.state().files.clone();
+        let parts: Vec<_> = self.state().parts().rev().collect();
         let shared = self.shared.clone();
         let limit = find.limit.unwrap_or(usize::MAX);
         let wanted = Arc::new(find);
-        let look = move |file: Arc<DataFile>| {
+        let look = move |part: Part| {
             let (shared, wanted) = (shared.clone(), wanted.clone());
             // A task of its own, so that it may run on the other core.
-            let task = tokio::spawn(async move { find_in(&shared, &file, &wanted).await });
+            let task = tokio::spawn(async move { find_in(&shared, &part, &wanted).await });
             async move { task.await.map_err(|e| Error::failed("find", e))? }
         };
-        let found = futures::stream::iter(files.into_iter().rev()).map(look).buffered(AT_ONCE);
+        let found = futures::stream::iter(parts).map(look).buffered(AT_ONCE);
         let found = found.try_filter(|batch| std::future::ready(batch.num_rows() > 0));
         found
             .scan(limit, |left, batch| {
@@ -64,18 +64,18 @@ impl Log {
     }
 }
 
-/// The records of one file, newest first.
-async fn find_in(shared: &Shared, file: &DataFile, find: &Find) -> Result<RecordBatch> {
+/// The records of one part, newest first.
+async fn find_in(shared: &Shared, part: &Part, find: &Find) -> Result<RecordBatch> {
     let kind = shared.kind;
     let none = || RecordBatch::new_empty(table_schema(kind));
-    if !file.may_have_within(find.from, find.to) {
+    if !part.may_have_within(find.from, find.to) {
         return Ok(none());
     }
-    let rows = candidates(shared, file, &find.key).await?;
+    let rows = candidates(shared, part, &find.key).await?;
     if rows.is_empty() {
         return Ok(none());
     }
-    let batches: Vec<_> = scan::rows_of(shared, file, &rows, None).await?.try_collect().await?;
+    let batches: Vec<_> = scan::rows_of(shared, part, &rows, None).await?.try_collect().await?;
     let batch = concat_batches(&table_schema(kind), &batches)?;
     newest_first(&batch, &matches(kind, &batch, find))
 }
@@ -87,22 +87,22 @@ pub(crate) fn newest_first(batch: &RecordBatch, wanted: &BooleanArray) -> Result
     Ok(take_record_batch(&batch, &reversed)?)
 }
 
-/// The rows of `file` that may be of `key`, ascending. Where two identifiers share a hash, rows of the other
+/// The rows of `part` that may be of `key`, ascending. Where two identifiers share a hash, rows of the other
 /// one are among them.
-pub(crate) async fn candidates(shared: &Shared, file: &DataFile, key: &Key) -> Result<Vec<u32>> {
+pub(crate) async fn candidates(shared: &Shared, part: &Part, key: &Key) -> Result<Vec<u32>> {
     if key.columns(shared.kind).is_empty() {
         return Ok(Vec::new());
     }
-    match (file.index, key.hash()) {
-        (Some(_), Some(hash)) => keyindex::rows_of(shared, file, hash).await,
-        _ => look_through(shared, file, key).await,
+    match part.indexed().zip(key.hash()) {
+        Some((file, hash)) => keyindex::rows_of(shared, file, hash).await,
+        None => look_through(shared, part, key).await,
     }
 }
 
-/// The rows of a file without an index, from its key column.
-async fn look_through(shared: &Shared, file: &DataFile, key: &Key) -> Result<Vec<u32>> {
+/// The rows of a part without an index, from its key column.
+async fn look_through(shared: &Shared, part: &Part, key: &Key) -> Result<Vec<u32>> {
     let columns = key.columns(shared.kind);
-    let mut batches = scan::select(shared, file, None, Some(columns)).await?;
+    let mut batches = scan::select(shared, part, None, Some(columns)).await?;
     let (mut rows, mut start) = (Vec::new(), 0);
     while let Some(batch) = batches.try_next().await? {
         let matching = has_key(shared.kind, &batch, key);

@@ -4,13 +4,15 @@
 //! Every commit of that copy is signed. The high-water mark, `<keys>/<log>.signed`, is what such a copy
 //! falls short of: a reader that has the keys, and every writer, refuses it.
 //!
-//! The mark is written after each commit, and synced when the log is published; a commit is durable
-//! before the mark names it. So the mark is a lower bound: it may lag after a power cut, and it is
+//! The mark is written after each commit and each frame of the journal, and synced when the log is published; both are
+//! durable before the mark names them. So the mark is a lower bound: it may lag after a power cut, and it is
 //! never ahead of what was committed. It is one line of a fixed length, written in one piece:
 //!
 //! ```text
-//! sporlog-signed/1 <version, 20 digits> <size, 20 digits> <chain, 64 hexadecimal digits> <check>
+//! sporlog-signed/2 <version> <size> <root> <chain> <frames> <chain after the frames> <check>
 //! ```
+//!
+//! Numbers have 20 digits, chains 64 hexadecimal ones. Earlier versions of this program wrote no frames, and `/1`.
 
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
@@ -20,29 +22,42 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use sporlog_record::hex;
+use tlog_tiles::tlog::Hash;
 
 use crate::delta::{Sha, unhex};
 use crate::error::{Error, Result};
+use crate::journal::Extent;
 use crate::local_files::write_new;
+use crate::storage::Storage;
 use crate::table_state::TableState;
+use crate::tlog::{read_checkpoint, root_at, tlog_name};
 
-const HEADER: &str = "sporlog-signed/1";
+const HEADER: &str = "sporlog-signed/2";
+const HEADER_WITHOUT_FRAMES: &str = "sporlog-signed/1";
 
 /// How often reading is tried again: a writer may be writing the mark at that moment.
 const READ_TRIES: u32 = 5;
 const READ_PAUSE: Duration = Duration::from_millis(10);
 
-/// The newest commit that is known to have been signed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The newest commit that is known to have been signed, and the newest frame after it.
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct HighWaterMark {
     pub version: u64,
     pub size: u64,
+    /// The tree's root; `None` in marks of earlier versions of this program.
+    pub root: Option<Hash>,
+    /// The chain after the commit.
     pub chain: Sha,
+    pub frames: u64,
+    /// The chain after the frames.
+    pub end: Sha,
 }
 
 impl From<&TableState> for HighWaterMark {
     fn from(state: &TableState) -> Self {
-        HighWaterMark { version: state.version, size: state.size, chain: state.chain }
+        let Extent { frames, chain: end, .. } = state.recent.extent;
+        let TableState { version, size, root, chain, .. } = *state;
+        HighWaterMark { version, size, root: Some(root), chain, frames, end }
     }
 }
 
@@ -84,20 +99,53 @@ impl HighWaterMark {
         })
     }
 
+    /// Holds the mark against the tree of a log that has gone on to a later version: frames are taken over into the table
+    /// as a whole, and only the tree says which records they began with. Where the tiles do not go so far, so be it.
+    pub(crate) async fn check_root(&self, storage: &Storage, vkey: &str, state: &TableState) -> Result<()> {
+        if self.frames == 0 || self.version == state.version {
+            return Ok(());
+        }
+        let checkpoint = read_checkpoint(storage, vkey).await?;
+        let root = root_at(storage, checkpoint.as_ref(), self.size).await?;
+        if root.is_none() || self.root.is_none() || root == self.root {
+            return Ok(());
+        }
+        let problem = format!(
+            "the first {} records are not those that were signed: the log was put back to an older copy, and went on \
+             from there",
+            self.size
+        );
+        Err(Error::damaged(tlog_name("checkpoint"), problem))
+    }
+
     fn line(&self) -> String {
-        let line = format!("{HEADER} {:020} {:020} {}", self.version, self.size, hex(self.chain));
+        let HighWaterMark { version, size, root, chain, frames, end } = self;
+        let root = hex(root.unwrap_or_default().0);
+        let line =
+            format!("{HEADER} {version:020} {size:020} {root} {} {frames:020} {}", hex(chain), hex(end));
         format!("{line} {}\n", checksum(&line))
     }
 
     fn parse(line: &str) -> Option<Self> {
         let (line, given) = line.strip_suffix('\n')?.rsplit_once(' ')?;
-        let mut parts = line.split(' ');
-        let (header, version, size) = (parts.next()?, parts.next()?, parts.next()?);
-        let chain = unhex(parts.next()?)?;
-        if header != HEADER || given != checksum(line) {
-            return None;
-        }
-        Some(HighWaterMark { version: version.parse().ok()?, size: size.parse().ok()?, chain })
+        let parts: Vec<_> = line.split(' ').collect();
+        let (version, size, root, chain, frames, end) = match parts[..] {
+            [HEADER, version, size, root, chain, frames, end] => {
+                (version, size, Some(Hash(unhex(root)?)), chain, frames, end)
+            }
+            [HEADER_WITHOUT_FRAMES, version, size, chain] => (version, size, None, chain, "0", chain),
+            _ => return None,
+        };
+        let number = |text: &str| text.parse().ok();
+        let mark = HighWaterMark {
+            version: number(version)?,
+            size: number(size)?,
+            root,
+            chain: unhex(chain)?,
+            frames: number(frames)?,
+            end: unhex(end)?,
+        };
+        (given == checksum(line)).then_some(mark)
     }
 }
 
@@ -163,7 +211,14 @@ mod tests {
     fn a_mark_is_read_back_and_a_torn_one_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(HighWaterMark::load(dir.path(), "log").unwrap(), None);
-        let mark = |n: u8| HighWaterMark { version: n.into(), size: 10 * u64::from(n), chain: [n; 32] };
+        let mark = |n: u8| HighWaterMark {
+            version: n.into(),
+            size: 10 * u64::from(n),
+            root: Some(Hash([n + 2; 32])),
+            chain: [n; 32],
+            frames: 3 * u64::from(n),
+            end: [n + 1; 32],
+        };
         let file = MarkFile::open(dir.path(), "log", &mark(1)).unwrap();
         assert_eq!(HighWaterMark::load(dir.path(), "log").unwrap(), Some(mark(1)));
         file.write(&mark(200)).unwrap();
@@ -175,10 +230,22 @@ mod tests {
     }
 
     #[test]
+    fn a_mark_of_an_earlier_version_is_read_and_written_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let line = format!("{HEADER_WITHOUT_FRAMES} {:020} {:020} {}", 7, 70, hex([5; 32]));
+        std::fs::write(dir.path().join("log.signed"), format!("{line} {}\n", checksum(&line))).unwrap();
+        let old = HighWaterMark { version: 7, size: 70, root: None, chain: [5; 32], frames: 0, end: [5; 32] };
+        assert_eq!(HighWaterMark::load(dir.path(), "log").unwrap(), Some(old.clone()));
+        let newer = HighWaterMark { frames: 1, end: [6; 32], size: 71, root: Some(Hash([7; 32])), ..old };
+        MarkFile::open(dir.path(), "log", &newer).unwrap().write(&newer).unwrap();
+        assert_eq!(HighWaterMark::load(dir.path(), "log").unwrap(), Some(newer));
+    }
+
+    #[test]
     fn a_folder_that_cannot_be_written_to_has_no_mark() {
         // Nobody can make a file there, not even root.
         let folder = Path::new("/sys");
-        let mark = HighWaterMark { version: 1, size: 1, chain: [1; 32] };
+        let mark = HighWaterMark { version: 1, size: 1, root: None, chain: [1; 32], frames: 0, end: [1; 32] };
         let file = MarkFile::open(folder, "sporlog-test", &mark).unwrap();
         assert!(file.file.is_none());
         file.write(&mark).unwrap();

@@ -195,7 +195,15 @@ impl LogKeys {
 
     /// The Ed25519 signature for the commit of `version`, after which the chain is `chain`.
     pub(crate) fn sign_commit(&self, version: u64, chain: &Sha) -> Result<Vec<u8>> {
-        let text = signed_text(&self.origin, version, chain);
+        self.sign_text(&signed_text(&self.origin, version, chain))
+    }
+
+    /// The same for the `frames`th frame after that commit ([`crate::journal`]).
+    pub(crate) fn sign_frame(&self, version: u64, frames: u64, chain: &Sha) -> Result<Vec<u8>> {
+        self.sign_text(&signed_frame(&self.origin, version, frames, chain))
+    }
+
+    fn sign_text(&self, text: &str) -> Result<Vec<u8>> {
         self.signer.sign(text.as_bytes()).map_err(|e| Error::Proof(format!("signing failed: {e}")))
     }
 
@@ -244,11 +252,26 @@ impl PublicKey {
                 && verifier.verify(signed_text(verifier.name(), version, chain).as_bytes(), signature)
         })
     }
+
+    /// The same for the `frames`th frame after that commit. A key that was replaced has signed no frame after its last
+    /// commit.
+    pub(crate) fn signed_frame(&self, version: u64, frames: u64, chain: &Sha, signature: &[u8]) -> bool {
+        self.0.iter().any(|PeriodKey { verifier, until }| {
+            until.is_none_or(|until| version < until)
+                && verifier
+                    .verify(signed_frame(verifier.name(), version, frames, chain).as_bytes(), signature)
+        })
+    }
 }
 
 /// What is signed for a commit: its place in the chain of this log.
 fn signed_text(origin: &str, version: u64, chain: &Sha) -> String {
     format!("sporlog-commit/1\n{origin}\n{version}\n{}\n", hex(chain))
+}
+
+/// The same for a frame of the journal.
+fn signed_frame(origin: &str, version: u64, frames: u64, chain: &Sha) -> String {
+    format!("sporlog-frame/1\n{origin}\n{version}\n{frames}\n{}\n", hex(chain))
 }
 
 const ALGORITHM_ED25519: u8 = 1;

@@ -1,7 +1,7 @@
 //! The ledger: append-only logs that prove themselves.
 //!
-//! A log is a folder: `table/` is a Delta Lake table with the records, `tlog/` a C2SP transparency
-//! log over them, `index/` what finds a person quickly. This crate appends, reads, finds, queries,
+//! A log is a folder: `table/` is a Delta Lake table with the records, `journal/` the newest of them, before the
+//! table has them, `tlog/` a C2SP transparency log over all, `index/` what finds a person quickly. This crate appends, reads, finds, queries,
 //! proves, verifies, compacts and expires, and knows nothing of what the records mean.
 //!
 //! | module | idea |
@@ -15,10 +15,15 @@
 //! | `recover` | where a writer begins, and what it makes up for after a crash |
 //! | `table_state` | a version of the table: its files, its size and root, positions of sources |
 //! | `table` | the Delta table: how it is read, and how a version is committed |
+//! | `journal`, `segment` | frames: what is signed and stored for a group commit, and the files that frames are in |
+//! | `writer_lock` | one process at a time writes to a log |
+//! | `flush` | the journal's records become a file of the table |
+//! | `recent` | the journal's records in memory, and where records are |
 //! | `commit`, `delta`, `delta_checkpoint` | a commit's bytes and signature, Delta's actions, checkpoints |
 //! | `high_water_mark` | how far a log has been signed, remembered beside its key |
 //! | `tree`, `tlog` | the Merkle tree's edge; tiles, checkpoints and notes as files |
 //! | `datafile`, `keyindex`, `files` | how Parquet files are laid out, indexed and opened |
+//! | `times` | within what time records lie |
 //! | `received_times` | which records were received when |
 //! | `scan`, `find`, `sql` | records by id, by person or user, by query |
 //! | `arithmetic` | whole numbers of queries do not wrap around |
@@ -51,7 +56,9 @@ mod durable;
 mod error;
 mod files;
 mod find;
+mod flush;
 mod high_water_mark;
+mod journal;
 mod keyindex;
 mod keys;
 mod listing;
@@ -63,6 +70,7 @@ mod overlap;
 mod prove;
 mod rebuild;
 mod received_times;
+mod recent;
 mod recover;
 mod replay;
 mod rollback;
@@ -70,6 +78,7 @@ mod rotation;
 mod row_commitments;
 mod scan;
 mod schema;
+mod segment;
 mod sequencer;
 mod spool;
 mod sql;
@@ -77,12 +86,14 @@ mod storage;
 mod store;
 mod table;
 mod table_state;
+mod times;
 mod tlog;
 mod tree;
 mod verified;
 mod verify;
 mod verify_served;
 mod writer;
+mod writer_lock;
 
 pub use backup::{Backup, copy_path};
 pub use bulk::{Bulk, BulkPusher};

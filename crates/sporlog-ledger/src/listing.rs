@@ -21,7 +21,8 @@ pub struct ListedFile {
 }
 
 impl Log {
-    /// The data files, in the order of their ids. Together they hold each record once. The folder has more:
+    /// The data files, in the order of their ids. Together they hold each record once that the table has; the journal
+    /// has the newest ([`Writer::flush`](crate::Writer::flush)). The folder has more:
     /// files that housekeeping has replaced stay for a while, for those who are reading them.
     pub fn data_files(&self) -> Vec<ListedFile> {
         let state = self.state();

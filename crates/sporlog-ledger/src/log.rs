@@ -1,7 +1,7 @@
 //! A log as its readers see it.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, RwLock, RwLockReadGuard};
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use sporlog_record::Kind;
 use tokio::sync::watch;
@@ -12,8 +12,8 @@ use crate::error::{Error, Result};
 use crate::files::FileCache;
 use crate::keys::{LogKeys, PublicKey};
 use crate::storage::Storage;
-use crate::table::Table;
-use crate::table_state::{Positions, TableState, forget_old};
+use crate::table::{Expected, Table};
+use crate::table_state::{Positions, Sources, TableState, forget_old};
 
 /// Where a log's public key was taken from, and so whose word its signatures are checked by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub(crate) struct Shared {
     /// The newest state; the sequencer moves it on, and readers wait on it.
     pub state: watch::Sender<Arc<TableState>>,
     /// How far each source has been taken in. The sequencer writes it.
-    pub positions: RwLock<Positions>,
+    pub positions: RwLock<Sources>,
     pub files: FileCache,
     /// Held by whoever writes a Delta checkpoint, until it has told the sequencer.
     pub checkpointing: Arc<tokio::sync::Mutex<()>>,
@@ -109,21 +109,23 @@ impl Log {
 
     /// How far the source `app` has been taken in.
     pub fn position(&self, app: &str) -> Option<Position> {
-        self.shared.positions().get(app).copied()
+        self.shared.positions().get(app)
     }
 
     /// The positions of all sources whose names begin with `prefix`.
     pub fn positions(&self, prefix: &str) -> Vec<(String, Position)> {
-        let positions = self.shared.positions();
-        let named = positions.iter().filter(|(app, _)| app.starts_with(prefix));
+        let Sources { table, journal } = &*self.shared.positions();
+        let older = table.iter().filter(|(app, _)| !journal.contains_key(*app));
+        let named = older.chain(journal).filter(|(app, _)| app.starts_with(prefix));
         named.map(|(app, position)| (app.clone(), *position)).collect()
     }
 
-    /// Takes in what others have committed since.
+    /// Takes in what others have appended since.
     pub async fn refresh(&self) -> Result<()> {
         let mut state = TableState::clone(&self.state());
-        let found = self.shared.table.catch_up(&self.shared.key, &mut state).await?;
-        self.shared.advance(state, found.positions);
+        let expected = Expected::signed_by(&self.shared.key);
+        let found = self.shared.table.catch_up(&expected, &mut state).await?;
+        self.shared.advance(state, found.sources);
         Ok(())
     }
 
@@ -153,35 +155,38 @@ impl Shared {
     /// Shows readers this state, and the positions that have moved since they last saw one; unless they
     /// have seen a newer one. The sequencer and whoever refreshes may come upon the same commits in any
     /// order, and neither may set anything back.
-    pub(crate) fn advance(&self, state: TableState, moved: impl IntoIterator<Item = (String, Position)>) {
+    pub(crate) fn advance(&self, state: TableState, moved: Sources) {
         self.state.send_if_modified(|current| {
-            let newer = current.version < state.version;
+            let newer = state.is_newer(current);
             if newer {
-                self.add_positions(moved);
+                let mut positions = self.positions_mut();
+                if current.version < state.version {
+                    positions.committed(moved.table);
+                }
+                positions.journal.extend(moved.journal);
                 *current = Arc::new(state);
             }
             newer
         });
     }
 
-    pub(crate) fn positions(&self) -> RwLockReadGuard<'_, Positions> {
+    pub(crate) fn positions(&self) -> RwLockReadGuard<'_, Sources> {
         self.positions.read().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    fn add_positions(&self, found: impl IntoIterator<Item = (String, Position)>) {
-        self.positions.write().unwrap_or_else(std::sync::PoisonError::into_inner).extend(found);
+    fn positions_mut(&self) -> RwLockWriteGuard<'_, Sources> {
+        self.positions.write().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// The newest state and the positions that belong to it.
+    /// The newest state, and the positions that belong to its table.
     pub(crate) fn snapshot(&self) -> (Arc<TableState>, Positions) {
         // Positions change only while the state is changed.
         let state = self.state.borrow();
-        (state.clone(), self.positions().clone())
+        (state.clone(), self.positions().table.clone())
     }
 
     /// Forgets single requests of long ago.
     pub(crate) fn forget_old(&self) {
-        let mut positions = self.positions.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        forget_old(&mut positions, chrono::Utc::now().timestamp_millis());
+        forget_old(&mut self.positions_mut().table, chrono::Utc::now().timestamp_millis());
     }
 }

@@ -3,7 +3,8 @@
 //! The rows of a bulk append are compared while they are staged: the log cannot change meanwhile, and if another
 //! process appends to it, the bulk append is not committed. All keys of the rows are sorted once, with 16 bytes each
 //! in memory, and merged with the identities in each file's key index, which are sorted, too. The columns are read of
-//! those rows alone that come up, and of all rows where a file has no index, or one of an earlier version.
+//! those rows alone that come up, and of all rows where a file has no index, or one of an earlier version, and in
+//! the journal.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -15,16 +16,16 @@ use arrow::compute::filter_record_batch;
 use futures::stream::{StreamExt, TryStreamExt};
 use tokio::task::JoinError;
 
-use crate::delta::DataFile;
 use crate::error::{Error, Result};
 use crate::keyindex::{self, RowKey, indexed, row_hash, row_keys};
 use crate::log::{Log, Shared};
+use crate::recent::Part;
 use crate::row_commitments::numbers;
 use crate::scan;
 
-/// Files that are compared at once.
+/// Parts that are compared at once.
 const AT_ONCE: usize = 4;
-/// If more than this part of a file's rows come up, reading all of them is as quick.
+/// If more than one in so many of a file's rows come up, reading all of them is as quick.
 const MOST: usize = 4;
 
 /// The rows of a bulk append, as far as they are pushed: their keys, and how many came before each part.
@@ -52,15 +53,15 @@ impl PushedRows {
         let keys = Arc::new(tokio::task::spawn_blocking(sort).await.map_err(failed)?);
         let (mut known, mut received) = (BooleanBufferBuilder::new(keys.len()), BTreeMap::new());
         known.append_n(keys.len(), false);
-        let mut files = log.state().files.clone();
-        files.retain(|file| file.received.1 >= from && !keys.is_empty());
-        let compare = |file: Arc<DataFile>| {
+        let mut parts_there: Vec<_> = log.state().parts().collect();
+        parts_there.retain(|part| part.received().1 >= from && !keys.is_empty());
+        let compare = |part: Part| {
             let (shared, keys) = (log.shared.clone(), keys.clone());
             // A task of its own, so that it may run on the other core.
-            let task = tokio::spawn(async move { compare_with(&shared, &file, &keys, from).await });
+            let task = tokio::spawn(async move { compare_with(&shared, &part, &keys, from).await });
             async move { task.await.map_err(failed)? }
         };
-        let mut compared = futures::stream::iter(files).map(compare).buffered(AT_ONCE);
+        let mut compared = futures::stream::iter(parts_there).map(compare).buffered(AT_ONCE);
         while let Some(found) = compared.try_next().await? {
             found.keys.iter().for_each(|key| known.set_bit(*key, true));
             for more in found.received {
@@ -134,25 +135,25 @@ impl Log {
     }
 }
 
-/// What a file has of the rows that are looked for.
+/// What a part has of the rows that are looked for.
 #[derive(Default)]
 struct Found {
     /// Which of the keys that are looked for, the first of those with the same identity; some may be here more than
     /// once.
     keys: Vec<usize>,
-    /// Rows of the file, by the time of their receipt.
+    /// Rows of the part, by the time of their receipt.
     received: Vec<ReceivedBefore>,
 }
 
-/// Which of the rows with these keys, which ascend, `file` has.
-async fn compare_with(shared: &Shared, file: &DataFile, keys: &[RowKey], from: i64) -> Result<Found> {
+/// Which of the rows with these keys, which ascend, `part` has.
+async fn compare_with(shared: &Shared, part: &Part, keys: &[RowKey], from: i64) -> Result<Found> {
     let columns = [shared.kind.identity_columns(), &["id", "received_at"]].concat();
-    let mut batches = match candidates(shared, file, keys).await? {
+    let mut batches = match candidates(shared, part, keys).await? {
         Some(rows) if rows.is_empty() => return Ok(Found::default()),
-        Some(rows) if rows.len() < file.rows() as usize / MOST => {
-            scan::rows_of(shared, file, &rows, Some(&columns)).await?
+        Some(rows) if rows.len() < part.rows() as usize / MOST => {
+            scan::rows_of(shared, part, &rows, Some(&columns)).await?
         }
-        _ => scan::select(shared, file, None, Some(&columns)).await?,
+        _ => scan::select(shared, part, None, Some(&columns)).await?,
     };
     let mut found = Found::default();
     while let Some(batch) = batches.try_next().await? {
@@ -176,12 +177,10 @@ async fn compare_with(shared: &Shared, file: &DataFile, keys: &[RowKey], from: i
     Ok(found)
 }
 
-/// The rows of `file` whose entries in its key index are like those of `keys`, ascending; `None` if the index does
-/// not say.
-async fn candidates(shared: &Shared, file: &DataFile, keys: &[RowKey]) -> Result<Option<Vec<u32>>> {
-    if file.index.is_none() {
-        return Ok(None);
-    }
+/// The rows of `part` whose entries in its key index are like those of `keys`, ascending; `None` if there is no index,
+/// or the index does not say.
+async fn candidates(shared: &Shared, part: &Part, keys: &[RowKey]) -> Result<Option<Vec<u32>>> {
+    let Some(file) = part.indexed() else { return Ok(None) };
     let wanted = |min: u32, max: u32| {
         let first = keys.partition_point(|key| ((key >> 96) as u32) < min);
         keys.get(first).is_some_and(|key| (key >> 96) as u32 <= max)

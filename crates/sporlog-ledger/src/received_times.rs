@@ -1,8 +1,8 @@
 //! When records were received.
 //!
 //! Times of receipt are what clocks said, and need not ascend with the ids. So what was received in a time is any
-//! number of ranges of ids. Each file states its earliest and latest time; its rows are only looked at where
-//! these do not answer the question.
+//! number of ranges of ids. Of each part of the log the earliest and latest time are known; its rows are only looked
+//! at where these do not answer the question.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -27,14 +27,16 @@ impl Log {
         part: impl Fn(i64) -> P,
     ) -> Result<BTreeMap<P, Vec<Range<u64>>>> {
         let mut ranges = IdRanges(BTreeMap::new());
-        for file in &self.state().files {
-            let (earliest, latest) = (part(file.received.0), part(file.received.1));
+        let state = self.state();
+        for rows in state.parts() {
+            let received = rows.received();
+            let (earliest, latest) = (part(received.0), part(received.1));
             if earliest == latest {
-                ranges.add(earliest, file.first..file.last + 1);
+                ranges.add(earliest, rows.first()..rows.last() + 1);
                 continue;
             }
-            let mut batches = select(&self.shared, file, None, Some(COLUMNS)).await?;
-            let mut next = file.first;
+            let mut batches = select(&self.shared, &rows, None, Some(COLUMNS)).await?;
+            let mut next = rows.first();
             while let Some(batch) = batches.try_next().await? {
                 let (_, times) = numbers(&batch)?;
                 for together in times.values().chunk_by(|a, b| a == b) {
@@ -43,8 +45,8 @@ impl Log {
                     next = end;
                 }
             }
-            if next != file.last + 1 {
-                return Err(Error::damaged(file.name(), "it has not as many rows as the Delta log says"));
+            if next != rows.last() + 1 {
+                return Err(Error::damaged(rows.name(), "it has not as many rows as the Delta log says"));
             }
         }
         Ok(ranges.0)
@@ -59,7 +61,7 @@ impl Log {
     /// from memory.
     pub fn received(&self) -> Option<(i64, i64)> {
         let state = self.state();
-        let times = state.files.iter().map(|file| file.received);
+        let times = state.parts().map(|part| part.received());
         times.reduce(|(earliest, latest), (from, to)| (earliest.min(from), latest.max(to)))
     }
 
@@ -67,23 +69,24 @@ impl Log {
     /// any: of that time and before, others may be gone.
     pub fn expired_until(&self) -> Option<i64> {
         let state = self.state();
-        let left: u64 = state.files.iter().map(|file| file.rows()).sum();
-        let earliest = state.files.iter().map(|file| file.received.0).min();
+        let left: u64 = state.parts().map(|part| part.rows()).sum();
+        let earliest = state.parts().map(|part| part.received().0).min();
         (left < state.size).then(|| earliest.unwrap_or(i64::MAX))
     }
 }
 
 /// See [`Log::newest_receipt`].
 pub(crate) async fn newest_receipt(shared: &Shared, state: &TableState) -> Result<Option<i64>> {
-    let Some(file) = state.files.last().filter(|file| file.last == state.size) else { return Ok(None) };
-    if file.received.0 == file.received.1 {
-        return Ok(Some(file.received.1));
+    let Some(part) = state.part_of(state.size) else { return Ok(None) };
+    let (earliest, latest) = part.received();
+    if earliest == latest {
+        return Ok(Some(latest));
     }
-    let row = [(file.last - file.first) as u32];
-    let batch = rows_of(shared, file, &row, Some(COLUMNS)).await?.try_next().await?;
+    let row = [(part.rows() - 1) as u32];
+    let batch = rows_of(shared, &part, &row, Some(COLUMNS)).await?.try_next().await?;
     let batch = batch.filter(|batch| batch.num_rows() == 1);
     let batch =
-        batch.ok_or_else(|| Error::damaged(file.name(), "it has fewer rows than the Delta log says"))?;
+        batch.ok_or_else(|| Error::damaged(part.name(), "it has fewer rows than the Delta log says"))?;
     Ok(Some(numbers(&batch)?.1.value(0)))
 }
 

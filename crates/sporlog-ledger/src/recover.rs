@@ -1,8 +1,9 @@
 //! Where a writer begins: the log is held against what was signed, and what a crash left undone after
 //! the last commit is done.
 //!
-//! A record counts as stored once its commit is durable, and not before. Tiles, the checkpoint and the note on the table follow a commit and
-//! may be missing after a crash; they are derived from the table here.
+//! A record counts as stored once its commit, or its frame in the journal, is durable, and not before. Tiles, the
+//! checkpoint and the note on the table follow and may be missing after a crash; they are derived from the table and the
+//! journal here.
 
 use std::sync::Arc;
 
@@ -56,22 +57,25 @@ async fn try_recover(shared: &Arc<Shared>, committer: &RowCommitter) -> Result<R
     let dir = log.key_folder()?;
     // The checkpoint and the mark before the table: while others append, the table can only be ahead.
     let (mut publisher, mut tree) = Publisher::open(shared.storage.clone(), &shared.vkey).await?;
-    let (state, positions, note) = loop {
+    let (state, sources, note) = loop {
         let mark = HighWaterMark::load(dir, &shared.name)?;
         let note = read_note(&shared.storage, &shared.vkey).await?;
         let expected = Expected { key: &shared.key, mark: mark.as_ref(), note: note.as_ref() };
-        let (state, positions) = shared.table.load(&expected).await?;
+        let (state, sources) = shared.table.load(&expected).await?;
+        if let Some(mark) = &mark {
+            mark.check_root(&shared.storage, &shared.vkey, &state).await?;
+        }
         if state.signed {
-            break (state, positions, note);
+            break (state, sources, note);
         }
         // Another process may do the same at this moment.
         if let Some(state) = sign_for_the_first_time(&log, &state).await? {
-            break (state, positions, note);
+            break (state, sources, note);
         }
     };
     if note.is_some_and(|note| !note.signed_commits) {
         // The hint on the newest Delta checkpoint is one of an earlier version of this program, too.
-        let written = delta_checkpoint::write(&shared.storage, &state, &positions).await?;
+        let written = delta_checkpoint::write(&shared.storage, &state, &sources.table).await?;
         publisher.set_delta_checkpoint(written);
     }
     if tree.size() > state.size {
@@ -82,7 +86,7 @@ async fn try_recover(shared: &Arc<Shared>, committer: &RowCommitter) -> Result<R
     let newest_receipt = received_times::newest_receipt(shared, &state).await?;
     let mark = MarkFile::open(dir, &shared.name, &HighWaterMark::from(&state))?;
     mark.write(&HighWaterMark::from(&state))?;
-    shared.advance(state.clone(), positions);
+    shared.advance(state.clone(), sources);
     Ok(Recovered { state, tree, publisher, mark, newest_receipt })
 }
 
@@ -100,8 +104,7 @@ async fn sign_for_the_first_time(log: &Log, state: &TableState) -> Result<Option
     }
     let change = Change { protocol: Some(Protocol::current()), ..Change::default() };
     let now = chrono::Utc::now().timestamp_millis();
-    let written = std::future::ready(Ok(()));
-    match shared.table.commit(log.keys()?, state, &change, now, written).await? {
+    match shared.table.commit(log.keys()?, state, &change, now).await? {
         Committed::Done(state) => {
             tracing::info!(log = %shared.name, version = state.version, "all commits are signed for");
             Ok(Some(state))
@@ -125,17 +128,17 @@ pub(crate) async fn follow_table(
         return Ok(());
     }
     let mut next = tree.size() + 1;
-    for file in state.files_after(tree.size()) {
-        if file.first > next {
+    for part in state.parts_after(tree.size()) {
+        if part.first() > next {
             break;
         }
-        next = file.last + 1;
+        next = part.last() + 1;
     }
     if next <= state.size {
         let problem = format!("record {next} is missing, and the checkpoint does not cover it");
         return Err(Error::damaged(TABLE, problem));
     }
-    tracing::info!(log = %shared.name, from = tree.size() + 1, to = state.size, "deriving tiles from the table");
+    tracing::info!(log = %shared.name, from = tree.size() + 1, to = state.size, "deriving tiles from the records");
     let mut batches = scan::in_order(shared.clone(), Arc::new(state.clone()), tree.size(), None);
     while let Some(batch) = batches.next().await {
         let mut full = Vec::new();
@@ -144,7 +147,8 @@ pub(crate) async fn follow_table(
         publisher.write(full).await?;
     }
     if tree.size() != state.size || tree.root() != state.root {
-        let name = commit_name(state.version);
+        let name =
+            if state.recent.is_empty() { commit_name(state.version) } else { state.recent.extent.name() };
         return Err(Error::damaged(name, "the newest records are not those that were committed"));
     }
     Ok(())

@@ -14,6 +14,7 @@ use crate::delta::{DELTA_LOG, DataFile, Sha, checkpoint_name, checkpoint_version
 use crate::delta_checkpoint::{DeltaCheckpoint, last_checkpoint_name};
 use crate::error::{Error, Result};
 use crate::high_water_mark::HighWaterMark;
+use crate::journal::{Extent, Frame, scan_all, segment_name};
 use crate::keys::open_note;
 use crate::log::Shared;
 use crate::table::Expected;
@@ -21,17 +22,21 @@ use crate::table_state::{Positions, TableState};
 use crate::tlog::{TableNote, read_note, tlog_name};
 use crate::verified::Verified;
 
-/// What the Delta log says there is.
+/// What the Delta log and the journal say there is.
 pub(crate) struct Replayed {
     /// The data files, in the order of their ids.
     pub files: Vec<Arc<DataFile>>,
+    /// The frames after the newest commit.
+    pub frames: Vec<Frame>,
     pub newest: Newest,
 }
 
-/// What the newest commit states.
+/// What the newest commit or frame states.
 pub(crate) struct Newest {
-    /// The commit's file.
+    /// The commit's file, or the segment that the frame is in.
     pub name: String,
+    /// The segment that follows the newest commit, whether there is one or not.
+    pub segment: String,
     pub size: u64,
     pub root: Hash,
 }
@@ -94,9 +99,61 @@ pub(crate) async fn replay(shared: &Shared, verified: &mut Verified) -> Result<R
         verified.found(Error::RolledBack { log, size, signed });
     }
     checkpoints.finish(verified);
-    verified.head = state.size;
-    let newest = Newest { name: commit_name(state.version), size: state.size, root: state.root };
-    Ok(Replayed { files: state.files, newest })
+    let frames = read_frames(shared, verified, &state, &expected)?;
+    let segment = segment_name(state.version);
+    let newest = match frames.last() {
+        Some(Frame { size, root, .. }) => Newest { name: segment.clone(), segment, size: *size, root: *root },
+        None => Newest { name: commit_name(state.version), segment, size: state.size, root: state.root },
+    };
+    verified.head = newest.size;
+    Ok(Replayed { files: state.files, frames, newest })
+}
+
+/// The frames after the newest commit, which led to `state`: up to the first that is not as it should be.
+fn read_frames(
+    shared: &Shared,
+    verified: &mut Verified,
+    state: &TableState,
+    expected: &Expected<'_>,
+) -> Result<Vec<Frame>> {
+    let Some(segments) = &shared.table.segments else { return Ok(Vec::new()) };
+    let none = Extent::none(state.version, state.chain);
+    let bytes = segments.read(state.version, 0)?.unwrap_or_default();
+    let (scanned, damage) = scan_all(&none, &bytes);
+    damage.into_iter().for_each(|damage| verified.found(damage));
+    let (mut frames, mut size) = (Vec::new(), state.size);
+    for frame in scanned {
+        let read = frame.check_signature(expected.key, &bytes);
+        let read = read.and_then(|()| expected.check_frame(&frame.after)).and_then(|()| frame.decode(&bytes));
+        match read {
+            Ok(decoded) if decoded.size == size + decoded.rows.num_rows() as u64 => {
+                size = decoded.size;
+                frames.push(decoded);
+            }
+            Ok(_) => {
+                let problem =
+                    format!("its frame {} does not have the records that it should", frame.after.frames);
+                verified.found(Error::damaged(none.name(), problem));
+                break;
+            }
+            Err(error) => {
+                verified.found(error);
+                break;
+            }
+        }
+    }
+    let signed_for =
+        |mark: &&HighWaterMark| mark.version == state.version && mark.frames > frames.len() as u64;
+    if let Some(mark) = expected.mark.filter(signed_for) {
+        let problem = format!(
+            "it ends with frame {}, and frames up to {} were signed: it was cut, or an older copy of the log was put in \
+             the place of a newer one",
+            frames.len(),
+            mark.frames
+        );
+        verified.found(Error::damaged(none.name(), problem));
+    }
+    Ok(frames)
 }
 
 /// The signed note on the table; a missing or damaged one is a problem.

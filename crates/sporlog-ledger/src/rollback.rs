@@ -5,8 +5,9 @@
 //! until somebody decides that it is to go on. The decision is a signed commit of the log, which says how far
 //! the log had been signed. Steps, and what a crash after each of them leaves:
 //!
-//! 1. Commits that do not follow the last one of the copy are removed, since one between them is missing.
-//! 2. The signed commit is made. The log is refused as before, until the steps below are done.
+//! 1. Commits and frames of the journal that do not follow the last ones of the copy are removed, since one between
+//!    them is missing.
+//! 2. The signed commit is made, which takes over the frames of the copy. The log is refused as before, until the steps below are done.
 //! 3. A checkpoint for the last record takes the place of the newer one. Tiles beyond that record, Delta checkpoints
 //!    and the note on the table are removed: all of them can be derived from the commits.
 //! 4. The mark beside the key is set to the commit. The log is a log as any other.
@@ -16,22 +17,22 @@ use std::path::Path;
 
 use bytes::Bytes;
 use tlog_tiles::checkpoint::Checkpoint;
-use tlog_tiles::tile::TileHashReader;
-use tlog_tiles::tlog::{self, Hash};
 
-use crate::commit::{Change, GivenUp, RolledBack, commit_name};
+use crate::commit::{GivenUp, RolledBack, commit_name};
 use crate::copy::tiles_of;
 use crate::delta::{DELTA_LOG, Protocol};
 use crate::error::{Error, Result};
+use crate::flush::take_over;
 use crate::high_water_mark::{HighWaterMark, MarkFile};
+use crate::journal::segment_name;
 use crate::keys::LogKeys;
 use crate::log::Shared;
 use crate::storage::Storage;
 use crate::store::Store;
 use crate::table::{Committed, Expected};
-use crate::table_state::TableState;
+use crate::table_state::{Positions, TableState};
 use crate::tlog::{
-    FetchedTiles, finished_file, read_checkpoint, read_note, sign_checkpoint, tlog_name, try_get_tile,
+    finished_file, read_checkpoint, read_note, root_at, sign_checkpoint, tlog_name, try_get_tile,
 };
 use crate::tree::{Tree, partial_names};
 use crate::writer::WriterOptions;
@@ -39,8 +40,10 @@ use crate::writer::WriterOptions;
 /// A log and the state that it is rolled back to.
 struct RollBack {
     shared: Shared,
-    /// The state after the last commit of the copy.
+    /// The state after the last commit and frame of the copy.
     state: TableState,
+    /// How far the journal of the copy has taken in sources.
+    positions: Positions,
     /// How far the log is known to have been signed, if the copy ends before that.
     mark: Option<HighWaterMark>,
     /// How many records the checkpoint covers.
@@ -95,7 +98,7 @@ impl Store {
         let mut note = note.filter(|note| !note.signed_commits);
         note.iter_mut().for_each(|note| note.files.clear());
         let expected = Expected { key: &shared.key, mark: None, note: note.as_ref() };
-        let (state, _) = shared.table.load(&expected).await?;
+        let (state, sources) = shared.table.load(&expected).await?;
         let held_against = Expected { mark: mark.as_ref(), ..expected };
         let mark = match shared.table.load(&held_against).await {
             Ok(_) => None,
@@ -118,7 +121,7 @@ impl Store {
                  restore it from a backup",
             ));
         }
-        Ok(Some(RollBack { shared, state, mark, covered, tree }))
+        Ok(Some(RollBack { shared, state, positions: sources.journal, mark, covered, tree }))
     }
 
     /// Opens and closes a writer, which derives the tiles that are missing and writes the note on the table.
@@ -138,6 +141,10 @@ impl RollBack {
     async fn remove_later_commits(&self) -> Result<()> {
         let mut later = self.shared.storage.list(DELTA_LOG).await?;
         later.retain(|name| name.ends_with(".json") && *name > commit_name(self.state.version));
+        if let Some(segments) = &self.shared.table.segments {
+            later.extend(segments.versions()?.into_iter().map(segment_name));
+            later.retain(|name| *name != self.state.recent.extent.name());
+        }
         self.shared.storage.remove(later).await
     }
 
@@ -146,9 +153,10 @@ impl RollBack {
         let given_up =
             GivenUp { size: self.signed_for(), version: self.mark.as_ref().map(|mark| mark.version) };
         let protocol = (!self.state.signed).then(Protocol::current);
-        let change = Change { given_up: Some(given_up), protocol, ..Change::default() };
-        let (now, at_once) = (chrono::Utc::now().timestamp_millis(), std::future::ready(Ok(())));
-        match self.shared.table.commit(keys, &self.state, &change, now, at_once).await? {
+        let mut change = take_over(&self.shared, &self.state, &self.positions, Vec::new()).await?;
+        (change.given_up, change.protocol) = (Some(given_up), protocol);
+        let now = chrono::Utc::now().timestamp_millis();
+        match self.shared.table.commit(keys, &self.state, &change, now).await? {
             Committed::Done(state) => self.state = state,
             Committed::Taken | Committed::Unknown(_) => {
                 return Err(cannot(&self.shared.name, "another process has committed meanwhile"));
@@ -198,19 +206,6 @@ impl RollBack {
 
 fn cannot(log: &str, reason: &str) -> Error {
     Error::Copy { log: log.to_owned(), reason: reason.to_owned() }
-}
-
-/// The root of the tree as it was at `size`, by the tiles of the signed `checkpoint`; `None` if they do not say.
-async fn root_at(storage: &Storage, checkpoint: Option<&Checkpoint>, size: u64) -> Result<Option<Hash>> {
-    let Some(checkpoint) = checkpoint.filter(|checkpoint| checkpoint.size() >= size && size > 0) else {
-        return Ok(None);
-    };
-    let tiles = match FetchedTiles::fetch(storage, checkpoint.size(), &[size - 1]).await {
-        Err(Error::Damaged { .. }) => return Ok(None),
-        tiles => tiles?,
-    };
-    let reader = TileHashReader::new(checkpoint.size(), *checkpoint.hash(), &tiles);
-    Ok(tlog::tree_hash(size, &reader).ok())
 }
 
 /// The edge of the tree at `size`, where only the tiles of a larger tree may be stored; `None` if those that

@@ -41,6 +41,8 @@ impl Store {
             // Whatever is missing is made up for first: the checkpoint covers all, and all commits are signed.
             let log = self.log(name).await?;
             let writer = self.writer(name, log.kind(), WriterOptions { take_turns: true }).await?;
+            // The frames of the journal, too: what follows the commit is the new key's.
+            writer.flush().await?;
             writer.close().await?;
             LogKeys::rotate(&dir, name, self.log(name).await?.state().version)?
         };

@@ -5,8 +5,6 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMicrosecondArray};
-use arrow::compute::kernels::aggregate;
-use arrow::datatypes::TimestampMicrosecondType;
 use sporlog_record::Kind;
 use sporlog_record::canonical::EntryWriter;
 use tlog_tiles::tlog::{self, Hash};
@@ -15,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::keyindex::Postings;
 use crate::keys::{Commitment, LogKeys};
 use crate::schema;
+use crate::times::Times;
 
 /// Rows that have their ids, with what the tree and the key index need of them.
 pub(crate) struct NumberedRows {
@@ -66,40 +65,6 @@ impl RowCommitter {
             (commitment, tlog::record_hash(&commitment))
         };
         Ok((0..batch.num_rows()).map(commit).collect())
-    }
-}
-
-/// The earliest and latest times of records, in microseconds; `None` where no record has one.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Times {
-    pub occurred: Option<(i64, i64)>,
-    pub received: Option<(i64, i64)>,
-}
-
-impl Times {
-    /// The times in a batch of the table.
-    pub(crate) fn of(batch: &RecordBatch) -> Self {
-        let range = |name: &str| {
-            let times = batch.column_by_name(name)?.as_primitive_opt::<TimestampMicrosecondType>()?;
-            aggregate::min(times).zip(aggregate::max(times))
-        };
-        Times { occurred: range("occurred_at"), received: range("received_at") }
-    }
-
-    /// The times of both sets of records.
-    pub(crate) fn and(self, other: Self) -> Self {
-        Times {
-            occurred: widest(self.occurred, other.occurred),
-            received: widest(self.received, other.received),
-        }
-    }
-}
-
-/// The smallest range that holds both.
-pub(crate) fn widest(a: Option<(i64, i64)>, b: Option<(i64, i64)>) -> Option<(i64, i64)> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
-        (one, other) => one.or(other),
     }
 }
 

@@ -1,12 +1,13 @@
 //! Records by their ids: in order from one on, or just these.
 //!
-//! Ids are contiguous within a file, so an id is a row number, and only the pages in which the
-//! wanted rows lie are read.
+//! Ids are contiguous within a part, so an id is a row number. Of a file, only the pages in which the wanted rows lie
+//! are read; the records of the journal are in memory.
 
 use std::sync::Arc;
 
-use arrow::array::{AsArray, BooleanArray, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray};
 use arrow::compute::kernels::cmp::eq;
+use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::error::ArrowError;
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use parquet::arrow::ProjectionMask;
@@ -18,6 +19,7 @@ use crate::delta::DataFile;
 use crate::error::{Error, Result};
 use crate::files::{OpenFile, PageIndexes};
 use crate::log::{Log, Shared};
+use crate::recent::{Part, RecentRows};
 use crate::table_state::TableState;
 
 /// Batches of a log, in some order that the giver promises.
@@ -75,11 +77,11 @@ impl Log {
         if id == 0 || id > state.size {
             return Err(missing(format!("its ids are 1 to {}", state.size)));
         }
-        let file = state.file_of(id).ok_or_else(|| missing("it has expired".into()))?;
-        let rows = [(id - file.first) as u32];
-        let mut batches = rows_of(&self.shared, file, &rows, None).await?;
+        let part = state.part_of(id).ok_or_else(|| missing("it has expired".into()))?;
+        let rows = [(id - part.first()) as u32];
+        let mut batches = rows_of(&self.shared, &part, &rows, None).await?;
         let batch = batches.try_next().await?;
-        batch.ok_or_else(|| Error::damaged(file.name(), "it has fewer rows than the Delta log says"))
+        batch.ok_or_else(|| Error::damaged(part.name(), "it has fewer rows than the Delta log says"))
     }
 }
 
@@ -94,8 +96,8 @@ pub(crate) fn in_order(
     scan(shared, parts(&state, after, count), None, None)
 }
 
-/// A part of a file: the rows that are wanted, if not all.
-type Part = (Arc<DataFile>, Option<RowSelection>);
+/// A part of the log, and which of its rows are wanted, if not all.
+type Selected = (Part, Option<RowSelection>);
 
 /// Which records are wanted, by the texts of a column.
 #[derive(Clone)]
@@ -110,13 +112,13 @@ type Wanted = dyn Fn(&StringArray) -> Result<BooleanArray, ArrowError> + Send + 
 /// Of these parts, in their order, these columns of the records that are wanted.
 fn scan(
     shared: Arc<Shared>,
-    parts: Vec<Part>,
+    parts: Vec<Selected>,
     columns: Option<&'static [&'static str]>,
     filter: Option<Filter>,
 ) -> Batches {
-    let open = move |(file, selection): Part| {
+    let open = move |(part, selection): Selected| {
         let (shared, filter) = (shared.clone(), filter.clone());
-        async move { select_if(&shared, &file, selection, columns, filter).await }
+        async move { select_if(&shared, &part, selection, columns, filter).await }
     };
     futures::stream::iter(parts).then(open).try_flatten().boxed()
 }
@@ -124,9 +126,9 @@ fn scan(
 /// How many ids above `after` it takes for `limit` records: retention leaves gaps.
 fn ids_for(state: &TableState, after: u64, limit: u64) -> u64 {
     let mut left = limit;
-    for file in state.files_after(after) {
-        let first = file.first.max(after + 1);
-        let there = file.last + 1 - first;
+    for part in state.parts_after(after) {
+        let first = part.first().max(after + 1);
+        let there = part.last() + 1 - first;
         if there >= left {
             return first + left - 1 - after;
         }
@@ -135,24 +137,24 @@ fn ids_for(state: &TableState, after: u64, limit: u64) -> u64 {
     u64::MAX
 }
 
-/// The `count` ids above `after`, or all, in the files that hold some of them.
-fn parts(state: &TableState, after: u64, count: Option<u64>) -> Vec<Part> {
+/// The `count` ids above `after`, or all, in the parts that hold some of them.
+fn parts(state: &TableState, after: u64, count: Option<u64>) -> Vec<Selected> {
     let end = count.map_or(u64::MAX, |count| after.saturating_add(count).saturating_add(1));
-    let part = |file: &Arc<DataFile>| {
-        let skip = after.saturating_add(1).saturating_sub(file.first) as usize;
-        let take = (end.min(file.last + 1) - file.first) as usize - skip;
-        let part = skip > 0 || take < file.rows() as usize;
+    let select = |part: Part| {
+        let skip = after.saturating_add(1).saturating_sub(part.first()) as usize;
+        let take = (end.min(part.last() + 1) - part.first()) as usize - skip;
+        let some = skip > 0 || take < part.rows() as usize;
         let selection =
-            part.then(|| RowSelection::from(vec![RowSelector::skip(skip), RowSelector::select(take)]));
-        (file.clone(), selection)
+            some.then(|| RowSelection::from(vec![RowSelector::skip(skip), RowSelector::select(take)]));
+        (part, selection)
     };
-    state.files_after(after).iter().take_while(|f| f.first < end).map(part).collect()
+    state.parts_after(after).take_while(|part| part.first() < end).map(select).collect()
 }
 
-/// These rows of `file`, ascending, counted from 0; of all columns, or of those named.
+/// These rows of `part`, ascending, counted from 0; of all columns, or of those named.
 pub(crate) async fn rows_of(
     shared: &Shared,
-    file: &DataFile,
+    part: &Part,
     rows: &[u32],
     columns: Option<&[&str]>,
 ) -> Result<Batches> {
@@ -165,34 +167,35 @@ pub(crate) async fn rows_of(
         selectors.push(RowSelector::select(1));
         next = row + 1;
     }
-    select(shared, file, Some(RowSelection::from(selectors)), columns).await
+    select(shared, part, Some(RowSelection::from(selectors)), columns).await
 }
 
-/// The selected rows of `file`; of all columns, or of those named.
+/// The selected rows of `part`; of all columns, or of those named.
 pub(crate) async fn select(
     shared: &Shared,
-    file: &DataFile,
+    part: &Part,
     selection: Option<RowSelection>,
     columns: Option<&[&str]>,
 ) -> Result<Batches> {
-    select_if(shared, file, selection, columns, None).await
+    select_if(shared, part, selection, columns, None).await
 }
 
 /// Like [`select`], of those rows alone that the filter wants.
 async fn select_if(
     shared: &Shared,
-    file: &DataFile,
+    part: &Part,
     selection: Option<RowSelection>,
     columns: Option<&[&str]>,
     filter: Option<Filter>,
 ) -> Result<Batches> {
+    let file = match part {
+        Part::File(file) => file,
+        Part::Recent(recent) => return in_memory(recent, selection, columns, filter),
+    };
     let mut open = open_at(shared, file, selection).await?;
     if let Some(Filter { column, wanted }) = filter {
         let mask = ProjectionMask::columns(open.parquet_schema(), [column]);
-        let wanted = ArrowPredicateFn::new(mask, move |batch| {
-            let texts = batch.column(0).as_string_opt();
-            wanted(texts.ok_or_else(|| ArrowError::SchemaError("a column of texts was expected".into()))?)
-        });
+        let wanted = ArrowPredicateFn::new(mask, move |batch| wanted(texts(Some(batch.column(0)))?));
         // Where matches are strewn, the reader would by itself decode everything and filter then.
         open = open
             .with_row_selection_policy(RowSelectionPolicy::Selectors)
@@ -203,6 +206,48 @@ async fn select_if(
         open = open.with_projection(mask);
     }
     stream(file, open)
+}
+
+/// The same of records of the journal.
+fn in_memory(
+    recent: &RecentRows,
+    selection: Option<RowSelection>,
+    columns: Option<&[&str]>,
+    filter: Option<Filter>,
+) -> Result<Batches> {
+    let batch = batch_rows(recent.rows.get_array_memory_size() as u64, recent.rows.num_rows() as u64);
+    let mut rows = recent.rows.clone();
+    if let Some(selection) = selection {
+        let (mut slices, mut next) = (Vec::new(), 0);
+        for selector in selection.iter() {
+            if !selector.skip {
+                slices.push(rows.slice(next, selector.row_count));
+            }
+            next += selector.row_count;
+        }
+        rows = match &slices[..] {
+            [slice] => slice.clone(),
+            _ => concat_batches(&rows.schema(), &slices)?,
+        };
+    }
+    if let Some(Filter { column, wanted }) = filter {
+        rows = filter_record_batch(&rows, &wanted(texts(rows.column_by_name(column))?)?)?;
+    }
+    if let Some(columns) = columns {
+        let schema = rows.schema();
+        let fields = schema.fields().iter().enumerate();
+        let wanted = fields.filter(|(_, field)| columns.contains(&field.name().as_str()));
+        rows = rows.project(&wanted.map(|(index, _)| index).collect::<Vec<_>>())?;
+    }
+    let starts = (0..rows.num_rows()).step_by(batch);
+    let batches: Vec<_> =
+        starts.map(|start| Ok(rows.slice(start, batch.min(rows.num_rows() - start)))).collect();
+    Ok(futures::stream::iter(batches).boxed())
+}
+
+fn texts(column: Option<&ArrayRef>) -> Result<&StringArray, ArrowError> {
+    let texts = column.and_then(|column| column.as_string_opt());
+    texts.ok_or_else(|| ArrowError::SchemaError("a column of texts was expected".into()))
 }
 
 /// Opens `file` at the selected rows.
@@ -235,8 +280,12 @@ fn stream(file: &DataFile, open: OpenFile) -> Result<Batches> {
     let (rows, bytes) = open.metadata().row_groups().iter().fold((0, 0), |(rows, bytes), group| {
         (rows + group.num_rows().unsigned_abs(), bytes + group.total_byte_size().unsigned_abs())
     });
-    let each = usize::try_from(bytes / rows.max(1)).unwrap_or(usize::MAX).max(1);
-    let batch = (BATCH_BYTES / each).clamp(MIN_BATCH_ROWS, BATCH_ROWS);
-    let stream = open.with_batch_size(batch).build().map_err(Error::parquet(&name))?;
+    let stream = open.with_batch_size(batch_rows(bytes, rows)).build().map_err(Error::parquet(&name))?;
     Ok(stream.map_err(Error::parquet_stream(&name)).boxed())
+}
+
+/// How many rows a batch has where `rows` come to so many bytes.
+fn batch_rows(bytes: u64, rows: u64) -> usize {
+    let each = usize::try_from(bytes / rows.max(1)).unwrap_or(usize::MAX).max(1);
+    (BATCH_BYTES / each).clamp(MIN_BATCH_ROWS, BATCH_ROWS)
 }

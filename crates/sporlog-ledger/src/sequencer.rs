@@ -1,9 +1,10 @@
 //! The one that appends: a thread per log, and the whole life of a batch from top to bottom.
 //!
-//! The sequencer takes the rows that wait, numbers them, commits to them, writes a Parquet file and commits one
-//! version of the table. The records are stored when that commit is: the callers are answered, and
-//! the tiles and the checkpoint follow. After a crash in between, the next sequencer
-//! derives them from the table.
+//! The sequencer takes the rows that wait, numbers them, commits to them, and appends one frame to the journal
+//! ([`crate::journal`]). The records are stored when that frame is durable: the callers are answered, and the tiles and
+//! the checkpoint follow. After a crash in between, the next sequencer derives them from the records. The table
+//! follows in larger steps ([`flushing`]). What is very much at once, and everything where there is no journal, is a
+//! commit of the table.
 //!
 //! A bulk append ([`crate::bulk`]) borrows the log for as long as it lasts and comes back with
 //! files that are already written; only the commit is made here.
@@ -11,6 +12,7 @@
 //! Everything in [`Sequencer`] belongs to its thread. Readers see only what it sends to
 //! [`Shared::state`].
 
+mod flushing;
 mod housekeeping;
 mod other_writers;
 
@@ -21,34 +23,38 @@ use std::time::{Duration, Instant};
 
 use arrow::compute::concat_batches;
 use bytes::Bytes;
-use futures::FutureExt;
-use futures::future::OptionFuture;
-use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::WatchedClock;
 use crate::commit::{Change, Position};
-use crate::datafile;
-use crate::delta::{DataFile, names_of};
+use crate::delta::{DataFile, month_of, names_of};
 use crate::error::{Error, Result};
+use crate::flush::write_file;
 use crate::high_water_mark::MarkFile;
-use crate::keyindex;
+use crate::journal::Frame;
 use crate::log::{Log, Shared};
+use crate::recent::RecentRows;
 use crate::recover::{Recovered, recover};
 use crate::row_commitments::RowCommitter;
-use crate::table_state::TableState;
+use crate::segment::{Failed, Segments};
+use crate::table_state::{Sources, TableState};
 use crate::tlog::Publisher;
 use crate::tree::Tree;
 use crate::writer::{
     Advance, Answer, Append, Appended, BulkGrant, BulkResult, Command, Outcome, Writer, WriterOptions,
 };
+use crate::writer_lock::{WriterLock, is_used};
+use flushing::Encoding;
 
 /// Requests that may wait before senders have to.
 const QUEUE: usize = 1_024;
-/// Rows and bytes that go into one commit of waiting requests.
-const BATCH_ROWS: usize = 64 << 10;
-const BATCH_BYTES: usize = 64 << 20;
+/// Why a log is not written to.
+const NOT_LOCKED: &str = "it has a journal, whose lock this file system does not have or does not share with other \
+                          machines: write to it on the machine that has its disk, or put the journal into the table there \
+                          (`sporlog compact`), end all writers, and remove the log's folder `journal`";
+/// The writer lock is kept so long when nothing more waits: to take it again costs some reads.
+const HOLD: Duration = Duration::from_millis(1);
 /// A checkpoint follows when nothing has come for so long …
 const PUBLISH_IDLE: Duration = Duration::from_millis(5);
 /// … and the last one was so long ago …
@@ -80,6 +86,12 @@ pub(crate) struct Sequencer {
     publisher: Publisher,
     /// How far the log has been signed, beside its key.
     mark: MarkFile,
+    /// The writer lock. Without one there is no journal: a bucket, or a file system that has no locks.
+    lock: Option<WriterLock>,
+    /// Files that are being written of the journal's records.
+    encoding: Option<Encoding>,
+    /// When the journal could not be put into the table.
+    flush_failed: Option<Instant>,
     /// Files that a commit of any process has said are deleted, since this sequencer began. What is
     /// still being written under such a name must not be committed any more.
     discarded: HashSet<String>,
@@ -124,6 +136,16 @@ impl Sequencer {
         let committer = RowCommitter { log: shared.name.clone(), kind: shared.kind, keys };
         let Recovered { state, tree, publisher, mark, newest_receipt } = recover(&shared, &committer).await?;
         let clock = WatchedClock::new(shared.clock, newest_receipt);
+        let lock = match &shared.table.segments {
+            Some(segments) => WriterLock::new(segments.folder())
+                .map_err(|source| Error::Io { what: segments.folder().display().to_string(), source })?,
+            None => None,
+        };
+        if lock.is_none()
+            && shared.table.segments.as_ref().is_some_and(|segments| is_used(&segments.folder()))
+        {
+            return Err(Error::failed(&shared.name, NOT_LOCKED));
+        }
         Ok(Sequencer {
             shared,
             options,
@@ -133,6 +155,9 @@ impl Sequencer {
             tree,
             publisher,
             mark,
+            lock,
+            encoding: None,
+            flush_failed: None,
             discarded: HashSet::new(),
             unpublished: Some(Instant::now()),
             published: None,
@@ -165,17 +190,23 @@ impl Sequencer {
                 Command::CleanUp(left, answer) => {
                     let _ = answer.send(self.clean_up(left));
                 }
+                Command::Flush(answer) => {
+                    let flushed = self.check_running().and_then(|()| self.lock()).and_then(|_| self.flush());
+                    let _ = answer.send(flushed);
+                }
                 Command::DeltaCheckpoint(file) => {
                     self.publisher.set_delta_checkpoint(file);
                     self.unpublished.get_or_insert_with(Instant::now);
                 }
                 Command::Close(answer) => {
+                    self.flush_before_the_end();
                     self.wait_for_checkpoint(&mut commands, &mut held);
                     let _ = answer.send(self.publish());
                     return;
                 }
             }
         }
+        self.flush_before_the_end();
         let _ = self.publish();
     }
 
@@ -190,24 +221,32 @@ impl Sequencer {
             if due && let Err(error) = self.publish() {
                 tracing::error!(log = %self.shared.name, %error, "publishing failed; it is tried again");
             }
+            self.flush_if_due();
+            self.yield_lock();
             if let Some(command) = held.pop_front() {
                 return Some(command);
             }
-            if self.unpublished.is_none() {
+            let held_lock = self.lock.as_ref().is_some_and(WriterLock::is_held).then_some(HOLD);
+            let publish = self.unpublished.map(|_| {
+                let pause = self.published.map(|at| PUBLISH_PAUSE.saturating_sub(at.elapsed()));
+                pause.unwrap_or_default().max(PUBLISH_IDLE)
+            });
+            let waits = publish.into_iter().chain(self.until_flush());
+            let Some(idle) = held_lock.or_else(|| waits.min()) else {
                 return commands.blocking_recv();
-            }
-            let pause =
-                self.published.map_or(Duration::ZERO, |at| PUBLISH_PAUSE.saturating_sub(at.elapsed()));
-            let idle = async { tokio::time::timeout(pause.max(PUBLISH_IDLE), commands.recv()).await };
-            match self.runtime.block_on(idle) {
+            };
+            let next = async { tokio::time::timeout(idle, commands.recv()).await };
+            match self.runtime.block_on(next) {
                 Ok(command) => return command,
-                Err(_) => {
+                Err(_) if held_lock.is_some() => self.unlock(),
+                Err(_) if publish == Some(idle) => {
                     if let Err(error) = self.publish() {
                         tracing::error!(log = %self.shared.name, %error, "publishing failed; it is tried again");
                         // Not at once: whatever ails the store will need a moment.
                         std::thread::sleep(PUBLISH_DELAY);
                     }
                 }
+                Err(_) => {}
             }
         }
     }
@@ -277,7 +316,7 @@ impl Sequencer {
     fn known(&self, positions: &[(String, Advance)]) -> Option<(String, Position)> {
         let stored = self.shared.positions();
         positions.iter().find_map(|(app, advance)| {
-            let there = stored.get(app).copied();
+            let there = stored.get(app);
             let nowhere = Position { version: -1, at: 0 };
             (!advance.possible(there.map(|there| there.version)))
                 .then(|| (app.clone(), there.unwrap_or(nowhere)))
@@ -298,11 +337,16 @@ impl Sequencer {
         result
     }
 
-    /// One commit of all these requests. `None` when others have appended and this writer takes
+    /// One frame, or commit, of all these requests. `None` when others have written and this writer takes
     /// turns: then nothing is stored, and the numbers are others'.
     fn append_fresh(&mut self, requests: &[Waiting]) -> Result<Option<Appended>> {
         self.check_running()?;
-        if self.follow_others()? {
+        let (size, extent) = (self.state.size, self.state.recent.extent.clone());
+        self.lock()?;
+        if self.state.size != size {
+            self.check_turn()?;
+        }
+        if self.follow_others()? || self.state.recent.extent != extent {
             return Ok(None);
         }
         let batches = requests.iter().map(|r| &r.append.rows);
@@ -315,50 +359,89 @@ impl Sequencer {
         let mut full = Vec::new();
         numbered.entries.iter().for_each(|(entry, leaf)| tree.push(entry, leaf, &mut |file| full.push(file)));
 
-        let (mut added, mut write) = (Vec::new(), None);
-        if rows.num_rows() > 0 {
-            let bytes = datafile::encode(self.shared.kind, &numbered.batch)
-                .map_err(Error::parquet("a new data file"))?;
-            let mut file = DataFile::new(first, tree.size(), received_at);
-            file.occurred = numbered.occurred;
-            (file.size, file.sha256) = (bytes.len() as u64, Sha256::digest(&bytes).into());
-            if file.rows() >= keyindex::MIN_ROWS {
-                let Shared { storage, kind, .. } = &*self.shared;
-                self.runtime.block_on(keyindex::write(storage, *kind, &mut file, numbered.postings))?;
-            }
-            write = Some((file.name(), bytes));
-            added.push(file);
-        }
-        let written = names_of(&added);
-        let storage = self.shared.storage.clone();
-        let write = write.map(async |(name, bytes): (String, Bytes)| storage.put_unknown(&name, bytes).await);
-        let write = OptionFuture::from(write).map(|written| written.unwrap_or(Ok(())));
         let mut positions = Vec::new();
-        let mut next = first;
+        let (mut next, at) = (first, chrono::Utc::now().timestamp_millis());
         for Append { rows, positions: advances } in requests.iter().map(|r| &r.append) {
-            positions.extend(advances.iter().map(|(app, advance)| (app.clone(), advance.arrives(next))));
+            let moved = |(app, advance): &(String, Advance)| {
+                (app.clone(), Position { version: advance.arrives(next), at })
+            };
+            positions.extend(advances.iter().map(moved));
             next += rows.num_rows() as u64;
         }
-        let change =
-            Change { added, positions, appended: Some((tree.size(), tree.root())), ..Change::default() };
-        let committed = self.commit_after(write, change);
-        if !matches!(committed, Ok(true)) {
-            self.discard(written);
-            return committed.map(|_| None);
+        let frame = Frame { rows: numbered.batch, positions, size: tree.size(), root: tree.root(), at };
+        let is_large = rows.num_rows() as u64 >= flushing::MOST_RECORDS
+            || rows.get_array_memory_size() >= flushing::MOST_BYTES;
+        let stored = match &self.shared.table.segments {
+            Some(segments) if self.lock.is_some() && !is_large => {
+                let segments = segments.clone();
+                self.append_frame(&segments, &frame, received_at).map(|()| true)
+            }
+            _ => self.append_file(frame, received_at, numbered.occurred),
+        };
+        if !stored? {
+            return Ok(None);
         }
         self.tree = tree;
         self.write_full_tiles(full);
         Ok(Some(Appended { first, last: self.state.size, received_at }))
     }
 
+    /// Appends `frame` to the journal. Frames of different months become different files, so that each month can
+    /// expire.
+    fn append_frame(&mut self, segments: &Segments, frame: &Frame, received_at: i64) -> Result<()> {
+        let month = self.state.recent.parts().first().map(|part| month_of(part.received.0));
+        if month.is_some_and(|month| month != month_of(received_at)) {
+            self.flush()?;
+        }
+        let extent = &self.state.recent.extent;
+        if extent.frames == 0 {
+            // The lock may be held since before the log was put back to an older copy. A later frame finds the one
+            // before it missing.
+            self.runtime.block_on(self.shared.table.check_newest(&self.state))?;
+        }
+        let (bytes, after) = frame.encode(&self.committer.keys, extent)?;
+        match segments.append(extent, &bytes) {
+            Ok(()) => {}
+            Err(Failed::Cleanly(error)) => return Err(error),
+            Err(Failed::Unsure(error)) => return Err(self.unsure(error)),
+        }
+        self.state.push(frame, after).map_err(|error| self.poison(error))?;
+        let journal = frame.positions.iter().cloned().collect();
+        self.moved_on(Sources { journal, ..Sources::default() });
+        Ok(())
+    }
+
+    /// Commits the records of `frame` as a file of the table. False, and nothing is stored, if others have written
+    /// meanwhile.
+    fn append_file(&mut self, frame: Frame, received_at: i64, occurred: Option<(i64, i64)>) -> Result<bool> {
+        let Frame { rows, positions, size, root, .. } = frame;
+        let mut change = Change { positions, appended: Some((size, root)), ..Change::default() };
+        if rows.num_rows() > 0 {
+            let (first, received) = (self.state.size + 1, (received_at, received_at));
+            let records = RecentRows { first, last: size, rows, occurred, received };
+            change.added.push(self.runtime.block_on(write_file(&self.shared, &records))?);
+        }
+        let written = names_of(&change.added);
+        let committed = self.commit(change);
+        if !matches!(committed, Ok(true)) {
+            self.discard(written);
+        }
+        committed
+    }
+
     /// The state has moved on, and these positions with it: readers may see it, and it is to be
     /// published.
-    fn committed(&mut self, moved: impl IntoIterator<Item = (String, Position)>) {
+    fn moved_on(&mut self, moved: Sources) {
         self.shared.advance(self.state.clone(), moved);
         if let Err(error) = self.mark.write(&(&self.state).into()) {
             tracing::error!(log = %self.shared.name, %error, "what has been signed could not be remembered");
         }
         self.unpublished.get_or_insert_with(Instant::now);
+    }
+
+    /// The same after a commit of the table, by this process or another.
+    fn committed(&mut self, moved: Sources) {
+        self.moved_on(moved);
         self.commits += 1;
         self.unchecked += 1;
         if self.delta_checkpoint_is_due() {
@@ -381,7 +464,7 @@ impl Sequencer {
     }
 
     fn delta_checkpoint_is_due(&self) -> bool {
-        let entries = self.state.files.len() + self.shared.positions().len();
+        let entries = self.state.files.len() + self.shared.positions().table.len();
         self.unchecked >= CHECKPOINT_EVERY.max(entries / CHECKPOINT_SHARE)
             && self.checkpointed.is_none_or(|at| at.elapsed() >= CHECKPOINT_PAUSE)
     }
@@ -432,7 +515,10 @@ impl Sequencer {
 
     /// Lends the log to a bulk append and waits for its return.
     fn bulk(&mut self, answer: Answer<BulkGrant>) {
-        if let Err(error) = self.check_running().and_then(|()| self.follow_others().map(drop)) {
+        let ready = self.check_running().and_then(|()| self.lock()).and_then(|_| self.follow_others());
+        // Others may append meanwhile; then the bulk append fails.
+        self.unlock();
+        if let Err(error) = ready {
             let _ = answer.send(Err(error));
             return;
         }
@@ -463,7 +549,10 @@ impl Sequencer {
             return Ok(Outcome::AlreadyThere { app, position });
         }
         let first = self.state.size + 1;
-        let positions = positions.into_iter().map(|(app, advance)| (app, advance.arrives(first))).collect();
+        let at = chrono::Utc::now().timestamp_millis();
+        let moved =
+            |(app, advance): (String, Advance)| (app, Position { version: advance.arrives(first), at });
+        let positions = positions.into_iter().map(moved).collect();
         let change = Change {
             added: files,
             positions,
@@ -535,7 +624,7 @@ fn batch_with(
     let size = |w: &Waiting| (w.append.rows.num_rows(), w.append.rows.get_array_memory_size());
     let (mut rows, mut bytes) = size(&first);
     let mut batch = vec![first];
-    while rows < BATCH_ROWS && bytes < BATCH_BYTES {
+    while rows < flushing::MOST_RECORDS as usize && bytes < flushing::MOST_BYTES {
         match commands.try_recv() {
             Ok(Command::Append(append, answer)) => {
                 let request = Waiting { append, answer };

@@ -12,6 +12,7 @@ use datafusion::common::utils::quote_identifier;
 use datafusion::config::Dialect;
 use datafusion::datasource::TableType;
 use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
@@ -19,6 +20,7 @@ use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
 use datafusion::prelude::{SQLOptions, SessionConfig, SessionContext};
 use futures::StreamExt;
@@ -171,7 +173,7 @@ fn events_of(log: &str, kind: Kind) -> Option<String> {
     Some(format!("SELECT '{log}' AS log, id, occurred_at, {precision}, received_at, {roles} FROM \"{log}\""))
 }
 
-/// A log as DataFusion sees it: the files of one state.
+/// A log as DataFusion sees it: the files of one state, and the records of the journal.
 #[derive(Debug)]
 struct LogTable {
     log: Log,
@@ -212,6 +214,12 @@ impl TableProvider for LogTable {
             .with_projection_indices(projection.cloned())?
             .with_limit(limit)
             .build();
-        Ok(DataSourceExec::from_data_source(config))
+        let files = DataSourceExec::from_data_source(config);
+        let recent: Vec<_> = self.state.recent.parts().iter().map(|part| part.rows.clone()).collect();
+        if recent.is_empty() {
+            return Ok(files);
+        }
+        let recent = MemorySourceConfig::try_new_exec(&[recent], self.schema(), projection.cloned())?;
+        UnionExec::try_new(vec![files, recent])
     }
 }

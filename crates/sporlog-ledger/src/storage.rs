@@ -165,33 +165,6 @@ impl Storage {
         }
     }
 
-    /// Puts an object under a name that has to be new, once `before` has succeeded; on a disk, its bytes
-    /// are synced meanwhile. Fails if `before` did, and then nothing is put; else gives what became of
-    /// it: false, and nothing changed, if the name is taken.
-    pub(crate) async fn put_new_after(
-        &self,
-        name: &str,
-        bytes: Bytes,
-        before: impl Future<Output = Result<()>>,
-    ) -> Result<Result<bool>> {
-        let Some(disk) = &self.disk else {
-            before.await?;
-            return Ok(self.put_new(name, bytes).await);
-        };
-        let path = self.path(name);
-        let (before, staged) = futures::join!(before, disk.stage(&path, bytes));
-        before?;
-        let put = match staged {
-            Ok(staged) => disk.publish_new(staged).await,
-            Err(error) => Err(error),
-        };
-        Ok(match put {
-            Ok(()) => Ok(true),
-            Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
-            Err(error) => Err(Error::storage(name)(error)),
-        })
-    }
-
     /// An object whose name nobody knows before this returns. Durable then.
     pub(crate) async fn put_unknown(&self, name: &str, bytes: Bytes) -> Result<()> {
         match &self.disk {

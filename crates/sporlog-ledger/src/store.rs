@@ -118,8 +118,11 @@ impl Store {
         let (shared, mark) = self.open_log(name, vkey).await?;
         let note = read_note(&shared.storage, &shared.vkey).await?;
         let expected = Expected { key: &shared.key, mark: mark.as_ref(), note: note.as_ref() };
-        let (state, positions) = shared.table.load(&expected).await?;
-        shared.advance(state, positions);
+        let (state, sources) = shared.table.load(&expected).await?;
+        if let Some(mark) = &mark {
+            mark.check_root(&shared.storage, &shared.vkey, &state).await?;
+        }
+        shared.advance(state, sources);
         Ok(Log { shared: Arc::new(shared) })
     }
 

@@ -5,7 +5,8 @@
 //! read again; only opening reads it, from the newest Delta checkpoint and the commits since.
 //!
 //! Nothing is taken over from a table unless the chain over its commits holds and the newest of them
-//! is signed by the log's key ([`crate::commit`]).
+//! is signed by the log's key ([`crate::commit`]); and so it is with the frames of the journal, which follow the
+//! newest commit ([`crate::journal`]).
 
 use std::sync::Arc;
 
@@ -19,9 +20,12 @@ use crate::delta::{Metadata, Protocol, Sha};
 use crate::delta_checkpoint::DeltaCheckpoint;
 use crate::error::{Error, Result};
 use crate::high_water_mark::HighWaterMark;
+use crate::journal::{Extent, JOURNAL, scan};
 use crate::keys::{LogKeys, PublicKey};
+use crate::recent::Recent;
+use crate::segment::{MISSING, Segments};
 use crate::storage::Storage;
-use crate::table_state::{Positions, TableState, forget_old};
+use crate::table_state::{Positions, Sources, TableState, forget_old};
 use crate::tlog::TableNote;
 
 /// Commits read at once when a log is opened or verified.
@@ -41,7 +45,7 @@ pub(crate) enum Committed {
 #[derive(Debug, Default)]
 pub(crate) struct CaughtUp {
     /// The positions that moved.
-    pub positions: Positions,
+    pub sources: Sources,
     /// The files that were deleted and that no commit may add any more.
     pub discarded: Vec<String>,
 }
@@ -57,6 +61,32 @@ pub(crate) struct Expected<'a> {
 }
 
 impl Expected<'_> {
+    /// Nothing but that the log's key has signed.
+    pub(crate) fn signed_by(key: &PublicKey) -> Expected<'_> {
+        Expected { key, mark: None, note: None }
+    }
+
+    /// Moves `state` on by `commit`, the next one.
+    fn take_over(&self, state: &mut TableState, commit: &Commit) -> Result<()> {
+        if let Some(problem) = state.refuses(commit).into_iter().next() {
+            return Err(problem);
+        }
+        if let Some(mark) = self.mark.filter(|mark| mark.version == state.version) {
+            check_taken_over(mark, commit)?;
+        }
+        state.apply(commit)
+    }
+
+    /// Holds a frame, with which a segment goes as far as `after`, against the mark.
+    pub(crate) fn check_frame(&self, after: &Extent) -> Result<()> {
+        let marked = self.mark.filter(|mark| (mark.version, mark.frames) == (after.version, after.frames));
+        if marked.is_none_or(|mark| mark.end == after.chain) {
+            return Ok(());
+        }
+        let problem = format!("another frame {} was signed: {PUT_BACK}", after.frames);
+        Err(Error::damaged(after.name(), problem))
+    }
+
     /// Checks the signature of the commit of `version`, after which the chain is `chain`.
     pub(crate) fn check_signature(&self, version: u64, chain: &Sha, commit: &Commit) -> Result<()> {
         match &commit.signature {
@@ -77,16 +107,18 @@ impl Expected<'_> {
     }
 }
 
-/// The Delta log of one log.
+/// The Delta log of one log, and the journal after it.
 pub(crate) struct Table {
     log: Arc<str>,
     storage: Storage,
+    /// The segments of the journal, if the log is on a disk.
+    pub segments: Option<Segments>,
 }
 
 impl Table {
     /// The table of `log`, in the log's folder `storage`.
     pub(crate) fn new(log: &str, storage: Storage) -> Self {
-        Table { log: log.into(), storage }
+        Table { log: log.into(), segments: Segments::of(&storage), storage }
     }
 
     /// Makes the table, empty, as version 0; nothing happens if it is there.
@@ -115,8 +147,8 @@ impl Table {
         Ok(Some((kind, state)))
     }
 
-    /// Reads the state at the newest version.
-    pub(crate) async fn load(&self, expected: &Expected<'_>) -> Result<(TableState, Positions)> {
+    /// Reads the newest state.
+    pub(crate) async fn load(&self, expected: &Expected<'_>) -> Result<(TableState, Sources)> {
         let mut positions = Positions::new();
         let (mut state, mut newest) = self.load_checkpoint(expected, &mut positions).await?.unzip();
         let next = state.as_ref().map_or(0, |state| state.version + 1);
@@ -128,12 +160,7 @@ impl Table {
             let name = commit_name(version);
             let commit = Commit::parse(&name, &bytes)?;
             match &mut state {
-                Some(state) => {
-                    if let Some(problem) = state.refuses(&commit).into_iter().next() {
-                        return Err(problem);
-                    }
-                    state.apply(&commit)?;
-                }
+                Some(state) => expected.take_over(state, &commit)?,
                 None => state = Some(TableState::first_of(&commit)?),
             }
             positions.extend(commit.positions());
@@ -144,15 +171,21 @@ impl Table {
             }
             newest = Some(commit);
         }
-        let (Some(state), Some(newest)) = (state, newest) else {
+        let (Some(mut state), Some(newest)) = (state, newest) else {
             return Err(Error::damaged(commit_name(0), "it is not there"));
         };
-        if let Some(mark) = expected.mark.filter(|mark| mark.version > state.version) {
+        expected.check_signature(state.version, &state.chain, &newest)?;
+        let mut sources = Sources { table: positions, journal: Positions::new() };
+        let found = self.catch_up(expected, &mut state).await?;
+        sources.table.extend(found.sources.table);
+        sources.journal = found.sources.journal;
+        let signed_for =
+            |mark: &&HighWaterMark| (mark.version, mark.frames) > (state.version, state.recent.extent.frames);
+        if let Some(mark) = expected.mark.filter(signed_for) {
             return Err(Error::RolledBack { log: self.log.to_string(), size: state.size, signed: mark.size });
         }
-        expected.check_signature(state.version, &state.chain, &newest)?;
-        forget_old(&mut positions, chrono::Utc::now().timestamp_millis());
-        Ok((state, positions))
+        forget_old(&mut sources.table, chrono::Utc::now().timestamp_millis());
+        Ok((state, sources))
     }
 
     /// Holds the mark against a table that was opened at `state`, from a Delta checkpoint. The commits before
@@ -164,6 +197,7 @@ impl Table {
             let name = commit_name(mark.version + 1);
             let after = Commit::parse(&name, &self.storage.get(&name).await?)?;
             check_mark(mark, &after.previous)?;
+            check_taken_over(mark, &after)?;
         }
         Ok(())
     }
@@ -186,25 +220,65 @@ impl Table {
         Ok(Some((checkpoint.into_state(version, &commit), commit)))
     }
 
-    /// Moves `state` on by what others have committed since.
-    pub(crate) async fn catch_up(&self, key: &PublicKey, state: &mut TableState) -> Result<CaughtUp> {
+    /// Moves `state` on by what others have committed and appended since.
+    pub(crate) async fn catch_up(&self, expected: &Expected<'_>, state: &mut TableState) -> Result<CaughtUp> {
         let mut found = CaughtUp::default();
-        let mut newest = None;
-        while let Some(bytes) = self.read_commit(state.version + 1).await? {
-            let commit = Commit::parse(&commit_name(state.version + 1), &bytes)?;
-            if let Some(problem) = state.refuses(&commit).into_iter().next() {
-                return Err(problem);
+        loop {
+            let mut newest = None;
+            while let Some(bytes) = self.read_commit(state.version + 1).await? {
+                let commit = Commit::parse(&commit_name(state.version + 1), &bytes)?;
+                expected.take_over(state, &commit)?;
+                found.sources.committed(commit.positions());
+                found.discarded.extend(commit.discarded.iter().cloned());
+                newest = Some(commit);
             }
-            state.apply(&commit)?;
-            found.positions.extend(commit.positions());
-            found.discarded.extend(commit.discarded.iter().cloned());
-            newest = Some(commit);
+            if let Some(commit) = newest {
+                expected.check_signature(state.version, &state.chain, &commit)?;
+            }
+            if self.read_journal(expected, state, &mut found.sources.journal).await? {
+                return Ok(found);
+            }
+            // A segment goes after the commit that takes its frames over. Where there is no such commit, there
+            // was no segment when it was looked for.
+            if self.read_commit(state.version + 1).await?.is_none() {
+                let extent = &state.recent.extent;
+                return match extent.frames {
+                    0 => Ok(found),
+                    _ => {
+                        Err(Error::damaged(extent.name(), "it is missing, although this process has read it"))
+                    }
+                };
+            }
         }
-        if let Some(commit) = newest {
-            let expected = Expected { key, mark: None, note: None };
-            expected.check_signature(state.version, &state.chain, &commit)?;
+    }
+
+    /// Moves `state` on by the frames that were appended after it. False if its segment is not there.
+    async fn read_journal(
+        &self,
+        expected: &Expected<'_>,
+        state: &mut TableState,
+        positions: &mut Positions,
+    ) -> Result<bool> {
+        let Some(segments) = self.segments.clone() else { return Ok(true) };
+        let (before, key) = (state.recent.extent.clone(), expected.key.clone());
+        let read = move || {
+            let Some(bytes) = segments.read(before.version, before.bytes)? else { return Ok(None) };
+            let scanned = scan(&before, &bytes)?;
+            if let Some(newest) = scanned.last() {
+                newest.check_signature(&key, &bytes)?;
+            }
+            let frames = scanned.into_iter().map(|frame| Ok((frame.decode(&bytes)?, frame.after)));
+            frames.collect::<Result<Vec<_>>>().map(Some)
+        };
+        let read = tokio::task::spawn_blocking(read).await;
+        let failed = |e: tokio::task::JoinError| Error::Io { what: JOURNAL.into(), source: e.into() };
+        let Some(frames) = read.map_err(failed)?? else { return Ok(false) };
+        for (frame, after) in frames {
+            expected.check_frame(&after)?;
+            state.push(&frame, after)?;
+            positions.extend(frame.positions);
         }
-        Ok(found)
+        Ok(true)
     }
 
     /// The bytes of the commits from `version` on, with their versions, as far as there are any.
@@ -222,9 +296,10 @@ impl Table {
         self.storage.try_get(&commit_name(version)).await
     }
 
-    /// Checks that the commit of `state`'s version is still there. An older copy may have been put in the
-    /// place of the log while this process writes to it: what was appended after a gap could not be read.
-    async fn check_newest(&self, state: &TableState) -> Result<()> {
+    /// Checks that the commit of `state`'s version and the frames after it are still there. An older copy may have
+    /// been put in the place of the log while this process writes to it: what was appended after a gap could not be
+    /// read.
+    pub(crate) async fn check_newest(&self, state: &TableState) -> Result<()> {
         let name = commit_name(state.version);
         let there = match self.read_commit(state.version).await? {
             Some(bytes) => {
@@ -234,32 +309,29 @@ impl Table {
             None => false,
         };
         if there {
-            return Ok(());
+            let frames = self.segments.as_ref().map(|segments| segments.check(&state.recent.extent));
+            return match frames {
+                // The next commit has taken them over.
+                Some(Err(_)) if self.read_commit(state.version + 1).await?.is_some() => Ok(()),
+                frames => frames.unwrap_or(Ok(())),
+            };
         }
-        let problem = "it is missing, or another, although this process has read or written it: the log was changed \
-                       or put back to an older copy meanwhile; nothing more is appended until it is there again or \
-                       this process is started anew";
-        Err(Error::damaged(name, problem))
+        Err(Error::damaged(name, MISSING))
     }
 
-    /// Commits `change` as the version after `state`'s, once `before` has succeeded: the writing of
-    /// what the change adds. If it fails, nothing is committed.
+    /// Commits `change`, whose files are written, as the version after `state`'s.
     pub(crate) async fn commit(
         &self,
         keys: &LogKeys,
         state: &TableState,
         change: &Change,
         now_ms: i64,
-        before: impl Future<Output = Result<()>>,
     ) -> Result<Committed> {
         let version = state.version + 1;
         let (size, root) = change.appended.unwrap_or((state.size, state.root));
         let (bytes, chain) = compose(keys, version, &state.chain, (size, root), change, now_ms)?;
-        let before = async {
-            let (before, there) = futures::join!(before, self.check_newest(state));
-            before.and(there)
-        };
-        match self.storage.put_new_after(&commit_name(version), bytes.clone(), before).await? {
+        self.check_newest(state).await?;
+        match self.storage.put_new(&commit_name(version), bytes.clone()).await {
             Ok(true) => {}
             Ok(false) => return Ok(Committed::Taken),
             // The answer may have been lost on the way: what counts is what is there.
@@ -272,6 +344,7 @@ impl Table {
         }
         let mut next = state.clone();
         (next.version, next.size, next.root, next.chain, next.signed) = (version, size, root, chain, true);
+        next.recent = Recent::none(version, chain);
         if let Some(protocol) = &change.protocol {
             next.protocol = Arc::new(protocol.clone());
         }
@@ -280,12 +353,22 @@ impl Table {
     }
 }
 
+const PUT_BACK: &str = "the log was put back to an older copy, and went on from there";
+
+/// Holds the commit after the mark's, which takes over the frames between them, against the mark.
+fn check_taken_over(mark: &HighWaterMark, commit: &Commit) -> Result<()> {
+    if commit.takes_over(mark.frames, &mark.end) {
+        return Ok(());
+    }
+    let problem = format!("it does not take over the {} frames that were signed: {PUT_BACK}", mark.frames);
+    Err(Error::damaged(commit_name(mark.version + 1), problem))
+}
+
 /// Holds the chain at the mark's version against the mark.
 fn check_mark(mark: &HighWaterMark, chain: &Sha) -> Result<()> {
     if mark.chain == *chain {
         return Ok(());
     }
-    let problem = "another commit of this version was signed: the log was put back to an older copy, and \
-                   went on from there";
+    let problem = format!("another commit of this version was signed: {PUT_BACK}");
     Err(Error::damaged(commit_name(mark.version), problem))
 }

@@ -1,5 +1,6 @@
-//! The state of a log's table at a version: its files, its size and root, and how far sources have been
-//! taken in. Pure: commits move a state on, and nothing is read or written here.
+//! The state of a log: the files of its table at a version and the records of the journal after that version, its
+//! size and root, and how far sources have been taken in. Pure: commits and frames move a state on, and nothing is
+//! read or written here.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -10,14 +11,18 @@ use tlog_tiles::tlog::{EMPTY_HASH, Hash};
 use crate::commit::{Commit, Position, commit_name};
 use crate::delta::{DataFile, Metadata, Protocol, Sha};
 use crate::error::{Error, Result};
+use crate::journal::{Extent, Frame};
+use crate::recent::{Part, Recent};
 
-/// A table's state at a version.
+/// A log's state.
 #[derive(Debug, Clone)]
 pub(crate) struct TableState {
-    /// The version.
+    /// The table's version.
     pub version: u64,
-    /// The files, in the order of their ids.
+    /// The table's files, in the order of their ids.
     pub files: Vec<Arc<DataFile>>,
+    /// The records that the table does not have yet.
+    pub recent: Recent,
     /// The number of records ever appended, which is the newest id.
     pub size: u64,
     /// The tree's root.
@@ -40,6 +45,7 @@ impl TableState {
         let mut state = TableState {
             version: 0,
             files: Vec::new(),
+            recent: Recent::none(0, Sha::default()),
             size: 0,
             root: EMPTY_HASH,
             chain: Sha::default(),
@@ -56,20 +62,44 @@ impl TableState {
         (self.version, self.size, self.root) = (version, commit.size, commit.root);
         self.chain = commit.chain_after(previous);
         self.signed = commit.signature.is_some();
+        self.recent = Recent::none(version, self.chain);
+    }
+
+    /// Whether this state comes after `other`: by a commit, or by a frame.
+    pub(crate) fn is_newer(&self, other: &Self) -> bool {
+        (self.version, self.recent.extent.frames) > (other.version, other.recent.extent.frames)
     }
 
     /// The oldest id that is still there; one above the newest if none is.
     pub(crate) fn first(&self) -> u64 {
-        self.files.first().map_or(self.size + 1, |f| f.first)
+        self.parts().next().map_or(self.size + 1, |part| part.first())
+    }
+
+    /// Where the records are, in the order of their ids.
+    pub(crate) fn parts(&self) -> impl DoubleEndedIterator<Item = Part> {
+        let files = self.files.iter().map(|file| Part::File(file.clone()));
+        files.chain(self.recent.parts().iter().map(|rows| Part::Recent(rows.clone())))
+    }
+
+    /// Where the ids above `after` are, oldest first.
+    pub(crate) fn parts_after(&self, after: u64) -> impl Iterator<Item = Part> {
+        let files = self.files_after(after).iter().map(|file| Part::File(file.clone()));
+        let recent = self.recent.parts().iter().filter(move |rows| rows.last > after);
+        files.chain(recent.map(|rows| Part::Recent(rows.clone())))
+    }
+
+    /// Where the record `id` is.
+    pub(crate) fn part_of(&self, id: u64) -> Option<Part> {
+        self.parts_after(id.checked_sub(1)?).next().filter(|part| part.first() <= id)
     }
 
     /// The files that may hold ids above `after`, oldest first.
-    pub(crate) fn files_after(&self, after: u64) -> &[Arc<DataFile>] {
+    fn files_after(&self, after: u64) -> &[Arc<DataFile>] {
         &self.files[self.files.partition_point(|f| f.last <= after)..]
     }
 
     /// The file that holds `id`.
-    pub(crate) fn file_of(&self, id: u64) -> Option<&Arc<DataFile>> {
+    fn file_of(&self, id: u64) -> Option<&Arc<DataFile>> {
         self.files_after(id.checked_sub(1)?).first().filter(|f| f.first <= id)
     }
 
@@ -84,6 +114,11 @@ impl TableState {
         if commit.previous != self.chain {
             let before = commit_name(self.version);
             problems.push(Error::damaged(before, "it is not what the commit after it vouches for"));
+        }
+        let here = &self.recent.extent;
+        if !commit.takes_over(here.frames, &here.chain) {
+            let problem = format!("it does not take over the {} frames of {}", here.frames, here.name());
+            problems.push(Error::damaged(commit_name(self.version + 1), problem));
         }
         let mut removed = commit.removed().peekable();
         if removed.peek().is_some() {
@@ -114,6 +149,17 @@ impl TableState {
         Ok(())
     }
 
+    /// Moves this state on by `frame`, the next one, with which the segment goes as far as `after`.
+    pub(crate) fn push(&mut self, frame: &Frame, after: Extent) -> Result<()> {
+        if frame.size != self.size + frame.rows.num_rows() as u64 {
+            let problem = format!("its frame {} does not have the records that it should", after.frames);
+            return Err(Error::damaged(after.name(), problem));
+        }
+        self.recent.push(frame, after)?;
+        (self.size, self.root) = (frame.size, frame.root);
+        Ok(())
+    }
+
     /// Takes the `added` files in, and the `removed` paths out.
     pub(crate) fn replace(&mut self, added: Vec<DataFile>, removed: &HashSet<&str>) {
         if !removed.is_empty() {
@@ -126,8 +172,29 @@ impl TableState {
     }
 }
 
-/// The positions of all sources.
+/// Positions of sources.
 pub(crate) type Positions = HashMap<String, Position>;
+
+/// How far all sources have been taken in, or those that have moved.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Sources {
+    /// By the commits of the table.
+    pub table: Positions,
+    /// By the journal, since the newest commit.
+    pub journal: Positions,
+}
+
+impl Sources {
+    pub(crate) fn get(&self, app: &str) -> Option<Position> {
+        self.journal.get(app).or_else(|| self.table.get(app)).copied()
+    }
+
+    /// Takes over what a commit has moved, which has all that the journal had.
+    pub(crate) fn committed(&mut self, moved: impl IntoIterator<Item = (String, Position)>) {
+        self.table.extend(moved);
+        self.journal.clear();
+    }
+}
 
 /// What the names of sources begin with that are a single request each. There is no end to them, so
 /// they are forgotten after [`REMEMBERED`].

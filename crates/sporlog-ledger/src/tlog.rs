@@ -17,7 +17,7 @@ use std::collections::hash_map::Entry;
 
 use bytes::Bytes;
 use tlog_tiles::checkpoint::Checkpoint;
-use tlog_tiles::tile::{Tile, TileReader};
+use tlog_tiles::tile::{Tile, TileHashReader, TileReader};
 use tlog_tiles::tlog::{self, Hash};
 
 use crate::delta::{Sha, checkpoint_version, unhex};
@@ -451,4 +451,21 @@ impl TileReader for FetchedTiles {
     }
 
     fn save_tiles(&self, _: &[Tile], _: &[Vec<u8>]) {}
+}
+
+/// The root of the tree as it was at `size`, by the tiles of the signed `checkpoint`; `None` if they do not say.
+pub(crate) async fn root_at(
+    storage: &Storage,
+    checkpoint: Option<&Checkpoint>,
+    size: u64,
+) -> Result<Option<Hash>> {
+    let Some(checkpoint) = checkpoint.filter(|checkpoint| checkpoint.size() >= size && size > 0) else {
+        return Ok(None);
+    };
+    let tiles = match FetchedTiles::fetch(storage, checkpoint.size(), &[size - 1]).await {
+        Err(Error::Damaged { .. }) => return Ok(None),
+        tiles => tiles?,
+    };
+    let reader = TileHashReader::new(checkpoint.size(), *checkpoint.hash(), &tiles);
+    Ok(tlog::tree_hash(size, &reader).ok())
 }

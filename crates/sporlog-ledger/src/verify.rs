@@ -2,7 +2,7 @@
 //!
 //! Every commitment from its record, every tile from the commitments, the root from the tiles,
 //! and that against the signed checkpoint; every commit of the Delta log against the signed note
-//! on the table; every data file and index against its digest in the Delta log. Whoever changed,
+//! on the table; every frame of the journal against its digest and signature; every data file and index against its digest in the Delta log. Whoever changed,
 //! removed, added or reordered a record, or a byte of any of these files, is found out, and the
 //! file is named.
 //!
@@ -21,12 +21,14 @@ use crate::commit::{Commit, commit_name};
 use crate::delta::{DataFile, Sha, TABLE};
 use crate::error::{Error, Result};
 use crate::files::PageIndexes;
+use crate::journal::Frame;
 use crate::keys::Commitment;
 use crate::log::{KeySource, Log, Shared};
 use crate::rebuild::Rebuilt;
 use crate::replay::{Newest, Replayed, replay};
-use crate::row_commitments::{RowCommitter, Times, numbers};
+use crate::row_commitments::{RowCommitter, numbers};
 use crate::storage::Storage;
+use crate::times::Times;
 use crate::tlog::{Expiry, expiry_name, read_checkpoint, tlog_name};
 use crate::verified::Verified;
 
@@ -48,11 +50,12 @@ impl Log {
         self.verify_once(&progress).await
     }
 
-    /// Whether a commit of `version` or later has taken files out of the table.
+    /// Whether a commit of `version` or later has taken files out of the table, or a segment over.
     async fn files_went_after(&self, version: u64) -> Result<bool> {
         let mut commits = self.shared.table.commits(version);
         while let Some((version, bytes)) = commits.try_next().await? {
-            if Commit::parse(&commit_name(version), &bytes)?.removed().next().is_some() {
+            let commit = Commit::parse(&commit_name(version), &bytes)?;
+            if commit.removed().next().is_some() || commit.journal.is_some() {
                 return Ok(true);
             }
         }
@@ -75,7 +78,7 @@ impl Log {
                 None
             }
         };
-        let Replayed { files, newest } = replay(shared, &mut verified).await?;
+        let Replayed { files, frames, newest } = replay(shared, &mut verified).await?;
         if let Some(checkpoint) = &checkpoint {
             verified.check(verify_root(&newest, checkpoint));
         }
@@ -113,6 +116,16 @@ impl Log {
                 verified.found(error);
                 rebuilt.copy_entries(&mut verified, file.last).await;
             }
+        }
+        for frame in &frames {
+            let rows = frame.rows.num_rows() as u64;
+            let first = frame.size + 1 - rows;
+            if first > next {
+                self.verify_gap(&mut verified, &mut rebuilt, &expiries, next, first - 1).await?;
+            }
+            next = frame.size + 1;
+            let read = self.verify_frame(&mut verified, &mut rebuilt, frame, &newest.name).await;
+            verified.check(read);
         }
         if next <= verified.head {
             let head = verified.head;
@@ -167,6 +180,28 @@ impl Log {
         }
         verified.expired += signed;
         rebuilt.copy_entries(verified, last).await;
+        Ok(())
+    }
+
+    /// The records of one frame: their numbers, and their commitments if the secret is at hand.
+    async fn verify_frame(
+        &self,
+        verified: &mut Verified,
+        rebuilt: &mut Rebuilt<'_>,
+        frame: &Frame,
+        name: &str,
+    ) -> Result<()> {
+        let Shared { kind, keys, name: log, .. } = &*self.shared;
+        let Some((keys, _)) = keys else {
+            rebuilt.copy_entries(verified, frame.size).await;
+            return Ok(());
+        };
+        check_ids(name, &frame.rows, frame.size + 1 - frame.rows.num_rows() as u64)?;
+        let committer = RowCommitter { log: log.clone(), kind: *kind, keys: keys.clone() };
+        let entries = committer.commitments(&frame.rows, &mut Vec::new())?;
+        entries.iter().for_each(|(entry, leaf)| rebuilt.push(entry, leaf));
+        verified.records += entries.len() as u64;
+        rebuilt.compare(verified).await;
         Ok(())
     }
 
@@ -264,8 +299,8 @@ fn verify_root(newest: &Newest, checkpoint: &Checkpoint) -> Result<()> {
         return Err(Error::damaged(&newest.name, "it states another root than the checkpoint"));
     }
     if covered > size {
-        let problem = format!("the table ends at record {size}, and the checkpoint covers {covered}");
-        return Err(Error::damaged(&newest.name, problem));
+        let problem = format!("the log ends at record {size}, and the checkpoint covers {covered}");
+        return Err(Error::damaged(&newest.segment, problem));
     }
     Ok(())
 }

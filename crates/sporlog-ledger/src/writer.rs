@@ -105,6 +105,8 @@ pub(crate) enum Command {
     Expire(String, Answer<Vec<Arc<DataFile>>>),
     DeltaCheckpoint((String, Sha)),
     /// Deletes those of these files that no version of the log refers to; answered with their number.
+    /// Puts the journal into the table.
+    Flush(Answer<()>),
     CleanUp(Vec<String>, Answer<usize>),
     Close(Answer<()>),
 }
@@ -148,6 +150,11 @@ impl Writer {
     /// Appends; answered when the records are durable.
     pub async fn append(&self, append: Append) -> Result<Outcome> {
         self.ask(|answer| Command::Append(append, answer)).await
+    }
+
+    /// Puts the records of the journal into the table now, for programs that read the table's files themselves.
+    pub async fn flush(&self) -> Result<()> {
+        self.ask(Command::Flush).await
     }
 
     /// Sends what needs no answer.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::{append, read, rows, store, writer};
+use common::{append, append_file, read, rows, store, writer};
 use sporlog_ledger::{Append, Log, Outcome, Writer, WriterOptions};
 use sporlog_record::Kind;
 use tokio::task::JoinSet;
@@ -104,6 +104,13 @@ async fn readers_that_keep_their_last_id_miss_nothing() {
     assert_whole(dir.path(), appended().len()).await;
 }
 
+/// Waits until the log has been published: the note on the table is the last file of that.
+async fn published(dir: &Path) {
+    while !dir.join("logs/auditlog/tlog/table").exists() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 async fn assert_whole(dir: &Path, count: usize) {
     let log = store(dir).log("auditlog").await.unwrap();
     assert_eq!(read(&log, 0, None).await.len(), count);
@@ -158,7 +165,7 @@ async fn a_log_that_is_being_written_verifies() {
     let writer = writer(dir.path()).await;
     append(&writer, 0, 250).await;
     // There is nothing to verify until it has been published for the first time.
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    published(dir.path()).await;
     let mut tasks = JoinSet::new();
     for task in 1..=3u64 {
         let writer = writer.clone();
@@ -192,7 +199,7 @@ async fn a_compaction_ends_while_records_come_in() {
     let dir = tempfile::tempdir().unwrap();
     let writer = writer(dir.path()).await;
     for n in 0..40 {
-        append(&writer, n, n + 1).await;
+        append_file(&writer, n, n + 1).await;
     }
     let done = Arc::new(AtomicBool::new(false));
     let busy = tokio::spawn({
@@ -226,7 +233,7 @@ async fn two_compactions_at_once_double_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let (one, two) = (other_process(dir.path()).await, other_process(dir.path()).await);
         for n in 0..30 {
-            append(&one, n * 10, n * 10 + 10).await;
+            append_file(&one, n * 10, n * 10 + 10).await;
         }
         two.log().refresh().await.unwrap();
         let grace = Duration::from_secs(600);
@@ -247,7 +254,7 @@ async fn what_expires_during_a_compaction_stays_away() {
         let dir = tempfile::tempdir().unwrap();
         let (one, two) = (other_process(dir.path()).await, other_process(dir.path()).await);
         for n in 0..30 {
-            append(&one, n * 10, n * 10 + 10).await;
+            append_file(&one, n * 10, n * 10 + 10).await;
         }
         let expire = async {
             tokio::time::sleep(Duration::from_millis(round * 3)).await;
@@ -271,7 +278,7 @@ async fn records_expire_while_another_process_appends() {
         let (one, two) = (other_process(dir.path()).await, other_process(dir.path()).await);
         append(&one, 0, 50).await;
         // There is nothing to verify until it has been published for the first time.
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        published(dir.path()).await;
         let appending = tokio::spawn(async move {
             for n in 0..150 {
                 append(&one, 1_000 + n * 10, 1_000 + n * 10 + 5).await;
@@ -377,7 +384,7 @@ async fn closing_waits_for_the_delta_checkpoint() {
         // One that is signed for, and will be replaced.
         writer.compact(Duration::from_secs(600)).await.unwrap();
         for n in 0..256 {
-            append(&writer, n, n + 1).await;
+            append_file(&writer, n, n + 1).await;
         }
         writer.close().await.unwrap();
         // Whatever was still under way.

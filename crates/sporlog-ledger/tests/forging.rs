@@ -14,7 +14,7 @@ use common::attacker::{
     LOG, add_file, append_commit, commit_file, commits, complaints, copy, hex, mend_chain, newest_add,
     read_parquet, rewrite_commits, strip_signatures, write_parquet,
 };
-use common::{append, read, rows, store, writer};
+use common::{append, append_file, read, rows, store, writer};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use sporlog_ledger::{Advance, Append, Error, LogKeys, Outcome, Store, StoreOptions, Writer, WriterOptions};
@@ -22,11 +22,11 @@ use sporlog_record::Kind;
 use sporlog_record::kind::quarantine::{self, Action, QuarantineRecord};
 use tempfile::TempDir;
 
-/// A log of 360 records in five appends, published.
+/// A log of 360 records in five commits, published.
 async fn log_in(dir: &Path) {
     let writer = writer(dir).await;
     for n in 0..5u64 {
-        append(&writer, n * 100, n * 100 + 72).await;
+        append_file(&writer, n * 100, n * 100 + 72).await;
     }
     writer.close().await.unwrap();
 }
@@ -247,7 +247,7 @@ async fn an_old_log_is_verified_and_signed_by_its_first_writer() {
     assert_eq!((verified.problems, verified.signed), (vec![], false));
 
     let writer = open_writer(dir.path()).await.unwrap();
-    append(&writer, 700, 701).await;
+    append_file(&writer, 700, 701).await;
     writer.close().await.unwrap();
     let verified = store(dir.path()).log("auditlog").await.unwrap().verify(|_| ()).await.unwrap();
     assert_eq!((verified.problems, verified.signed, verified.records), (vec![], true, 361));
@@ -299,7 +299,7 @@ async fn an_old_log_with_a_tampered_checkpoint_that_was_signed_is_not_signed_aga
     let handle = writer(dir.path()).await;
     handle.compact(Duration::from_secs(600)).await.unwrap();
     for n in 0..3 {
-        append(&handle, 800 + n, 801 + n).await;
+        append_file(&handle, 800 + n, 801 + n).await;
     }
     handle.close().await.unwrap();
     let (name, bytes) = tamper_with_checkpoint(&log);
@@ -393,6 +393,7 @@ async fn a_refused_record_that_disappears_is_missed() {
             .await
             .unwrap();
     }
+    writer.flush().await.unwrap();
     writer.close().await.unwrap();
     let log = dir.path().join("logs/quarantine");
     let path = newest_add(&log)["path"].as_str().unwrap().to_owned();
@@ -407,7 +408,7 @@ async fn a_data_file_that_was_changed_is_not_merged() {
     let (dir, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     log_in(dir.path()).await;
     let handle = writer(other.path()).await;
-    append(&handle, 7_000, 7_072).await;
+    append_file(&handle, 7_000, 7_072).await;
     handle.close().await.unwrap();
     let first = |dir: &Path| {
         let added = commits(&dir.join(LOG)).into_iter().flatten().find_map(|a| a.get("add").cloned());
@@ -430,8 +431,11 @@ async fn a_writer_notices_that_its_log_was_put_back() {
     let log = dir.path().join(LOG);
     copy(&log, old.path());
     let handle = open_writer(dir.path()).await.unwrap();
-    append(&handle, 800, 801).await;
-    append(&handle, 801, 802).await;
+    append_file(&handle, 800, 801).await;
+    append_file(&handle, 801, 802).await;
+    while handle.log().covered().await.unwrap() < handle.log().head() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     let aside = dir.path().join("aside");
     fs::rename(&log, &aside).unwrap();
     copy(old.path(), &log);

@@ -72,7 +72,7 @@ fn assert_clean(error: &Error) {
         return;
     }
     assert!(text.contains("No space left on device"), "{text}");
-    assert!(["table/", "index/", "tlog/"].iter().any(|folder| text.contains(folder)), "{text}");
+    assert!(["journal/", "table/", "index/", "tlog/"].iter().any(|folder| text.contains(folder)), "{text}");
 }
 
 /// All that was acknowledged, once, and nothing is wrong.

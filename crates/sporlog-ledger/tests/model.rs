@@ -28,6 +28,8 @@ enum Step {
     Compact {
         grace: bool,
     },
+    /// The journal into the table.
+    Flush,
     /// Everything that is there.
     Expire,
     Reopen,
@@ -40,6 +42,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => prop::collection::vec(prop_oneof![6 => 0..300u64, 1 => Just(4_096)], 0..4).prop_map(Step::Bulk),
         1 => (1..400u64).prop_map(Step::GivenUp),
         2 => any::<bool>().prop_map(|grace| Step::Compact { grace }),
+        2 => Just(Step::Flush),
         1 => Just(Step::Expire),
         2 => Just(Step::Reopen),
     ]
@@ -131,6 +134,7 @@ async fn take(step: Step, dir: &Path, log: Writer, model: &mut Model) -> Writer 
             let grace = Duration::from_secs(if grace { 3_600 } else { 0 });
             log.compact(grace).await.unwrap();
         }
+        Step::Flush => log.flush().await.unwrap(),
         Step::Expire => {
             let expired = log.expire("9999-01", false).await.unwrap();
             assert_eq!(expired.records as usize, model.numbers.len() - model.expired);

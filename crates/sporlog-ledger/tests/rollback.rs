@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use common::{append, read, store, writer};
+use common::{append, append_file, read, store, writer};
 use sporlog_ledger::{Error, RolledBack, WriterOptions};
 use sporlog_record::Kind;
 
@@ -18,12 +18,12 @@ fn copy(from: &Path, to: &Path) {
 /// A log of `then` records, a copy of its folder in `old`, and then one of `now` records.
 async fn log_and_older_copy(dir: &Path, then: u64, now: u64) {
     let busy = writer(dir).await;
-    append(&busy, 0, then).await;
+    append_file(&busy, 0, then).await;
     busy.close().await.unwrap();
     copy(&dir.join("logs/auditlog"), &dir.join("old"));
     let busy = writer(dir).await;
-    append(&busy, then, now - 5).await;
-    append(&busy, now - 5, now).await;
+    append_file(&busy, then, now - 5).await;
+    append_file(&busy, now - 5, now).await;
     busy.close().await.unwrap();
     std::fs::copy(dir.join("logs/auditlog/tlog/checkpoint"), dir.join("newest")).unwrap();
 }
@@ -81,6 +81,41 @@ async fn a_log_that_is_older_than_its_key_has_signed_goes_on() {
     goes_on(dir, 1_300, 300).await;
 }
 
+/// The same where the records are in the journal.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_that_is_older_than_its_key_has_signed_goes_on() {
+    for (in_table, flushed) in [(0, false), (0, true), (200, false), (200, true)] {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        let busy = writer(dir).await;
+        append_file(&busy, 0, in_table).await;
+        append(&busy, in_table, 300).await;
+        busy.close().await.unwrap();
+        copy(&dir.join("logs/auditlog"), &dir.join("old"));
+        let busy = writer(dir).await;
+        append(&busy, 300, 1_295).await;
+        if flushed {
+            busy.flush().await.unwrap();
+        }
+        append(&busy, 1_295, 1_300).await;
+        busy.close().await.unwrap();
+        std::fs::copy(dir.join("logs/auditlog/tlog/checkpoint"), dir.join("newest")).unwrap();
+        // The table and its journal, under the newer checkpoint; newer segments lie about.
+        for part in ["table", "journal"] {
+            copy(&dir.join(format!("logs/auditlog/{part}")), &dir.join(format!("newer-{part}")));
+            std::fs::remove_dir_all(dir.join(format!("logs/auditlog/{part}"))).unwrap();
+            copy(&dir.join(format!("old/{part}")), &dir.join(format!("logs/auditlog/{part}")));
+        }
+        for newer in std::fs::read_dir(dir.join("newer-journal")).unwrap().flatten() {
+            let there = dir.join("logs/auditlog/journal").join(newer.file_name());
+            if !there.exists() {
+                std::fs::copy(newer.path(), there).unwrap();
+            }
+        }
+        goes_on(dir, 1_300, 300).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn tiles_that_are_missing_are_computed_again_unless_records_have_expired() {
     for expire in [false, true] {
@@ -95,11 +130,11 @@ async fn tiles_that_are_missing_are_computed_again_unless_records_have_expired()
         }
         let first = if expire { 200 } else { 0 };
         let busy = writer(dir).await;
-        append(&busy, first, 300).await;
+        append_file(&busy, first, 300).await;
         busy.close().await.unwrap();
         copy(&dir.join("logs/auditlog"), &dir.join("old"));
         let busy = writer(dir).await;
-        append(&busy, 300, 1_000).await;
+        append_file(&busy, 300, 1_000).await;
         busy.close().await.unwrap();
         std::fs::copy(dir.join("logs/auditlog/tlog/checkpoint"), dir.join("newest")).unwrap();
         std::fs::remove_dir_all(dir.join("logs/auditlog/table")).unwrap();
@@ -137,7 +172,7 @@ async fn commits_after_a_missing_one_are_given_up_and_a_delta_checkpoint_beyond_
 async fn a_log_that_ends_where_it_was_signed_is_not_touched() {
     let dir = tempfile::tempdir().unwrap();
     let busy = writer(dir.path()).await;
-    append(&busy, 0, 300).await;
+    append_file(&busy, 0, 300).await;
     busy.close().await.unwrap();
     assert_eq!(store(dir.path()).roll_back("auditlog", false).await.unwrap(), None);
     assert!(matches!(store(dir.path()).roll_back("access", false).await, Err(Error::Keys { .. })));

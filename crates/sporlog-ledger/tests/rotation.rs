@@ -5,7 +5,7 @@ mod common;
 use std::path::Path;
 
 use common::attacker::copy;
-use common::{append, read, store, writer};
+use common::{append, append_file, read, store, writer};
 use sporlog_ledger::{Backup, Error, Log, open_checkpoint, verify_proof};
 
 const LOG: &str = "auditlog";
@@ -113,26 +113,41 @@ async fn a_log_with_another_key_is_the_same_log() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stolen_old_key_signs_nothing_that_counts() {
-    let (dir, thief) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let (dir, thief) = (dir.path(), thief.path());
-    grow(dir, 0, 10).await;
-    for folder in ["keys", "logs"] {
-        copy(&dir.join(folder), &thief.join(folder));
-    }
-    let second = store(dir).rotate_key(LOG).await.unwrap();
-    store(dir).retire_key(LOG).await.unwrap();
-    // The thief goes on with the old key where the rotation was, and puts that in the place of the log.
-    for n in 1..4 {
-        grow(thief, 10 * n, 10 * n + 10).await;
-    }
-    std::fs::remove_dir_all(dir.join("logs")).unwrap();
-    copy(&thief.join("logs"), &dir.join("logs"));
-    // Not even how far the log was signed is known any more.
-    std::fs::remove_file(dir.join("keys/auditlog.signed")).unwrap();
-    let refused = store(dir).log(LOG).await.err().unwrap().to_string();
-    assert!(refused.contains("its signature is not by the log's key"), "{refused}");
-    for vkey in [None, Some(&*second)] {
-        assert_ne!(problems(dir, vkey).await, Vec::<String>::new(), "{vkey:?}");
+    for in_files in [true, false] {
+        let (dir, thief) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (dir, thief) = (dir.path(), thief.path());
+        let busy = writer(dir).await;
+        append_file(&busy, 0, 10).await;
+        busy.close().await.unwrap();
+        for folder in ["keys", "logs"] {
+            copy(&dir.join(folder), &thief.join(folder));
+        }
+        let second = store(dir).rotate_key(LOG).await.unwrap();
+        store(dir).retire_key(LOG).await.unwrap();
+        // The thief goes on with the old key where the rotation was, by commits or in the journal, and puts that in
+        // the place of the log.
+        for n in 1..4 {
+            grow(thief, 10 * n, 10 * n + 10).await;
+            if in_files {
+                let busy = writer(thief).await;
+                busy.flush().await.unwrap();
+                busy.close().await.unwrap();
+            }
+        }
+        std::fs::remove_dir_all(dir.join("logs")).unwrap();
+        copy(&thief.join("logs"), &dir.join("logs"));
+        // Not even how far the log was signed is known any more.
+        std::fs::remove_file(dir.join("keys/auditlog.signed")).unwrap();
+        let refused = store(dir).log(LOG).await.err().unwrap().to_string();
+        let expected = if in_files {
+            "its signature is not by the log's key"
+        } else {
+            "or is not signed by the log's key"
+        };
+        assert!(refused.contains(expected), "{refused}");
+        for vkey in [None, Some(&*second)] {
+            assert_ne!(problems(dir, vkey).await, Vec::<String>::new(), "{vkey:?}");
+        }
     }
 }
 

@@ -17,8 +17,9 @@ impl Sequencer {
     pub(super) fn replace(&mut self, change: Change) -> Result<bool> {
         self.check_running()?;
         // Readers in this process may have seen a newer state than this sequencer, and chosen by that.
+        self.lock()?;
         self.catch_up()?;
-        Ok(self.still_applies(&change) && self.commit(change)?)
+        self.commit(change)
     }
 
     /// Takes the files of the months before `month` out of the table, and deletes them. A crash at any
@@ -26,7 +27,9 @@ impl Sequencer {
     /// there; after it, files that the next clean-up deletes.
     pub(super) fn expire(&mut self, month: &str) -> Result<Vec<Arc<DataFile>>> {
         self.check_running()?;
+        self.lock()?;
         self.catch_up()?;
+        self.flush()?;
         loop {
             let expired = |file: &&Arc<DataFile>| file.month() < month;
             let files: Vec<_> = self.state.files.iter().filter(expired).cloned().collect();

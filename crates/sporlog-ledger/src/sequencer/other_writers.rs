@@ -1,84 +1,132 @@
-//! Commits beside those of other processes: what is done when another process has committed first.
+//! Writing beside other processes: the writer lock, and what is done when another process has written.
 //!
-//! A commit is put under the name of the version after the one that this sequencer knows. If that name is
-//! taken, the sequencer takes over what others have committed, and tries again only if its change still
-//! holds: the files that it removes are in the table, those that it adds have not been deleted, and nobody
-//! has appended or moved its positions meanwhile. Otherwise whoever asked begins anew.
+//! Whoever has the writer lock writes, and takes over first what others have written since. The lock is let go when
+//! nothing more waits, or when somebody waits for it.
+//!
+//! A commit is put under the name of the version after the one that this sequencer knows, besides. Where there are no
+//! locks, that name may be taken. Then the sequencer takes over what others have committed, and tries again
+//! only if its change still holds: nobody has appended or moved its positions meanwhile, the files that it removes are
+//! in the table, and those that it adds have not been deleted. Otherwise whoever asked begins anew.
 
 use std::collections::HashSet;
-
-use futures::FutureExt;
-use futures::future::OptionFuture;
 
 use super::Sequencer;
 use crate::commit::{Change, Position};
 use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::recover::follow_table;
-use crate::table::Committed;
-use crate::table_state::Positions;
+use crate::table::{Committed, Expected};
+use crate::table_state::Sources;
 use crate::tlog::Publisher;
 
 impl Sequencer {
-    /// Commits `change`, whose files are written.
-    pub(super) fn commit(&mut self, change: Change) -> Result<bool> {
-        self.commit_after(std::future::ready(Ok(())), change)
+    /// Takes the writer lock and takes over what others have written before; gives the positions that have moved.
+    /// Nothing happens if the lock is held, or if there are no locks.
+    pub(super) fn lock(&mut self) -> Result<Sources> {
+        let Some(lock) = self.lock.as_mut().filter(|lock| !lock.is_held()) else {
+            return Ok(Sources::default());
+        };
+        let failed = |source| Error::Io { what: format!("locking the log '{}'", self.shared.name), source };
+        lock.take().map_err(failed)?;
+        let there = self.runtime.block_on(self.shared.table.check_newest(&self.state));
+        let moved = there.and_then(|()| self.catch_up());
+        if moved.is_err() {
+            self.unlock();
+        }
+        moved
     }
 
-    /// Commits `change` when `write` has written its files; where another process has committed, after
-    /// that commit, as long as `change` still holds there. False, and nothing is committed, if it does
-    /// not: this sequencer then stands where the others left the log.
-    pub(super) fn commit_after(
-        &mut self,
-        write: impl Future<Output = Result<()>>,
-        mut change: Change,
-    ) -> Result<bool> {
-        let mut write = Some(write);
+    pub(super) fn unlock(&mut self) {
+        if let Some(lock) = &mut self.lock {
+            lock.release();
+        }
+    }
+
+    /// Lets the writer lock go if another process waits for it.
+    pub(super) fn yield_lock(&mut self) {
+        if self.lock.as_ref().is_some_and(|lock| lock.is_held() && lock.is_wanted()) {
+            self.unlock();
+        }
+    }
+
+    /// Commits `change`, whose files are written, after what others have written and after the journal. False, and
+    /// nothing is committed, if `change` does not hold there.
+    pub(super) fn commit(&mut self, change: Change) -> Result<bool> {
+        let size = self.state.size;
+        let moved = self.lock()?;
+        self.flush()?;
+        Ok(self.holds(&change, size, &moved)? && self.commit_next(change)?)
+    }
+
+    /// Commits `change` as the next version; where another process has committed, after that, as long as `change`
+    /// still holds there. False, and nothing is committed, if it does not: this sequencer then stands where the others
+    /// left the log.
+    pub(super) fn commit_next(&mut self, mut change: Change) -> Result<bool> {
         let now = chrono::Utc::now().timestamp_millis();
         if let Some((size, _)) = change.appended {
-            change.positions.push((format!("log:{}", self.shared.name), size as i64));
+            let position = Position { version: size as i64, at: now };
+            change.positions.push((format!("log:{}", self.shared.name), position));
         }
         loop {
-            let written = OptionFuture::from(write.take()).map(|written| written.unwrap_or(Ok(())));
             let (keys, state) = (&self.committer.keys, &self.state);
-            let commit = self.shared.table.commit(keys, state, &change, now, written);
+            let commit = self.shared.table.commit(keys, state, &change, now);
             match self.runtime.block_on(commit)? {
                 Committed::Done(state) => {
                     self.state = state;
                     self.discarded.extend(change.discarded);
-                    let at = |(app, version)| (app, Position { version, at: now });
-                    self.committed(change.positions.into_iter().map(at));
+                    self.committed(Sources {
+                        table: change.positions.into_iter().collect(),
+                        ..Sources::default()
+                    });
                     return Ok(true);
                 }
                 Committed::Taken => {
                     let size = self.state.size;
-                    let others = self.catch_up()?;
-                    // If another process has moved a position of this change, the change is stale, even if no
-                    // record came with it.
-                    let moved = change.positions.iter().any(|(app, _)| others.contains_key(app));
-                    let appended = self.state.size != size && change.appended.is_some();
-                    if appended && !self.options.take_turns {
-                        let (log, version) = (self.shared.name.to_string(), self.state.version);
-                        self.stopped = Some(format!("another writer has appended (version {version})"));
-                        return Err(Error::Fenced { log, version });
-                    }
-                    if appended || moved || !self.still_applies(&change) {
+                    let moved = self.catch_up()?;
+                    if !self.holds(&change, size, &moved)? {
                         return Ok(false);
                     }
                 }
-                Committed::Unknown(error) => {
-                    self.stopped = Some(format!("it is not known whether a commit was stored ({error})"));
-                    self.unsure = true;
-                    return Err(error);
-                }
+                Committed::Unknown(error) => return Err(self.unsure(error)),
             }
         }
     }
 
-    /// Whether `change` can be made of the state as it is now: the files that it removes are in the
-    /// table, those that it adds have not been deleted, and those that it deletes are not in the table.
+    /// Whether `change`, which was made when there were `size` records, can still be made after others have moved
+    /// the positions `moved`.
+    fn holds(&mut self, change: &Change, size: u64, moved: &Sources) -> Result<bool> {
+        let appended = self.state.size != size && change.appended.is_some();
+        if appended {
+            self.check_turn()?;
+        }
+        // If another process has moved a position of this change, the change is stale, even if no record came
+        // with it.
+        let stale = change.positions.iter().any(|(app, _)| moved.get(app).is_some());
+        Ok(!appended && !stale && self.still_applies(change))
+    }
+
+    /// Another process has appended: fails, now and from now on, unless this one takes turns.
+    pub(super) fn check_turn(&mut self) -> Result<()> {
+        if self.options.take_turns {
+            return Ok(());
+        }
+        let (log, version) = (self.shared.name.to_string(), self.state.version);
+        self.stopped = Some(format!("another writer has appended (version {version})"));
+        Err(Error::Fenced { log, version })
+    }
+
+    /// It is not known whether what was written is stored: nothing more is made of it, and its files stay.
+    pub(super) fn unsure(&mut self, error: Error) -> Error {
+        self.stopped = Some(format!("it is not known whether a commit was stored ({error})"));
+        self.unsure = true;
+        error
+    }
+
+    /// Whether `change` can be made of the state as it is now: it takes over the journal, the files that it removes are
+    /// in the table, those that it adds have not been deleted, and those that it deletes are not in the table.
     pub(super) fn still_applies(&self, change: &Change) -> bool {
-        change.removed.iter().all(|file| self.state.has(file))
+        change.journal == self.state.recent.taken_over()
+            && change.removed.iter().all(|file| self.state.has(file))
             && !change.added.iter().any(|file| self.discarded.contains(&file.name()))
             && (change.discarded.is_empty() || {
                 let there: HashSet<_> = self.state.files.iter().map(|file| file.name()).collect();
@@ -88,21 +136,25 @@ impl Sequencer {
 
     /// What others have committed could not be read to its end, or is not signed: state and tree may not
     /// go together, so nothing more may be made of them. The next sequencer reads them anew.
-    fn poison(&mut self, error: Error) -> Error {
+    pub(super) fn poison(&mut self, error: Error) -> Error {
         self.stopped = Some(format!("others have committed, and that could not be taken over ({error})"));
         error
     }
 
-    /// Takes over what others have committed; gives the positions that have moved.
-    pub(super) fn catch_up(&mut self) -> Result<Positions> {
-        let version = self.state.version;
-        let others = self.shared.table.catch_up(&self.shared.key, &mut self.state);
-        let others = self.runtime.block_on(others).map_err(|error| self.poison(error))?;
+    /// Takes over what others have written; gives the positions that have moved.
+    pub(super) fn catch_up(&mut self) -> Result<Sources> {
+        let before = self.state.recent.extent.clone();
+        let shared = self.shared.clone();
+        let expected = Expected::signed_by(&shared.key);
+        let others = self.runtime.block_on(shared.table.catch_up(&expected, &mut self.state));
+        let others = others.map_err(|error| self.poison(error))?;
         self.discarded.extend(others.discarded);
-        if self.state.version != version {
-            self.committed(others.positions.clone());
+        if self.state.version != before.version {
+            self.committed(others.sources.clone());
+        } else if self.state.recent.extent != before {
+            self.moved_on(others.sources.clone());
         }
-        Ok(others.positions)
+        Ok(others.sources)
     }
 
     /// Moves the tree on over what others have appended. True if there was any: positions may have moved.

@@ -49,6 +49,14 @@ pub async fn append(writer: &Writer, from: u64, to: u64) -> Appended {
     }
 }
 
+/// Appends, as a file of the table.
+#[allow(dead_code)]
+pub async fn append_file(writer: &Writer, from: u64, to: u64) -> Appended {
+    let appended = append(writer, from, to).await;
+    writer.flush().await.unwrap();
+    appended
+}
+
 /// Ids and messages above `after`.
 pub async fn read(log: &Log, after: u64, limit: Option<u64>) -> Vec<(i64, String)> {
     messages(&log.read(after, limit).try_collect::<Vec<_>>().await.unwrap())

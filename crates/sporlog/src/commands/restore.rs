@@ -134,9 +134,10 @@ async fn say_extent(session: &Session, out: &mut Output, log: &Log) -> Result<()
 
 /// A log that is there already is not touched, unless it is what a restore that was killed left.
 async fn check_is_new(store: &Store, log: &Log) -> Result<()> {
+    let extent = async |log: &Log| log.extent().await.map(|extent| (extent.version, extent.head));
     match store.without_keys().log(log.name()).await {
         Err(Error::NoSuchLog(_)) => Ok(()),
-        Ok(there) if there.extent().await?.version == log.extent().await?.version => Ok(()),
+        Ok(there) if extent(&there).await? == extent(log).await? => Ok(()),
         _ => bail!(
             "there is a log '{}' in {} already: restore into a new store, or move that log's folder away",
             log.name(),

@@ -1,0 +1,57 @@
+//! Records in memory become a data file; and those of the journal a change of the table that takes its frames over.
+
+use sha2::{Digest, Sha256};
+
+use crate::commit::Change;
+use crate::datafile;
+use crate::delta::{DataFile, names_of};
+use crate::error::{Error, Result};
+use crate::keyindex::{self, Postings};
+use crate::log::Shared;
+use crate::recent::RecentRows;
+use crate::table_state::{Positions, TableState};
+
+/// Writes these records as a data file, and its key index if they are many.
+pub(crate) async fn write_file(shared: &Shared, records: &RecentRows) -> Result<DataFile> {
+    let RecentRows { first, last, rows, occurred, received } = records;
+    let bytes = datafile::encode(shared.kind, rows).map_err(Error::parquet("a new data file"))?;
+    let mut file = DataFile::new(*first, *last, received.0);
+    (file.occurred, file.received) = (*occurred, *received);
+    (file.size, file.sha256) = (bytes.len() as u64, Sha256::digest(&bytes).into());
+    let write = async {
+        if file.rows() >= keyindex::MIN_ROWS {
+            let postings = Postings::of(shared.kind, rows);
+            keyindex::write(&shared.storage, shared.kind, &mut file, postings).await?;
+        }
+        shared.storage.put_unknown(&file.name(), bytes).await
+    };
+    let written = write.await;
+    if let Err(error) = written {
+        let _ = shared.storage.remove(names_of([&file])).await;
+        return Err(error);
+    }
+    Ok(file)
+}
+
+/// The change that takes over all frames of the journal: their `positions`, and their records. The oldest of these are in
+/// the files `added`; the others are written here.
+pub(crate) async fn take_over(
+    shared: &Shared,
+    state: &TableState,
+    positions: &Positions,
+    added: Vec<DataFile>,
+) -> Result<Change> {
+    let recent = &state.recent;
+    let rest = recent.after(added.last().map_or(0, |file| file.last))?;
+    let mut change = Change {
+        added,
+        journal: recent.taken_over(),
+        positions: positions.iter().map(|(app, position)| (app.clone(), *position)).collect(),
+        appended: Some((state.size, state.root)),
+        ..Change::default()
+    };
+    if let Some(records) = rest {
+        change.added.push(write_file(shared, &records).await?);
+    }
+    Ok(change)
+}

@@ -1,0 +1,171 @@
+//! When the journal is put into the table, and how.
+//!
+//! Files of many records are written in the background while frames are appended; the commit then has just the last
+//! records to write. A crash before the commit leaves the journal as it was, and perhaps files that nothing refers to;
+//! after it, a segment of an earlier version, which the next flush removes.
+
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinHandle;
+
+use super::Sequencer;
+use crate::delta::{DataFile, names_of};
+use crate::error::{Error, Result};
+use crate::flush::{take_over, write_file};
+
+/// The journal goes into the table at once when it has so many records or bytes: they are in memory, and read anew
+/// when the log is opened.
+pub(super) const MOST_RECORDS: u64 = 64 << 10;
+pub(super) const MOST_BYTES: usize = 64 << 20;
+/// With at least so many records, a file of its own is worth while …
+pub(super) const MANY_RECORDS: u64 = 4_096;
+/// … after this time, in which more may come.
+const KEEP_MANY: Duration = Duration::from_secs(1);
+/// Fewer are kept so long: a log that gets a record a minute becomes a file an hour.
+const KEEP_FEW: Duration = Duration::from_hours(1);
+/// After a failure, it is tried again after this time.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Appends wait if so many records come while files are written in the background.
+const TOO_MANY_RECORDS: u64 = 4 * MOST_RECORDS;
+/// How often it is looked whether these files are written.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Files of the journal's oldest records, written in the background.
+pub(super) struct Encoding {
+    /// The version of the table that the journal follows.
+    version: u64,
+    files: Vec<DataFile>,
+    /// The next file, as long as it is being written.
+    next: Option<JoinHandle<Result<DataFile>>>,
+}
+
+impl Sequencer {
+    /// How long the journal may still grow; `None` if there is nothing in it.
+    pub(super) fn until_flush(&self) -> Option<Duration> {
+        let recent = &self.state.recent;
+        let records = recent.records();
+        if let Some(next) = self.encoding.as_ref().and_then(|encoding| encoding.next.as_ref()) {
+            let wait = !next.is_finished() && records < TOO_MANY_RECORDS;
+            return Some(if wait { LOOK } else { Duration::ZERO });
+        }
+        if recent.is_empty() || self.stopped.is_some() {
+            return None;
+        }
+        let keep = match records {
+            MOST_RECORDS.. => Duration::ZERO,
+            _ if recent.extent.bytes >= MOST_BYTES as u64 => Duration::ZERO,
+            MANY_RECORDS.. => KEEP_MANY,
+            _ => KEEP_FEW,
+        };
+        // If the clock went back, at once.
+        let age = u64::try_from(chrono::Utc::now().timestamp_millis() - recent.since).unwrap_or(u64::MAX);
+        let pause = self.flush_failed.map_or(Duration::ZERO, |at| PAUSE.saturating_sub(at.elapsed()));
+        Some(keep.saturating_sub(Duration::from_millis(age)).max(pause))
+    }
+
+    /// Puts the journal into the table if it is time. The records are stored already: a failure is tried again.
+    pub(super) fn flush_if_due(&mut self) {
+        if self.until_flush() != Some(Duration::ZERO) {
+            return;
+        }
+        let files = self.written_in_background();
+        if self.stopped.is_some() || self.flush_failed.is_some_and(|at| at.elapsed() < PAUSE) {
+            return self.discard(names_of(&files));
+        }
+        let written: u64 = files.iter().map(DataFile::rows).sum();
+        let records = self.state.recent.records();
+        let is_large = files.is_empty() && self.state.recent.extent.bytes >= MOST_BYTES as u64;
+        let many = records - written >= MANY_RECORDS || is_large;
+        let next = (many && records < TOO_MANY_RECORDS).then(|| self.write_in_background(&files));
+        let goes_on = next.is_some();
+        self.encoding = Some(Encoding { version: self.state.version, files, next });
+        if goes_on {
+            return;
+        }
+        self.flush_failed = match self.lock().and_then(|_| self.flush()) {
+            Ok(()) => None,
+            Err(error) => {
+                tracing::error!(log = %self.shared.name, %error, "the newest records could not be put into the table; it is tried again");
+                Some(Instant::now())
+            }
+        };
+    }
+
+    /// Writes the records of the journal after those in `files`.
+    fn write_in_background(&self, files: &[DataFile]) -> JoinHandle<Result<DataFile>> {
+        let records = self.state.recent.after(files.last().map_or(0, |file| file.last));
+        let (shared, runtime) = (self.shared.clone(), self.runtime.clone());
+        self.runtime.spawn_blocking(move || {
+            let records = records?.ok_or_else(|| Error::failed(&shared.name, "there is nothing to write"))?;
+            runtime.block_on(write_file(&shared, &records))
+        })
+    }
+
+    /// The files that were written in the background, if they are of the journal as it is now. Waits for the last.
+    fn written_in_background(&mut self) -> Vec<DataFile> {
+        let Some(Encoding { version, mut files, next }) = self.encoding.take() else { return Vec::new() };
+        if let Some(next) = next {
+            let written = self.runtime.block_on(next);
+            match written.map_err(|e| Error::failed(&self.shared.name, e)).and_then(|written| written) {
+                Ok(file) => files.push(file),
+                // Its records are written once more.
+                Err(error) => {
+                    self.flush_failed = Some(Instant::now());
+                    tracing::warn!(log = %self.shared.name, %error, "the newest records could not be written to a file");
+                }
+            }
+        }
+        if version != self.state.version {
+            self.discard(names_of(&files));
+            files.clear();
+        }
+        files
+    }
+
+    /// Puts all records of the journal into the table, under the writer lock.
+    pub(super) fn flush(&mut self) -> Result<()> {
+        while !self.state.recent.is_empty() {
+            let files = self.written_in_background();
+            let written = names_of(&files);
+            let positions = self.shared.positions().journal.clone();
+            let change = take_over(&self.shared, &self.state, &positions, files);
+            let change = self.runtime.block_on(change).inspect_err(|_| self.discard(written))?;
+            let written = names_of(&change.added);
+            match self.commit_next(change) {
+                Ok(true) => self.remove_dead_segments(),
+                // Another process has committed; what is left is begun anew.
+                Ok(false) => self.discard(written),
+                Err(error) => {
+                    self.discard(written);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Many records are put into the table before the end; few are found in the journal when the log is opened.
+    pub(super) fn flush_before_the_end(&mut self) {
+        if self.state.recent.records() >= MANY_RECORDS
+            && self.stopped.is_none()
+            && let Err(error) = self.lock().and_then(|_| self.flush())
+        {
+            tracing::warn!(log = %self.shared.name, %error, "the newest records are left in the journal");
+        }
+        let files = self.written_in_background();
+        self.discard(names_of(&files));
+    }
+
+    /// Removes the segments whose frames the table has.
+    fn remove_dead_segments(&self) {
+        let Some(segments) = &self.shared.table.segments else { return };
+        let remove = |versions: Vec<u64>| {
+            let mut dead = versions.into_iter().filter(|version| *version < self.state.version);
+            dead.try_for_each(|version| segments.remove(version))
+        };
+        if let Err(error) = segments.versions().and_then(remove) {
+            tracing::warn!(log = %self.shared.name, %error, "a segment of the journal that the table has is left behind");
+        }
+    }
+}
