@@ -26,6 +26,7 @@ prepare.enter_environment()
 
 from figures import Figure, number
 from postgres import Postgres
+from sporlog import Sporlog
 from workplace import GB, MB, Workplace, end_with, read_once, say, take_turns
 
 TOPIC, PARTITIONS = "disclosures", 6
@@ -261,7 +262,7 @@ def main():
     figures, failures = [], []
     with contextlib.ExitStack() as stack:
         place = stack.enter_context(Workplace(args.dir))
-        load = os.getloadavg()[0]
+        load, about = os.getloadavg()[0], place.machine(Sporlog(program, None))
         broker = stack.enter_context(Broker(place, jars))
         bench = Bench(args, place, program, broker, stack)
         measures = {
@@ -283,7 +284,9 @@ def main():
             print(f"- The machine was busy when this began (load average {load:.2f}).")
         if args.json:
             results = [vars(figure) | {"met": figure.met() if at_scale else None} for figure in figures]
-            args.json.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            failed = [{"name": name, "error": str(error)} for name, error in failures]
+            told = {"about": about, "at_the_goals_sizes": at_scale, "figures": results, "failed": failed}
+            args.json.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return 1 if failures else 0
 
 

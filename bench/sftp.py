@@ -381,7 +381,7 @@ def main():
     with contextlib.ExitStack() as stack:
         place = stack.enter_context(Workplace(args.dir))
         load, ours = os.getloadavg()[0], Sporlog(program, None)
-        about = place.machine(ours) | {end: openssh.version(tools / end) for end in ("sshd", "ssh")}
+        about = place.machine(ours) | {end: openssh.version(tools / end) for end in ("sshd", "ssh")} | {"rows": args.rows}
         bench = Bench(args, place, ours, tools, stack)
         measures = {name: (lambda bench, name=name: measure_transfer(bench, name)) for name in CIPHERS}
         measures |= {"delivery": measure_delivery, "collect": measure_collect, "memory": measure_memory}
