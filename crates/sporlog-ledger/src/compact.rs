@@ -156,31 +156,31 @@ impl Log {
     /// What [`Writer::expire`] would remove.
     pub fn expirable(&self, month: &str) -> Expired {
         let state = self.state();
-        let files: Vec<_> = state.files.iter().filter(|file| file.month() < month).cloned().collect();
-        let mut expired = Expired::of(&files, &state);
-        // Records of the journal become files of the table before they are removed.
-        for rows in state.recent.parts().iter().filter(|rows| *month_of(rows.received.0) < *month) {
-            expired.records += rows.last + 1 - rows.first;
-            expired.first_left = rows.last + 1;
+        let mut expired = Expired { first_left: state.size + 1, ..Expired::default() };
+        for part in state.parts() {
+            match &part {
+                Part::File(file) if file.month() < month => {
+                    expired.files += 1;
+                    expired.bytes += file.size;
+                    expired.records += file.rows();
+                }
+                // These become a file of the table before they are removed.
+                Part::Recent(rows) if *month_of(rows.received.0) < *month => expired.records += part.rows(),
+                _ => expired.first_left = expired.first_left.min(part.first()),
+            }
         }
         expired
     }
 }
 
 impl Expired {
-    /// Of these files, taken out of `state`.
+    /// Of these files, which have been taken out; `state` is what is left.
     fn of(files: &[Arc<DataFile>], state: &TableState) -> Self {
-        let gone: HashSet<_> = files.iter().map(|file| &file.path).collect();
-        let stays = |part: &Part| match part {
-            Part::File(file) => !gone.contains(&file.path),
-            Part::Recent(_) => true,
-        };
-        let left = state.parts().find(stays);
         Expired {
             files: files.len(),
             records: files.iter().map(|f| f.rows()).sum(),
             bytes: files.iter().map(|f| f.size).sum(),
-            first_left: left.map_or(state.size + 1, |part| part.first()),
+            first_left: state.first(),
         }
     }
 }
