@@ -15,12 +15,13 @@ demo: ## Build, take in sample data of all kinds, show what Sporlog does with it
 	scripts/demo
 
 test: ## Install what the tests need, and run them all
-	scripts/need cargo cc cmake ssl curl go python3 venv java mvn sftp node npm chromium
+	scripts/need cargo cc cmake ssl openssl curl go python3 venv java mvn sftp node npm chromium
 	cargo test --workspace --locked
 	python3 -B -m unittest discover --start-directory bench --pattern '*_test.py'
 	tests/docs/run
 	tests/outside/run
 	tests/disk/run
+	tests/kubernetes/run
 	tests/spark/run
 	tests/kafka/run
 	tests/sftp/run

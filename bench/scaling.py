@@ -104,7 +104,7 @@ class Country:
         night = (seed, country["suppliers"], self.parts[0], day["sizes_sigma"], day["deliver_between"], costs.delivery_rows)
         # Each delivery is compared with the identities of all rows of these days.
         self.compared = self.parts[0] * assumed["overlap_days"]
-        compare = self.compared / assumed["identities_per_second"]
+        compare = self.compare = self.compared / assumed["identities_per_second"]
         self.disk = deliveries(rules, *night, lambda rows: compare + rows * costs.import_seconds)
         # Tiles are put after the commit; commit, index, checkpoint and note one after the other.
         tiles = costs.tiles * self.put / rules.parallel
@@ -161,6 +161,22 @@ class Country:
             ("audit of all records, bucket, tile after tile", f"{limits['audit_hours']} hours", self.tiles * self.get / audit),
             ("backup, disk: the copy is verified whole", f"{limits['backup_hours']} hours", verify / backup),
             ("backup: names of objects in memory", f"{limits['memory_gb']} GB", self.objects * NAME_BYTES / limits["memory_gb"] / GB),
+        ]  # fmt: skip
+
+    def machines(self):
+        """How many machines of two processors, or logs, do what one cannot, where more of them help."""
+        costs, night = self.costs, self.limits["delivery_hours"] * HOUR
+        # Of so many exchanges each has that share of the deliveries, and compares with that share of the rows.
+        shared = lambda count: (self.disk.files * self.compare / count + self.parts[0] * costs.import_seconds) / count
+        exchanges = next(count for count in range(1, 10_000) if shared(count) <= night)
+        loads = {part: load for part, _, load in self.loads()}
+        return [
+            ("exchanges, each with a log and its share of the suppliers", exchanges),
+            ("servers with a log each, where messages are posted", math.ceil(loads["messages posted one by one, one log"])),
+            ("instances for Kafka, six logs each", math.ceil(loads["messages from Kafka, six logs"])),
+            ("machines that write municipalities' files", math.ceil(loads["municipalities' files"])),
+            ("machines that verify for an audit, logs shared out", math.ceil(loads["audit of all records, disk"])),
+            ("machines for look-ups, with an index a month (not built)", math.ceil(self.lookup_peak * self.monthly_index_seconds())),
         ]  # fmt: skip
 
     def requests(self):
@@ -287,11 +303,20 @@ def report(given, figures, rules, seed):
         "",
         "### Which part breaks first",
         "",
-        "The share of what one machine of two processors, or one log, can do. Above 1, so many are needed, or another way.",
+        "The share of what one machine of two processors, or one log, can do, or of the time within which an answer is due.",
         "",
     ]  # fmt: skip
     loads = sorted(zip(*(country.loads() for country in countries)), key=lambda each: -each[0][2])
     lines += table(["part", "limit", *head[1:]], [[*each[0][:2], *(share(load[2]) for load in each)] for each in loads])
+    needed = zip(*(country.machines() for country in countries))
+    lines += [
+        "",
+        "### How many logs and machines",
+        "",
+        "Without a reserve for a machine that fails.",
+        "",
+        *table(head, [[each[0][0], *(short(count) for _, count in each)] for each in needed]),
+    ]
     spent = list(zip(*(country.requests() for country in countries)))
     cost = lambda parts: [money(prices, puts, gets) for _, puts, gets in parts]
     totals = [sum(money(prices, puts, gets) for _, puts, gets in each) for each in zip(*spent)]

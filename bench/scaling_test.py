@@ -14,9 +14,9 @@ MEASURED = sorted((scaling.HERE / "measured").glob("*.json"))
 RULES = Rules()
 
 
-def country(files=(), seed=1):
+def country(files=(), seed=1, scale=1):
     costs = scaling.Costs(scaling.Figures([*MEASURED, *files]), RULES)
-    return scaling.Country(GIVEN, costs, RULES, 1, seed)
+    return scaling.Country(GIVEN, costs, RULES, scale, seed)
 
 
 def loads(files=()):
@@ -95,6 +95,19 @@ class Day(unittest.TestCase):
     def test_few_messages_become_a_file_an_hour(self):
         day = messages(RULES, 1, 1_440, [1] * 24, 10_000, 0.05)
         self.assertIn(day.flushes, (23, 24))
+
+
+class Machines(unittest.TestCase):
+    def test_exchanges_that_share_the_suppliers_also_compare_with_fewer_rows(self):
+        large = country(scale=100)
+        exchanges = large.machines()[0][1]
+        one_alone = dict((part, load) for part, _, load in large.loads())["deliveries, disk"]
+        self.assertGreater(exchanges, 1)
+        self.assertLess(exchanges, one_alone / 2)
+
+    def test_ten_times_as_much_needs_no_less(self):
+        for (part, few), (_, many) in zip(country().machines(), country(scale=10).machines()):
+            self.assertLessEqual(few, many, part)
 
 
 class Money(unittest.TestCase):
