@@ -95,18 +95,20 @@ class Files:
         return end
 
     def _tier_run(self):
-        """Neighbours that are merged in the background; of those of about one size, only the first are looked at."""
+        """Neighbours that are merged in the background: many of about one size, or as many as fill one file."""
+        half = self.rules.merged_rows / 2
         for tier, start in self.begin.items():
             while start < len(self.rows):
                 end = start
                 while end < len(self.rows) and self.rows[end] <= tier:
                     end += 1
                 fits = self._fitting(start, end)
-                if fits - start >= self.rules.neighbours:
+                fills_one = fits - start > 1 and fits < end and max(self.rows[start:fits]) <= half
+                if fits - start >= self.rules.neighbours or fills_one:
                     return start, fits
-                if end == len(self.rows):
+                if fits == len(self.rows):
                     break
-                start = end if end > start else start + 1
+                start = max(fits, start + 1)
             self.begin[tier] = start
         return None
 

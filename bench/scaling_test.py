@@ -58,12 +58,15 @@ class Merging(unittest.TestCase):
         files = self.files(*[RULES.many] * RULES.merge_every)
         self.assertEqual(files.rows, [RULES.many * RULES.merge_every])
 
-    def test_of_files_of_which_sixteen_are_too_large_for_one_none_is_merged_before_compact(self):
+    def test_as_many_files_are_merged_as_fill_one(self):
         rows = RULES.merged_rows // (RULES.neighbours - 2)
         files = self.files(*[rows] * RULES.merge_every)
+        self.assertEqual(files.rows[:2], [rows * (RULES.neighbours - 2)] * 2)
+        self.assertLess(len(files.rows), RULES.neighbours)
+
+    def test_files_of_more_than_half_the_size_are_left_alone(self):
+        files = self.files(*[RULES.merged_rows // 2 + 1] * RULES.merge_every)
         self.assertEqual(len(files.rows), RULES.merge_every)
-        files.compact()
-        self.assertLess(len(files.rows), RULES.merge_every / 10)
 
     def test_no_record_is_lost_and_no_file_becomes_too_large(self):
         files = self.files(*[1 + n * 7_919 % RULES.merged_rows for n in range(500)])

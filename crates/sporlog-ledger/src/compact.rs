@@ -3,7 +3,6 @@
 //! None of it changes a record: merged files hold the same rows with the same ids in the same
 //! order, and what retention removes stays committed to.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -209,23 +208,62 @@ fn fitting(files: &[Arc<DataFile>]) -> &[Arc<DataFile>] {
     &files[..files.iter().take_while(fits).count()]
 }
 
-/// A run of at least [`NEIGHBOURS`] files none of which is larger than its tier, smallest tier
-/// first. Tiers grow eightfold, so that a record is rewritten once per tier and not once per merge.
+/// A run of neighbours none of which is larger than its tier, smallest tier first: at least [`NEIGHBOURS`] files, or as many as
+/// fill one. Tiers grow eightfold, so that a record is rewritten once per tier and not once per merge.
 fn tier_run(files: &[Arc<DataFile>]) -> Option<Vec<Arc<DataFile>>> {
+    let is_small = |file: &Arc<DataFile>| file.rows() <= MERGED_ROWS / 2 && file.size <= MERGED_BYTES / 2;
     let mut tier = 64;
     while tier < MERGED_ROWS {
         let mut start = 0;
         while start < files.len() {
-            let length = files[start..].iter().take_while(|f| f.rows() <= tier).count();
-            let run = fitting(&files[start..start + length]);
-            if run.len() >= NEIGHBOURS {
+            let length = files[start..].iter().take_while(|file| file.rows() <= tier).count();
+            let streak = &files[start..start + length];
+            let (run, after) = streak.split_at(fitting(streak).len());
+            let fills_one = after.first().is_some_and(|next| next.month() == files[start].month());
+            if run.len() >= NEIGHBOURS || (run.len() > 1 && fills_one && run.iter().all(is_small)) {
                 return Some(run.to_vec());
             }
-            start += length.max(1);
+            start += run.len().max(1);
         }
         tier *= 8;
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Neighbouring files of so many rows, which take 100 bytes each.
+    fn files(rows: &[u64]) -> Vec<Arc<DataFile>> {
+        let mut last = 0;
+        let file = |rows: &u64| {
+            let mut file = DataFile::new(last + 1, last + rows, 1_700_000_000_000_000);
+            (last, file.size) = (last + rows, rows * 100);
+            Arc::new(file)
+        };
+        rows.iter().map(file).collect()
+    }
+
+    fn first_run(rows: &[u64]) -> Option<(u64, usize)> {
+        tier_run(&files(rows)).map(|run| (run[0].first, run.len()))
+    }
+
+    #[test]
+    fn many_small_files_are_merged_and_as_many_large_ones_as_fill_one() {
+        assert_eq!(first_run(&[10; 15]), None);
+        assert_eq!(first_run(&[10; 16]), Some((1, 16)));
+        // Sixteen of these would be more than one file.
+        assert_eq!(first_run(&[200_000; 5]), None);
+        assert_eq!(first_run(&[200_000; 6]), Some((1, 5)));
+        // Behind one that is as large as files get.
+        assert_eq!(
+            first_run(&[1_000_000, 200_000, 200_000, 200_000, 200_000, 200_000, 200_000]),
+            Some((1_000_001, 5))
+        );
+        // Neither is a nearly full one written anew for each that comes.
+        assert_eq!(first_run(&[1_000_000, 40_000, 40_000, 40_000]), None);
+    }
 }
 
 /// Writes one file with the rows of `files`, which are neighbours.
