@@ -114,7 +114,7 @@ pub use prove::{Proven, verify_proof};
 pub use row_commitments::numbers;
 pub use scan::Batches;
 pub use schema::table_schema;
-pub use sql::query;
+pub use sql::{query, spark_views, statements};
 pub use storage::local_directory;
 pub use store::{Store, StoreOptions, is_log_name};
 pub use table_state::{ONCE, REMEMBERED};

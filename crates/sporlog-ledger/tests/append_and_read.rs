@@ -107,13 +107,15 @@ async fn from_end_to_end(in_files: bool) {
 
     // By query.
     let sql = "SELECT count(*) AS n, max(id) AS id FROM events WHERE subject = '0000000007'";
-    let result: Vec<_> = query(std::slice::from_ref(&log), sql).await.unwrap().try_collect().await.unwrap();
+    let logs = std::slice::from_ref(&log);
+    let (_, result) = query(logs, sql, 1 << 28).await.unwrap();
+    let result: Vec<_> = result.try_collect().await.unwrap();
     let shown = arrow::util::pretty::pretty_format_batches(&result).unwrap().to_string();
     assert!(shown.contains(&format!("| {} | {} |", expected.len(), expected[0].0)), "{shown}");
     for refused in
         ["DROP VIEW events", "SET x = 1", "COPY events TO '/tmp/x.csv'", "CREATE TABLE x AS SELECT 1"]
     {
-        assert!(query(std::slice::from_ref(&log), refused).await.is_err(), "{refused}");
+        assert!(query(logs, refused, 1 << 28).await.is_err(), "{refused}");
     }
 
     // Proof and verification, by a reader that has just opened the store.

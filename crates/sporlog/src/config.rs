@@ -24,6 +24,7 @@
 //! [access]                              # whose tokens it takes, and what they stand for
 //! [pages]                               # what persons see, and how they sign in
 //! [sftp]                                # the exchange of revision logs, and who takes part
+//! [sql]                                 # what a query may use
 //!
 //! [[pull]]                              # audit logs of other systems that are mirrored
 //! name = "odense"
@@ -36,6 +37,7 @@
 //! before a name, and two underscores stand between a section and what is in it:
 //! `SPORLOG_RULES__DISCLOSURE__BEHANDLINGSGRUNNLAG=110`.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -66,8 +68,8 @@ const DEFAULT_FILE: &str = "sporlog.toml";
 const DEFAULT_STORE: &str = "./sporlog-data";
 pub(crate) const PREFIX: &str = "SPORLOG_";
 /// How variables begin that are settings of a section, after the prefix.
-pub(crate) const SECTIONS: [&str; 8] =
-    ["rules__", "retention__", "server__", "api__", "access__", "pages__", "kafka__", "sftp__"];
+pub(crate) const SECTIONS: [&str; 9] =
+    ["rules__", "retention__", "server__", "api__", "access__", "pages__", "kafka__", "sftp__", "sql__"];
 
 /// What may be set, spelt as in the file.
 #[derive(Debug, Default, Deserialize)]
@@ -87,6 +89,21 @@ pub(crate) struct Settings {
     kafka: Option<sporlog_intake::kafka::Settings>,
     sftp: Option<sporlog_exchange::Settings>,
     pull: Vec<sporlog_intake::pull::Settings>,
+    sql: SqlSettings,
+}
+
+/// The section `[sql]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SqlSettings {
+    /// The memory that a query may use before it goes on on disk, or fails.
+    pub memory_bytes: NonZeroUsize,
+}
+
+impl Default for SqlSettings {
+    fn default() -> Self {
+        SqlSettings { memory_bytes: const { NonZeroUsize::new(256 << 20).unwrap() } }
+    }
 }
 
 /// A log besides those named after their kinds.
@@ -126,6 +143,8 @@ pub struct Config {
     pub sftp: Option<sporlog_exchange::Settings>,
     /// The audit logs of other systems that are mirrored.
     pub pulls: Vec<sporlog_intake::pull::Settings>,
+    /// What a query may use.
+    pub sql: SqlSettings,
     consent_jwks: Option<PathBuf>,
     rules: Rules,
 }
@@ -178,6 +197,7 @@ impl Config {
             kafka: settings.kafka,
             sftp: settings.sftp,
             pulls: settings.pull,
+            sql: settings.sql,
             consent_jwks: settings.consent_jwks.map(|file| file.relative()),
             rules: settings.rules,
         })

@@ -127,6 +127,8 @@ Examples:
                AND date_part('hour', occurred_at) NOT BETWEEN 6 AND 19 GROUP BY 1 ORDER BY n DESC LIMIT 10\"
   sporlog sql 'SELECT * FROM events' --format parquet --out events.parquet
   sporlog sql 'SELECT log, count(*) FROM \"disclosure*\" GROUP BY log'
+  sporlog sql --file docs/questions.sql                    an auditor's twenty questions
+  sporlog sql --views spark > views.sql                    the same tables in Spark
 
 Binary columns (leverteData, content) are shown in hexadecimal. Floating-point results that are no numbers are inf, -inf and NaN;
 in JSON, which has no such numbers, the texts \"Infinity\", \"-Infinity\" and \"NaN\".

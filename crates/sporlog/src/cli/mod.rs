@@ -371,6 +371,13 @@ pub enum SqlFormat {
     Parquet,
 }
 
+/// A program that reads the logs' tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Engine {
+    /// Apache Spark with Delta Lake
+    Spark,
+}
+
 /// Query the logs with SQL.
 ///
 /// Only queries: nothing can be changed. Without a query, on a terminal, a shell takes one after the other, with history and
@@ -389,6 +396,13 @@ pub struct SqlArgs {
     /// The query; - reads it from standard input [default: a shell, if standard input is a terminal]
     #[arg(value_name = "QUERY")]
     pub query: Option<String>,
+    /// Run the statements of this file, one after the other, up to the first that fails; the comments before a statement are its
+    /// heading
+    #[arg(long, value_name = "FILE", conflicts_with = "query", value_hint = ValueHint::FilePath)]
+    pub file: Option<PathBuf>,
+    /// Print statements by which another program has the same views: each log, and `events`
+    #[arg(long, value_name = "PROGRAM", value_enum, conflicts_with_all = ["query", "file", "format"])]
+    pub views: Option<Engine>,
     /// How the result is written [default: table; json with --json]
     #[arg(short, long, value_enum)]
     pub format: Option<SqlFormat>,
