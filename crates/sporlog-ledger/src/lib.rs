@@ -26,6 +26,7 @@
 //! | `times` | within what time records lie |
 //! | `received_times` | which records were received when |
 //! | `scan`, `find`, `sql` | records by id, by person or user, by query |
+//! | `blocks` | decoded rows, kept for whoever reads on |
 //! | `arithmetic` | whole numbers of queries do not wrap around |
 //! | `overlap` | which of many rows a log has already |
 //! | `locate` | which records are a person's, by the index alone; then just what is asked of them |
@@ -44,6 +45,7 @@
 
 mod arithmetic;
 mod backup;
+mod blocks;
 mod bulk;
 mod clock;
 mod commit;
@@ -96,6 +98,7 @@ mod writer;
 mod writer_lock;
 
 pub use backup::{Backup, copy_path};
+pub use blocks::CACHE_BYTES;
 pub use bulk::{Bulk, BulkPusher};
 pub use clock::Clock;
 pub use commit::{Position, RolledBack};

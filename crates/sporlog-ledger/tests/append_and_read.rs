@@ -45,6 +45,27 @@ async fn a_persons_records_are_located_and_read_page_by_page() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_newest_of_many_are_found_without_reading_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = writer(dir.path()).await;
+    append_file(&writer, 0, 40_000).await;
+    let log = writer.log();
+    let of_one = |limit| Find { key: Key::Subject("0000000007".into()), from: None, to: None, limit };
+    let all: Vec<_> = log.find(of_one(None)).try_collect().await.unwrap();
+    assert_eq!(messages(&all).len(), 400);
+    // The first page of the first column is damaged. Whoever reads the first records fails.
+    let file =
+        walk(dir.path()).into_iter().find(|p| p.contains("/table/") && p.ends_with(".parquet")).unwrap();
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[4..64].fill(0xff);
+    std::fs::write(&file, bytes).unwrap();
+    let newest: Vec<_> = log.find(of_one(Some(10))).try_collect().await.unwrap();
+    assert_eq!(messages(&newest), messages(&all)[..10]);
+    assert!(log.find(of_one(None)).try_collect::<Vec<_>>().await.is_err());
+    writer.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_log_from_end_to_end() {
     from_end_to_end(true).await;
 }

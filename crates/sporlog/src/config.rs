@@ -18,6 +18,7 @@
 //! name = "os2faktor"
 //! kind = "auditlog"
 //!
+//! [ledger]                              # how logs are read
 //! [retention]                           # for how many months records are kept, by log
 //! [server]                              # how `sporlog serve` listens
 //! [api]                                 # what it serves, and from which logs
@@ -68,8 +69,18 @@ const DEFAULT_FILE: &str = "sporlog.toml";
 const DEFAULT_STORE: &str = "./sporlog-data";
 pub(crate) const PREFIX: &str = "SPORLOG_";
 /// How variables begin that are settings of a section, after the prefix.
-pub(crate) const SECTIONS: [&str; 9] =
-    ["rules__", "retention__", "server__", "api__", "access__", "pages__", "kafka__", "sftp__", "sql__"];
+pub(crate) const SECTIONS: [&str; 10] = [
+    "rules__",
+    "ledger__",
+    "retention__",
+    "server__",
+    "api__",
+    "access__",
+    "pages__",
+    "kafka__",
+    "sftp__",
+    "sql__",
+];
 
 /// What may be set, spelt as in the file.
 #[derive(Debug, Default, Deserialize)]
@@ -81,6 +92,7 @@ pub(crate) struct Settings {
     consent_jwks: Option<RelativePathBuf>,
     rules: Rules,
     log: Vec<DeclaredLog>,
+    ledger: LedgerSettings,
     retention: Retention,
     server: ServerSettings,
     api: ApiSettings,
@@ -116,6 +128,20 @@ pub struct DeclaredLog {
     pub kind: Kind,
 }
 
+/// How logs are read.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LedgerSettings {
+    /// So many bytes of decoded records are kept for clients that read on.
+    pub cache_bytes: usize,
+}
+
+impl Default for LedgerSettings {
+    fn default() -> Self {
+        LedgerSettings { cache_bytes: sporlog_ledger::CACHE_BYTES }
+    }
+}
+
 /// The configuration as it applies.
 #[derive(Debug)]
 pub struct Config {
@@ -127,6 +153,8 @@ pub struct Config {
     pub origin: Option<String>,
     /// The logs that are declared.
     pub logs: Vec<DeclaredLog>,
+    /// How logs are read.
+    pub ledger: LedgerSettings,
     /// For how long records are kept.
     pub retention: Retention,
     /// How the server listens.
@@ -189,6 +217,7 @@ impl Config {
             keys: global.keys.clone().or_else(|| settings.keys.map(|keys| keys.relative())),
             origin: settings.origin,
             logs: settings.log,
+            ledger: settings.ledger,
             retention: settings.retention,
             server: settings.server,
             api: settings.api,
