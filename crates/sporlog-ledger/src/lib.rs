@@ -79,6 +79,8 @@ mod row_commitments;
 mod scan;
 mod schema;
 mod segment;
+mod segment_files;
+mod segment_objects;
 mod sequencer;
 mod spool;
 mod sql;
