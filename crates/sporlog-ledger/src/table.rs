@@ -330,16 +330,11 @@ impl Table {
         let (size, root) = change.appended.unwrap_or((state.size, state.root));
         let (bytes, chain) = compose(keys, version, &state.chain, (size, root), change, now_ms)?;
         self.check_newest(state).await?;
-        match self.storage.put_new(&commit_name(version), bytes.clone()).await {
+        match self.storage.put_new(&commit_name(version), bytes).await {
             Ok(true) => {}
             Ok(false) => return Ok(Committed::Taken),
-            // The answer may have been lost on the way: what counts is what is there.
-            Err(e) => match self.read_commit(version).await {
-                Ok(Some(there)) if there == bytes => {}
-                Ok(Some(_)) => return Ok(Committed::Taken),
-                Ok(None) => return Err(e),
-                Err(_) => return Ok(Committed::Unknown(e)),
-            },
+            Err(error @ Error::Unsure { .. }) => return Ok(Committed::Unknown(error)),
+            Err(error) => return Err(error),
         }
         let mut next = state.clone();
         (next.version, next.size, next.root, next.chain, next.signed) = (version, size, root, chain, true);
