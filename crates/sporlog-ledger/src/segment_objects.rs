@@ -7,7 +7,7 @@ use bytes::Bytes;
 use chrono::Utc;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::journal::{Extent, JOURNAL, scan, segment_version};
 use crate::segment::{Failed, GRACE};
 use crate::storage::Storage;
@@ -53,7 +53,8 @@ impl SegmentObjects {
         match self.storage.put_new(&frame_name(before, before.frames + 1), frame.into()).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(Failed::Taken),
-            Err(error) => Err(Failed::Unsure(error)),
+            Err(error @ Error::Unsure { .. }) => Err(Failed::Unsure(error)),
+            Err(error) => Err(Failed::Cleanly(error)),
         }
     }
 
