@@ -73,6 +73,7 @@ impl Log {
     /// Copies the log into the store `to`, over an earlier copy of it if there is one. Only what that does
     /// not have is copied. `progress` is told how many bytes have been.
     pub async fn copy_to(&self, to: &Store, progress: impl Fn(u64) + Send + Sync) -> Result<Copied> {
+        to.check_before_first_log().await?;
         let mut sum = Copied::default();
         for attempt in 1.. {
             let copied = Copier::new(self, to, &progress).await?.copy().await?;

@@ -9,14 +9,17 @@ mod common;
 #[path = "common/proxy.rs"]
 mod proxy;
 
+use std::collections::BTreeMap;
 use std::future::Future;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use common::{append, read, rows, store, writer};
 use proxy::{Faults, Proxy};
-use sporlog_ledger::{Advance, Append, Error, Outcome, Writer, WriterOptions};
+use sporlog_ledger::{Advance, Append, Error, Key, Outcome, Writer, WriterOptions};
 use sporlog_record::Kind;
 
 const DIR: &str = "SPORLOG_TEST_CHILD_DIR";
@@ -194,4 +197,85 @@ async fn an_append_that_is_given_up_leaves_no_parts() {
     assert!(bulk.abort().await.is_none());
     append(&writer, 0, 1).await;
     writer.close().await.unwrap();
+}
+
+/// Puts the requests since the last mark aside under this name.
+fn mark(name: &str) {
+    let url = std::env::var("AWS_ENDPOINT_URL").unwrap();
+    let mut proxy = TcpStream::connect(url.trim_start_matches("http://")).unwrap();
+    write!(proxy, "MARK {name}\r\n\r\n").unwrap();
+    proxy.read_to_end(&mut Vec::new()).unwrap();
+}
+
+async fn pause() {
+    tokio::time::sleep(Duration::from_secs(5)).await;
+}
+
+#[test]
+fn child_goes_through_a_day() {
+    child(async |dir| {
+        let writer = writer(&dir).await;
+        let bulk = writer.bulk().await.unwrap();
+        let pusher = bulk.pusher();
+        let push = move || {
+            for n in 0..20 {
+                pusher.push(n, &rows(n * 5_000, n * 5_000 + 5_000)).unwrap();
+            }
+        };
+        tokio::task::spawn_blocking(push).await.unwrap();
+        mark("before");
+        bulk.finish(vec![]).await.unwrap();
+        pause().await;
+        mark("import of 100,000");
+        append(&writer, 0, 1).await;
+        mark("first append");
+        pause().await;
+        mark("publication");
+        append(&writer, 1, 2).await;
+        mark("append");
+        pause().await;
+        mark("publication");
+        pause().await;
+        mark("idle writer");
+        let log = store(&dir).log("auditlog").await.unwrap();
+        mark("open");
+        log.refresh().await.unwrap();
+        mark("refresh");
+        assert_eq!(read(&log, 50_000, Some(100)).await.len(), 100);
+        mark("page");
+        assert_eq!(read(&log, 50_100, Some(100)).await.len(), 100);
+        mark("next page");
+        let located = log.locate(Key::Subject("0000000007".into())).await.unwrap();
+        located.read(u64::MAX, 20, &["message"]).await.unwrap();
+        mark("look-up");
+        log.locate(Key::Subject("0000000008".into())).await.unwrap().read(u64::MAX, 20, &["message"]).await.unwrap();
+        mark("next look-up");
+        writer.close().await.unwrap();
+        mark("close");
+    });
+}
+
+/// Requests cost money and time: more of them are a decision, and not an accident.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_takes_more_requests_than_it_needs() {
+    let Some(dir) = folder() else { return };
+    let proxy = proxy(Faults::default()).await;
+    run_child(&proxy, dir.path(), "child_goes_through_a_day").await;
+    let counts = proxy.marked();
+    let sums: BTreeMap<_, u64> = counts.iter().map(|(step, counts)| (step.as_str(), counts.values().sum())).collect();
+    println!("{sums:?}");
+    for (step, most) in [
+        ("append", 1),
+        ("publication", 20),
+        ("idle writer", 0),
+        ("refresh", 2),
+        ("page", 6),
+        ("next page", 6),
+        ("look-up", 6),
+        ("next look-up", 6),
+        // 391 bundles of entries, as many tiles, and some more.
+        ("import of 100,000", 830),
+    ] {
+        assert!(sums[step] <= most, "{step} takes {}, and not {most}: {counts:#?}", sums[step]);
+    }
 }

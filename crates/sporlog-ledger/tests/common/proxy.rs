@@ -34,10 +34,11 @@ pub struct Faults {
 /// How many requests of each kind there were.
 pub type Counts = BTreeMap<&'static str, u64>;
 
-/// A running proxy.
+/// A running proxy. A request `MARK NAME`, which is not passed on, puts the counts up to it aside under that name.
 pub struct Proxy {
     pub url: String,
     counts: Arc<Mutex<Counts>>,
+    marked: Arc<Mutex<BTreeMap<String, Counts>>>,
 }
 
 impl Proxy {
@@ -45,20 +46,28 @@ impl Proxy {
     pub async fn start(listen: &str, upstream: &str, faults: Faults) -> Self {
         let listener = TcpListener::bind(listen).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let counts: Arc<Mutex<Counts>> = Arc::default();
-        let (upstream, counted) = (upstream.to_owned(), counts.clone());
+        let proxy = Proxy { url, counts: Arc::default(), marked: Arc::default() };
+        let (upstream, counts, marked) = (upstream.to_owned(), proxy.counts.clone(), proxy.marked.clone());
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let (upstream, faults, counts) = (upstream.clone(), faults.clone(), counted.clone());
-                tokio::spawn(async move { serve(client, &upstream, &faults, &counts).await });
+                let (upstream, faults) = (upstream.clone(), faults.clone());
+                let (counts, marked) = (counts.clone(), marked.clone());
+                tokio::spawn(async move { serve(client, &upstream, &faults, &counts, &marked).await });
             }
         });
-        Proxy { url, counts }
+        proxy
     }
 
-    /// The requests since the last call.
+    /// The requests since the last call or mark.
+    #[allow(dead_code)]
     pub fn take_counts(&self) -> Counts {
         std::mem::take(&mut *self.counts.lock().unwrap())
+    }
+
+    /// The requests up to each mark.
+    #[allow(dead_code)]
+    pub fn marked(&self) -> BTreeMap<String, Counts> {
+        self.marked.lock().unwrap().clone()
     }
 }
 
@@ -107,9 +116,20 @@ fn answer(status: &str, code: &str) -> Vec<u8> {
     format!("{head}Connection: close\r\n\r\n{body}").into_bytes()
 }
 
-async fn serve(mut client: TcpStream, upstream: &str, faults: &Faults, counts: &Mutex<Counts>) -> Option<()> {
+async fn serve(
+    mut client: TcpStream,
+    upstream: &str,
+    faults: &Faults,
+    counts: &Mutex<Counts>,
+    marked: &Mutex<BTreeMap<String, Counts>>,
+) -> Option<()> {
     let (request, head) = message(&mut client).await?;
     let text = String::from_utf8_lossy(&request[..head]).into_owned();
+    if let Some(name) = text.strip_prefix("MARK ") {
+        let before = std::mem::take(&mut *counts.lock().unwrap());
+        marked.lock().unwrap().insert(name.trim_end().to_owned(), before);
+        return client.write_all(b"done").await.ok();
+    }
     let kind = kind(&text);
     *counts.lock().unwrap().entry(kind).or_default() += 1;
     let (shortest, longest) = faults.delay;
