@@ -21,6 +21,7 @@ test: ## Install what the tests need, and run them all
 	tests/docs/run
 	tests/outside/run
 	tests/disk/run
+	tests/bucket/run
 	tests/kubernetes/run
 	tests/spark/run
 	tests/kafka/run

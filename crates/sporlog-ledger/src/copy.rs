@@ -28,9 +28,10 @@ use crate::commit::{Commit, commit_name};
 use crate::delta::{Sha, checkpoint_version};
 use crate::delta_checkpoint::{DeltaCheckpoint, last_checkpoint_name};
 use crate::error::{Error, Result};
-use crate::journal::{Extent, Frame, scan, segment_name};
+use crate::journal::{Extent, Frame, scan};
 use crate::keys::open_note;
 use crate::log::Log;
+use crate::segment::Segments;
 use crate::storage::Storage;
 use crate::store::Store;
 use crate::table_state::TableState;
@@ -72,6 +73,7 @@ impl Log {
     /// Copies the log into the store `to`, over an earlier copy of it if there is one. Only what that does
     /// not have is copied. `progress` is told how many bytes have been.
     pub async fn copy_to(&self, to: &Store, progress: impl Fn(u64) + Send + Sync) -> Result<Copied> {
+        to.check_before_first_log().await?;
         let mut sum = Copied::default();
         for attempt in 1.. {
             let copied = Copier::new(self, to, &progress).await?.copy().await?;
@@ -243,13 +245,17 @@ impl<'a> Copier<'a> {
             let state = self.log.state();
             match self.copy_data_files_of(&state).await {
                 Ok(()) => return Ok(state),
-                Err(Error::Storage { file, source: object_store::Error::NotFound { .. } }) => {
+                Err(error) => {
                     self.log.refresh().await?;
                     if !self.log.state().is_newer(&state) {
-                        return Err(Error::damaged(file, "it is missing"));
+                        return Err(match error {
+                            Error::Storage { file, source: object_store::Error::NotFound { .. } } => {
+                                Error::damaged(file, "it is missing")
+                            }
+                            error => error,
+                        });
                     }
                 }
-                Err(error) => return Err(error),
             }
         }
     }
@@ -277,37 +283,44 @@ impl<'a> Copier<'a> {
         if extent.frames == 0 {
             return Ok(());
         }
-        let name = extent.name();
-        let mut bytes = self.from.get(&name).await?;
+        let none = Extent::none(state.version, state.chain);
+        let mut bytes = self.log.shared.table.segments.read(&none).await?.unwrap_or_default();
         bytes.truncate(extent.bytes as usize);
-        let scanned = scan(&Extent::none(state.version, state.chain), &bytes)?;
+        let scanned = scan(&none, &bytes)?;
         if scanned.last().is_none_or(|newest| newest.after != *extent) {
-            return Err(Error::damaged(name, "its frames are not those that were read before"));
+            return Err(Error::damaged(extent.name(), "its frames are not those that were read before"));
         }
-        self.put(name, bytes).await
+        let to = Segments::of(&self.to);
+        if to.read(&none).await?.is_none_or(|there| there != bytes) {
+            let size = bytes.len() as u64;
+            to.put_copy(&self.to, extent, bytes).await?;
+            self.copied(extent.name(), size);
+        }
+        let of_this = to.names().await?.into_iter().filter(|(version, _)| *version == state.version);
+        self.needed.extend(of_this.map(|(_, name)| name));
+        Ok(())
     }
 
     /// Fails if the frames after the newest commit of the copy, of `version`, are not this log's. Frames that are
     /// damaged in the copy do not count.
     async fn check_frames(&self, version: u64, commit: &[u8]) -> Result<()> {
-        let name = segment_name(version);
-        let Some(there) = self.to.try_get(&name).await? else { return Ok(()) };
         let commit = Commit::parse(&commit_name(version), commit)?;
-        let scanned = scan(&Extent::none(version, commit.chain_after(&commit.previous)), &there);
+        let none = Extent::none(version, commit.chain_after(&commit.previous));
+        let Some(there) = Segments::of(&self.to).read(&none).await? else { return Ok(()) };
+        let scanned = scan(&none, &there);
         let Some(newest) = scanned.ok().and_then(|mut frames| frames.pop()) else { return Ok(()) };
         if newest.check_signature(&self.log.shared.key, &there).is_err() {
             return Ok(());
         }
         let whole = &there[..newest.after.bytes as usize];
-        let same = match self.from.try_get(&name).await? {
-            Some(here) => here.starts_with(whole),
-            None => {
-                let Frame { size, root, .. } = newest.decode(&there)?;
-                let covered = read_checkpoint(self.from, self.log.vkey()).await?;
-                root_at(self.from, covered.as_ref(), size).await?.is_none_or(|here| here == root)
-            }
+        let here = self.log.shared.table.segments.read(&none).await?.unwrap_or_default();
+        let same = here.starts_with(whole) || {
+            let Frame { size, root, .. } = newest.decode(&there)?;
+            let covered = read_checkpoint(self.from, self.log.vkey()).await?;
+            here.is_empty()
+                && root_at(self.from, covered.as_ref(), size).await?.is_none_or(|here| here == root)
         };
-        if same { Ok(()) } else { Err(self.no_earlier_state(&name)) }
+        if same { Ok(()) } else { Err(self.no_earlier_state(&none.name())) }
     }
 
     /// Copies a file, which has to have this digest.

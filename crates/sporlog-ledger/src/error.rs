@@ -112,6 +112,14 @@ pub enum Error {
         /// What the store says.
         source: object_store::Error,
     },
+    /// The store failed while an object was put, and could not be asked what became of it.
+    #[error("{file}: it is not known whether it was stored: {source}")]
+    Unsure {
+        /// The file, relative to the store.
+        file: String,
+        /// What the store says.
+        source: object_store::Error,
+    },
     /// A data file could not be read or written.
     #[error("{file}: {source}")]
     Parquet {
@@ -208,7 +216,7 @@ impl Error {
     /// cannot be reached. The same request may succeed later.
     pub fn is_outage(&self) -> bool {
         match self {
-            Error::Storage { .. } | Error::Io { .. } => !self.is_not_found(),
+            Error::Storage { .. } | Error::Unsure { .. } | Error::Io { .. } => !self.is_not_found(),
             Error::Parquet { source: parquet::errors::ParquetError::External(source), .. } => {
                 source.is::<object_store::Error>() || source.is::<std::io::Error>()
             }

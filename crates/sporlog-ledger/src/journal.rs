@@ -45,9 +45,9 @@ pub(crate) fn segment_name(version: u64) -> String {
     format!("{JOURNAL}/{version:020}")
 }
 
-/// The version that the segment `name` follows, if it is one.
+/// The version that the segment follows whose file, or one of whose objects, is `name`; `None` if that is no such name.
 pub(crate) fn segment_version(name: &str) -> Option<u64> {
-    let digits = name.strip_prefix(JOURNAL)?.strip_prefix('/')?;
+    let digits = name.strip_prefix(JOURNAL)?.strip_prefix('/')?.split('/').next()?;
     digits.parse().ok().filter(|_| digits.len() == 20)
 }
 
@@ -89,6 +89,8 @@ pub(crate) struct Frame {
     pub root: Hash,
     /// When it was made, in milliseconds UTC.
     pub at: i64,
+    /// Whether it is the last of its segment, without records ([`crate::segment`]).
+    pub seal: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -97,6 +99,8 @@ struct Head {
     root: String,
     at: i64,
     positions: Vec<(String, i64)>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    seal: bool,
 }
 
 const SIGNATURE: usize = 64;
@@ -113,6 +117,7 @@ impl Frame {
             root: BASE64_STANDARD.encode(self.root.0),
             at: self.at,
             positions: self.positions.iter().map(|(app, position)| (app.clone(), position.version)).collect(),
+            seal: self.seal,
         };
         let head = serde_json::to_vec(&head).map_err(|e| unwritable(&e))?;
         let mut bytes = Vec::with_capacity(4_096 + head.len() + self.rows.get_array_memory_size());
@@ -233,7 +238,7 @@ impl Scanned {
             Error::damaged(&name, format!("its frame {} cannot be read: {e}", self.after.frames))
         };
         let part = |range: &Range<usize>| bytes.get(range.clone()).unwrap_or_default();
-        let Head { size, root, at, positions } =
+        let Head { size, root, at, positions, seal } =
             serde_json::from_slice(part(&self.head)).map_err(|e| bad(&e))?;
         let root = BASE64_STANDARD.decode(root).ok().and_then(|root| root.try_into().ok());
         let mut rows = StreamReader::try_new(part(&self.rows), None).map_err(|e| bad(&e))?;
@@ -244,6 +249,7 @@ impl Scanned {
             size,
             root: Hash(root.ok_or_else(|| bad(&"its root is malformed"))?),
             at,
+            seal,
         })
     }
 }
@@ -268,7 +274,7 @@ mod tests {
             [("id", Arc::new(ids)), ("text", Arc::new(StringArray::from_iter_values(texts)))];
         let rows = RecordBatch::try_from_iter(columns).expect("columns");
         let positions = vec![(format!("source:{size}"), Position { version: size as i64, at: 7 })];
-        Frame { rows, positions, size, root: Hash([size as u8; 32]), at: 7 }
+        Frame { rows, positions, size, root: Hash([size as u8; 32]), at: 7, seal: false }
     }
 
     /// A segment of frames with so many rows each, and where each frame ends.

@@ -39,13 +39,15 @@
 //! | `copy` | a consistent copy of a log that is written to, for backups and back |
 //! | `rollback` | a log that ends before what was signed for goes on from there, on record |
 //! | `rotation` | another signing key for a log |
-//! | `storage`, `durable` | disk or bucket |
+//! | `storage`, `durable`, `bucket` | disk or bucket |
+//! | `fitness` | whether a place can be a store |
 //! | [`local_files`] | files and folders of this machine: for their owner alone, durable, under names of their own |
 #![forbid(unsafe_code)]
 
 mod arithmetic;
 mod backup;
 mod blocks;
+mod bucket;
 mod bulk;
 mod clock;
 mod commit;
@@ -58,6 +60,7 @@ mod durable;
 mod error;
 mod files;
 mod find;
+mod fitness;
 mod flush;
 mod high_water_mark;
 mod journal;
@@ -81,6 +84,8 @@ mod row_commitments;
 mod scan;
 mod schema;
 mod segment;
+mod segment_files;
+mod segment_objects;
 mod sequencer;
 mod spool;
 mod sql;
@@ -106,6 +111,7 @@ pub use compact::{Compacted, Expired};
 pub use copy::Copied;
 pub use error::{Error, Result};
 pub use find::Find;
+pub use fitness::Ability;
 pub use keyindex::Key;
 pub use keys::{Commitment, LogKeys, Salt, check_vkey, commitment, open_note};
 pub use listing::ListedFile;

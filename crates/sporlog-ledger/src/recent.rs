@@ -10,7 +10,7 @@ use arrow::compute::concat_batches;
 
 use crate::commit::TakenOver;
 use crate::delta::{DataFile, Sha};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::journal::{Extent, Frame, JOURNAL};
 use crate::times::{Times, widest};
 
@@ -50,6 +50,8 @@ pub(crate) struct Recent {
     pub extent: Extent,
     /// When the first frame was made, in milliseconds UTC.
     pub since: i64,
+    /// Whether nothing may be appended any more.
+    pub sealed: bool,
     /// In the order of their ids.
     parts: Vec<Arc<RecentRows>>,
 }
@@ -57,11 +59,16 @@ pub(crate) struct Recent {
 impl Recent {
     /// None after the commit of `version`, after which the chain is `chain`.
     pub(crate) fn none(version: u64, chain: Sha) -> Self {
-        Recent { extent: Extent::none(version, chain), since: i64::MAX, parts: Vec::new() }
+        Recent { extent: Extent::none(version, chain), since: i64::MAX, sealed: false, parts: Vec::new() }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.extent.frames == 0
+    }
+
+    /// Whether there is no frame but a seal.
+    pub(crate) fn is_bare(&self) -> bool {
+        self.extent.frames == u64::from(self.sealed)
     }
 
     pub(crate) fn parts(&self) -> &[Arc<RecentRows>] {
@@ -81,7 +88,10 @@ impl Recent {
 
     /// Adds `frame`, with which the segment goes as far as `after`.
     pub(crate) fn push(&mut self, frame: &Frame, after: Extent) -> Result<()> {
-        self.extent = after;
+        if self.sealed {
+            return Err(Error::damaged(after.name(), format!("its frame {} follows a seal", after.frames)));
+        }
+        (self.extent, self.sealed) = (after, frame.seal);
         self.since = self.since.min(frame.at);
         let first = frame.size + 1 - frame.rows.num_rows() as u64;
         let Some(rows) = RecentRows::new(first, frame.rows.clone()) else { return Ok(()) };

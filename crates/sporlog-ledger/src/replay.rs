@@ -99,7 +99,7 @@ pub(crate) async fn replay(shared: &Shared, verified: &mut Verified) -> Result<R
         verified.found(Error::RolledBack { log, size, signed });
     }
     checkpoints.finish(verified);
-    let frames = read_frames(shared, verified, &state, &expected)?;
+    let frames = read_frames(shared, verified, &state, &expected).await?;
     let segment = segment_name(state.version);
     let newest = match frames.last() {
         Some(Frame { size, root, .. }) => Newest { name: segment.clone(), segment, size: *size, root: *root },
@@ -110,19 +110,23 @@ pub(crate) async fn replay(shared: &Shared, verified: &mut Verified) -> Result<R
 }
 
 /// The frames after the newest commit, which led to `state`: up to the first that is not as it should be.
-fn read_frames(
+async fn read_frames(
     shared: &Shared,
     verified: &mut Verified,
     state: &TableState,
     expected: &Expected<'_>,
 ) -> Result<Vec<Frame>> {
-    let Some(segments) = &shared.table.segments else { return Ok(Vec::new()) };
     let none = Extent::none(state.version, state.chain);
-    let bytes = segments.read(state.version, 0)?.unwrap_or_default();
+    let bytes = shared.table.segments.read(&none).await?.unwrap_or_default();
     let (scanned, damage) = scan_all(&none, &bytes);
     damage.into_iter().for_each(|damage| verified.found(damage));
     let (mut frames, mut size) = (Vec::new(), state.size);
     for frame in scanned {
+        if frames.last().is_some_and(|last: &Frame| last.seal) {
+            let problem = format!("its frame {} follows a seal", frame.after.frames);
+            verified.found(Error::damaged(none.name(), problem));
+            break;
+        }
         let read = frame.check_signature(expected.key, &bytes);
         let read = read.and_then(|()| expected.check_frame(&frame.after)).and_then(|()| frame.decode(&bytes));
         match read {

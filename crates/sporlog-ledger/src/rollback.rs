@@ -24,7 +24,6 @@ use crate::delta::{DELTA_LOG, Protocol};
 use crate::error::{Error, Result};
 use crate::flush::take_over;
 use crate::high_water_mark::{HighWaterMark, MarkFile};
-use crate::journal::segment_name;
 use crate::keys::LogKeys;
 use crate::log::Shared;
 use crate::storage::Storage;
@@ -141,10 +140,9 @@ impl RollBack {
     async fn remove_later_commits(&self) -> Result<()> {
         let mut later = self.shared.storage.list(DELTA_LOG).await?;
         later.retain(|name| name.ends_with(".json") && *name > commit_name(self.state.version));
-        if let Some(segments) = &self.shared.table.segments {
-            later.extend(segments.versions()?.into_iter().map(segment_name));
-            later.retain(|name| *name != self.state.recent.extent.name());
-        }
+        let segments = self.shared.table.segments.names().await?;
+        let later_segments = segments.into_iter().filter(|(version, _)| *version != self.state.version);
+        later.extend(later_segments.map(|(_, name)| name));
         self.shared.storage.remove(later).await
     }
 

@@ -37,7 +37,7 @@ use crate::log::{Log, Shared};
 use crate::recent::RecentRows;
 use crate::recover::{Recovered, recover};
 use crate::row_commitments::RowCommitter;
-use crate::segment::{Failed, Segments};
+use crate::segment::{Failed, TRUSTED};
 use crate::table_state::{Sources, TableState};
 use crate::tlog::Publisher;
 use crate::tree::Tree;
@@ -53,14 +53,29 @@ const QUEUE: usize = 1_024;
 const NOT_LOCKED: &str = "it has a journal, whose lock this file system does not have or does not share with other \
                           machines: write to it on the machine that has its disk, or put the journal into the table there \
                           (`sporlog compact`), end all writers, and remove the log's folder `journal`";
+/// Why an append is given up whose frame may be in a segment that is gone.
+const TOO_LATE: &str = "the store took too long to answer";
 /// The writer lock is kept so long when nothing more waits: to take it again costs some reads.
 const HOLD: Duration = Duration::from_millis(1);
-/// A checkpoint follows when nothing has come for so long …
-const PUBLISH_IDLE: Duration = Duration::from_millis(5);
-/// … and the last one was so long ago …
-const PUBLISH_PAUSE: Duration = Duration::from_millis(100);
-/// … and at the latest after so long.
-const PUBLISH_DELAY: Duration = Duration::from_millis(200);
+/// When a checkpoint follows.
+struct Pace {
+    /// When nothing has come for so long …
+    idle: Duration,
+    /// … and the last one was so long ago …
+    pause: Duration,
+    /// … and at the latest after so long.
+    delay: Duration,
+}
+
+/// On a disk, a checkpoint takes some milliseconds.
+const DISK: Pace = Pace {
+    idle: Duration::from_millis(5),
+    pause: Duration::from_millis(100),
+    delay: Duration::from_millis(200),
+};
+/// In a bucket, a checkpoint is a dozen requests, which take a tenth of a second and are paid for.
+const BUCKET: Pace =
+    Pace { idle: Duration::from_millis(100), pause: Duration::from_secs(2), delay: Duration::from_secs(4) };
 /// Commits between Delta checkpoints, from which the table opens at once; and the time between them,
 /// since each takes as long as many commits.
 const CHECKPOINT_EVERY: usize = 256;
@@ -86,8 +101,12 @@ pub(crate) struct Sequencer {
     publisher: Publisher,
     /// How far the log has been signed, beside its key.
     mark: MarkFile,
-    /// The writer lock. Without one there is no journal: a bucket, or a file system that has no locks.
+    /// The writer lock. A bucket needs none; on a file system without locks there is no journal.
     lock: Option<WriterLock>,
+    /// When it was last certain what others have written.
+    known_at: Instant,
+    /// When segments that the table has were last removed.
+    swept: Option<Instant>,
     /// Files that are being written of the journal's records.
     encoding: Option<Encoding>,
     /// When the journal could not be put into the table.
@@ -136,16 +155,17 @@ impl Sequencer {
         let committer = RowCommitter { log: shared.name.clone(), kind: shared.kind, keys };
         let Recovered { state, tree, publisher, mark, newest_receipt } = recover(&shared, &committer).await?;
         let clock = WatchedClock::new(shared.clock, newest_receipt);
-        let lock = match &shared.table.segments {
-            Some(segments) => WriterLock::new(segments.folder())
-                .map_err(|source| Error::Io { what: segments.folder().display().to_string(), source })?,
+        let lock = match shared.table.segments.lock_folder() {
+            Some(folder) => {
+                let lock = WriterLock::new(folder.clone())
+                    .map_err(|source| Error::Io { what: folder.display().to_string(), source })?;
+                if lock.is_none() && is_used(&folder) {
+                    return Err(Error::failed(&shared.name, NOT_LOCKED));
+                }
+                lock
+            }
             None => None,
         };
-        if lock.is_none()
-            && shared.table.segments.as_ref().is_some_and(|segments| is_used(&segments.folder()))
-        {
-            return Err(Error::failed(&shared.name, NOT_LOCKED));
-        }
         Ok(Sequencer {
             shared,
             options,
@@ -156,6 +176,8 @@ impl Sequencer {
             publisher,
             mark,
             lock,
+            known_at: Instant::now(),
+            swept: None,
             encoding: None,
             flush_failed: None,
             discarded: HashSet::new(),
@@ -191,7 +213,7 @@ impl Sequencer {
                     let _ = answer.send(self.clean_up(left));
                 }
                 Command::Flush(answer) => {
-                    let flushed = self.check_running().and_then(|()| self.lock()).and_then(|_| self.flush());
+                    let flushed = self.check_running().and_then(|()| self.lock()).and_then(|()| self.flush());
                     let _ = answer.send(flushed);
                 }
                 Command::DeltaCheckpoint(file) => {
@@ -216,8 +238,9 @@ impl Sequencer {
         commands: &mut mpsc::Receiver<Command>,
         held: &mut VecDeque<Command>,
     ) -> Option<Command> {
+        let pace = if self.shared.table.segments.are_sealed() { BUCKET } else { DISK };
         loop {
-            let due = self.unpublished.is_some_and(|since| since.elapsed() >= PUBLISH_DELAY);
+            let due = self.unpublished.is_some_and(|since| since.elapsed() >= pace.delay);
             if due && let Err(error) = self.publish() {
                 tracing::error!(log = %self.shared.name, %error, "publishing failed; it is tried again");
             }
@@ -228,8 +251,8 @@ impl Sequencer {
             }
             let held_lock = self.lock.as_ref().is_some_and(WriterLock::is_held).then_some(HOLD);
             let publish = self.unpublished.map(|_| {
-                let pause = self.published.map(|at| PUBLISH_PAUSE.saturating_sub(at.elapsed()));
-                pause.unwrap_or_default().max(PUBLISH_IDLE)
+                let pause = self.published.map(|at| pace.pause.saturating_sub(at.elapsed()));
+                pause.unwrap_or_default().max(pace.idle)
             });
             let waits = publish.into_iter().chain(self.until_flush());
             let Some(idle) = held_lock.or_else(|| waits.min()) else {
@@ -243,7 +266,7 @@ impl Sequencer {
                     if let Err(error) = self.publish() {
                         tracing::error!(log = %self.shared.name, %error, "publishing failed; it is tried again");
                         // Not at once: whatever ails the store will need a moment.
-                        std::thread::sleep(PUBLISH_DELAY);
+                        std::thread::sleep(pace.delay);
                     }
                 }
                 Err(_) => {}
@@ -343,6 +366,13 @@ impl Sequencer {
         self.check_running()?;
         let (size, extent) = (self.state.size, self.state.recent.extent.clone());
         self.lock()?;
+        let in_bucket = self.shared.table.segments.are_sealed();
+        if in_bucket && self.known_at.elapsed() > TRUSTED {
+            self.catch_up()?;
+        }
+        if self.state.recent.sealed {
+            self.flush()?;
+        }
         if self.state.size != size {
             self.check_turn()?;
         }
@@ -354,6 +384,12 @@ impl Sequencer {
             .map_err(|e| Error::Columns(e.to_string()))?;
         let first = self.state.size + 1;
         let received_at = self.clock.receive(&self.shared.name);
+        // Records of different months become different files, so that each month can expire.
+        let month = self.state.recent.parts().first().map(|part| month_of(part.received.0));
+        if month.is_some_and(|month| month != month_of(received_at)) {
+            self.flush()?;
+            return Ok(None);
+        }
         let numbered = self.committer.number_and_commit(&rows, first, received_at)?;
         let mut tree = self.tree.clone();
         let mut full = Vec::new();
@@ -368,15 +404,14 @@ impl Sequencer {
             positions.extend(advances.iter().map(moved));
             next += rows.num_rows() as u64;
         }
-        let frame = Frame { rows: numbered.batch, positions, size: tree.size(), root: tree.root(), at };
+        let seal = false;
+        let frame = Frame { rows: numbered.batch, positions, size: tree.size(), root: tree.root(), at, seal };
         let is_large = rows.num_rows() as u64 >= flushing::MOST_RECORDS
             || rows.get_array_memory_size() >= flushing::MOST_BYTES;
-        let stored = match &self.shared.table.segments {
-            Some(segments) if self.lock.is_some() && !is_large => {
-                let segments = segments.clone();
-                self.append_frame(&segments, &frame, received_at).map(|()| true)
-            }
-            _ => self.append_file(frame, received_at, numbered.occurred),
+        let stored = if (in_bucket || self.lock.is_some()) && !is_large {
+            self.append_frame(&frame)
+        } else {
+            self.append_file(frame, received_at, numbered.occurred)
         };
         if !stored? {
             return Ok(None);
@@ -386,29 +421,30 @@ impl Sequencer {
         Ok(Some(Appended { first, last: self.state.size, received_at }))
     }
 
-    /// Appends `frame` to the journal. Frames of different months become different files, so that each month can
-    /// expire.
-    fn append_frame(&mut self, segments: &Segments, frame: &Frame, received_at: i64) -> Result<()> {
-        let month = self.state.recent.parts().first().map(|part| month_of(part.received.0));
-        if month.is_some_and(|month| month != month_of(received_at)) {
-            self.flush()?;
-        }
+    /// Appends `frame` to the journal. False, and nothing is stored, if others have written meanwhile.
+    fn append_frame(&mut self, frame: &Frame) -> Result<bool> {
+        let shared = self.shared.clone();
         let extent = &self.state.recent.extent;
-        if extent.frames == 0 {
+        if extent.frames == 0 && self.lock.is_some() {
             // The lock may be held since before the log was put back to an older copy. A later frame finds the one
             // before it missing.
-            self.runtime.block_on(self.shared.table.check_newest(&self.state))?;
+            self.runtime.block_on(shared.table.check_newest(&self.state))?;
         }
         let (bytes, after) = frame.encode(&self.committer.keys, extent)?;
-        match segments.append(extent, &bytes) {
-            Ok(()) => {}
+        let began = Instant::now();
+        match self.runtime.block_on(shared.table.segments.append(extent, bytes)) {
+            Ok(()) if shared.table.segments.are_sealed() && self.known_at.elapsed() > TRUSTED => {
+                return Err(self.unsure(Error::failed(&shared.name, TOO_LATE)));
+            }
+            Ok(()) => self.known_at = began,
+            Err(Failed::Taken) => return self.catch_up().map(|()| false),
             Err(Failed::Cleanly(error)) => return Err(error),
             Err(Failed::Unsure(error)) => return Err(self.unsure(error)),
         }
         self.state.push(frame, after).map_err(|error| self.poison(error))?;
         let journal = frame.positions.iter().cloned().collect();
         self.moved_on(Sources { journal, ..Sources::default() });
-        Ok(())
+        Ok(true)
     }
 
     /// Commits the records of `frame` as a file of the table. False, and nothing is stored, if others have written
@@ -515,7 +551,7 @@ impl Sequencer {
 
     /// Lends the log to a bulk append and waits for its return.
     fn bulk(&mut self, answer: Answer<BulkGrant>) {
-        let ready = self.check_running().and_then(|()| self.lock()).and_then(|_| self.follow_others());
+        let ready = self.check_running().and_then(|()| self.lock()).and_then(|()| self.follow_others());
         // Others may append meanwhile; then the bulk append fails.
         self.unlock();
         if let Err(error) = ready {

@@ -3,19 +3,24 @@
 //! Nothing here, nor above it, does what an S3-compatible bucket could not do: whole-object puts,
 //! put-if-absent, ranged reads, listing, deletion.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::{Stream, StreamExt, TryStreamExt};
+use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
-    ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload, UpdateVersion, WriteMultipart,
+    Attribute, Attributes, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
+    UpdateVersion, WriteMultipart,
 };
 use url::Url;
 
+use crate::bucket::{self, PATIENCE, SUPPORTED};
 use crate::durable::DurableLocal;
 use crate::error::{Error, Result};
 use crate::local_files::make_folder;
@@ -35,9 +40,12 @@ pub(crate) struct Storage {
 /// How many requests are under way at once when many small objects are written or removed.
 const PARALLEL: usize = 32;
 
+/// What an object in a bucket says of the put that made it: a random name that no other put has.
+const PUT_BY: Attribute = Attribute::Metadata(Cow::Borrowed("sporlog-put"));
+
 impl Storage {
-    /// Opens `address`: a path, or a URL (`file:///…`, `memory:///`, and what else is built in).
-    /// A local directory is created if `create` is set.
+    /// Opens `address`: a path, or a URL (`file:///…`, `s3://bucket/prefix`, and for tests `memory:///`).
+    /// A local directory is created if `create` is set. A bucket is not asked for anything yet.
     pub(crate) fn open(address: &str, create: bool) -> Result<Self> {
         let fail = |reason: String| Error::Location { url: address.to_owned(), reason };
         if let Some(dir) = local_directory(address).map_err(fail)? {
@@ -52,11 +60,15 @@ impl Storage {
             return Ok(Storage { store: disk.clone(), disk: Some(disk), base, address });
         }
         let mut url = Url::parse(address).map_err(|e| fail(e.to_string()))?;
+        let (store, base): (Arc<dyn ObjectStore>, _) = match url.scheme() {
+            "s3" => bucket::open(&url).map(|(store, base)| (Arc::new(store) as _, base)).map_err(fail)?,
+            "memory" => (Arc::new(InMemory::new()), Path::default()),
+            _ => return Err(fail(SUPPORTED.into())),
+        };
         if !url.path().ends_with('/') {
             url.set_path(&format!("{}/", url.path()));
         }
-        let (store, base) = object_store::parse_url(&url).map_err(|e| fail(e.to_string()))?;
-        Ok(Storage { store: store.into(), disk: None, base, address: url.into() })
+        Ok(Storage { store, disk: None, base, address: url.into() })
     }
 
     /// The folder `name` in this place.
@@ -108,14 +120,48 @@ impl Storage {
         put.map(drop).map_err(Error::storage(name))
     }
 
-    /// Durable when it returns; false, and nothing changed, if the name is taken.
+    /// Durable when it returns; false, and nothing changed, if the name is taken. [`Error::Unsure`] if nobody knows
+    /// whether the object is there, or will be; after any other error it is not.
+    ///
+    /// The answer of a bucket may be lost after the put took effect, and a put whose answer is lost may still take
+    /// effect. So each answer but success is held against what is there under the name. As long as nothing is,
+    /// the same put is sent again: at most one of them can take effect.
     pub(crate) async fn put_new(&self, name: &str, bytes: Bytes) -> Result<bool> {
-        let payload = PutPayload::from(bytes);
-        match self.store.put_opts(&self.path(name), payload, PutMode::Create.into()).await {
-            Ok(_) => Ok(true),
-            Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
-            Err(e) => Err(Error::storage(name)(e)),
+        let mine = uuid::Uuid::new_v4().to_string();
+        let attributes = match self.disk {
+            Some(_) => Attributes::new(),
+            None => Attributes::from_iter([(PUT_BY, mine.clone())]),
+        };
+        let options = PutOptions { mode: PutMode::Create, attributes, ..PutOptions::default() };
+        let (path, begun) = (self.path(name), Instant::now());
+        for attempt in 0.. {
+            let put = self.store.put_opts(&path, PutPayload::from(bytes.clone()), options.clone()).await;
+            let error = match put {
+                Ok(_) => return Ok(true),
+                // On a disk, every answer is definite.
+                Err(object_store::Error::AlreadyExists { .. }) if self.disk.is_some() => return Ok(false),
+                Err(error) if attempt == 0 && is_refusal(&error) => return Err(Error::storage(name)(error)),
+                Err(error) => error,
+            };
+            match self.is_mine(&path, &bytes, &mine).await {
+                Ok(Some(mine)) => return Ok(mine),
+                Ok(None) if self.disk.is_some() => return Err(Error::storage(name)(error)),
+                Ok(None) if begun.elapsed() < PATIENCE => tokio::time::sleep(bucket::pause(attempt)).await,
+                _ => return Err(Error::Unsure { file: name.to_owned(), source: error }),
+            }
         }
+        unreachable!("the loop has no end")
+    }
+
+    /// Whether the object at `path` is the one that was put with these bytes and the mark `mine`; `None` if there is
+    /// none. Some stores do not keep the mark: there, the bytes decide.
+    async fn is_mine(&self, path: &Path, bytes: &Bytes, mine: &str) -> object_store::Result<Option<bool>> {
+        let object = match self.store.get(path).await {
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            object => object?,
+        };
+        let marked = object.attributes.get(&PUT_BY).is_none_or(|by| by.as_ref() == mine);
+        Ok(Some(marked && object.bytes().await? == *bytes))
     }
 
     /// Puts what `next` makes of the object's content in its place, and leaves the object as it is if that is
@@ -241,11 +287,16 @@ impl Storage {
         let put = async {
             let mut chunks = std::pin::pin!(chunks);
             let mut upload = WriteMultipart::new(self.store.put_multipart(&path).await?);
-            while let Some(chunk) = chunks.try_next().await? {
-                upload.wait_for_capacity(PARALLEL).await?;
-                upload.put(chunk);
+            loop {
+                match chunks.try_next().await {
+                    Ok(Some(chunk)) => upload.put(chunk),
+                    Ok(None) => return upload.finish().await.map(drop),
+                    Err(error) => return upload.abort().await.and(Err(error)),
+                }
+                if let Err(error) = upload.wait_for_capacity(PARALLEL).await {
+                    return upload.abort().await.and(Err(error));
+                }
             }
-            upload.finish().await.map(drop)
         };
         put.await.map_err(Error::storage(name))
     }
@@ -259,21 +310,35 @@ impl Storage {
 
     /// Removes objects; one that is not there is no error.
     pub(crate) async fn remove(&self, names: Vec<String>) -> Result<()> {
-        let one = |name: String| async move {
-            // On a disk by its path: the object store's own names cannot be those of unfinished files.
-            let removed = match self.directory() {
-                Some(dir) => tokio::fs::remove_file(dir.join(&name)).await,
-                None => self.store.delete(&self.path(&name)).await.map_err(std::io::Error::from),
+        let failed = |name: &str, source| Error::Io { what: format!("removing {name}"), source };
+        let Some(dir) = self.directory() else {
+            // A bucket takes a thousand names a request.
+            let paths: Vec<_> = names.iter().map(|name| Ok(self.path(name))).collect();
+            let removed = self.store.delete_stream(futures::stream::iter(paths).boxed());
+            let missing = |e: &object_store::Error| matches!(e, object_store::Error::NotFound { .. });
+            let mut errors =
+                removed.filter_map(async |removed| removed.err().filter(|e| !missing(e))).boxed();
+            return match errors.next().await {
+                Some(error) => Err(failed(&self.location(""), error.into())),
+                None => Ok(()),
             };
-            match removed {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                    Err(Error::Io { what: format!("removing {name}"), source: e })
-                }
-                _ => Ok(()),
-            }
+        };
+        // By its path: the object store's own names cannot be those of unfinished files.
+        let one = async |name: String| match tokio::fs::remove_file(dir.join(&name)).await {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(failed(&name, e)),
+            _ => Ok(()),
         };
         futures::stream::iter(names).map(one).buffer_unordered(PARALLEL).try_collect().await
     }
+}
+
+/// Whether a bucket has refused a request as it is, so that it has no effect.
+fn is_refusal(error: &object_store::Error) -> bool {
+    use object_store::Error::{NotFound, NotImplemented, PermissionDenied, Unauthenticated};
+    matches!(
+        error,
+        PermissionDenied { .. } | Unauthenticated { .. } | NotFound { .. } | NotImplemented { .. }
+    )
 }
 
 /// Whether `name` is a file that is being written, or was when its process was killed: `.tmp-…` beside its

@@ -11,6 +11,7 @@ use crate::blocks::{BlockCache, CACHE_BYTES};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::files::FileCache;
+use crate::fitness::{self, Ability};
 use crate::high_water_mark::{self, HighWaterMark};
 use crate::keys::{LogKeys, PublicKey};
 use crate::local_files::check_writable;
@@ -60,6 +61,19 @@ impl Store {
         let keys = options.keys.or_else(|| storage.directory().map(|dir| dir.join(KEYS)));
         let blocks = Arc::new(BlockCache::new(options.cache_bytes.unwrap_or(CACHE_BYTES)));
         Ok(Store { storage, keys, origin: options.origin, clock: options.clock, blocks })
+    }
+
+    /// Tries out all that is done in a store, in a folder of its own, which goes again.
+    pub async fn check_fitness(&self) -> Vec<Ability> {
+        fitness::check(&self.storage, fitness::RACES).await
+    }
+
+    /// Refuses a bucket that is not fit for a store, before the first log is made there.
+    pub(crate) async fn check_before_first_log(&self) -> Result<()> {
+        if self.directory().is_none() && self.storage.folder(LOGS).folders().await?.is_empty() {
+            fitness::require(&self.storage).await?;
+        }
+        Ok(())
     }
 
     /// The store's folder, if it is one of this machine.
@@ -248,6 +262,7 @@ impl Store {
             return Err(Error::LogName(name.to_owned()));
         }
         let dir = self.keys_dir(name)?;
+        self.check_before_first_log().await?;
         let keys = match LogKeys::load(dir, name) {
             Err(Error::Keys { .. }) => {
                 let origin = match &self.origin {
@@ -286,8 +301,10 @@ impl Store {
     fn keys_dir(&self, name: &str) -> Result<&PathBuf> {
         self.keys.as_ref().ok_or_else(|| Error::Keys {
             log: name.to_owned(),
-            place: "nowhere".into(),
-            reason: "a store that is no local folder needs `keys` to be configured".into(),
+            place: "a known folder".into(),
+            reason: "the keys of a store in a bucket lie outside of it: name their folder (--keys, SPORLOG_KEYS, or \
+                     keys = … in the configuration)"
+                .into(),
         })
     }
 }

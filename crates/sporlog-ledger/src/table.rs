@@ -111,8 +111,7 @@ impl Expected<'_> {
 pub(crate) struct Table {
     log: Arc<str>,
     storage: Storage,
-    /// The segments of the journal, if the log is on a disk.
-    pub segments: Option<Segments>,
+    pub segments: Segments,
 }
 
 impl Table {
@@ -259,20 +258,21 @@ impl Table {
         state: &mut TableState,
         positions: &mut Positions,
     ) -> Result<bool> {
-        let Some(segments) = self.segments.clone() else { return Ok(true) };
         let (before, key) = (state.recent.extent.clone(), expected.key.clone());
-        let read = move || {
-            let Some(bytes) = segments.read(before.version, before.bytes)? else { return Ok(None) };
+        let Some(bytes) = self.segments.read(&before).await? else { return Ok(false) };
+        if bytes.is_empty() {
+            return Ok(true);
+        }
+        let decode = move || {
             let scanned = scan(&before, &bytes)?;
             if let Some(newest) = scanned.last() {
                 newest.check_signature(&key, &bytes)?;
             }
             let frames = scanned.into_iter().map(|frame| Ok((frame.decode(&bytes)?, frame.after)));
-            frames.collect::<Result<Vec<_>>>().map(Some)
+            frames.collect::<Result<Vec<_>>>()
         };
-        let read = tokio::task::spawn_blocking(read).await;
-        let failed = |e: tokio::task::JoinError| Error::Io { what: JOURNAL.into(), source: e.into() };
-        let Some(frames) = read.map_err(failed)?? else { return Ok(false) };
+        let frames = tokio::task::spawn_blocking(decode).await;
+        let frames = frames.map_err(|e| Error::Io { what: JOURNAL.into(), source: e.into() })??;
         for (frame, after) in frames {
             expected.check_frame(&after)?;
             state.push(&frame, after)?;
@@ -309,11 +309,10 @@ impl Table {
             None => false,
         };
         if there {
-            let frames = self.segments.as_ref().map(|segments| segments.check(&state.recent.extent));
-            return match frames {
+            return match self.segments.check(&state.recent.extent) {
                 // The next commit has taken them over.
-                Some(Err(_)) if self.read_commit(state.version + 1).await?.is_some() => Ok(()),
-                frames => frames.unwrap_or(Ok(())),
+                Err(_) if self.read_commit(state.version + 1).await?.is_some() => Ok(()),
+                checked => checked,
             };
         }
         Err(Error::damaged(name, MISSING))
@@ -331,16 +330,11 @@ impl Table {
         let (size, root) = change.appended.unwrap_or((state.size, state.root));
         let (bytes, chain) = compose(keys, version, &state.chain, (size, root), change, now_ms)?;
         self.check_newest(state).await?;
-        match self.storage.put_new(&commit_name(version), bytes.clone()).await {
+        match self.storage.put_new(&commit_name(version), bytes).await {
             Ok(true) => {}
             Ok(false) => return Ok(Committed::Taken),
-            // The answer may have been lost on the way: what counts is what is there.
-            Err(e) => match self.read_commit(version).await {
-                Ok(Some(there)) if there == bytes => {}
-                Ok(Some(_)) => return Ok(Committed::Taken),
-                Ok(None) => return Err(e),
-                Err(_) => return Ok(Committed::Unknown(e)),
-            },
+            Err(error @ Error::Unsure { .. }) => return Ok(Committed::Unknown(error)),
+            Err(error) => return Err(error),
         }
         let mut next = state.clone();
         (next.version, next.size, next.root, next.chain, next.signed) = (version, size, root, chain, true);

@@ -50,7 +50,7 @@ impl Verified {
             Error::Storage { file, source: object_store::Error::NotFound { .. } } => {
                 (file, "it is missing".into())
             }
-            Error::Storage { file, source } => (file, source.to_string()),
+            Error::Storage { file, source } | Error::Unsure { file, source } => (file, source.to_string()),
             Error::Parquet { file, source } => (file, format!("it cannot be read: {source}")),
             other => ("-".into(), other.to_string()),
         };

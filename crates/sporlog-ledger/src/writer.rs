@@ -104,9 +104,9 @@ pub(crate) enum Command {
     /// The records received before this month (`2026-11`); answered with the files that went.
     Expire(String, Answer<Vec<Arc<DataFile>>>),
     DeltaCheckpoint((String, Sha)),
-    /// Deletes those of these files that no version of the log refers to; answered with their number.
     /// Puts the journal into the table.
     Flush(Answer<()>),
+    /// Deletes those of these files that no version of the log refers to; answered with their number.
     CleanUp(Vec<String>, Answer<usize>),
     Close(Answer<()>),
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use common::{append, read, rows};
+use common::{append, options, read, rows};
 use futures::TryStreamExt;
 use sporlog_ledger::{Advance, Clock, Find, Key, Log, Outcome, Store, StoreOptions, Writer, WriterOptions};
 use sporlog_record::Kind;
@@ -23,9 +23,7 @@ fn micros(time: &str) -> i64 {
 
 /// A writer by this clock.
 async fn writer(dir: &Path, clock: Clock) -> Writer {
-    let options =
-        StoreOptions { address: dir.display().to_string(), create: true, clock, ..StoreOptions::default() };
-    let store = Store::open(options).unwrap();
+    let store = Store::open(StoreOptions { clock, ..options(dir) }).unwrap();
     store.writer("auditlog", Kind::Auditlog, WriterOptions::default()).await.unwrap()
 }
 

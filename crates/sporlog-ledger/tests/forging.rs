@@ -17,7 +17,7 @@ use common::attacker::{
 use common::{append, append_file, read, rows, store, writer};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use sporlog_ledger::{Advance, Append, Error, LogKeys, Outcome, Store, StoreOptions, Writer, WriterOptions};
+use sporlog_ledger::{Advance, Append, Error, LogKeys, Outcome, Writer, WriterOptions};
 use sporlog_record::Kind;
 use sporlog_record::kind::quarantine::{self, Action, QuarantineRecord};
 use tempfile::TempDir;
@@ -49,9 +49,7 @@ async fn assert_refused(dir: &Path, part: &str) {
     // A copy of the log's folder, without its keys.
     let handed_out = TempDir::new().unwrap();
     copy(&dir.join("logs"), &handed_out.path().join("logs"));
-    let options =
-        StoreOptions { address: handed_out.path().display().to_string(), ..StoreOptions::default() };
-    let without_keys = Store::open(options).unwrap();
+    let without_keys = store(handed_out.path()).without_keys();
     names(without_keys.log("auditlog").await.unwrap_err());
     let verified = without_keys.log_to_verify("auditlog").await.unwrap().verify(|_| ()).await.unwrap();
     assert!(verified.problems.iter().any(|p| p.to_string().contains(part)), "{:?}", verified.problems);

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use common::{read, rows, store};
+use common::{needs_a_disk, read, rows, store};
 use sporlog_ledger::{Advance, Append, Error, Outcome, Writer, WriterOptions};
 use sporlog_record::Kind;
 
@@ -18,6 +18,9 @@ struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
     fn mount() -> Option<Self> {
+        if needs_a_disk("its small disk is one") {
+            return None;
+        }
         let dir = tempfile::tempdir().unwrap();
         let mount =
             Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "none"]).arg(dir.path()).output();
@@ -192,6 +195,9 @@ async fn what_could_not_be_stored_is_not_said_to_be_there() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn publishing_goes_on_after_it_has_failed() {
+    if needs_a_disk("a file takes the place of a folder, and a bucket has no folders") {
+        return;
+    }
     let dir = tempfile::tempdir().unwrap();
     let writer = open(dir.path()).await.unwrap();
     for position in 0..20 {

@@ -165,8 +165,7 @@ async fn frames_that_somebody_without_the_key_makes_are_refused() {
         // By those without the keys, too.
         let handed_out = TempDir::new().unwrap();
         copy(&dir.path().join("logs"), &handed_out.path().join("logs"));
-        let address = handed_out.path().display().to_string();
-        let without_keys = Store::open(StoreOptions { address, ..StoreOptions::default() }).unwrap();
+        let without_keys = store(handed_out.path()).without_keys();
         names(without_keys.log("auditlog").await.unwrap_err());
         let verified = without_keys.log_to_verify("auditlog").await.unwrap().verify(|_| ()).await.unwrap();
         assert!(verified.problems.iter().any(|problem| problem.file == name), "{:?}", verified.problems);

@@ -1,18 +1,21 @@
 //! Which rows a log has already, against a list of all that it was given.
 
+#[allow(dead_code)]
+mod common;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use arrow::array::{AsArray, RecordBatch};
+use common::store;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use proptest::prelude::*;
 use sporlog_ledger::{
-    Append, Appended, Bulk, Error, Find, Key, Outcome, Overlap, ReceivedBefore, Store, StoreOptions, Writer,
-    WriterOptions,
+    Append, Appended, Bulk, Error, Find, Key, Outcome, Overlap, ReceivedBefore, Writer, WriterOptions,
 };
 use sporlog_record::revision::{Header, parse_slab};
 use sporlog_record::{Kind, Rules};
@@ -49,11 +52,8 @@ fn ids(batch: &RecordBatch) -> Vec<u32> {
 }
 
 async fn writer(dir: &Path) -> Writer {
-    let options =
-        StoreOptions { address: dir.display().to_string(), create: true, ..StoreOptions::default() };
-    let store = Store::open(options).unwrap();
     let options = WriterOptions { take_turns: true };
-    store.writer("revision", Kind::Revision, options).await.unwrap()
+    store(dir).writer("revision", Kind::Revision, options).await.unwrap()
 }
 
 async fn staged(writer: &Writer, parts: &[Vec<Row>]) -> Bulk {

@@ -21,7 +21,7 @@ use common::attacker::{
 };
 use common::{append, rows, store, writer};
 use serde_json::Value;
-use sporlog_ledger::{Advance, Error, Outcome, Store, StoreOptions, Writer};
+use sporlog_ledger::{Advance, Error, Outcome, Writer};
 
 /// Numbers that are the same in every run.
 struct Numbers(u64);
@@ -374,9 +374,7 @@ async fn someone_without_the_keys_verifies_all_but_the_commitments() {
     let dir = tempfile::tempdir().unwrap();
     varied_log(dir.path()).await;
     fs::remove_dir_all(dir.path().join("keys")).unwrap();
-    let address = dir.path().display().to_string();
-    let store = Store::open(StoreOptions { address, ..StoreOptions::default() }).unwrap();
-    let verified = verify(store).await.unwrap();
+    let verified = verify(store(dir.path())).await.unwrap();
     assert_eq!((verified.problems, verified.records, verified.with_secret), (vec![], 0, false));
     let log = dir.path().join(LOG);
     let (mut needed, _) = classify(&log);

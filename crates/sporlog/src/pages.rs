@@ -1,7 +1,7 @@
 //! The pages for persons and how persons sign in, put together from the configuration and the command line.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -10,8 +10,7 @@ use figment::Figment;
 use figment::providers::{Format, Toml};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use sporlog_intake::names::{self, NamesFiles};
-use sporlog_ledger::Store;
+use sporlog_intake::names::NamesFiles;
 use sporlog_record::identifier::mask_text;
 use sporlog_web::App;
 use sporlog_web::pages::{Explanations, Pages, PagesSettings};
@@ -61,8 +60,8 @@ impl Shown {
         }))
     }
 
-    /// The app with all of this, and the names, which are to be followed. To be called on a runtime.
-    pub fn set_up(self, app: App, store: &Store, keys: &Path) -> Result<(App, Arc<NamesFiles>)> {
+    /// The app with all of this, and the names in the folder `names`, which are to be followed. To be called on a runtime.
+    pub fn set_up(self, app: App, names: PathBuf, keys: &Path) -> Result<(App, Arc<NamesFiles>)> {
         let session = self.settings.session;
         let registry = SessionFiles::follow(keys.to_owned(), session.longest())?;
         let sign_in = match (self.people, &self.settings.address) {
@@ -72,11 +71,7 @@ impl Shown {
             }
             _ => None,
         };
-        let names = match store.directory() {
-            Some(folder) => NamesFiles::open(folder.join(names::FOLDER))?,
-            None => NamesFiles::default(),
-        };
-        let names = Arc::new(names);
+        let names = Arc::new(NamesFiles::open(names)?);
         let app = app.with_pages(self.pages).with_names(Arc::clone(&names));
         let app = match sign_in {
             Some(sign_in) => app.with_sign_in(sign_in),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use sporlog_intake::access_event;
 use sporlog_intake::delivery::{Overlap, OverlapPolicy};
+use sporlog_intake::names;
 use sporlog_ledger::{Error, Log, Store, StoreOptions, matches};
 use sporlog_record::{Kind, Rules};
 
@@ -66,6 +67,15 @@ impl Session {
     pub fn keys(&self, store: &Store) -> Option<PathBuf> {
         let in_store = || Some(store.directory()?.join("keys"));
         self.config.keys.clone().or_else(in_store)
+    }
+
+    /// The folder of what organisations, topics and systems are called: in the store, or beside the keys of one in a
+    /// bucket.
+    pub fn names(&self, store: &Store) -> Result<PathBuf> {
+        let folder = store.directory().or_else(|| self.keys(store));
+        Ok(folder
+            .context("names lie beside the keys, whose folder has to be configured")?
+            .join(names::FOLDER))
     }
 
     /// A log, for reading; `None` if it is one that every store may have, and nothing has been

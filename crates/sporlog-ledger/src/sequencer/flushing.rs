@@ -12,6 +12,7 @@ use super::Sequencer;
 use crate::delta::{DataFile, names_of};
 use crate::error::{Error, Result};
 use crate::flush::{take_over, write_file};
+use crate::segment::GRACE;
 
 /// The journal goes into the table at once when it has so many records or bytes: they are in memory, and read anew
 /// when the log is opened.
@@ -23,6 +24,8 @@ pub(super) const MANY_RECORDS: u64 = 4_096;
 const KEEP_MANY: Duration = Duration::from_secs(1);
 /// Fewer are kept so long: a log that gets a record a minute becomes a file an hour.
 const KEEP_FEW: Duration = Duration::from_hours(1);
+/// In a bucket each frame is an object, which whoever opens the log has to get.
+const MOST_OBJECTS: u64 = 256;
 /// After a failure, it is tried again after this time.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -54,7 +57,10 @@ impl Sequencer {
         }
         let keep = match records {
             MOST_RECORDS.. => Duration::ZERO,
-            _ if recent.extent.bytes >= MOST_BYTES as u64 => Duration::ZERO,
+            _ if recent.extent.bytes >= MOST_BYTES as u64 || recent.sealed => Duration::ZERO,
+            _ if recent.extent.frames >= MOST_OBJECTS && self.shared.table.segments.are_sealed() => {
+                Duration::ZERO
+            }
             MANY_RECORDS.. => KEEP_MANY,
             _ => KEEP_FEW,
         };
@@ -83,7 +89,7 @@ impl Sequencer {
         if goes_on {
             return;
         }
-        self.flush_failed = match self.lock().and_then(|_| self.flush()) {
+        self.flush_failed = match self.lock().and_then(|()| self.flush()) {
             Ok(()) => None,
             Err(error) => {
                 tracing::error!(log = %self.shared.name, %error, "the newest records could not be put into the table; it is tried again");
@@ -123,33 +129,46 @@ impl Sequencer {
         files
     }
 
-    /// Puts all records of the journal into the table, under the writer lock.
+    /// Puts the journal into the table, under the writer lock. In a bucket, others may have appended since.
     pub(super) fn flush(&mut self) -> Result<()> {
         while !self.state.recent.is_empty() {
-            let files = self.written_in_background();
-            let written = names_of(&files);
-            let positions = self.shared.positions().journal.clone();
-            let change = take_over(&self.shared, &self.state, &positions, files);
-            let change = self.runtime.block_on(change).inspect_err(|_| self.discard(written))?;
-            let written = names_of(&change.added);
-            match self.commit_next(change) {
-                Ok(true) => self.remove_dead_segments(),
-                // Another process has committed; what is left is begun anew.
-                Ok(false) => self.discard(written),
-                Err(error) => {
-                    self.discard(written);
-                    return Err(error);
-                }
-            }
+            self.take_over()?;
         }
         Ok(())
+    }
+
+    /// The same, but if the journal has nothing except a seal, that is left.
+    pub(super) fn flush_records(&mut self) -> Result<()> {
+        while !self.state.recent.is_bare() {
+            self.take_over()?;
+        }
+        Ok(())
+    }
+
+    /// Commits what is in the journal, unless another process does.
+    fn take_over(&mut self) -> Result<()> {
+        self.seal()?;
+        let files = self.written_in_background();
+        let written = names_of(&files);
+        let positions = self.shared.positions().journal.clone();
+        let change = take_over(&self.shared, &self.state, &positions, files);
+        let change = self.runtime.block_on(change).inspect_err(|_| self.discard(written))?;
+        let written = names_of(&change.added);
+        let before = self.before(&change);
+        let committed = self.commit_next(change, &before);
+        match committed {
+            Ok(true) => self.remove_dead_segments(),
+            // What is left is begun anew.
+            Ok(false) | Err(_) => self.discard(written),
+        }
+        committed.map(drop)
     }
 
     /// Many records are put into the table before the end; few are found in the journal when the log is opened.
     pub(super) fn flush_before_the_end(&mut self) {
         if self.state.recent.records() >= MANY_RECORDS
             && self.stopped.is_none()
-            && let Err(error) = self.lock().and_then(|_| self.flush())
+            && let Err(error) = self.lock().and_then(|()| self.flush())
         {
             tracing::warn!(log = %self.shared.name, %error, "the newest records are left in the journal");
         }
@@ -158,13 +177,14 @@ impl Sequencer {
     }
 
     /// Removes the segments whose frames the table has.
-    fn remove_dead_segments(&self) {
-        let Some(segments) = &self.shared.table.segments else { return };
-        let remove = |versions: Vec<u64>| {
-            let mut dead = versions.into_iter().filter(|version| *version < self.state.version);
-            dead.try_for_each(|version| segments.remove(version))
-        };
-        if let Err(error) = segments.versions().and_then(remove) {
+    fn remove_dead_segments(&mut self) {
+        let segments = &self.shared.table.segments;
+        // They go after some time, and each look costs a request.
+        if segments.are_sealed() && self.swept.is_some_and(|at| at.elapsed() < GRACE) {
+            return;
+        }
+        self.swept = Some(Instant::now());
+        if let Err(error) = self.runtime.block_on(segments.remove_before(self.state.version)) {
             tracing::warn!(log = %self.shared.name, %error, "a segment of the journal that the table has is left behind");
         }
     }

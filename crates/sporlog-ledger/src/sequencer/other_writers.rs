@@ -1,4 +1,4 @@
-//! Writing beside other processes: the writer lock, and what is done when another process has written.
+//! Writing beside other processes: the writer lock, the seal, and what is done when another process has written.
 //!
 //! Whoever has the writer lock writes, and takes over first what others have written since. The lock is let go when
 //! nothing more waits, or when somebody waits for it.
@@ -9,31 +9,38 @@
 //! in the table, and those that it adds have not been deleted. Otherwise whoever asked begins anew.
 
 use std::collections::HashSet;
+use std::time::Instant;
+
+use arrow::array::RecordBatch;
 
 use super::Sequencer;
 use crate::commit::{Change, Position};
 use crate::error::{Error, Result};
+use crate::journal::Frame;
 use crate::log::Log;
 use crate::recover::follow_table;
+use crate::schema::table_schema;
 use crate::table::{Committed, Expected};
-use crate::table_state::Sources;
+use crate::table_state::{Sources, TableState};
 use crate::tlog::Publisher;
 
+/// What a change is made on.
+pub(super) struct Before {
+    /// The log's size.
+    size: u64,
+    /// The positions that the change moves.
+    positions: Vec<Option<Position>>,
+}
+
 impl Sequencer {
-    /// Takes the writer lock and takes over what others have written before; gives the positions that have moved.
-    /// Nothing happens if the lock is held, or if there are no locks.
-    pub(super) fn lock(&mut self) -> Result<Sources> {
-        let Some(lock) = self.lock.as_mut().filter(|lock| !lock.is_held()) else {
-            return Ok(Sources::default());
-        };
+    /// Takes the writer lock and takes over what others have written before. Nothing happens if the lock is held, or
+    /// if there are no locks.
+    pub(super) fn lock(&mut self) -> Result<()> {
+        let Some(lock) = self.lock.as_mut().filter(|lock| !lock.is_held()) else { return Ok(()) };
         let failed = |source| Error::Io { what: format!("locking the log '{}'", self.shared.name), source };
         lock.take().map_err(failed)?;
         let there = self.runtime.block_on(self.shared.table.check_newest(&self.state));
-        let moved = there.and_then(|()| self.catch_up());
-        if moved.is_err() {
-            self.unlock();
-        }
-        moved
+        there.and_then(|()| self.catch_up()).inspect_err(|_| self.unlock())
     }
 
     pub(super) fn unlock(&mut self) {
@@ -52,22 +59,31 @@ impl Sequencer {
     /// Commits `change`, whose files are written, after what others have written and after the journal. False, and
     /// nothing is committed, if `change` does not hold there.
     pub(super) fn commit(&mut self, change: Change) -> Result<bool> {
-        let size = self.state.size;
-        let moved = self.lock()?;
-        self.flush()?;
-        Ok(self.holds(&change, size, &moved)? && self.commit_next(change)?)
+        let before = self.before(&change);
+        self.lock()?;
+        loop {
+            self.flush_records()?;
+            self.seal()?;
+            if self.state.recent.is_bare() {
+                return Ok(self.holds(&change, &before)? && self.commit_next(change, &before)?);
+            }
+        }
     }
 
-    /// Commits `change` as the next version; where another process has committed, after that, as long as `change`
-    /// still holds there. False, and nothing is committed, if it does not: this sequencer then stands where the others
-    /// left the log.
-    pub(super) fn commit_next(&mut self, mut change: Change) -> Result<bool> {
+    /// Commits `change` as the next version, with which the journal goes that has been sealed; where another process has
+    /// committed, after that, as long as `change` still holds there. False, and nothing is committed, if it does not: this
+    /// sequencer then stands where the others left the log.
+    pub(super) fn commit_next(&mut self, mut change: Change, before: &Before) -> Result<bool> {
         let now = chrono::Utc::now().timestamp_millis();
         if let Some((size, _)) = change.appended {
             let position = Position { version: size as i64, at: now };
             change.positions.push((format!("log:{}", self.shared.name), position));
         }
+        let takes_over = change.journal.is_some();
         loop {
+            if !takes_over {
+                change.journal = self.state.recent.taken_over();
+            }
             let (keys, state) = (&self.committer.keys, &self.state);
             let commit = self.shared.table.commit(keys, state, &change, now);
             match self.runtime.block_on(commit)? {
@@ -81,9 +97,12 @@ impl Sequencer {
                     return Ok(true);
                 }
                 Committed::Taken => {
-                    let size = self.state.size;
-                    let moved = self.catch_up()?;
-                    if !self.holds(&change, size, &moved)? {
+                    self.catch_up()?;
+                    if takes_over || !self.holds(&change, before)? {
+                        return Ok(false);
+                    }
+                    self.seal()?;
+                    if !self.state.recent.is_bare() {
                         return Ok(false);
                     }
                 }
@@ -92,16 +111,34 @@ impl Sequencer {
         }
     }
 
-    /// Whether `change`, which was made when there were `size` records, can still be made after others have moved
-    /// the positions `moved`.
-    fn holds(&mut self, change: &Change, size: u64, moved: &Sources) -> Result<bool> {
-        let appended = self.state.size != size && change.appended.is_some();
+    /// Keeps frames from being appended beside the next commit ([`crate::segment`]). Others may have appended before: their
+    /// frames are taken over into the state.
+    pub(super) fn seal(&mut self) -> Result<()> {
+        while self.shared.table.segments.are_sealed() && !self.state.recent.sealed {
+            let TableState { size, root, .. } = self.state;
+            let rows = RecordBatch::new_empty(table_schema(self.shared.kind));
+            let at = chrono::Utc::now().timestamp_millis();
+            self.append_frame(&Frame { rows, positions: Vec::new(), size, root, at, seal: true })?;
+        }
+        Ok(())
+    }
+
+    /// What `change` is made on.
+    pub(super) fn before(&self, change: &Change) -> Before {
+        let stored = self.shared.positions();
+        let positions = change.positions.iter().map(|(app, _)| stored.get(app)).collect();
+        Before { size: self.state.size, positions }
+    }
+
+    /// Whether `change`, which was made on what was there `before`, can be made on what is there now.
+    fn holds(&mut self, change: &Change, before: &Before) -> Result<bool> {
+        let appended = self.state.size != before.size && change.appended.is_some();
         if appended {
             self.check_turn()?;
         }
         // If another process has moved a position of this change, the change is stale, even if no record came
         // with it.
-        let stale = change.positions.iter().any(|(app, _)| moved.get(app).is_some());
+        let stale = self.before(change).positions != before.positions;
         Ok(!appended && !stale && self.still_applies(change))
     }
 
@@ -122,11 +159,10 @@ impl Sequencer {
         error
     }
 
-    /// Whether `change` can be made of the state as it is now: it takes over the journal, the files that it removes are
-    /// in the table, those that it adds have not been deleted, and those that it deletes are not in the table.
-    pub(super) fn still_applies(&self, change: &Change) -> bool {
-        change.journal == self.state.recent.taken_over()
-            && change.removed.iter().all(|file| self.state.has(file))
+    /// Whether `change` can be made of the state as it is now: the files that it removes are in the table, those that it
+    /// adds have not been deleted, and those that it deletes are not in the table.
+    fn still_applies(&self, change: &Change) -> bool {
+        change.removed.iter().all(|file| self.state.has(file))
             && !change.added.iter().any(|file| self.discarded.contains(&file.name()))
             && (change.discarded.is_empty() || {
                 let there: HashSet<_> = self.state.files.iter().map(|file| file.name()).collect();
@@ -141,8 +177,9 @@ impl Sequencer {
         error
     }
 
-    /// Takes over what others have written; gives the positions that have moved.
-    pub(super) fn catch_up(&mut self) -> Result<Sources> {
+    /// Takes over what others have written.
+    pub(super) fn catch_up(&mut self) -> Result<()> {
+        self.known_at = Instant::now();
         let before = self.state.recent.extent.clone();
         let shared = self.shared.clone();
         let expected = Expected::signed_by(&shared.key);
@@ -150,11 +187,11 @@ impl Sequencer {
         let others = others.map_err(|error| self.poison(error))?;
         self.discarded.extend(others.discarded);
         if self.state.version != before.version {
-            self.committed(others.sources.clone());
+            self.committed(others.sources);
         } else if self.state.recent.extent != before {
-            self.moved_on(others.sources.clone());
+            self.moved_on(others.sources);
         }
-        Ok(others.sources)
+        Ok(())
     }
 
     /// Moves the tree on over what others have appended. True if there was any: positions may have moved.

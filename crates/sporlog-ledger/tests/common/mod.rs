@@ -3,6 +3,7 @@
 #[allow(dead_code)]
 pub mod attacker;
 
+use std::io::Write;
 use std::path::Path;
 
 use arrow::array::RecordBatch;
@@ -11,11 +12,40 @@ use sporlog_ledger::{Append, Appended, Log, Outcome, Store, StoreOptions, Writer
 use sporlog_record::json::{Judged, RowsBuilder};
 use sporlog_record::{Kind, Position, Rules};
 
+/// Names the folder that the objects of the bucket `sporlog` lie in as files, where the tests are to have their stores in
+/// the bucket (`tests/bucket/with`).
+const BUCKET: &str = "SPORLOG_TEST_BUCKET";
+
+/// The address of the store in `dir`: that folder, or the bucket's prefix whose objects are the files in it.
+pub fn address(dir: &Path) -> String {
+    let bucket = std::env::var(BUCKET).ok();
+    match bucket.and_then(|bucket| dir.strip_prefix(bucket).ok().map(|prefix| prefix.display().to_string())) {
+        Some(prefix) => format!("s3://sporlog/{prefix}"),
+        None => dir.display().to_string(),
+    }
+}
+
+/// How the store in `dir` is opened.
+pub fn options(dir: &Path) -> StoreOptions {
+    let keys = Some(dir.join("keys"));
+    StoreOptions { address: address(dir), keys, create: true, ..StoreOptions::default() }
+}
+
 /// The store in `dir`.
 pub fn store(dir: &Path) -> Store {
-    let options =
-        StoreOptions { address: dir.display().to_string(), create: true, ..StoreOptions::default() };
-    Store::open(options).unwrap()
+    Store::open(options(dir)).unwrap()
+}
+
+/// Whether a test is left out because the stores are in a bucket; says so, and why.
+#[allow(dead_code)]
+pub fn needs_a_disk(why: &str) -> bool {
+    let left_out = std::env::var_os(BUCKET).is_some();
+    if left_out {
+        let name = std::thread::current().name().unwrap_or_default().to_owned();
+        // Not by a macro, whose output is shown only of tests that fail.
+        writeln!(std::io::stderr(), "LEFT OUT in a bucket: {name}: {why}").unwrap();
+    }
+    left_out
 }
 
 /// A writer of the log `auditlog`.

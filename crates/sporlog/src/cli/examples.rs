@@ -25,6 +25,11 @@ Examples:
   sporlog import auditlog --log login_odense records.json.gz
   sporlog import disclosure *.ndjson --json | jq .accepted";
 
+pub const STORE_CHECK: &str = "\
+Examples:
+  sporlog store check s3://records/sporlog
+  sporlog store check --json | jq 'select(.ok | not)'";
+
 pub const CONSUME: &str = "\
 In sporlog.toml, at the least:
   [kafka]

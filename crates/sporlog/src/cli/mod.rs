@@ -27,6 +27,7 @@ mod names;
 mod pull;
 mod quarantine;
 mod serve;
+mod store;
 #[cfg(test)]
 mod tests;
 
@@ -42,6 +43,7 @@ pub use names::{Names, NamesArgs, NamesImportArgs};
 pub use pull::PullLogArgs;
 pub use quarantine::{Quarantine, QuarantineArgs};
 pub use serve::ServeArgs;
+pub use store::{StoreArgs, StoreCommand};
 
 /// Keep and prove the record of who saw or was given whose data.
 ///
@@ -68,10 +70,10 @@ pub struct Cli {
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Everywhere")]
 pub struct Global {
-    /// Where the logs lie: a folder, or a URL such as file:///srv/sporlog [default: ./sporlog-data]
+    /// Where the logs lie: a folder, or a bucket as s3://BUCKET/PREFIX [default: ./sporlog-data]
     #[arg(short, long, global = true, value_name = "URL", env = "SPORLOG_STORE", hide_env_values = true)]
     pub store: Option<String>,
-    /// The folder of the logs' keys [default: keys, in the store]
+    /// The folder of the logs' keys; has to be named for a bucket [default: keys, in the store]
     #[arg(long, global = true, value_name = "DIR", env = "SPORLOG_KEYS", hide_env_values = true)]
     #[arg(value_hint = ValueHint::DirPath)]
     pub keys: Option<PathBuf>,
@@ -131,6 +133,7 @@ pub enum Command {
     Compact(CompactArgs),
     Backup(BackupArgs),
     Restore(RestoreArgs),
+    Store(StoreArgs),
     Key(KeyArgs),
     Apikey(ApikeyArgs),
     Names(NamesArgs),

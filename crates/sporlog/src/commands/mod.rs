@@ -33,6 +33,7 @@ mod restore;
 mod sample;
 mod serve;
 mod sql;
+mod store;
 mod verify;
 
 /// Does what was asked for.
@@ -81,6 +82,7 @@ async fn run_in(session: &Session, command: Command) -> Result<Outcome> {
         Command::Compact(args) => compact::compact(session, &args).await,
         Command::Backup(args) => backup::run(session, &args).await,
         Command::Restore(args) => restore::run(session, &args).await,
+        Command::Store(args) => store::run(session, args.what).await,
         Command::Key(args) => match args.what {
             crate::cli::Key::Show { log, vkey } => key::show(session, &log.log, vkey).await,
             crate::cli::Key::Rotate(log) => key::rotate(session, &log.log).await,

@@ -2,8 +2,8 @@
 
 use std::io::Write;
 
-use anyhow::{Context, Result};
-use sporlog_intake::names::{FOLDER, Imported, import};
+use anyhow::Result;
+use sporlog_intake::names::{Imported, import};
 use sporlog_intake::source::Source;
 
 use super::delivery;
@@ -18,8 +18,7 @@ pub async fn run(session: &Session, what: &Names) -> Result<Outcome> {
     let interrupt = Interrupt::listen()?;
     let source = Source::open(&args.file)?.until(interrupt.flag());
     let store = if args.dry_run { session.store()? } else { session.store_or_new()? };
-    let folder =
-        store.directory().context("names lie in a store that is a folder of this machine")?.join(FOLDER);
+    let folder = session.names(&store)?;
     let progress = delivery::progress(&source, Results::After);
     let (kind, dry_run, today) = (args.kind, args.dry_run, chrono::Local::now().date_naive());
     let work = move || import(kind, source, &folder, today, dry_run, &|done| progress.at(done));

@@ -56,7 +56,10 @@ pub async fn run(session: &Session, args: &ServeArgs) -> Result<Outcome> {
     };
 
     let (app, names) = match shown {
-        Some(shown) => shown.set_up(app, &store, &key_folder).map(|(app, names)| (app, Some(names)))?,
+        Some(shown) => {
+            let (app, names) = shown.set_up(app, session.names(&store)?, &key_folder)?;
+            (app, Some(names))
+        }
         None => (app, None),
     };
     let health = Health::new();

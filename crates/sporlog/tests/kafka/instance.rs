@@ -40,12 +40,18 @@ impl Place {
     }
 
     pub fn configure(&self, cluster: &Cluster, log: &str, further: &str) {
+        // In the bucket, where the folder of its objects is given (`tests/bucket/with tests/kafka/run`).
+        let bucket = std::env::var("SPORLOG_TEST_BUCKET").ok();
+        let address = match bucket.and_then(|bucket| self.store.strip_prefix(bucket).ok()) {
+            Some(prefix) => format!("s3://sporlog/{}", prefix.display()),
+            None => self.store.display().to_string(),
+        };
         let text = format!(
-            "store = {:?}\n[kafka]\nbrokers = {:?}\nproperties.session.timeout.ms = 1500\n\
+            "store = {address:?}\nkeys = {:?}\n[kafka]\nbrokers = {:?}\nproperties.session.timeout.ms = 1500\n\
              properties.heartbeat.interval.ms = 300\nproperties.reconnect.backoff.max.ms = 500\n\
              properties.topic.metadata.refresh.interval.ms = 1000\n{}\n\
              [[kafka.topic]]\nname = {TOPIC:?}\nlog = {log:?}\n{further}\n",
-            self.store,
+            self.store.join("keys"),
             cluster.addresses(),
             self.settings
         );

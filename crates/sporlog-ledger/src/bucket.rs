@@ -1,0 +1,75 @@
+//! An S3-compatible bucket as an object store.
+//!
+//! Where the bucket is reached, and as whom, says the environment that all programs for S3 share (`AWS_ENDPOINT_URL`,
+//! `AWS_REGION`, `AWS_ACCESS_KEY_ID`, …, or the identity of the machine).
+
+use std::time::Duration;
+
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
+use object_store::path::Path;
+use object_store::{BackoffConfig, ClientConfigKey, RetryConfig};
+use url::Url;
+
+/// For so long a request is tried again that the bucket answers with a passing failure: a time-out, 503 SlowDown, a
+/// connection that was cut. Whoever waits for the answer is told after it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// What an address has to look like.
+pub(crate) const SUPPORTED: &str = "a folder, file:///FOLDER or s3://BUCKET/PREFIX is expected (s3 is any store that speaks Amazon S3's protocol)";
+
+/// The bucket of a URL `s3://bucket/prefix`, and the prefix.
+pub(crate) fn open(url: &Url) -> Result<(AmazonS3, Path), String> {
+    let bucket = url.host_str().filter(|bucket| !bucket.is_empty());
+    let bucket = bucket.ok_or("a bucket is missing: s3://BUCKET/PREFIX is expected")?;
+    if !url.username().is_empty() || url.port().is_some() || url.query().or(url.fragment()).is_some() {
+        return Err(
+            "s3://BUCKET/PREFIX is expected, and nothing else in it: the endpoint and the credentials are \
+                    taken from the environment (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, …)"
+                .into(),
+        );
+    }
+    let prefix = Path::from_url_path(url.path()).map_err(|e| e.to_string())?;
+    let backoff = BackoffConfig { init_backoff: FIRST_PAUSE, max_backoff: LONGEST_PAUSE, base: 2.0 };
+    let builder = AmazonS3Builder::from_env()
+        .with_bucket_name(bucket)
+        // What decides between two writers: nothing may turn it off.
+        .with_conditional_put(S3ConditionalPut::ETagMatch)
+        .with_retry(RetryConfig { backoff, max_retries: usize::MAX, retry_timeout: PATIENCE });
+    let set = |key| builder.get_config_value(&key);
+    let endpoint = set(AmazonS3ConfigKey::S3Endpoint).or_else(|| set(AmazonS3ConfigKey::Endpoint));
+    if let Some(endpoint) = endpoint.filter(|endpoint| endpoint.starts_with("http://")) {
+        let allowed = set(AmazonS3ConfigKey::Client(ClientConfigKey::AllowHttp));
+        if allowed.as_deref() != Some("true") {
+            return Err(format!(
+                "the endpoint {endpoint} is not encrypted: use https://, or set AWS_ALLOW_HTTP=true in a network that \
+                 nobody else can read"
+            ));
+        }
+    }
+    Ok((builder.build().map_err(|e| e.to_string())?, prefix))
+}
+
+/// How long to wait before the attempt after `attempt`, which counts from 0.
+pub(crate) fn pause(attempt: u32) -> Duration {
+    FIRST_PAUSE.saturating_mul(1 << attempt.min(10)).min(LONGEST_PAUSE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_address_lacks_is_named() {
+        for (url, wanted) in [
+            ("s3:///prefix", "a bucket is missing"),
+            ("s3://user@bucket/x", "nothing else"),
+            ("s3://bucket:9000/x", "nothing else"),
+            ("s3://bucket/x?region=y", "nothing else"),
+        ] {
+            let error = open(&Url::parse(url).expect("a URL")).expect_err(url);
+            assert!(error.contains(wanted), "{url}: {error}");
+        }
+    }
+}

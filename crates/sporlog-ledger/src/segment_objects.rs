@@ -1,0 +1,95 @@
+//! The segments of a journal as objects of a bucket: one object a frame.
+//!
+//! The number of a frame is part of its name, and a name is put if it is new. So of several writers that know the same
+//! last frame, one appends the next, and the others learn that they were not first.
+
+use bytes::Bytes;
+use chrono::Utc;
+use futures::stream::{self, StreamExt, TryStreamExt};
+
+use crate::error::{Error, Result};
+use crate::journal::{Extent, JOURNAL, scan, segment_version};
+use crate::segment::{Failed, GRACE};
+use crate::storage::Storage;
+
+/// Frames that are read at once when there may be many.
+const AT_ONCE: u64 = 32;
+
+/// The segments of one log.
+#[derive(Debug, Clone)]
+pub(crate) struct SegmentObjects {
+    /// The log's folder.
+    storage: Storage,
+}
+
+impl SegmentObjects {
+    /// Those of the log in `storage`.
+    pub(crate) fn new(storage: Storage) -> Self {
+        SegmentObjects { storage }
+    }
+
+    /// The bytes of the frames that follow `after` in its segment.
+    pub(crate) async fn read(&self, after: &Extent) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let mut next = after.frames + 1;
+        // Mostly there is none, which takes one request; where there are many, the rest is read at once.
+        let mut at_once = 1;
+        loop {
+            let numbers = next..next + at_once;
+            let read = |number| async move { self.storage.try_get(&frame_name(after, number)).await };
+            let read: Vec<Option<Bytes>> =
+                stream::iter(numbers).map(read).buffered(at_once as usize).try_collect().await?;
+            let there: Vec<_> = read.into_iter().map_while(|frame| frame).collect();
+            bytes.extend(there.iter().flatten());
+            if (there.len() as u64) < at_once {
+                return Ok(bytes);
+            }
+            (next, at_once) = (next + at_once, (2 * at_once).min(AT_ONCE));
+        }
+    }
+
+    /// Appends a frame after the last one of `before`.
+    pub(crate) async fn append(&self, before: &Extent, frame: Vec<u8>) -> Result<(), Failed> {
+        match self.storage.put_new(&frame_name(before, before.frames + 1), frame.into()).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Failed::Taken),
+            Err(error @ Error::Unsure { .. }) => Err(Failed::Unsure(error)),
+            Err(error) => Err(Failed::Cleanly(error)),
+        }
+    }
+
+    /// Puts the frames up to `extent`, whose bytes these are.
+    pub(crate) async fn put_copy(&self, extent: &Extent, bytes: &[u8]) -> Result<()> {
+        let first = Extent { frames: 0, bytes: 0, ..extent.clone() };
+        let (mut frames, mut start) = (Vec::new(), 0);
+        for frame in scan(&first, bytes)? {
+            let end = frame.after.bytes as usize;
+            let frame_bytes = bytes.get(start..end).unwrap_or_default();
+            frames.push((frame_name(extent, frame.after.frames), Bytes::copy_from_slice(frame_bytes)));
+            start = end;
+        }
+        self.storage.put_many(frames).await
+    }
+
+    /// The names of all frames, with the version that each one's segment follows.
+    pub(crate) async fn names(&self) -> Result<Vec<(u64, String)>> {
+        let names = self.storage.list(JOURNAL).await?.into_iter();
+        Ok(names.filter_map(|name| Some((segment_version(&name)?, name))).collect())
+    }
+
+    /// Removes the frames of segments before that of `version` that were put more than [`GRACE`] ago.
+    pub(crate) async fn remove_before(&self, version: u64) -> Result<()> {
+        let there = self.storage.folder(JOURNAL).list_all().await?;
+        let old = |(name, changed): (String, chrono::DateTime<Utc>)| {
+            let name = format!("{JOURNAL}/{name}");
+            let is_old = (Utc::now() - changed).to_std().is_ok_and(|age| age > GRACE);
+            (is_old && segment_version(&name)? < version).then_some(name)
+        };
+        self.storage.remove(there.into_iter().filter_map(old).collect()).await
+    }
+}
+
+/// The name of a frame in the segment of `extent`, relative to the log's folder.
+fn frame_name(extent: &Extent, number: u64) -> String {
+    format!("{}/{number:010}", extent.name())
+}
