@@ -12,12 +12,13 @@ use crate::session::Session;
 
 pub async fn list(session: &Session) -> Result<Outcome> {
     let store = session.store()?;
+    let names = store.names().await?;
     let mut out = Output::new()?;
     if !session.json {
         writeln!(out, "{:<20} {:<11} {:>12} {:>12} {:>14}", "LOG", "KIND", "FIRST", "HEAD", "BYTES")?;
     }
     let mut outcome = Outcome::Done;
-    for name in store.names().await? {
+    for name in names {
         let log = match store.log(&name).await {
             Ok(log) => log,
             // Being made at this moment, or left half-made by a crash.
