@@ -17,17 +17,18 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// What an address has to look like.
-pub(crate) const SUPPORTED: &str =
-    "a folder, file:///FOLDER or s3://BUCKET/PREFIX is expected (s3 is any store that speaks Amazon S3's protocol)";
+pub(crate) const SUPPORTED: &str = "a folder, file:///FOLDER or s3://BUCKET/PREFIX is expected (s3 is any store that speaks Amazon S3's protocol)";
 
 /// The bucket of a URL `s3://bucket/prefix`, and the prefix.
 pub(crate) fn open(url: &Url) -> Result<(AmazonS3, Path), String> {
     let bucket = url.host_str().filter(|bucket| !bucket.is_empty());
     let bucket = bucket.ok_or("a bucket is missing: s3://BUCKET/PREFIX is expected")?;
     if !url.username().is_empty() || url.port().is_some() || url.query().or(url.fragment()).is_some() {
-        return Err("s3://BUCKET/PREFIX is expected, and nothing else in it: the endpoint and the credentials are \
+        return Err(
+            "s3://BUCKET/PREFIX is expected, and nothing else in it: the endpoint and the credentials are \
                     taken from the environment (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, …)"
-            .into());
+                .into(),
+        );
     }
     let prefix = Path::from_url_path(url.path()).map_err(|e| e.to_string())?;
     let backoff = BackoffConfig { init_backoff: FIRST_PAUSE, max_backoff: LONGEST_PAUSE, base: 2.0 };

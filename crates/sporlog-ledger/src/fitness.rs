@@ -92,7 +92,9 @@ impl Tries<'_> {
 
     async fn get_missing(&self) -> Result<(), String> {
         let there = self.storage.try_get("nothing").await.map_err(|error| {
-            format!("without the permission to list the bucket, some stores say that it is forbidden: {error}")
+            format!(
+                "without the permission to list the bucket, some stores say that it is forbidden: {error}"
+            )
         });
         expect("content of an object that is not there", there?, None)
     }
@@ -120,11 +122,7 @@ impl Tries<'_> {
                     race + 1
                 ));
             };
-            expect(
-                "the winner's object",
-                self.storage.get(&name).await.map_err(text)?,
-                content(winner),
-            )?;
+            expect("the winner's object", self.storage.get(&name).await.map_err(text)?, content(winner))?;
         }
         Ok(())
     }

@@ -322,7 +322,8 @@ impl Storage {
             let paths: Vec<_> = names.iter().map(|name| Ok(self.path(name))).collect();
             let removed = self.store.delete_stream(futures::stream::iter(paths).boxed());
             let missing = |e: &object_store::Error| matches!(e, object_store::Error::NotFound { .. });
-            let mut errors = removed.filter_map(async |removed| removed.err().filter(|e| !missing(e))).boxed();
+            let mut errors =
+                removed.filter_map(async |removed| removed.err().filter(|e| !missing(e))).boxed();
             return match errors.next().await {
                 Some(error) => Err(failed(&self.location(""), error.into())),
                 None => Ok(()),
@@ -340,7 +341,10 @@ impl Storage {
 /// Whether a bucket has refused a request as it is, so that it has no effect.
 fn is_refusal(error: &object_store::Error) -> bool {
     use object_store::Error::{NotFound, NotImplemented, PermissionDenied, Unauthenticated};
-    matches!(error, PermissionDenied { .. } | Unauthenticated { .. } | NotFound { .. } | NotImplemented { .. })
+    matches!(
+        error,
+        PermissionDenied { .. } | Unauthenticated { .. } | NotFound { .. } | NotImplemented { .. }
+    )
 }
 
 /// Whether `name` is a file that is being written, or was when its process was killed: `.tmp-…` beside its

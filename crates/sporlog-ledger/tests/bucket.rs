@@ -84,7 +84,9 @@ async fn a_bucket_that_is_fit_passes_the_check() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bucket_that_ignores_the_condition_is_found_out_and_refused() {
-    let Some((failed, refused)) = unfit(Faults { unconditional: true, ..Faults::default() }).await else { return };
+    let Some((failed, refused)) = unfit(Faults { unconditional: true, ..Faults::default() }).await else {
+        return;
+    };
     assert!(failed.contains(&"put an object only if its name is free".to_owned()), "{failed:?}");
     assert!(refused.contains("32 were told so"), "{refused}");
 }
@@ -138,7 +140,8 @@ const POSITIONS: i64 = 60;
 fn child_appends() {
     child(async |dir| {
         'anew: loop {
-            let opened = store(&dir).writer("auditlog", Kind::Auditlog, WriterOptions { take_turns: true }).await;
+            let opened =
+                store(&dir).writer("auditlog", Kind::Auditlog, WriterOptions { take_turns: true }).await;
             let Ok(writer) = opened.inspect_err(|error| println!("\nnot opened: {error}")) else { continue };
             loop {
                 let position = writer.log().position(SOURCE).map_or(0, |there| there.version + 1);

@@ -98,7 +98,9 @@ async fn message(stream: &mut TcpStream) -> Option<(Vec<u8>, usize)> {
     loop {
         let read = stream.read(&mut chunk).await.ok().filter(|read| *read > 0)?;
         bytes.extend_from_slice(&chunk[..read]);
-        let Some(head) = bytes.windows(4).position(|end| end == b"\r\n\r\n").map(|at| at + 4) else { continue };
+        let Some(head) = bytes.windows(4).position(|end| end == b"\r\n\r\n").map(|at| at + 4) else {
+            continue;
+        };
         let text = String::from_utf8_lossy(&bytes[..head]).to_ascii_lowercase();
         let length = text.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
         let whole = head + length.unwrap_or(0);
