@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
 use object_store::path::Path;
-use object_store::{BackoffConfig, ClientConfigKey, RetryConfig};
+use object_store::{BackoffConfig, ClientConfigKey, Error, RetryConfig};
 use url::Url;
 
 /// For so long a request is tried again that the bucket answers with a passing failure: a time-out, 503 SlowDown, a
@@ -36,7 +36,7 @@ pub(crate) fn open(url: &Url) -> Result<(AmazonS3, Path), String> {
         .with_bucket_name(bucket)
         // What decides between two writers: nothing may turn it off.
         .with_conditional_put(S3ConditionalPut::ETagMatch)
-        .with_retry(RetryConfig { backoff, max_retries: usize::MAX, retry_timeout: PATIENCE });
+        .with_retry(RetryConfig { backoff, max_retries: 1_000, retry_timeout: PATIENCE });
     let set = |key| builder.get_config_value(&key);
     let endpoint = set(AmazonS3ConfigKey::S3Endpoint).or_else(|| set(AmazonS3ConfigKey::Endpoint));
     if let Some(endpoint) = endpoint.filter(|endpoint| endpoint.starts_with("http://")) {
@@ -51,6 +51,36 @@ pub(crate) fn open(url: &Url) -> Result<(AmazonS3, Path), String> {
     Ok((builder.build().map_err(|e| e.to_string())?, prefix))
 }
 
+/// Whether the bucket itself is not there, and not just an object in it.
+pub(crate) fn is_missing(error: &Error) -> bool {
+    matches!(error, Error::NotFound { source, .. } if source.to_string().contains("NoSuchBucket"))
+}
+
+/// The same error, as a person can read it: of an answer in XML, what it says.
+pub(crate) fn in_words(error: Error) -> Error {
+    let text = error.to_string();
+    let part = |name: &str| Some(text.split_once(&format!("<{name}>"))?.1.split_once("</")?.0);
+    let source = match (part("Code"), part("Message")) {
+        (Some(code), Some(message)) => format!("the bucket answers {code}: {message}"),
+        _ if text.contains("/latest/api/token") => {
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not set, and this machine has no identity that a bucket could \
+             know"
+                .into()
+        }
+        _ => return error,
+    };
+    let source = source.into();
+    match error {
+        Error::NotFound { path, .. } => Error::NotFound { path, source },
+        Error::AlreadyExists { path, .. } => Error::AlreadyExists { path, source },
+        Error::Precondition { path, .. } => Error::Precondition { path, source },
+        Error::PermissionDenied { path, .. } => Error::PermissionDenied { path, source },
+        Error::Unauthenticated { path, .. } => Error::Unauthenticated { path, source },
+        Error::Generic { store, .. } => Error::Generic { store, source },
+        other => other,
+    }
+}
+
 /// How long to wait before the attempt after `attempt`, which counts from 0.
 pub(crate) fn pause(attempt: u32) -> Duration {
     FIRST_PAUSE.saturating_mul(1 << attempt.min(10)).min(LONGEST_PAUSE)
@@ -59,6 +89,18 @@ pub(crate) fn pause(attempt: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_in_xml_is_put_into_words() {
+        let answer = "404: <Error><Code>NoSuchBucket</Code><Message>There is none.</Message><Id>7</Id></Error>";
+        let error = in_words(Error::NotFound { path: "x".into(), source: answer.into() });
+        assert!(is_missing(&error));
+        assert_eq!(
+            error.to_string(),
+            "Object at location x not found: the bucket answers NoSuchBucket: There is none."
+        );
+        assert!(!is_missing(&Error::NotFound { path: "x".into(), source: "404: <Code>NoSuchKey</Code>".into() }));
+    }
 
     #[test]
     fn what_an_address_lacks_is_named() {

@@ -28,7 +28,7 @@ use crate::commit::{Commit, commit_name};
 use crate::delta::{Sha, checkpoint_version};
 use crate::delta_checkpoint::{DeltaCheckpoint, last_checkpoint_name};
 use crate::error::{Error, Result};
-use crate::journal::{Extent, Frame, scan};
+use crate::journal::{Extent, Frame, Tail, scan};
 use crate::keys::open_note;
 use crate::log::Log;
 use crate::segment::Segments;
@@ -286,7 +286,7 @@ impl<'a> Copier<'a> {
         let none = Extent::none(state.version, state.chain);
         let mut bytes = self.log.shared.table.segments.read(&none).await?.unwrap_or_default();
         bytes.truncate(extent.bytes as usize);
-        let scanned = scan(&none, &bytes)?;
+        let scanned = scan(&none, &bytes, Tail::Torn)?;
         if scanned.last().is_none_or(|newest| newest.after != *extent) {
             return Err(Error::damaged(extent.name(), "its frames are not those that were read before"));
         }
@@ -307,7 +307,7 @@ impl<'a> Copier<'a> {
         let commit = Commit::parse(&commit_name(version), commit)?;
         let none = Extent::none(version, commit.chain_after(&commit.previous));
         let Some(there) = Segments::of(&self.to).read(&none).await? else { return Ok(()) };
-        let scanned = scan(&none, &there);
+        let scanned = scan(&none, &there, Tail::Torn);
         let Some(newest) = scanned.ok().and_then(|mut frames| frames.pop()) else { return Ok(()) };
         if newest.check_signature(&self.log.shared.key, &there).is_err() {
             return Ok(());

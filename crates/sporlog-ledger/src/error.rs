@@ -2,6 +2,8 @@
 
 use std::fmt::Display;
 
+use crate::bucket::in_words;
+
 /// A failure of the ledger.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -236,6 +238,6 @@ impl Error {
 
     pub(crate) fn storage(file: impl Display) -> impl FnOnce(object_store::Error) -> Error {
         let file = file.to_string();
-        move |source| Error::Storage { file, source }
+        move |source| Error::Storage { file, source: in_words(source) }
     }
 }

@@ -159,25 +159,38 @@ pub(crate) struct Scanned {
     signature: Range<usize>,
 }
 
-/// The whole frames in `bytes`, which follow `before` in a segment. What is left at the end is a torn tail.
-pub(crate) fn scan(before: &Extent, bytes: &[u8]) -> Result<Vec<Scanned>> {
-    let (frames, damage) = scan_all(before, bytes);
+/// What is at the end of a segment and is no whole frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tail {
+    /// What a crash left of an append.
+    Torn,
+    /// Damage: frames are there as a whole or not at all.
+    Damaged,
+}
+
+/// The frames in `bytes`, which follow `before` in a segment.
+pub(crate) fn scan(before: &Extent, bytes: &[u8], tail: Tail) -> Result<Vec<Scanned>> {
+    let (frames, damage) = scan_all(before, bytes, tail);
     damage.map_or(Ok(frames), Err)
 }
 
 /// The same up to the first frame that is damaged, and what is wrong with that.
-pub(crate) fn scan_all(before: &Extent, bytes: &[u8]) -> (Vec<Scanned>, Option<Error>) {
+pub(crate) fn scan_all(before: &Extent, bytes: &[u8], tail: Tail) -> (Vec<Scanned>, Option<Error>) {
     let mut frames: Vec<Scanned> = Vec::new();
     let mut start = 0;
-    while let Some(frame) = frame_at(bytes, start) {
+    while start < bytes.len() {
         let last = frames.last().map_or(before, |frame| &frame.after);
+        let damaged = || {
+            let problem = format!("its frame {}, at byte {}, has been changed", last.frames + 1, last.bytes);
+            Error::damaged(last.name(), problem)
+        };
+        let Some(frame) = frame_at(bytes, start) else {
+            let damage = (tail == Tail::Damaged).then(damaged);
+            return (frames, damage);
+        };
         let mut after = last.clone();
         after.frames += 1;
         after.bytes += frame.len() as u64;
-        let damaged = || {
-            let problem = format!("its frame {}, at byte {}, has been changed", after.frames, last.bytes);
-            Error::damaged(last.name(), problem)
-        };
         let (body, digest) = frame.split_at(frame.len() - DIGEST);
         let (signed, signature) = body.split_at(body.len() - SIGNATURE);
         let mut hasher = Sha256::new().chain_update(signed);
@@ -185,7 +198,7 @@ pub(crate) fn scan_all(before: &Extent, bytes: &[u8]) -> (Vec<Scanned>, Option<E
         hasher.update(signature);
         after.digest = hasher.finalize().into();
         if after.digest != digest {
-            if start + frame.len() == bytes.len() {
+            if start + frame.len() == bytes.len() && tail == Tail::Torn {
                 break;
             }
             let damage = damaged();
@@ -306,7 +319,7 @@ mod tests {
             let keys = keys(dir.path());
             let key = PublicKey::parse(keys.vkey()).expect("a key");
             let (bytes, extents) = segment(&keys, &counts);
-            let scanned = scan(&extents[0], &bytes).expect("frames");
+            let scanned = scan(&extents[0], &bytes, Tail::Torn).expect("frames");
             prop_assert_eq!(scanned.iter().map(|f| &f.after).collect::<Vec<_>>(), extents[1..].iter().collect::<Vec<_>>());
             prop_assert_eq!(extents[counts.len()].bytes, bytes.len() as u64);
             for (frame, count) in scanned.iter().zip(&counts) {
@@ -318,15 +331,15 @@ mod tests {
             // From any frame on.
             let middle = &extents[at.index(extents.len())];
             let rest = &bytes[middle.bytes as usize..];
-            prop_assert_eq!(scan(middle, rest).expect("frames").len() as u64, extents.len() as u64 - 1 - middle.frames);
+            prop_assert_eq!(scan(middle, rest, Tail::Torn).expect("frames").len() as u64, extents.len() as u64 - 1 - middle.frames);
 
             let at = at.index(bytes.len());
             let whole = extents.iter().rposition(|extent| extent.bytes <= at as u64).expect("a start");
-            let cut = scan(&extents[0], &bytes[..at]).expect("a torn tail");
+            let cut = scan(&extents[0], &bytes[..at], Tail::Torn).expect("a torn tail");
             prop_assert_eq!(cut.len(), whole);
             let mut changed = bytes.clone();
             changed[at] ^= with;
-            match scan(&extents[0], &changed) {
+            match scan(&extents[0], &changed, Tail::Torn) {
                 Ok(found) => prop_assert_eq!(found.len(), whole),
                 Err(error) => prop_assert!(error.to_string().contains(&format!("frame {},", whole + 1)), "{}", error),
             }
@@ -344,17 +357,17 @@ mod tests {
             [(&[0, 2, 1][..], 2), (&[1, 0, 2], 1), (&[0, 1, 1], 3), (&[0, 2], 2), (&[1, 2], 1)]
         {
             let changed = order.iter().flat_map(|n| part(*n)).collect::<Vec<_>>();
-            let scanned = scan(&extents[0], &changed).expect("whole frames");
+            let scanned = scan(&extents[0], &changed, Tail::Torn).expect("whole frames");
             let wrong = scanned.iter().position(|frame| frame.check_signature(&key, &changed).is_err());
             assert_eq!(wrong.map(|n| n + 1), Some(first_wrong), "{order:?}");
             assert!(scanned[scanned.len() - 1].check_signature(&key, &changed).is_err());
         }
         // After another commit, and by another key.
-        let scanned = scan(&Extent::none(3, [8; 32]), &bytes).expect("whole frames");
+        let scanned = scan(&Extent::none(3, [8; 32]), &bytes, Tail::Torn).expect("whole frames");
         assert!(scanned[0].check_signature(&key, &bytes).is_err());
         let other = tempfile::tempdir().expect("a folder");
         let other = PublicKey::parse(self::keys(other.path()).vkey()).expect("a key");
-        let scanned = scan(&extents[0], &bytes).expect("whole frames");
+        let scanned = scan(&extents[0], &bytes, Tail::Torn).expect("whole frames");
         assert!(scanned[0].check_signature(&other, &bytes).is_err());
     }
 }

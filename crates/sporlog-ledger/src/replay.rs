@@ -117,8 +117,9 @@ async fn read_frames(
     expected: &Expected<'_>,
 ) -> Result<Vec<Frame>> {
     let none = Extent::none(state.version, state.chain);
-    let bytes = shared.table.segments.read(&none).await?.unwrap_or_default();
-    let (scanned, damage) = scan_all(&none, &bytes);
+    let segments = &shared.table.segments;
+    let bytes = segments.read(&none).await?.unwrap_or_default();
+    let (scanned, damage) = scan_all(&none, &bytes, segments.tail());
     damage.into_iter().for_each(|damage| verified.found(damage));
     let (mut frames, mut size) = (Vec::new(), state.size);
     for frame in scanned {

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::journal::Extent;
+use crate::journal::{Extent, Tail};
 use crate::segment_files::SegmentFiles;
 use crate::segment_objects::SegmentObjects;
 use crate::storage::Storage;
@@ -70,6 +70,14 @@ impl Segments {
     /// Whether a segment is sealed before a commit takes it over.
     pub(crate) fn are_sealed(&self) -> bool {
         matches!(self, Segments::Objects(_))
+    }
+
+    /// What is at the end of a segment that is no whole frame.
+    pub(crate) fn tail(&self) -> Tail {
+        match self {
+            Segments::Files(_) => Tail::Torn,
+            Segments::Objects(_) => Tail::Damaged,
+        }
     }
 
     /// The bytes of the frames that follow `after` in its segment; `None` if there is no such segment. They are durable.

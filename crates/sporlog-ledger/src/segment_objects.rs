@@ -8,7 +8,7 @@ use chrono::Utc;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 use crate::error::{Error, Result};
-use crate::journal::{Extent, JOURNAL, scan, segment_version};
+use crate::journal::{Extent, JOURNAL, Tail, scan, segment_version};
 use crate::segment::{Failed, GRACE};
 use crate::storage::Storage;
 
@@ -62,7 +62,7 @@ impl SegmentObjects {
     pub(crate) async fn put_copy(&self, extent: &Extent, bytes: &[u8]) -> Result<()> {
         let first = Extent { frames: 0, bytes: 0, ..extent.clone() };
         let (mut frames, mut start) = (Vec::new(), 0);
-        for frame in scan(&first, bytes)? {
+        for frame in scan(&first, bytes, Tail::Damaged)? {
             let end = frame.after.bytes as usize;
             let frame_bytes = bytes.get(start..end).unwrap_or_default();
             frames.push((frame_name(extent, frame.after.frames), Bytes::copy_from_slice(frame_bytes)));

@@ -103,6 +103,8 @@ pub(crate) struct Sequencer {
     mark: MarkFile,
     /// The writer lock. A bucket needs none; on a file system without locks there is no journal.
     lock: Option<WriterLock>,
+    /// The log's size when this sequencer last appended, or took over what others have appended since.
+    ours: u64,
     /// When it was last certain what others have written.
     known_at: Instant,
     /// When segments that the table has were last removed.
@@ -166,6 +168,7 @@ impl Sequencer {
             }
             None => None,
         };
+        let ours = state.size;
         Ok(Sequencer {
             shared,
             options,
@@ -176,6 +179,7 @@ impl Sequencer {
             publisher,
             mark,
             lock,
+            ours,
             known_at: Instant::now(),
             swept: None,
             encoding: None,
@@ -364,7 +368,7 @@ impl Sequencer {
     /// turns: then nothing is stored, and the numbers are others'.
     fn append_fresh(&mut self, requests: &[Waiting]) -> Result<Option<Appended>> {
         self.check_running()?;
-        let (size, extent) = (self.state.size, self.state.recent.extent.clone());
+        let extent = self.state.recent.extent.clone();
         self.lock()?;
         let in_bucket = self.shared.table.segments.are_sealed();
         if in_bucket && self.known_at.elapsed() > TRUSTED {
@@ -373,9 +377,7 @@ impl Sequencer {
         if self.state.recent.sealed {
             self.flush()?;
         }
-        if self.state.size != size {
-            self.check_turn()?;
-        }
+        self.check_turn()?;
         if self.follow_others()? || self.state.recent.extent != extent {
             return Ok(None);
         }
@@ -442,6 +444,7 @@ impl Sequencer {
             Err(Failed::Unsure(error)) => return Err(self.unsure(error)),
         }
         self.state.push(frame, after).map_err(|error| self.poison(error))?;
+        self.ours += frame.rows.num_rows() as u64;
         let journal = frame.positions.iter().cloned().collect();
         self.moved_on(Sources { journal, ..Sources::default() });
         Ok(true)
@@ -552,6 +555,7 @@ impl Sequencer {
     /// Lends the log to a bulk append and waits for its return.
     fn bulk(&mut self, answer: Answer<BulkGrant>) {
         let ready = self.check_running().and_then(|()| self.lock()).and_then(|()| self.follow_others());
+        let ready = ready.and_then(|_| self.check_turn());
         // Others may append meanwhile; then the bulk append fails.
         self.unlock();
         if let Err(error) = ready {

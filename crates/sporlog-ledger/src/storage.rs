@@ -109,6 +109,9 @@ impl Storage {
     pub(crate) async fn try_get(&self, name: &str) -> Result<Option<Bytes>> {
         match self.get(name).await {
             Ok(bytes) => Ok(Some(bytes)),
+            Err(Error::Storage { source, .. }) if bucket::is_missing(&source) => {
+                Err(Error::Location { url: self.location(""), reason: source.to_string() })
+            }
             Err(Error::Storage { source: object_store::Error::NotFound { .. }, .. }) => Ok(None),
             Err(e) => Err(e),
         }
@@ -147,7 +150,10 @@ impl Storage {
                 Ok(Some(mine)) => return Ok(mine),
                 Ok(None) if self.disk.is_some() => return Err(Error::storage(name)(error)),
                 Ok(None) if begun.elapsed() < PATIENCE => tokio::time::sleep(bucket::pause(attempt)).await,
-                _ => return Err(Error::Unsure { file: name.to_owned(), source: error }),
+                _ => {
+                    let source = bucket::in_words(error);
+                    return Err(Error::Unsure { file: name.to_owned(), source });
+                }
             }
         }
         unreachable!("the loop has no end")
@@ -187,7 +193,7 @@ impl Storage {
         name: &str,
         next: impl Fn(Option<Bytes>) -> Result<Option<Bytes>>,
     ) -> Result<()> {
-        let (store, path) = (&self.store, self.path(name));
+        let (store, path, begun) = (&self.store, self.path(name), Instant::now());
         loop {
             let (there, mode) = match store.get(&path).await {
                 Ok(object) => {
@@ -204,8 +210,8 @@ impl Storage {
             match store.put_opts(&path, PutPayload::from(bytes), mode.into()).await {
                 Ok(_) => return Ok(()),
                 // Another process was first.
-                Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
-                }
+                Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. })
+                    if begun.elapsed() < PATIENCE => {}
                 Err(e) => return Err(Error::storage(name)(e)),
             }
         }

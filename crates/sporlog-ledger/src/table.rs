@@ -263,8 +263,9 @@ impl Table {
         if bytes.is_empty() {
             return Ok(true);
         }
+        let tail = self.segments.tail();
         let decode = move || {
-            let scanned = scan(&before, &bytes)?;
+            let scanned = scan(&before, &bytes, tail)?;
             if let Some(newest) = scanned.last() {
                 newest.check_signature(&key, &bytes)?;
             }

@@ -14,7 +14,7 @@ use common::attacker::{
     LOG, add_file, append_commit, commit_file, commits, complaints, copy, hex, mend_chain, newest_add,
     read_parquet, rewrite_commits, strip_signatures, write_parquet,
 };
-use common::{append, append_file, read, rows, store, writer};
+use common::{append, append_file, needs_a_disk, read, rows, store, writer};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use sporlog_ledger::{Advance, Append, Error, LogKeys, Outcome, Writer, WriterOptions};
@@ -259,6 +259,9 @@ async fn an_old_log_is_verified_and_signed_by_its_first_writer() {
 /// A store that version 0.1.0 made before commits were signed, of synthetic records.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_of_an_earlier_version_goes_on() {
+    if needs_a_disk("no earlier version made a store in a bucket") {
+        return;
+    }
     let dir = TempDir::new().unwrap();
     let archive =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/store-without-signed-commits.tar.gz");
@@ -326,6 +329,9 @@ async fn an_old_log_with_a_forged_record_is_not_signed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_forged_commit_stops_a_writer_that_is_open() {
+    if needs_a_disk("a writer looks there only now and then at what others have put") {
+        return;
+    }
     let dir = TempDir::new().unwrap();
     log_in(dir.path()).await;
     let log = dir.path().join(LOG);
@@ -424,6 +430,9 @@ async fn a_data_file_that_was_changed_is_not_merged() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_writer_notices_that_its_log_was_put_back() {
+    if needs_a_disk("a writer looks there only now and then at what others have put") {
+        return;
+    }
     let (dir, old) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     log_in(dir.path()).await;
     let log = dir.path().join(LOG);

@@ -32,6 +32,35 @@ fn frames(bytes: &[u8]) -> Vec<&[u8]> {
     frames
 }
 
+/// The bytes of a segment: one file, or in a bucket one object a frame.
+fn read_segment(path: &Path) -> Vec<u8> {
+    if !path.is_dir() {
+        return fs::read(path).unwrap();
+    }
+    files(path).iter().flat_map(|name| fs::read(path.join(name)).unwrap()).collect()
+}
+
+/// Has a segment consist of these bytes.
+fn write_segment(path: &Path, bytes: &[u8]) {
+    if std::env::var_os("SPORLOG_TEST_BUCKET").is_none() {
+        return fs::write(path, bytes).unwrap();
+    }
+    let _ = fs::remove_dir_all(path);
+    fs::create_dir_all(path).unwrap();
+    let (mut rest, mut number) = (bytes, 0);
+    while !rest.is_empty() {
+        let length =
+            rest.first_chunk::<4>().map_or(rest.len(), |length| 4 + u32::from_le_bytes(*length) as usize);
+        let (frame, more) = rest.split_at(length.min(rest.len()));
+        (rest, number) = (more, number + 1);
+        fs::write(path.join(format!("{number:010}")), frame).unwrap();
+    }
+}
+
+fn remove_segment(path: &Path) {
+    if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
+}
+
 /// A log of 20 records in the table and then four frames of five records each, published; gives the segment.
 async fn log_in(dir: &Path) -> PathBuf {
     let writer = writer(dir).await;
@@ -57,6 +86,9 @@ async fn assert_whole(dir: &Path, count: u64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_torn_tail_is_cut_off_and_the_log_goes_on() {
+    if common::needs_a_disk("an object is there as a whole or not at all") {
+        return;
+    }
     let dir = TempDir::new().unwrap();
     let path = log_in(dir.path()).await;
     let whole = fs::read(&path).unwrap();
@@ -87,7 +119,7 @@ async fn a_torn_tail_is_cut_off_and_the_log_goes_on() {
 async fn frames_that_were_signed_for_are_missed() {
     let dir = TempDir::new().unwrap();
     let path = log_in(dir.path()).await;
-    let whole = fs::read(&path).unwrap();
+    let whole = read_segment(&path);
     let ends: Vec<usize> = frames(&whole)
         .iter()
         .scan(0, |end, frame| {
@@ -97,7 +129,7 @@ async fn frames_that_were_signed_for_are_missed() {
         .collect();
     let name = format!("journal/{}", path.file_name().unwrap().to_str().unwrap());
     for cut in [0, 1, ends[0], ends[1] + 3, ends[2], ends[3] - 1] {
-        fs::write(&path, &whole[..cut]).unwrap();
+        write_segment(&path, &whole[..cut]);
         let size = 20 + 5 * ends.iter().filter(|end| **end <= cut).count() as u64;
         for error in
             [store(dir.path()).log("auditlog").await.unwrap_err(), open_writer(dir.path()).await.unwrap_err()]
@@ -107,17 +139,17 @@ async fn frames_that_were_signed_for_are_missed() {
             assert!(expected, "{cut}: {error}");
         }
         // Nothing is cut off of what was signed.
-        assert_eq!(fs::read(&path).unwrap(), whole[..cut]);
+        assert_eq!(read_segment(&path), whole[..cut]);
         let found = complaints(dir.path()).await;
         assert!(found.iter().any(|problem| problem.starts_with(&name)), "{cut}: {found:?}");
     }
-    fs::remove_file(&path).unwrap();
+    remove_segment(&path);
     assert!(matches!(
         store(dir.path()).log("auditlog").await,
         Err(Error::RolledBack { size: 20, signed: 40, .. })
     ));
     assert!(complaints(dir.path()).await.iter().any(|problem| problem.starts_with(&name)));
-    fs::write(&path, &whole).unwrap();
+    write_segment(&path, &whole);
     assert_whole(dir.path(), 40).await;
 }
 
@@ -133,7 +165,7 @@ fn mended(mut frame: Vec<u8>) -> Vec<u8> {
 async fn frames_that_somebody_without_the_key_makes_are_refused() {
     let dir = TempDir::new().unwrap();
     let path = log_in(dir.path()).await;
-    let whole = fs::read(&path).unwrap();
+    let whole = read_segment(&path);
     let part: Vec<Vec<u8>> = frames(&whole).into_iter().map(<[u8]>::to_vec).collect();
     // Another person in a record, with the right digest.
     let person = b"0000000021";
@@ -157,7 +189,7 @@ async fn frames_that_somebody_without_the_key_makes_are_refused() {
         assert!(text.contains(&name), "{name} is not named by: {text}");
     };
     for attack in attacks {
-        fs::write(&path, attack).unwrap();
+        write_segment(&path, &attack);
         names(store(dir.path()).log("auditlog").await.unwrap_err());
         names(open_writer(dir.path()).await.unwrap_err());
         let found = complaints(dir.path()).await;
@@ -170,7 +202,7 @@ async fn frames_that_somebody_without_the_key_makes_are_refused() {
         let verified = without_keys.log_to_verify("auditlog").await.unwrap().verify(|_| ()).await.unwrap();
         assert!(verified.problems.iter().any(|problem| problem.file == name), "{:?}", verified.problems);
     }
-    fs::write(&path, &whole).unwrap();
+    write_segment(&path, &whole);
     assert_whole(dir.path(), 40).await;
 }
 
@@ -204,6 +236,9 @@ async fn a_log_that_was_put_back_and_went_on_elsewhere_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_writer_notices_that_its_log_was_put_back() {
+    if common::needs_a_disk("this is not looked for in a bucket") {
+        return;
+    }
     let (dir, old) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let path = log_in(dir.path()).await;
     let log = dir.path().join(LOG);
@@ -217,13 +252,13 @@ async fn a_writer_notices_that_its_log_was_put_back() {
     fs::rename(&log, &aside).unwrap();
     copy(old.path(), &log);
     // Nothing is acknowledged that could not be read afterwards.
-    let before = fs::read(&path).unwrap();
+    let before = read_segment(&path);
     for _ in 0..2 {
         let refused = handle.append(Append { rows: rows(41, 42), positions: vec![] }).await;
         let refused = refused.unwrap_err().to_string();
         assert!(refused.contains("journal/"), "{refused}");
     }
-    assert_eq!(fs::read(&path).unwrap(), before);
+    assert_eq!(read_segment(&path), before);
     fs::remove_dir_all(&log).unwrap();
     fs::rename(&aside, &log).unwrap();
     append(&handle, 41, 42).await;
@@ -234,14 +269,17 @@ async fn a_writer_notices_that_its_log_was_put_back() {
 /// A crash between the commit that takes the frames over and the removal of their segment.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_segment_that_the_table_has_is_dead() {
+    if common::needs_a_disk("in a bucket, segments stay for some time") {
+        return;
+    }
     let dir = TempDir::new().unwrap();
     let path = log_in(dir.path()).await;
-    let whole = fs::read(&path).unwrap();
+    let whole = read_segment(&path);
     let writer = open_writer(dir.path()).await.unwrap();
     writer.flush().await.unwrap();
     writer.close().await.unwrap();
     assert!(!path.exists());
-    fs::write(&path, &whole).unwrap();
+    write_segment(&path, &whole);
     assert_whole(dir.path(), 40).await;
     let writer = open_writer(dir.path()).await.unwrap();
     append(&writer, 40, 41).await;
@@ -353,24 +391,81 @@ async fn sources_are_not_taken_in_twice_wherever_their_positions_are() {
     }
 }
 
+/// A store that is not on a disk, with its keys in `keys`.
+fn store_in_memory(keys: &TempDir) -> Store {
+    let keys = Some(keys.path().to_owned());
+    let options =
+        StoreOptions { address: "memory:///".into(), keys, create: true, ..StoreOptions::default() };
+    Store::open(options).unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_disk_each_append_is_a_commit() {
+async fn without_a_disk_each_frame_is_an_object() {
     let keys = TempDir::new().unwrap();
-    let options = StoreOptions {
-        address: "memory:///".into(),
-        keys: Some(keys.path().to_owned()),
-        create: true,
-        ..StoreOptions::default()
-    };
-    let store = Store::open(options).unwrap();
-    let writer = store.writer("auditlog", Kind::Auditlog, WriterOptions::default()).await.unwrap();
+    let store = store_in_memory(&keys);
+    let open = async || store.writer("auditlog", Kind::Auditlog, WriterOptions::default()).await.unwrap();
+    let writer = open().await;
     for n in 0..5 {
         append(&writer, n, n + 1).await;
     }
-    assert_eq!(writer.log().data_files().len(), 5);
+    assert_eq!(writer.log().data_files(), []);
+    writer.close().await.unwrap();
+    let writer = open().await;
+    append(&writer, 5, 6).await;
+    // So many that each would be an object for too long.
+    for n in 6..300 {
+        append(&writer, n, n + 1).await;
+    }
+    assert_eq!(writer.log().data_files().len(), 1);
     writer.compact(Duration::ZERO).await.unwrap();
     writer.close().await.unwrap();
     let log = store.log("auditlog").await.unwrap();
-    assert_eq!(read(&log, 0, None).await.len(), 5);
+    assert!(read(&log, 0, None).await.iter().map(|(id, _)| *id).eq(1..=300));
+    assert_eq!(log.verify(|_| ()).await.unwrap().problems, []);
+    // On a disk, frames are in a file.
+    let dir = TempDir::new().unwrap();
+    let copied = log.copy_to(&common::store(dir.path()), |_| ()).await.unwrap();
+    assert_eq!(copied.problems, []);
+    let back = store_in_memory(&keys);
+    let there = common::store(dir.path()).log_with_key("auditlog", log.vkey()).await.unwrap();
+    assert_eq!(there.copy_to(&back, |_| ()).await.unwrap().problems, []);
+}
+
+/// Without a lock, frames come at any moment of another's commit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn without_a_lock_no_frame_is_lost_beside_a_commit() {
+    const EACH: u64 = 150;
+    let keys = TempDir::new().unwrap();
+    let store = store_in_memory(&keys);
+    let open = async || {
+        let options = WriterOptions { take_turns: true };
+        store.writer("auditlog", Kind::Auditlog, options).await.unwrap()
+    };
+    let writers = [open().await, open().await, open().await];
+    let mut all = tokio::task::JoinSet::new();
+    for (n, writer) in (0..).zip(writers.clone()) {
+        all.spawn(async move {
+            let mut ids = Vec::new();
+            for m in 0..EACH {
+                let number = n * EACH + m;
+                ids.push(append(&writer, number, number + 1).await.first);
+                if m % (7 + n) == 0 {
+                    writer.flush().await.unwrap();
+                }
+            }
+            ids
+        });
+    }
+    let mut ids: Vec<_> = all.join_all().await.concat();
+    ids.sort_unstable();
+    assert!(ids.iter().copied().eq(1..=3 * EACH), "{ids:?}");
+    for writer in writers {
+        writer.close().await.unwrap();
+    }
+    let log = store.log("auditlog").await.unwrap();
+    let mut records = read(&log, 0, None).await;
+    assert!(records.iter().map(|(id, _)| *id as u64).eq(1..=3 * EACH));
+    records.sort_by_key(|(_, message)| message.parse::<u64>().unwrap());
+    assert!(records.iter().map(|(_, message)| message.clone()).eq((0..3 * EACH).map(|n| n.to_string())));
     assert_eq!(log.verify(|_| ()).await.unwrap().problems, []);
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use common::{append, append_file, read, store, writer};
+use common::{append, append_file, needs_a_disk, read, store, writer};
 use sporlog_ledger::{Error, RolledBack, WriterOptions};
 use sporlog_record::Kind;
 
@@ -26,6 +26,19 @@ async fn log_and_older_copy(dir: &Path, then: u64, now: u64) {
     append_file(&busy, now - 5, now).await;
     busy.close().await.unwrap();
     std::fs::copy(dir.join("logs/auditlog/tlog/checkpoint"), dir.join("newest")).unwrap();
+    remove_segments(dir);
+}
+
+/// Removes what segments there are: in a bucket, those that the table has taken over stay for some time, and an older table
+/// would go on with them.
+fn remove_segments(dir: &Path) {
+    for log in ["logs/auditlog", "old"] {
+        for entry in std::fs::read_dir(dir.join(log).join("journal")).into_iter().flatten().flatten() {
+            if entry.path().is_dir() {
+                std::fs::remove_dir_all(entry.path()).unwrap();
+            }
+        }
+    }
 }
 
 /// The log is refused, then let go on from `to`, and appended to.
@@ -109,7 +122,7 @@ async fn a_journal_that_is_older_than_its_key_has_signed_goes_on() {
         for newer in std::fs::read_dir(dir.join("newer-journal")).unwrap().flatten() {
             let there = dir.join("logs/auditlog/journal").join(newer.file_name());
             if !there.exists() {
-                std::fs::copy(newer.path(), there).unwrap();
+                copy(&newer.path(), &there);
             }
         }
         goes_on(dir, 1_300, 300).await;
@@ -140,6 +153,7 @@ async fn tiles_that_are_missing_are_computed_again_unless_records_have_expired()
         std::fs::remove_dir_all(dir.join("logs/auditlog/table")).unwrap();
         copy(&dir.join("old/table"), &dir.join("logs/auditlog/table"));
         std::fs::remove_dir_all(dir.join("logs/auditlog/tlog/tile")).unwrap();
+        remove_segments(dir);
         if expire {
             let refused = store(dir).roll_back("auditlog", false).await;
             assert!(matches!(refused, Err(Error::Copy { .. })), "{refused:?}");
@@ -186,6 +200,9 @@ async fn a_log_that_ends_where_it_was_signed_is_not_touched() {
 /// A store that version 0.1.0 made before commits were signed, of synthetic records.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_of_an_earlier_version_goes_on_if_its_tiles_prove_its_records() {
+    if needs_a_disk("no earlier version made a store in a bucket") {
+        return;
+    }
     // Version 1 has 30 records, version 2 all 60; merging files made the others.
     for (newest, size, tampered) in [(1, 30, false), (2, 60, false), (1, 30, true)] {
         let dir = tempfile::tempdir().unwrap();

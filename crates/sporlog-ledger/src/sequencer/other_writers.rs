@@ -89,6 +89,9 @@ impl Sequencer {
             match self.runtime.block_on(commit)? {
                 Committed::Done(state) => {
                     self.state = state;
+                    if change.appended.is_some() && !takes_over {
+                        self.ours = self.state.size;
+                    }
                     self.discarded.extend(change.discarded);
                     self.committed(Sources {
                         table: change.positions.into_iter().collect(),
@@ -142,9 +145,12 @@ impl Sequencer {
         Ok(!appended && !stale && self.still_applies(change))
     }
 
-    /// Another process has appended: fails, now and from now on, unless this one takes turns.
+    /// If another process has appended, fails, now and from now on, unless this one takes turns.
     pub(super) fn check_turn(&mut self) -> Result<()> {
         if self.options.take_turns {
+            self.ours = self.state.size;
+        }
+        if self.ours == self.state.size {
             return Ok(());
         }
         let (log, version) = (self.shared.name.to_string(), self.state.version);

@@ -25,6 +25,11 @@ Examples:
   sporlog import auditlog --log login_odense records.json.gz
   sporlog import disclosure *.ndjson --json | jq .accepted";
 
+pub const LOGS_CREATE: &str = "\
+Examples:
+  sporlog logs create access quarantine disclosure
+  sporlog logs create login_odense --kind auditlog";
+
 pub const STORE_CHECK: &str = "\
 Examples:
   sporlog store check s3://records/sporlog

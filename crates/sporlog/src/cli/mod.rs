@@ -23,6 +23,7 @@ mod deliveries;
 mod examples;
 mod exchange;
 mod import;
+mod logs;
 mod names;
 mod pull;
 mod quarantine;
@@ -39,6 +40,7 @@ pub use consume::ConsumeArgs;
 pub use deliveries::DeliveriesArgs;
 pub use exchange::{ConnectionArgs, Exchange, ExchangeArgs, PullArgs, PushArgs};
 pub use import::{CheckArgs, ImportArgs};
+pub use logs::{LogsArgs, LogsCommand};
 pub use names::{Names, NamesArgs, NamesImportArgs};
 pub use pull::PullLogArgs;
 pub use quarantine::{Quarantine, QuarantineArgs};
@@ -117,8 +119,7 @@ pub enum Command {
     Exchange(ExchangeArgs),
     Collect(CollectArgs),
     Deliveries(DeliveriesArgs),
-    /// List the logs of the store
-    Logs,
+    Logs(LogsArgs),
     /// Print a log's newest id
     Head(LogArg),
     Read(ReadArgs),

@@ -1,23 +1,50 @@
-//! `sporlog logs` and `sporlog head`: what there is, and how far it goes.
+//! `sporlog logs` and `sporlog head`: what there is, how far it goes, and new logs.
 
 use std::io::Write;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::json;
-use sporlog_ledger::Error;
+use sporlog_ledger::{Error, WriterOptions};
+use sporlog_record::Kind;
 
+use crate::cli::{LogsArgs, LogsCommand};
 use crate::output::{Outcome, Output, print_error};
 use crate::session::Session;
 
-pub async fn list(session: &Session) -> Result<Outcome> {
+pub async fn logs(session: &Session, args: &LogsArgs) -> Result<Outcome> {
+    match &args.what {
+        None => list(session).await,
+        Some(LogsCommand::Create { logs, kind }) => create(session, logs, *kind).await,
+    }
+}
+
+async fn create(session: &Session, names: &[String], kind: Option<Kind>) -> Result<Outcome> {
+    let mut logs = Vec::with_capacity(names.len());
+    for name in names {
+        if let Some(kind) = kind {
+            session.check_import(name, kind)?;
+        }
+        let kind = kind.or_else(|| session.expected_kind(name));
+        let kind = kind.with_context(|| format!("--kind has to say what the records of '{name}' are"))?;
+        logs.push((name, kind));
+    }
+    let store = session.store_or_new()?;
+    for (name, kind) in logs {
+        store.writer(name, kind, WriterOptions { take_turns: true }).await?.close().await?;
+    }
+    Ok(Outcome::Done)
+}
+
+async fn list(session: &Session) -> Result<Outcome> {
     let store = session.store()?;
+    let names = store.names().await?;
     let mut out = Output::new()?;
     if !session.json {
         writeln!(out, "{:<20} {:<11} {:>12} {:>12} {:>14}", "LOG", "KIND", "FIRST", "HEAD", "BYTES")?;
     }
     let mut outcome = Outcome::Done;
-    for name in store.names().await? {
+    for name in names {
         let log = match store.log(&name).await {
             Ok(log) => log,
             // Being made at this moment, or left half-made by a crash.

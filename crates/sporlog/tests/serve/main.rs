@@ -8,6 +8,7 @@ mod crowd;
 mod deliveries;
 mod disk;
 mod fire;
+mod fleet;
 mod hostile;
 mod intake;
 mod issuer;

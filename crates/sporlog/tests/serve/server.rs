@@ -44,7 +44,17 @@ impl Site {
                 command.env_remove(name);
             }
         }
-        command.current_dir(self.dir.path()).args(["--store", "store"]).args(args).stdin(Stdio::null());
+        command.current_dir(self.dir.path()).stdin(Stdio::null());
+        // Where the tests' folders are the files of a bucket (`tests/bucket/with`), the store is there.
+        let bucket = std::env::var("SPORLOG_TEST_BUCKET").ok();
+        match bucket.and_then(|bucket| Some(self.dir.path().strip_prefix(bucket).ok()?.display().to_string()))
+        {
+            Some(prefix) => {
+                let store = format!("s3://sporlog/{prefix}/store");
+                command.env("SPORLOG_KEYS", "keys").args(["--store", &store]).args(args)
+            }
+            None => command.args(["--store", "store"]).args(args),
+        };
         command
     }
 
@@ -102,6 +112,15 @@ impl Site {
     /// With more arguments before the command, and more in the environment.
     pub fn serve_with(&self, args: &[&str], environment: &[(&str, &str)]) -> Server {
         let server = self.start(args, environment);
+        server.until_ready();
+        server
+    }
+
+    /// With these keys, at this address.
+    pub fn serve_at(&self, keys: &str, address: &str) -> Server {
+        let mut command = self.command(&["-v", "--keys", keys, "serve", "--listen", address]);
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let server = Server::start(command);
         server.until_ready();
         server
     }
