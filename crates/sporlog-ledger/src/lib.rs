@@ -33,6 +33,7 @@
 //! | `listing` | the table's data files, for other programs |
 //! | `merge` | several logs read as one |
 //! | `prove`, `verify`, `replay`, `rebuild`, `verified` | for those who do not take our word for it |
+//! | `verify_parts` | a range of records verified, and such results joined |
 //! | `verify_served` | the check of a served log, by nothing but its transparency log |
 //! | `compact` | housekeeping and retention |
 //! | `backup` | the folder of a backup: copies of logs, and what belongs to them |
@@ -98,6 +99,7 @@ mod tlog;
 mod tree;
 mod verified;
 mod verify;
+mod verify_parts;
 mod verify_served;
 mod writer;
 mod writer_lock;

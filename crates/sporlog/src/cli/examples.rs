@@ -186,7 +186,11 @@ Examples:
   cp sporlog-data/logs/revision/tlog/checkpoint monday    # keep it; on Friday:
   sporlog verify revision --since monday --key revision.vkey
   sporlog verify --url https://sporlog.example.org/tlog/revision --key revision.vkey --since monday
-  sporlog verify --proof record17.proof --key revision.vkey";
+  sporlog verify --proof record17.proof --key revision.vkey
+In parts, each of which may run on a machine of its own:
+  sporlog verify revision --range 1..5000000 > part1
+  sporlog verify revision --range 5000001.. > part2
+  sporlog verify revision --join part1 part2";
 
 pub const QUARANTINE: &str = "\
 Examples:
