@@ -12,6 +12,7 @@
 //! Everything in [`Sequencer`] belongs to its thread. Readers see only what it sends to
 //! [`Shared::state`].
 
+mod appending;
 mod flushing;
 mod housekeeping;
 mod other_writers;
@@ -21,30 +22,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use arrow::compute::concat_batches;
 use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::WatchedClock;
 use crate::commit::{Change, Position};
-use crate::delta::{DataFile, month_of, names_of};
+use crate::delta::{DataFile, names_of};
 use crate::error::{Error, Result};
-use crate::flush::write_file;
 use crate::high_water_mark::MarkFile;
-use crate::journal::Frame;
 use crate::log::{Log, Shared};
-use crate::recent::RecentRows;
 use crate::recover::{Recovered, recover};
 use crate::row_commitments::RowCommitter;
-use crate::segment::{Failed, TRUSTED};
 use crate::table_state::{Sources, TableState};
 use crate::tlog::Publisher;
 use crate::tree::Tree;
 use crate::writer::{
-    Advance, Answer, Append, Appended, BulkGrant, BulkResult, Command, Outcome, Writer, WriterOptions,
+    Advance, Answer, Appended, BulkGrant, BulkResult, Command, Outcome, Writer, WriterOptions,
 };
 use crate::writer_lock::{WriterLock, is_used};
+use appending::{Waiting, batch_with};
 use flushing::Encoding;
 
 /// Requests that may wait before senders have to.
@@ -53,8 +50,6 @@ const QUEUE: usize = 1_024;
 const NOT_LOCKED: &str = "it has a journal, whose lock this file system does not have or does not share with other \
                           machines: write to it on the machine that has its disk, or put the journal into the table there \
                           (`sporlog compact`), end all writers, and remove the log's folder `journal`";
-/// Why an append is given up whose frame may be in a segment that is gone.
-const TOO_LATE: &str = "the store took too long to answer";
 /// The writer lock is kept so long when nothing more waits: to take it again costs some reads.
 const HOLD: Duration = Duration::from_millis(1);
 /// When a checkpoint follows.
@@ -85,11 +80,6 @@ const CHECKPOINT_SHARE: usize = 16;
 const CHECKPOINT_PAUSE: Duration = Duration::from_secs(10);
 /// Commits between looks for small files to merge.
 const MERGE_EVERY: u64 = 32;
-
-struct Waiting {
-    append: Append,
-    answer: Answer<Outcome>,
-}
 
 pub(crate) struct Sequencer {
     shared: Arc<Shared>,
@@ -278,196 +268,6 @@ impl Sequencer {
         }
     }
 
-    /// Appends the waiting requests as one commit, and answers them.
-    fn append(&mut self, mut waiting: Vec<Waiting>) {
-        loop {
-            let (mut fresh, mut doubles) = self.answer_known(waiting);
-            if fresh.is_empty() {
-                return;
-            }
-            let began = Instant::now();
-            let appended = self.append_fresh(&fresh);
-            let records = fresh.iter().map(|request| request.append.rows.num_rows() as u64).sum();
-            let stored = matches!(appended, Ok(Some(_)));
-            match self.measured(records, began, stored, appended) {
-                Ok(Some(appended)) => {
-                    let mut first = appended.first;
-                    for request in fresh {
-                        let last = first + request.append.rows.num_rows() as u64 - 1;
-                        let appended = Appended { first, last, ..appended };
-                        let _ = request.answer.send(Ok(Outcome::Appended(appended)));
-                        first = last + 1;
-                    }
-                    // Now it is true that theirs are there.
-                    waiting = doubles;
-                }
-                // Somebody else has appended, and we are to take turns: number it anew.
-                Ok(None) => {
-                    fresh.append(&mut doubles);
-                    waiting = fresh;
-                }
-                Err(error) => {
-                    let text = error.to_string();
-                    let mut error = Some(error);
-                    for request in fresh.into_iter().chain(doubles) {
-                        let again = || Error::failed(&self.shared.name, &text);
-                        let _ = request.answer.send(Err(error.take().unwrap_or_else(again)));
-                    }
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Answers requests whose positions have been taken in already, and gives the others back:
-    /// those to be appended, and those that move the same positions. The latter can only be
-    /// answered when the former are stored.
-    fn answer_known(&self, waiting: Vec<Waiting>) -> (Vec<Waiting>, Vec<Waiting>) {
-        let (mut fresh, mut doubles) = (Vec::with_capacity(waiting.len()), Vec::new());
-        let mut claimed = HashSet::new();
-        for request in waiting {
-            let positions = &request.append.positions;
-            if positions.iter().any(|(app, _)| claimed.contains(app)) {
-                doubles.push(request);
-            } else if let Some((app, position)) = self.known(positions) {
-                let _ = request.answer.send(Ok(Outcome::AlreadyThere { app, position }));
-            } else {
-                claimed.extend(positions.iter().map(|(app, _)| app.clone()));
-                fresh.push(request);
-            }
-        }
-        (fresh, doubles)
-    }
-
-    /// A position that cannot be moved so, because it has been moved already.
-    fn known(&self, positions: &[(String, Advance)]) -> Option<(String, Position)> {
-        let stored = self.shared.positions();
-        positions.iter().find_map(|(app, advance)| {
-            let there = stored.get(app);
-            let nowhere = Position { version: -1, at: 0 };
-            (!advance.possible(there.map(|there| there.version)))
-                .then(|| (app.clone(), there.unwrap_or(nowhere)))
-        })
-    }
-
-    /// Counts a commit of records and how long it took, for those who watch.
-    fn measured<T>(&self, records: u64, began: Instant, stored: bool, result: Result<T>) -> Result<T> {
-        let log = self.shared.name.to_string();
-        if stored {
-            metrics::histogram!("sporlog_commit_seconds", "log" => log.clone()).record(began.elapsed());
-            metrics::histogram!("sporlog_commit_records", "log" => log.clone()).record(records as f64);
-        }
-        if stored || result.is_err() {
-            let outcome = if stored { "ok" } else { "failed" };
-            metrics::counter!("sporlog_commits_total", "log" => log, "outcome" => outcome).increment(1);
-        }
-        result
-    }
-
-    /// One frame, or commit, of all these requests. `None` when others have written and this writer takes
-    /// turns: then nothing is stored, and the numbers are others'.
-    fn append_fresh(&mut self, requests: &[Waiting]) -> Result<Option<Appended>> {
-        self.check_running()?;
-        let extent = self.state.recent.extent.clone();
-        self.lock()?;
-        let in_bucket = self.shared.table.segments.are_sealed();
-        if in_bucket && self.known_at.elapsed() > TRUSTED {
-            self.catch_up()?;
-        }
-        if self.state.recent.sealed {
-            self.flush()?;
-        }
-        self.check_turn()?;
-        if self.follow_others()? || self.state.recent.extent != extent {
-            return Ok(None);
-        }
-        let batches = requests.iter().map(|r| &r.append.rows);
-        let rows = concat_batches(&self.shared.kind.row_schema(), batches)
-            .map_err(|e| Error::Columns(e.to_string()))?;
-        let first = self.state.size + 1;
-        let received_at = self.clock.receive(&self.shared.name);
-        // Records of different months become different files, so that each month can expire.
-        let month = self.state.recent.parts().first().map(|part| month_of(part.received.0));
-        if month.is_some_and(|month| month != month_of(received_at)) {
-            self.flush()?;
-            return Ok(None);
-        }
-        let numbered = self.committer.number_and_commit(&rows, first, received_at)?;
-        let mut tree = self.tree.clone();
-        let mut full = Vec::new();
-        numbered.entries.iter().for_each(|(entry, leaf)| tree.push(entry, leaf, &mut |file| full.push(file)));
-
-        let mut positions = Vec::new();
-        let (mut next, at) = (first, chrono::Utc::now().timestamp_millis());
-        for Append { rows, positions: advances } in requests.iter().map(|r| &r.append) {
-            let moved = |(app, advance): &(String, Advance)| {
-                (app.clone(), Position { version: advance.arrives(next), at })
-            };
-            positions.extend(advances.iter().map(moved));
-            next += rows.num_rows() as u64;
-        }
-        let seal = false;
-        let frame = Frame { rows: numbered.batch, positions, size: tree.size(), root: tree.root(), at, seal };
-        let is_large = rows.num_rows() as u64 >= flushing::MOST_RECORDS
-            || rows.get_array_memory_size() >= flushing::MOST_BYTES;
-        let stored = if (in_bucket || self.lock.is_some()) && !is_large {
-            self.append_frame(&frame)
-        } else {
-            self.append_file(frame, received_at, numbered.occurred)
-        };
-        if !stored? {
-            return Ok(None);
-        }
-        self.tree = tree;
-        self.write_full_tiles(full);
-        Ok(Some(Appended { first, last: self.state.size, received_at }))
-    }
-
-    /// Appends `frame` to the journal. False, and nothing is stored, if others have written meanwhile.
-    fn append_frame(&mut self, frame: &Frame) -> Result<bool> {
-        let shared = self.shared.clone();
-        let extent = &self.state.recent.extent;
-        if extent.frames == 0 && self.lock.is_some() {
-            // The lock may be held since before the log was put back to an older copy. A later frame finds the one
-            // before it missing.
-            self.runtime.block_on(shared.table.check_newest(&self.state))?;
-        }
-        let (bytes, after) = frame.encode(&self.committer.keys, extent)?;
-        let began = Instant::now();
-        match self.runtime.block_on(shared.table.segments.append(extent, bytes)) {
-            Ok(()) if shared.table.segments.are_sealed() && self.known_at.elapsed() > TRUSTED => {
-                return Err(self.unsure(Error::failed(&shared.name, TOO_LATE)));
-            }
-            Ok(()) => self.known_at = began,
-            Err(Failed::Taken) => return self.catch_up().map(|()| false),
-            Err(Failed::Cleanly(error)) => return Err(error),
-            Err(Failed::Unsure(error)) => return Err(self.unsure(error)),
-        }
-        self.state.push(frame, after).map_err(|error| self.poison(error))?;
-        self.ours += frame.rows.num_rows() as u64;
-        let journal = frame.positions.iter().cloned().collect();
-        self.moved_on(Sources { journal, ..Sources::default() });
-        Ok(true)
-    }
-
-    /// Commits the records of `frame` as a file of the table. False, and nothing is stored, if others have written
-    /// meanwhile.
-    fn append_file(&mut self, frame: Frame, received_at: i64, occurred: Option<(i64, i64)>) -> Result<bool> {
-        let Frame { rows, positions, size, root, .. } = frame;
-        let mut change = Change { positions, appended: Some((size, root)), ..Change::default() };
-        if rows.num_rows() > 0 {
-            let (first, received) = (self.state.size + 1, (received_at, received_at));
-            let records = RecentRows { first, last: size, rows, occurred, received };
-            change.added.push(self.runtime.block_on(write_file(&self.shared, &records))?);
-        }
-        let written = names_of(&change.added);
-        let committed = self.commit(change);
-        if !matches!(committed, Ok(true)) {
-            self.discard(written);
-        }
-        committed
-    }
-
     /// The state has moved on, and these positions with it: readers may see it, and it is to be
     /// published.
     fn moved_on(&mut self, moved: Sources) {
@@ -653,31 +453,4 @@ impl Sequencer {
             Err(Error::Stopped { log: self.shared.name.to_string(), reason: reason.clone() })
         })
     }
-}
-
-/// Takes further waiting requests, as many as go well into one commit.
-fn batch_with(
-    first: Waiting,
-    commands: &mut mpsc::Receiver<Command>,
-    held: &mut VecDeque<Command>,
-) -> Vec<Waiting> {
-    let size = |w: &Waiting| (w.append.rows.num_rows(), w.append.rows.get_array_memory_size());
-    let (mut rows, mut bytes) = size(&first);
-    let mut batch = vec![first];
-    while rows < flushing::MOST_RECORDS as usize && bytes < flushing::MOST_BYTES {
-        match commands.try_recv() {
-            Ok(Command::Append(append, answer)) => {
-                let request = Waiting { append, answer };
-                let (more_rows, more_bytes) = size(&request);
-                (rows, bytes) = (rows + more_rows, bytes + more_bytes);
-                batch.push(request);
-            }
-            Ok(other) => {
-                held.push_back(other);
-                break;
-            }
-            Err(_) => break,
-        }
-    }
-    batch
 }

@@ -23,7 +23,10 @@ pub struct Site {
 
 impl Site {
     pub fn new() -> Self {
-        Site { dir: tempfile::tempdir().expect("a folder") }
+        let site = Site { dir: tempfile::tempdir().expect("a folder") };
+        // The server of a bucket removes folders that have become empty.
+        std::fs::write(site.path("site"), "").expect("written");
+        site
     }
 
     /// With this in `sporlog.toml`.
