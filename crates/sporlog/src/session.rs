@@ -72,7 +72,9 @@ impl Session {
     /// bucket.
     pub fn names(&self, store: &Store) -> Result<PathBuf> {
         let folder = store.directory().or_else(|| self.keys(store));
-        Ok(folder.context("names lie beside the keys, whose folder has to be configured")?.join(names::FOLDER))
+        Ok(folder
+            .context("names lie beside the keys, whose folder has to be configured")?
+            .join(names::FOLDER))
     }
 
     /// A log, for reading; `None` if it is one that every store may have, and nothing has been
