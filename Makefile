@@ -22,6 +22,7 @@ test: ## Install what the tests need, and run them all
 	tests/outside/run
 	tests/disk/run
 	tests/bucket/run
+	tests/servers/run
 	tests/kubernetes/run
 	tests/spark/run
 	tests/kafka/run

@@ -144,11 +144,11 @@ def measure_size(bench):
 def measure_page(bench):
     """Pages of records by id, at random places, in the smaller and in the larger log."""
     args, iterations = bench.args, 500
-    contenders, p90s = {}, {"small": [], "large": []}
+    contenders, p90s = {}, {"small": [], "large": [], "on": []}
 
-    def sporlog(size, store):
+    def sporlog(size, store, how="page"):
         def page(_):
-            told = bench.program.measure(bench.place, "page", store, "revision", PAGE, iterations)
+            told = bench.program.measure(bench.place, how, store, "revision", PAGE, iterations)
             p90s[size].append(told["milliseconds"]["p90"])
             return told["milliseconds"]["median"]
 
@@ -167,6 +167,7 @@ def measure_page(bench):
         contenders[f"sporlog_{size}"] = sporlog(size, store)
         if table:
             contenders[f"postgres_{size}"] = postgres(rows, table)
+    contenders["sporlog_on"] = sporlog("on", bench.data.large[0], "read-on")
     # All in the same turns, so that a moment's disturbance does not pass for growth.
     all_runs, all_took = bench.turns(**contenders)
     for size, (rows, _, table) in sizes.items():
@@ -176,6 +177,11 @@ def measure_page(bench):
         note = join(f"at the 90th percentile {median(p90s[size]):.2f} ms", None if table else bench.large_left_out)
         what = f"a page of {PAGE} records by id, of {rows:,}"
         yield Figure(f"page-{size}", what, "ms", took["sporlog"], name, value, ratio, "as fast", 2.0, runs=runs, note=note)
+    name, value, ratio = against_postgres({"sporlog": all_took["sporlog_on"], "postgres": all_took.get("postgres_large")})
+    runs = {"sporlog": all_runs["sporlog_on"], "postgres": all_runs.get("postgres_large", [])}
+    what = f"a page of {PAGE} after the one before, of {args.large:,}"
+    note = f"at the 90th percentile {median(p90s['on']):.2f} ms; PostgreSQL's are at random"
+    yield Figure("page-on", what, "ms", all_took["sporlog_on"], name, value, ratio, "as fast", 1.0, runs=runs, note=note)
     growth = {
         who: all_took[f"{who}_large"] / all_took[f"{who}_small"]
         for who in ("sporlog", "postgres")

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! measure page STORE LOG ROWS ITERATIONS      pages of ROWS records at random ids
+//! measure read-on STORE LOG ROWS ITERATIONS   pages of ROWS records, each after the one before
 //! measure find STORE LOG LIMIT KEYS           the newest LIMIT records of each person in the file KEYS
 //! measure append STORE RECORDS TASKS SECONDS  audit records (JSON lines), one each, by TASKS at once
 //! measure commits STORE RECORDS COUNT          COUNT commits of one record each, and what a log of so many costs
@@ -41,8 +42,9 @@ async fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let result = match args[..] {
-        ["page", store, log, rows, iterations] => {
-            page(&open(store, log).await?, rows.parse()?, iterations.parse()?).await?
+        [order @ ("page" | "read-on"), store, log, rows, iterations] => {
+            let log = open(store, log).await?;
+            page(&log, rows.parse()?, iterations.parse()?, order == "read-on").await?
         }
         ["find", store, log, limit, keys] => {
             let keys = std::fs::read_to_string(keys)?;
@@ -54,7 +56,7 @@ async fn main() -> Result<()> {
         ["commits", store, records, count] => {
             commits(store, &std::fs::read(records)?, count.parse()?).await?
         }
-        _ => return Err("measure page|find|append|commits …: see the head of its source".into()),
+        _ => return Err("measure page|read-on|find|append|commits …: see the head of its source".into()),
     };
     println!("{result}");
     Ok(())
@@ -65,13 +67,15 @@ async fn open(store: &str, log: &str) -> Result<Log> {
     Ok(Store::open(options)?.log(log).await?)
 }
 
-/// Pages of `rows` records, each somewhere else.
-async fn page(log: &Log, rows: u64, iterations: usize) -> Result<Value> {
+/// Pages of `rows` records, each somewhere else, or `on` from the end of the one before.
+async fn page(log: &Log, rows: u64, iterations: usize, on: bool) -> Result<Value> {
     let (before, pages) = (log.first().saturating_sub(1), log.head().saturating_sub(rows) + 1);
     let mut random = Random(SEED);
     let mut answers = Answers::default();
+    let mut after = before + random.below(pages);
     for _ in 0..WARM_UP + iterations {
-        let after = before + random.below(pages);
+        after =
+            if on && after + 2 * rows <= log.head() { after + rows } else { before + random.below(pages) };
         let count = answers.take(log, || log.read(after, Some(rows))).await?;
         if count as u64 != rows {
             return Err(format!("{count} records after {after}, where {rows} were asked for").into());

@@ -27,7 +27,7 @@ use crate::delta::Sha;
 use crate::schema::{ENGINE, table_schema};
 
 /// Rows in a page.
-const PAGE_ROWS: usize = 1_024;
+pub(crate) const PAGE_ROWS: usize = 1_024;
 /// Bytes in a page, where records are large.
 const PAGE_BYTES: usize = 256 << 10;
 /// Smaller files than this, of a few records each, are not compressed: they are soon merged with

@@ -136,6 +136,17 @@ pub enum Error {
     /// A query cannot be run as it is written; the text says why.
     #[error("{0}")]
     Query(String),
+    /// A query needs more memory than it may have.
+    #[error(
+        "the query needs more than the {memory} bytes of memory that it may use (sql.memory_bytes), whatever of it can be \
+         put on disk; raise the limit, or ask for less at once: {reason}"
+    )]
+    QueryMemory {
+        /// What it may use, in bytes.
+        memory: usize,
+        /// What asked for more.
+        reason: String,
+    },
     /// A query failed.
     #[error("{0}")]
     Sql(#[from] datafusion::error::DataFusionError),

@@ -21,6 +21,8 @@ use crate::schema::table_schema;
 
 /// Parts looked into at once.
 const AT_ONCE: usize = 4;
+/// Rows of a part that are read together, at least.
+const AT_LEAST: usize = 64;
 
 /// Whom to find, and when.
 #[derive(Debug, Clone)]
@@ -66,18 +68,25 @@ impl Log {
 
 /// The records of one part, newest first.
 async fn find_in(shared: &Shared, part: &Part, find: &Find) -> Result<RecordBatch> {
-    let kind = shared.kind;
-    let none = || RecordBatch::new_empty(table_schema(kind));
+    let schema = table_schema(shared.kind);
     if !part.may_have_within(find.from, find.to) {
-        return Ok(none());
+        return Ok(RecordBatch::new_empty(schema));
     }
     let rows = candidates(shared, part, &find.key).await?;
-    if rows.is_empty() {
-        return Ok(none());
+    let limit = find.limit.unwrap_or(usize::MAX);
+    let (mut found, mut count) = (Vec::new(), 0);
+    // Each row may be in a page of its own, so older ones are read only if the newest are not enough.
+    for newest in rows.rchunks(limit.max(AT_LEAST)) {
+        let batches: Vec<_> = scan::rows_of(shared, part, newest, None).await?.try_collect().await?;
+        let batch = concat_batches(&schema, &batches)?;
+        let wanted = newest_first(&batch, &matches(shared.kind, &batch, find))?;
+        count += wanted.num_rows();
+        found.push(wanted);
+        if count >= limit {
+            break;
+        }
     }
-    let batches: Vec<_> = scan::rows_of(shared, part, &rows, None).await?.try_collect().await?;
-    let batch = concat_batches(&table_schema(kind), &batches)?;
-    newest_first(&batch, &matches(kind, &batch, find))
+    Ok(concat_batches(&schema, &found)?)
 }
 
 /// The rows of `batch` that are wanted, in reverse order.

@@ -26,12 +26,14 @@
 //! | `times` | within what time records lie |
 //! | `received_times` | which records were received when |
 //! | `scan`, `find`, `sql` | records by id, by person or user, by query |
+//! | `blocks` | decoded rows, kept for whoever reads on |
 //! | `arithmetic` | whole numbers of queries do not wrap around |
 //! | `overlap` | which of many rows a log has already |
 //! | `locate` | which records are a person's, by the index alone; then just what is asked of them |
 //! | `listing` | the table's data files, for other programs |
 //! | `merge` | several logs read as one |
 //! | `prove`, `verify`, `replay`, `rebuild`, `verified` | for those who do not take our word for it |
+//! | `verify_parts` | a range of records verified, and such results joined |
 //! | `verify_served` | the check of a served log, by nothing but its transparency log |
 //! | `compact` | housekeeping and retention |
 //! | `backup` | the folder of a backup: copies of logs, and what belongs to them |
@@ -45,6 +47,7 @@
 
 mod arithmetic;
 mod backup;
+mod blocks;
 mod bucket;
 mod bulk;
 mod clock;
@@ -96,11 +99,13 @@ mod tlog;
 mod tree;
 mod verified;
 mod verify;
+mod verify_parts;
 mod verify_served;
 mod writer;
 mod writer_lock;
 
 pub use backup::{Backup, copy_path};
+pub use blocks::CACHE_BYTES;
 pub use bulk::{Bulk, BulkPusher};
 pub use clock::Clock;
 pub use commit::{Position, RolledBack};
@@ -120,7 +125,7 @@ pub use prove::{Proven, verify_proof};
 pub use row_commitments::numbers;
 pub use scan::Batches;
 pub use schema::table_schema;
-pub use sql::query;
+pub use sql::{query, spark_views, statements};
 pub use storage::local_directory;
 pub use store::{Store, StoreOptions, is_log_name};
 pub use table_state::{ONCE, REMEMBERED};

@@ -6,6 +6,7 @@ use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use sporlog_record::Kind;
 use tokio::sync::watch;
 
+use crate::blocks::BlockCache;
 use crate::clock::Clock;
 use crate::commit::Position;
 use crate::error::{Error, Result};
@@ -45,6 +46,8 @@ pub(crate) struct Shared {
     /// How far each source has been taken in. The sequencer writes it.
     pub positions: RwLock<Sources>,
     pub files: FileCache,
+    /// Those of all logs of the store.
+    pub blocks: Arc<BlockCache>,
     /// Held by whoever writes a Delta checkpoint, until it has told the sequencer.
     pub checkpointing: Arc<tokio::sync::Mutex<()>>,
     /// The log's secrets, and the folder in which they lie; only where they are at hand.
@@ -162,6 +165,7 @@ impl Shared {
                 let mut positions = self.positions_mut();
                 if current.version < state.version {
                     positions.committed(moved.table);
+                    self.blocks.retain(&self.name, |file| state.has(file));
                 }
                 positions.journal.extend(moved.journal);
                 *current = Arc::new(state);

@@ -148,7 +148,7 @@ impl Log {
         Ok((earlier.size(), now.size()))
     }
 
-    async fn check_consistency(&self, earlier: &Checkpoint, now: &Checkpoint) -> Result<()> {
+    pub(crate) async fn check_consistency(&self, earlier: &Checkpoint, now: &Checkpoint) -> Result<()> {
         if earlier.size() > now.size() {
             return Err(Error::Proof(format!(
                 "the log has shrunk: it had {} records and has {}",

@@ -1,22 +1,20 @@
 //! The Merkle tree built anew for a verification, and compared with what is stored as it grows.
 //!
 //! Entries come from the records, where those can be read and the log's secret is at hand, and from
-//! the stored bundles otherwise. Up to the size that the checkpoint covers, tiles and bundles have
+//! the stored bundles otherwise. Up to an end, which the checkpoint covers, tiles and bundles have
 //! to be those stored; beyond, only the root counts, which the newest commit states.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tlog_tiles::checkpoint::Checkpoint;
 use tlog_tiles::tlog::{self, Hash};
 
 use crate::delta::DataFile;
 use crate::error::{Error, Result};
 use crate::keys::Commitment;
-use crate::replay::Newest;
 use crate::storage::Storage;
-use crate::tlog::{BUNDLE_ENTRY, ENTRIES, HASH, get_tile, tlog_name};
-use crate::tree::{TILE_WIDTH, TileFile, Tree, bundle_path, tile_path};
+use crate::tlog::{BUNDLE_ENTRY, ENTRIES, HASH, get_earlier_tile, get_tile, tlog_name};
+use crate::tree::{TILE_WIDTH, TileFile, Tree, bundle_path, place_of, tile_path};
 use crate::verified::Verified;
 
 /// See the [module](self).
@@ -24,34 +22,40 @@ pub(crate) struct Rebuilt<'a> {
     storage: &'a Storage,
     /// The data files, to say which one a record is in.
     files: &'a [Arc<DataFile>],
-    checkpoint: Option<Checkpoint>,
+    /// How many entries the stored tiles and bundles have.
+    covered: u64,
+    /// Up to where they are compared.
+    end: u64,
     tree: Tree,
     /// Files that have become full and are still to be compared.
     full: Vec<TileFile>,
-    /// The root and the unfinished files at the size that the checkpoint covers.
-    signed: Option<(Hash, Vec<TileFile>)>,
+    /// The root and the unfinished files at `end`.
+    at_end: (Hash, Vec<TileFile>),
 }
 
 impl<'a> Rebuilt<'a> {
+    /// Goes on from `tree`.
     pub(crate) fn new(
         storage: &'a Storage,
         files: &'a [Arc<DataFile>],
-        checkpoint: Option<Checkpoint>,
+        covered: u64,
+        end: u64,
+        tree: Tree,
     ) -> Self {
-        let mut rebuilt =
-            Rebuilt { storage, files, checkpoint, tree: Tree::default(), full: Vec::new(), signed: None };
+        let at_end = (tlog::EMPTY_HASH, Vec::new());
+        let mut rebuilt = Rebuilt { storage, files, covered, end, tree, full: Vec::new(), at_end };
         rebuilt.reached();
         rebuilt
     }
 
-    fn published(&self) -> u64 {
-        self.checkpoint.as_ref().map_or(0, Checkpoint::size)
+    pub(crate) fn tree(&self) -> &Tree {
+        &self.tree
     }
 
     pub(crate) fn push(&mut self, entry: &Commitment, leaf: &Hash) {
         // What the checkpoint does not cover yet has no tiles to be compared with, but leads to the
         // root that the newest commit states.
-        let covered = self.tree.size() < self.published();
+        let covered = self.tree.size() < self.end;
         let full = &mut self.full;
         self.tree.push(entry, leaf, &mut |file| {
             if covered {
@@ -62,17 +66,17 @@ impl<'a> Rebuilt<'a> {
     }
 
     fn reached(&mut self) {
-        if self.tree.size() == self.published() {
-            self.signed = Some((self.tree.root(), self.tree.partial_files()));
+        if self.tree.size() == self.end {
+            self.at_end = (self.tree.root(), self.tree.partial_files());
         }
     }
 
     /// Takes entries from the stored bundles, up to the id `last`.
     pub(crate) async fn copy_entries(&mut self, verified: &mut Verified, last: u64) {
-        let last = last.min(self.published());
+        let last = last.min(self.end);
         while self.tree.size() < last {
             let (n, skip) = (self.tree.size() / TILE_WIDTH, (self.tree.size() % TILE_WIDTH) as usize);
-            let width = (self.published() - n * TILE_WIDTH).min(TILE_WIDTH);
+            let width = (self.covered - n * TILE_WIDTH).min(TILE_WIDTH);
             let wanted = (last - self.tree.size()) as usize;
             let path = bundle_path(n, width);
             let bundle = get_tile(self.storage, &path).await;
@@ -115,7 +119,7 @@ impl<'a> Rebuilt<'a> {
         if same * BUNDLE_ENTRY == bundle.len() {
             return Ok(());
         }
-        let record = bundle_number(path) * TILE_WIDTH + same as u64 + 1;
+        let record = place_of(path).1 * TILE_WIDTH + same as u64 + 1;
         let problem = format!("it does not match {} from record {record} on", tlog_name(tile));
         Err(Error::damaged(tlog_name(path), problem))
     }
@@ -128,8 +132,7 @@ impl<'a> Rebuilt<'a> {
     }
 
     async fn compare_file(&self, verified: &mut Verified, path: &str, computed: &[u8]) {
-        let name = tlog_name(path);
-        let stored = match get_tile(self.storage, path).await {
+        let (name, stored) = match get_earlier_tile(self.storage, path, self.covered).await {
             Ok(stored) => stored,
             Err(error) => return verified.found(error),
         };
@@ -140,7 +143,7 @@ impl<'a> Rebuilt<'a> {
         if path.starts_with(ENTRIES) {
             let same = |(a, b): &(&[u8], &[u8])| a == b;
             let pairs = stored.chunks(BUNDLE_ENTRY).zip(computed.chunks(BUNDLE_ENTRY));
-            let n = bundle_number(path) * TILE_WIDTH + pairs.take_while(same).count() as u64 + 1;
+            let n = place_of(path).1 * TILE_WIDTH + pairs.take_while(same).count() as u64 + 1;
             problem = match self.files.iter().find(|file| file.first <= n && n <= file.last) {
                 Some(file) => format!("it does not match record {n}, stored in {}", file.name()),
                 None => format!("it does not match record {n}"),
@@ -149,32 +152,14 @@ impl<'a> Rebuilt<'a> {
         verified.found(Error::damaged(name, problem));
     }
 
-    pub(crate) async fn finish(&mut self, verified: &mut Verified, newest: &Newest) {
-        self.copy_entries(verified, self.published()).await;
+    /// Compares all up to the end; gives the root there.
+    pub(crate) async fn finish(&mut self, verified: &mut Verified) -> Hash {
+        self.copy_entries(verified, self.end).await;
         self.compare(verified).await;
-        let (root, partial) = self.signed.take().unwrap_or_default();
+        let (root, partial) = std::mem::take(&mut self.at_end);
         for (path, bytes) in &partial {
             self.compare_file(verified, path, bytes).await;
         }
-        if let Some(checkpoint) = &self.checkpoint
-            && root != *checkpoint.hash()
-        {
-            let problem = "the records do not lead to the root that was signed";
-            verified.found(Error::damaged(tlog_name("checkpoint"), problem));
-        }
-        // Nobody without the log's secret can state the root after a record of theirs.
-        if newest.size > self.published()
-            && newest.size == self.tree.size()
-            && self.tree.root() != newest.root
-        {
-            let problem = "the records do not lead to the root that it states";
-            verified.found(Error::damaged(&newest.name, problem));
-        }
+        root
     }
-}
-
-/// The number in `tile/entries/x001/x234/067[.p/…]`.
-fn bundle_number(path: &str) -> u64 {
-    let digits = path.trim_start_matches(ENTRIES).split(".p/").next().unwrap_or_default();
-    digits.split('/').fold(0, |n, part| n * 1_000 + part.trim_start_matches('x').parse::<u64>().unwrap_or(0))
 }

@@ -1,8 +1,9 @@
 //! Records by their ids: in order from one on, or just these.
 //!
 //! Ids are contiguous within a part, so an id is a row number. Of a file, only the pages in which the wanted rows lie
-//! are read; the records of the journal are in memory.
+//! are read, and for whoever reads on, each once ([`crate::blocks`]); the records of the journal are in memory.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray};
@@ -15,11 +16,13 @@ use parquet::arrow::arrow_reader::{
     ArrowPredicateFn, RowFilter, RowSelection, RowSelectionPolicy, RowSelector,
 };
 
+use crate::blocks::BLOCK_ROWS;
 use crate::delta::DataFile;
 use crate::error::{Error, Result};
 use crate::files::{OpenFile, PageIndexes};
 use crate::log::{Log, Shared};
 use crate::recent::{Part, RecentRows};
+use crate::schema::table_schema;
 use crate::table_state::TableState;
 
 /// Batches of a log, in some order that the giver promises.
@@ -36,7 +39,18 @@ impl Log {
     /// The records with ids above `after`, ascending, at most `limit` of them; columns as in
     /// [`table_schema`](crate::table_schema). What is appended after the call is not in it.
     pub fn read(&self, after: u64, limit: Option<u64>) -> Batches {
-        in_order(self.shared.clone(), self.state(), after, limit)
+        let (shared, state) = (self.shared.clone(), self.state());
+        let Some(limit) = limit.filter(|limit| *limit <= BLOCK_ROWS as u64) else {
+            return in_order(shared, state, after, limit);
+        };
+        let count = ids_for(&state, after, limit);
+        let parts = parts(&state, after, Some(count));
+        let last = after.saturating_add(count).min(state.size);
+        if shared.blocks.reads_on(&shared.name, after, last) {
+            in_blocks(shared, parts)
+        } else {
+            scan(shared, parts, None, None)
+        }
     }
 
     /// Of the `count` ids above `after`, or of all, these columns, in the order of the table; no others are
@@ -96,8 +110,8 @@ pub(crate) fn in_order(
     scan(shared, parts(&state, after, count), None, None)
 }
 
-/// A part of the log, and which of its rows are wanted, if not all.
-type Selected = (Part, Option<RowSelection>);
+/// A part of the log, and which of its rows are wanted.
+type Selected = (Part, Range<usize>);
 
 /// Which records are wanted, by the texts of a column.
 #[derive(Clone)]
@@ -116,11 +130,71 @@ fn scan(
     columns: Option<&'static [&'static str]>,
     filter: Option<Filter>,
 ) -> Batches {
-    let open = move |(part, selection): Selected| {
+    let open = move |(part, rows): Selected| {
         let (shared, filter) = (shared.clone(), filter.clone());
-        async move { select_if(&shared, &part, selection, columns, filter).await }
+        async move { select_if(&shared, &part, selection(&part, &rows), columns, filter).await }
     };
     futures::stream::iter(parts).then(open).try_flatten().boxed()
+}
+
+/// Of these parts, in their order, all columns of the records that are wanted, from whole blocks of files.
+fn in_blocks(shared: Arc<Shared>, parts: Vec<Selected>) -> Batches {
+    let open = move |(part, rows): Selected| {
+        let shared = shared.clone();
+        async move {
+            let batches = match &part {
+                Part::File(file) => from_blocks(&shared, file, &rows).await?,
+                Part::Recent(_) => None,
+            };
+            match batches {
+                Some(batches) => Ok(futures::stream::iter(batches.into_iter().map(Ok)).boxed()),
+                None => select(&shared, &part, selection(&part, &rows), None).await,
+            }
+        }
+    };
+    futures::stream::iter(parts).then(open).try_flatten().boxed()
+}
+
+/// These rows of `file`, from the blocks that hold them; `None` if its records are so large that blocks would be, too.
+async fn from_blocks(
+    shared: &Shared,
+    file: &Arc<DataFile>,
+    wanted: &Range<usize>,
+) -> Result<Option<Vec<RecordBatch>>> {
+    let open = shared.files.open(&shared.storage, &file.name(), PageIndexes::Locations).await?;
+    let (mut batches, mut next) = (Vec::new(), 0);
+    for group in open.metadata().row_groups() {
+        let rows = next..next + group.num_rows() as usize;
+        next = rows.end;
+        let bytes = group.total_byte_size().unsigned_abs();
+        let are_large = batch_rows(bytes, rows.len() as u64) < BLOCK_ROWS;
+        for start in rows.clone().step_by(BLOCK_ROWS) {
+            let block = start..rows.end.min(start + BLOCK_ROWS);
+            let (from, to) = (wanted.start.max(block.start), wanted.end.min(block.end));
+            if from < to {
+                if are_large {
+                    return Ok(None);
+                }
+                batches.push(whole_block(shared, file, block).await?.slice(from - start, to - from));
+            }
+        }
+    }
+    Ok(Some(batches))
+}
+
+/// A block of `file`: kept, or decoded and kept.
+async fn whole_block(shared: &Shared, file: &Arc<DataFile>, block: Range<usize>) -> Result<RecordBatch> {
+    if let Some(rows) = shared.blocks.get(&shared.name, file, block.start) {
+        return Ok(rows);
+    }
+    let part = Part::File(file.clone());
+    let batches = select(shared, &part, selection(&part, &block), None).await?;
+    let rows = concat_batches(&table_schema(shared.kind), &batches.try_collect::<Vec<_>>().await?)?;
+    if rows.num_rows() != block.len() {
+        return Err(Error::damaged(file.name(), "its pages have fewer rows than its footer says"));
+    }
+    shared.blocks.put(&shared.name, file, block.start, rows.clone());
+    Ok(rows)
 }
 
 /// How many ids above `after` it takes for `limit` records: retention leaves gaps.
@@ -141,14 +215,17 @@ fn ids_for(state: &TableState, after: u64, limit: u64) -> u64 {
 fn parts(state: &TableState, after: u64, count: Option<u64>) -> Vec<Selected> {
     let end = count.map_or(u64::MAX, |count| after.saturating_add(count).saturating_add(1));
     let select = |part: Part| {
-        let skip = after.saturating_add(1).saturating_sub(part.first()) as usize;
-        let take = (end.min(part.last() + 1) - part.first()) as usize - skip;
-        let some = skip > 0 || take < part.rows() as usize;
-        let selection =
-            some.then(|| RowSelection::from(vec![RowSelector::skip(skip), RowSelector::select(take)]));
-        (part, selection)
+        let rows =
+            after.saturating_add(1).saturating_sub(part.first())..end.min(part.last() + 1) - part.first();
+        (part, rows.start as usize..rows.end as usize)
     };
     state.parts_after(after).take_while(|part| part.first() < end).map(select).collect()
+}
+
+/// These rows of `part`; `None` if they are all.
+fn selection(part: &Part, rows: &Range<usize>) -> Option<RowSelection> {
+    let some = rows.start > 0 || rows.end < part.rows() as usize;
+    some.then(|| vec![RowSelector::skip(rows.start), RowSelector::select(rows.len())].into())
 }
 
 /// These rows of `part`, ascending, counted from 0; of all columns, or of those named.

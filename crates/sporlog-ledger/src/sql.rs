@@ -1,4 +1,4 @@
-//! SQL over the logs, read-only: each log as a table, and the view `events` over all of them.
+//! SQL over the logs, read-only: each log as a table, and the view `events` over all of them; and the same views for Spark.
 
 use std::sync::Arc;
 
@@ -16,27 +16,28 @@ use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
+use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::logical_expr::Expr;
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
 use datafusion::prelude::{SQLOptions, SessionConfig, SessionContext};
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use futures::StreamExt;
+use futures::stream::BoxStream;
 use object_store::ObjectMeta;
 use sporlog_record::Kind;
 use sporlog_record::time::DATE_CHARACTERS;
 
 use crate::arithmetic::{CheckOverflow, CheckedSum};
+use crate::delta::TABLE;
 use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::merge::matches;
 use crate::schema::table_schema;
 use crate::table_state::TableState;
-
-/// Memory that a query may use before it has to spill to disk or fail.
-const QUERY_MEMORY: usize = 256 << 20;
 
 /// What DataFusion says of one of its settings, where the name of a column needs double quotes.
 const SETTING_ADVICE: &str = " or disable the datafusion.sql_parser.enable_ident_normalization configuration";
@@ -44,14 +45,24 @@ const SETTING_ADVICE: &str = " or disable the datafusion.sql_parser.enable_ident
 /// The name under which DataFusion knows the store.
 const STORE: &str = "sporlog://store";
 
-/// Runs a query over `logs`, which are seen as they are now, in DataFusion's dialect of SQL.
+/// Runs a query over `logs`, which are seen as they are now, in DataFusion's dialect of SQL: the result's columns, and its
+/// rows as they come.
 ///
 /// Only queries: nothing that would change, create or set anything. A log's name stands for its
 /// records; `events` is what all kinds have in common. The columns of the result have names of their own: of two that are
-/// called `a`, the second is called `a_1`.
-pub async fn query(logs: &[Log], sql: &str) -> Result<SendableRecordBatchStream> {
-    let config = SessionConfig::new().with_information_schema(true);
-    let runtime = RuntimeEnvBuilder::new().with_memory_limit(QUERY_MEMORY, 1.0).build_arc()?;
+/// called `a`, the second is called `a_1`. A query that needs more than `memory` bytes goes on in the folder for
+/// temporary files where that can be done, and otherwise fails.
+pub async fn query(
+    logs: &[Log],
+    sql: &str,
+    memory: usize,
+) -> Result<(SchemaRef, BoxStream<'static, Result<RecordBatch>>)> {
+    let mut config = SessionConfig::new().with_information_schema(true);
+    // What each sort keeps for merging what it has spilled; the default is more than small limits have.
+    let execution = &mut config.options_mut().execution;
+    execution.sort_spill_reservation_bytes = execution.sort_spill_reservation_bytes.min(memory / 16);
+    let runtime =
+        RuntimeEnvBuilder::new().with_memory_pool(Arc::new(FairSpillPool::new(memory))).build_arc()?;
     let context = SessionContext::new_with_config_rt(config, runtime);
     context.add_analyzer_rule(Arc::new(CheckOverflow));
     context.register_udaf(CheckedSum::default().into());
@@ -61,16 +72,58 @@ pub async fn query(logs: &[Log], sql: &str) -> Result<SendableRecordBatchStream>
         let table = LogTable { log: log.clone(), state: log.state(), url: url.clone() };
         context.register_table(log.name(), Arc::new(table))?;
     }
-    let parts: Vec<_> = logs.iter().filter_map(|log| events_of(log.name(), log.kind())).collect();
-    if !parts.is_empty() {
-        context.sql(&format!("CREATE VIEW events AS {}", parts.join(" UNION ALL "))).await?;
+    if let Some(events) = events_over(logs) {
+        context.sql(&format!("CREATE VIEW events AS {events}")).await?;
     }
     register_patterns(&context, logs, sql).await?;
     let only_queries =
         SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     let planned = async { context.sql_with_options(sql, only_queries).await?.execute_stream().await };
-    let batches = planned.await.map_err(|error| Error::Query(explain(&context, sql, &error)))?;
-    Ok(with_unique_names(batches))
+    let batches = planned.await.map_err(|error| match out_of_memory(&error, memory) {
+        Some(error) => error,
+        None => Error::Query(explain(&context, sql, &error)),
+    })?;
+    let (schema, batches) = with_unique_names(batches);
+    Ok((
+        schema,
+        batches.map(move |batch| batch.map_err(|e| out_of_memory(&e, memory).unwrap_or(e.into()))).boxed(),
+    ))
+}
+
+/// What is said of a query for which the memory did not suffice.
+fn out_of_memory(error: &DataFusionError, memory: usize) -> Option<Error> {
+    let DataFusionError::ResourcesExhausted(reason) = error.find_root() else { return None };
+    Some(Error::QueryMemory { memory, reason: reason.lines().next().unwrap_or_default().to_owned() })
+}
+
+/// The statements of a file of SQL, each with the comments before it.
+pub fn statements(sql: &str) -> Result<Vec<String>> {
+    let tokens = Tokenizer::new(&GenericDialect {}, sql).with_unescape(false).tokenize();
+    let tokens =
+        tokens.map_err(|error| Error::Query(format!("this is no SQL as DataFusion reads it: {error}")))?;
+    let written = tokens.split(|token| *token == Token::SemiColon);
+    let written = written.filter(|tokens| tokens.iter().any(|token| !matches!(token, Token::Whitespace(_))));
+    Ok(written
+        .map(|tokens| tokens.iter().map(Token::to_string).collect::<String>().trim().to_owned())
+        .collect())
+}
+
+/// Statements by which Spark has views of the same names and columns as [`query`]. Spark needs Delta Lake, and sees the
+/// tables alone, without the records that are in the journal still.
+pub fn spark_views(logs: &[Log]) -> String {
+    let of_log = |log: &Log| {
+        let columns: Vec<_> =
+            table_schema(log.kind()).fields().iter().map(|f| format!("`{}`", f.name())).collect();
+        // Spark's name for a bucket is Hadoop's.
+        let table = log.shared.storage.location(TABLE).replacen("s3://", "s3a://", 1).replace('`', "``");
+        spark_view(log.name(), &format!("SELECT {} FROM delta.`{table}`", columns.join(", ")))
+    };
+    let events = events_over(logs).map(|events| spark_view("events", &events));
+    logs.iter().map(of_log).chain(events).collect()
+}
+
+fn spark_view(name: &str, query: &str) -> String {
+    format!("CREATE OR REPLACE TEMPORARY VIEW `{name}` AS {query};\n")
 }
 
 /// Why a query cannot be run, without advice that only a program could follow.
@@ -107,7 +160,9 @@ fn explain(context: &SessionContext, sql: &str, error: &DataFusionError) -> Stri
 }
 
 /// The result with different names for different columns: JSON and Parquet have no others.
-fn with_unique_names(batches: SendableRecordBatchStream) -> SendableRecordBatchStream {
+fn with_unique_names(
+    batches: SendableRecordBatchStream,
+) -> (SchemaRef, BoxStream<'static, DataFusionResult<RecordBatch>>) {
     let given = batches.schema();
     let mut names: Vec<String> = Vec::new();
     for field in given.fields() {
@@ -121,14 +176,14 @@ fn with_unique_names(batches: SendableRecordBatchStream) -> SendableRecordBatchS
         names.push(name);
     }
     if names.iter().zip(given.fields()).all(|(name, field)| name == field.name()) {
-        return batches;
+        return (given, batches.boxed());
     }
     let fields = given.fields().iter().zip(names).map(|(field, name)| field.as_ref().clone().with_name(name));
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     let renamed = schema.clone();
     let batches =
         batches.map(move |batch| Ok(RecordBatch::try_new(schema.clone(), batch?.columns().to_vec())?));
-    Box::pin(RecordBatchStreamAdapter::new(renamed, batches))
+    (renamed, batches.boxed())
 }
 
 /// A name with `*` in it, such as `"disclosure*"`, stands for the records of all logs that it matches
@@ -152,25 +207,31 @@ async fn register_patterns(context: &SessionContext, logs: &[Log], sql: &str) ->
     Ok(())
 }
 
+/// The query that is the view `events`, if any log has events. DataFusion and Spark read it as it stands.
+fn events_over(logs: &[Log]) -> Option<String> {
+    let parts: Vec<_> = logs.iter().filter_map(|log| events_of(log.name(), log.kind())).collect();
+    (!parts.is_empty()).then(|| parts.join(" UNION ALL "))
+}
+
 /// A log's share of the view `events`; none if its records are no events.
 ///
 /// How exact a time is, is told by the text that its source wrote: `occurred_at` of a date alone is the day's beginning.
 fn events_of(log: &str, kind: Kind) -> Option<String> {
     let roles = kind.definition().roles.as_ref()?;
     let precision = format!(
-        "CASE WHEN char_length(trim(\"{}\")) <= {DATE_CHARACTERS} THEN 'day' \
+        "CASE WHEN char_length(trim(`{}`)) <= {DATE_CHARACTERS} THEN 'day' \
               WHEN occurred_at IS NOT NULL THEN 'time' END AS occurred_precision",
         roles.time
     );
     let roles = roles.named().map(|(role, columns)| {
-        let values: Vec<_> = columns.iter().map(|name| format!("CAST(\"{name}\" AS VARCHAR)")).collect();
+        let values: Vec<_> = columns.iter().map(|name| format!("CAST(`{name}` AS STRING)")).collect();
         match values.as_slice() {
-            [] => format!("CAST(NULL AS VARCHAR) AS {role}"),
+            [] => format!("CAST(NULL AS STRING) AS {role}"),
             values => format!("coalesce({}) AS {role}", values.join(", ")),
         }
     });
     let roles = roles.join(", ");
-    Some(format!("SELECT '{log}' AS log, id, occurred_at, {precision}, received_at, {roles} FROM \"{log}\""))
+    Some(format!("SELECT '{log}' AS log, id, occurred_at, {precision}, received_at, {roles} FROM `{log}`"))
 }
 
 /// A log as DataFusion sees it: the files of one state, and the records of the journal.

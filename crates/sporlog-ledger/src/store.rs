@@ -7,6 +7,7 @@ use std::sync::{Arc, RwLock};
 use sporlog_record::Kind;
 use tokio::sync::watch;
 
+use crate::blocks::{BlockCache, CACHE_BYTES};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::files::FileCache;
@@ -39,6 +40,8 @@ pub struct StoreOptions {
     pub create: bool,
     /// What times of receipt are taken from.
     pub clock: Clock,
+    /// So many bytes of decoded records are kept for clients that read on; [`CACHE_BYTES`] by default, none if 0.
+    pub cache_bytes: Option<usize>,
 }
 
 /// An opened store. Cheap to clone.
@@ -48,6 +51,7 @@ pub struct Store {
     keys: Option<PathBuf>,
     origin: Option<String>,
     clock: Clock,
+    blocks: Arc<BlockCache>,
 }
 
 impl Store {
@@ -55,7 +59,8 @@ impl Store {
     pub fn open(options: StoreOptions) -> Result<Self> {
         let storage = Storage::open(&options.address, options.create)?;
         let keys = options.keys.or_else(|| storage.directory().map(|dir| dir.join(KEYS)));
-        Ok(Store { storage, keys, origin: options.origin, clock: options.clock })
+        let blocks = Arc::new(BlockCache::new(options.cache_bytes.unwrap_or(CACHE_BYTES)));
+        Ok(Store { storage, keys, origin: options.origin, clock: options.clock, blocks })
     }
 
     /// Tries out all that is done in a store, in a folder of its own, which goes again.
@@ -227,6 +232,7 @@ impl Store {
             state: watch::channel(Arc::new(state)).0,
             positions: RwLock::default(),
             files: FileCache::default(),
+            blocks: self.blocks.clone(),
             checkpointing: Arc::default(),
             keys: keys.map(|(keys, dir)| (Arc::new(keys), dir)),
             clock: self.clock,

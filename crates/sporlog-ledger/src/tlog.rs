@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::keys::{Commitment, LogKeys, open_note};
 use crate::storage::Storage;
 use crate::table_state::TableState;
-use crate::tree::{TILE_HEIGHT, TileFile, Tree, partial_names, tile_path};
+use crate::tree::{TILE_HEIGHT, TileFile, Tree, partial_names, path_at, tile_path};
 use sporlog_record::hex;
 
 /// The folder of the transparency log within the log's.
@@ -65,7 +65,7 @@ impl Publisher {
     pub(crate) async fn open(storage: Storage, vkey: &str) -> Result<(Self, Tree)> {
         let checkpoint = read_checkpoint(&storage, vkey).await?;
         let size = checkpoint.as_ref().map_or(0, Checkpoint::size);
-        let tree = read_tree(&storage, size).await?;
+        let tree = read_tree(&storage, size, size).await?;
         if let Some(checkpoint) = &checkpoint
             && tree.root() != *checkpoint.hash()
         {
@@ -199,11 +199,11 @@ impl Publisher {
     }
 }
 
-/// The edge of the published tree of `size`.
-pub(crate) async fn read_tree(storage: &Storage, size: u64) -> Result<Tree> {
+/// The edge of the tree as it was at `size`, by the tiles of the published one, of `published` entries.
+pub(crate) async fn read_tree(storage: &Storage, size: u64, published: u64) -> Result<Tree> {
     let mut files = std::collections::HashMap::new();
     for path in partial_names(size) {
-        let bytes = get_tile(storage, &path).await?;
+        let (_, bytes) = get_earlier_tile(storage, &path, published).await?;
         if finished_file(&path).is_none_or(|(_, length)| bytes.len() != length) {
             return Err(Error::damaged(tlog_name(&path), "it does not have the length that its name says"));
         }
@@ -218,6 +218,20 @@ pub(crate) async fn read_tree(storage: &Storage, size: u64) -> Result<Tree> {
 pub(crate) async fn get_tile(storage: &Storage, path: &str) -> Result<Bytes> {
     let tile = try_get_tile(storage, path).await?;
     tile.ok_or_else(|| Error::damaged(tlog_name(path), "it is missing"))
+}
+
+/// A tile or bundle of the tree as it was, which the published one of `published` entries begins with, and the name of the
+/// file that it was read from.
+pub(crate) async fn get_earlier_tile(
+    storage: &Storage,
+    path: &str,
+    published: u64,
+) -> Result<(String, Bytes)> {
+    let stored = path_at(path, published);
+    let bytes = get_tile(storage, &stored).await?;
+    let earlier = finished_file(path).filter(|_| stored != path);
+    let length = earlier.map_or(bytes.len(), |(_, length)| length.min(bytes.len()));
+    Ok((tlog_name(&stored), bytes.slice(..length)))
 }
 
 /// A tile or bundle. An unfinished one may have gone since its size was read: then the finished

@@ -137,6 +137,21 @@ pub(crate) fn bundle_path(n: u64, width: u64) -> String {
     tile_path(0, n, width).replacen("tile/0/", "tile/entries/", 1)
 }
 
+/// The path that a tile or bundle has in a tree of `size`, which may have more hashes or entries in it.
+pub(crate) fn path_at(path: &str, size: u64) -> String {
+    let (level, n) = place_of(path);
+    let width = (size >> (TILE_HEIGHT * level.unwrap_or(0))).saturating_sub(n * TILE_WIDTH).min(TILE_WIDTH);
+    level.map_or_else(|| bundle_path(n, width), |level| tile_path(level, n, width))
+}
+
+/// The level and number of the tile `tile/<L>/x001/x234/067[.p/<W>]`; of a bundle, which has no level, the number.
+pub(crate) fn place_of(path: &str) -> (Option<u8>, u64) {
+    let (level, digits) = path.trim_start_matches("tile/").split_once('/').unwrap_or_default();
+    let digits = digits.split(".p/").next().unwrap_or_default().split('/');
+    let digit = |part: &str| part.trim_start_matches('x').parse::<u64>().unwrap_or(0);
+    (level.parse().ok(), digits.fold(0, |n, part| n * 1_000 + digit(part)))
+}
+
 /// The files of a tree of `size` that hold the hashes of `level` and the entries, complete ones
 /// first and the unfinished one last: its path, and how many hashes or entries it has.
 pub(crate) fn files_of_level(size: u64, level: Option<u8>) -> impl Iterator<Item = (String, u64)> {
@@ -205,5 +220,8 @@ mod tests {
         assert_eq!(tile_path(0, 1_234_067, 256), "tile/0/x001/x234/067");
         assert_eq!(tile_path(2, 5, 8), "tile/2/005.p/8");
         assert_eq!(bundle_path(0, 3), "tile/entries/000.p/3");
+        assert_eq!(path_at("tile/0/x001/x234/067.p/2", 1_234_067 * 256 + 3), "tile/0/x001/x234/067.p/3");
+        assert_eq!(path_at("tile/1/002.p/2", 5 * 65_536 * 256), "tile/1/002");
+        assert_eq!(path_at("tile/entries/002.p/2", 2 * 256 + 9), "tile/entries/002.p/9");
     }
 }

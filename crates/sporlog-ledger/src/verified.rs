@@ -23,6 +23,8 @@ impl std::fmt::Display for Problem {
 pub struct Verified {
     /// The newest id.
     pub head: u64,
+    /// Where results were joined: how many records the checkpoint covers that they lead to.
+    pub covered: u64,
     /// Records whose commitment was recomputed.
     pub records: u64,
     /// Records that retention removed, and whose removal is signed for.

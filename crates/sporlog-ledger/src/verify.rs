@@ -21,7 +21,6 @@ use crate::commit::{Commit, commit_name};
 use crate::delta::{DataFile, Sha, TABLE};
 use crate::error::{Error, Result};
 use crate::files::PageIndexes;
-use crate::journal::Frame;
 use crate::keys::Commitment;
 use crate::log::{KeySource, Log, Shared};
 use crate::rebuild::Rebuilt;
@@ -30,12 +29,23 @@ use crate::row_commitments::{RowCommitter, numbers};
 use crate::storage::Storage;
 use crate::times::Times;
 use crate::tlog::{Expiry, expiry_name, read_checkpoint, tlog_name};
+use crate::tree::Tree;
 use crate::verified::Verified;
 
 /// How often a log is verified while files are taken out of its table.
-const TRIES: usize = 10;
+pub(crate) const TRIES: usize = 10;
 /// Row groups whose commitments are computed at once.
 const AT_ONCE: usize = 3;
+
+/// Where the records are that are verified.
+pub(crate) struct Records<'a> {
+    /// The data files, in the order of their ids.
+    pub files: &'a [Arc<DataFile>],
+    /// Records of the journal after them, each batch with the id of its first.
+    pub recent: Vec<(u64, &'a RecordBatch)>,
+    /// The file that these are in.
+    pub segment: &'a str,
+}
 
 impl Log {
     /// Verifies the whole log. `progress` is told now and then how many records are done. Where files were
@@ -51,7 +61,7 @@ impl Log {
     }
 
     /// Whether a commit of `version` or later has taken files out of the table, or a segment over.
-    async fn files_went_after(&self, version: u64) -> Result<bool> {
+    pub(crate) async fn files_went_after(&self, version: u64) -> Result<bool> {
         let mut commits = self.shared.table.commits(version);
         while let Some((version, bytes)) = commits.try_next().await? {
             let commit = Commit::parse(&commit_name(version), &bytes)?;
@@ -67,21 +77,48 @@ impl Log {
         let mut verified = Verified { with_secret: shared.keys.is_some(), ..Verified::default() };
         self.verify_key(&mut verified).await;
         // Before the table, which may be moved on meanwhile and must not be shorter.
-        let checkpoint = match read_checkpoint(&shared.storage, &shared.vkey).await {
-            Ok(Some(checkpoint)) => Some(checkpoint),
-            Ok(None) => {
-                verified.found(Error::damaged(tlog_name("checkpoint"), "it is missing"));
-                None
-            }
-            Err(error) => {
-                verified.found(error);
-                None
-            }
-        };
+        let checkpoint = self.verify_checkpoint(&mut verified).await;
         let Replayed { files, frames, newest } = replay(shared, &mut verified).await?;
         if let Some(checkpoint) = &checkpoint {
             verified.check(verify_root(&newest, checkpoint));
         }
+        let covered = checkpoint.as_ref().map_or(0, Checkpoint::size);
+        let mut rebuilt = Rebuilt::new(&shared.storage, &files, covered, covered, Tree::default());
+        let recent = frames.iter().map(|frame| (frame.size + 1 - frame.rows.num_rows() as u64, &frame.rows));
+        let records = Records { files: &files, recent: recent.collect(), segment: &newest.segment };
+        self.verify_records(&mut verified, &mut rebuilt, &records, 1, newest.size, progress).await?;
+        let root = rebuilt.finish(&mut verified).await;
+        if checkpoint.is_some_and(|checkpoint| *checkpoint.hash() != root) {
+            let problem = "the records do not lead to the root that was signed";
+            verified.found(Error::damaged(tlog_name("checkpoint"), problem));
+        }
+        // Nobody without the log's secret can state the root after a record of theirs.
+        let tree = rebuilt.tree();
+        if newest.size > covered && newest.size == tree.size() && tree.root() != newest.root {
+            let problem = "the records do not lead to the root that it states";
+            verified.found(Error::damaged(&newest.name, problem));
+        }
+        Ok(verified)
+    }
+
+    /// The newest checkpoint; a missing or damaged one is a problem.
+    pub(crate) async fn verify_checkpoint(&self, verified: &mut Verified) -> Option<Checkpoint> {
+        let read = read_checkpoint(&self.shared.storage, &self.shared.vkey).await;
+        let missing = || Error::damaged(tlog_name("checkpoint"), "it is missing");
+        read.and_then(|read| read.ok_or_else(missing)).map_err(|error| verified.found(error)).ok()
+    }
+
+    /// The records `first` to `last`, wherever they are; those that are nowhere must have been removed by retention.
+    pub(crate) async fn verify_records(
+        &self,
+        verified: &mut Verified,
+        rebuilt: &mut Rebuilt<'_>,
+        records: &Records<'_>,
+        first: u64,
+        last: u64,
+        progress: &(impl Fn(u64) + Send + Sync),
+    ) -> Result<()> {
+        let shared = &self.shared;
         let expiries = match Expiry::read_all(&shared.storage, &shared.vkeys).await {
             Ok(expiries) => expiries,
             Err(error) => {
@@ -89,18 +126,18 @@ impl Log {
                 Vec::new()
             }
         };
-        let mut rebuilt = Rebuilt::new(&shared.storage, &files, checkpoint);
-        let mut next = 1;
-        for file in &files {
-            if file.first > next {
-                self.verify_gap(&mut verified, &mut rebuilt, &expiries, next, file.first - 1).await?;
-            } else if file.first < next {
+        let mut next = first;
+        for file in overlapping(records.files, first, last) {
+            let (from, to) = (file.first.max(first), file.last.min(last));
+            if from > next {
+                self.verify_gap(verified, rebuilt, &expiries, next, from - 1).await?;
+            } else if from < next {
                 let problem =
                     format!("it holds the ids from {} on, which other files hold already", file.first);
                 verified.found(Error::damaged(file.name(), problem));
                 continue;
             }
-            next = file.last + 1;
+            next = to + 1;
             let whole = verify_digest(&shared.storage, &file.name(), file.sha256).await;
             if let Some(index) = file.index {
                 verified.check(verify_digest(&shared.storage, &file.index_name(), index).await);
@@ -108,35 +145,36 @@ impl Log {
             verified.files += 1;
             // A file that is not what was written is not even opened.
             let read = match whole {
-                Ok(()) => self.verify_records(&mut verified, &mut rebuilt, file, progress).await,
+                Ok(()) => self.verify_file(verified, rebuilt, file, from, to, progress).await,
                 Err(error) => Err(error),
             };
             if let Err(error) = read {
                 // What cannot be read is made up for from the entries, so that the rest is checked too.
                 verified.found(error);
-                rebuilt.copy_entries(&mut verified, file.last).await;
+                rebuilt.copy_entries(verified, to).await;
             }
         }
-        for frame in &frames {
-            let rows = frame.rows.num_rows() as u64;
-            let first = frame.size + 1 - rows;
-            if first > next {
-                self.verify_gap(&mut verified, &mut rebuilt, &expiries, next, first - 1).await?;
+        for (at, rows) in &records.recent {
+            let (from, end) = ((*at).max(first), (at + rows.num_rows() as u64).min(last + 1));
+            if from >= end {
+                continue;
             }
-            next = frame.size + 1;
-            let read = self.verify_frame(&mut verified, &mut rebuilt, frame, &newest.name).await;
+            if from > next {
+                self.verify_gap(verified, rebuilt, &expiries, next, from - 1).await?;
+            }
+            next = end;
+            let rows = rows.slice((from - at) as usize, (end - from) as usize);
+            let read = self.verify_recent(verified, rebuilt, records.segment, from, &rows).await;
             verified.check(read);
         }
-        if next <= verified.head {
-            let head = verified.head;
-            self.verify_gap(&mut verified, &mut rebuilt, &expiries, next, head).await?;
+        if next <= last {
+            self.verify_gap(verified, rebuilt, &expiries, next, last).await?;
         }
-        rebuilt.finish(&mut verified, &newest).await;
-        Ok(verified)
+        Ok(())
     }
 
     /// The copy of the public key, where the key is known from elsewhere.
-    async fn verify_key(&self, verified: &mut Verified) {
+    pub(crate) async fn verify_key(&self, verified: &mut Verified) {
         let problem = match self.key_source() {
             KeySource::Given => "it is another public key than the given one",
             KeySource::KeyFolder => "it is another public key than the one in the key folder",
@@ -183,39 +221,43 @@ impl Log {
         Ok(())
     }
 
-    /// The records of one frame: their numbers, and their commitments if the secret is at hand.
-    async fn verify_frame(
+    /// Records of the journal from `first` on: their numbers, and their commitments if the secret is at hand.
+    async fn verify_recent(
         &self,
         verified: &mut Verified,
         rebuilt: &mut Rebuilt<'_>,
-        frame: &Frame,
-        name: &str,
+        segment: &str,
+        first: u64,
+        rows: &RecordBatch,
     ) -> Result<()> {
         let Shared { kind, keys, name: log, .. } = &*self.shared;
         let Some((keys, _)) = keys else {
-            rebuilt.copy_entries(verified, frame.size).await;
+            rebuilt.copy_entries(verified, first + rows.num_rows() as u64 - 1).await;
             return Ok(());
         };
-        check_ids(name, &frame.rows, frame.size + 1 - frame.rows.num_rows() as u64)?;
+        check_ids(segment, rows, first)?;
         let committer = RowCommitter { log: log.clone(), kind: *kind, keys: keys.clone() };
-        let entries = committer.commitments(&frame.rows, &mut Vec::new())?;
+        let entries = committer.commitments(rows, &mut Vec::new())?;
         entries.iter().for_each(|(entry, leaf)| rebuilt.push(entry, leaf));
         verified.records += entries.len() as u64;
         rebuilt.compare(verified).await;
         Ok(())
     }
 
-    /// The records of one file: their numbers, and their commitments if the secret is at hand.
-    async fn verify_records(
+    /// The records `from` to `to` of one file: their numbers, and their commitments if the secret is at hand. The
+    /// file's statistics are compared where all of the file is read.
+    async fn verify_file(
         &self,
         verified: &mut Verified,
         rebuilt: &mut Rebuilt<'_>,
         file: &DataFile,
+        from: u64,
+        to: u64,
         progress: &(impl Fn(u64) + Send + Sync),
     ) -> Result<()> {
         let shared = &self.shared;
         let Some((keys, _)) = &shared.keys else {
-            rebuilt.copy_entries(verified, file.last).await;
+            rebuilt.copy_entries(verified, to).await;
             return Ok(());
         };
         let committer = RowCommitter { log: shared.name.clone(), kind: shared.kind, keys: keys.clone() };
@@ -234,6 +276,8 @@ impl Log {
                 format!("it has {} rows, not {}", first - file.first, file.rows()),
             ));
         }
+        parts.retain(|(_, first, rows)| first + rows > from && *first <= to);
+        let mut id = parts.first().map_or(from, |(_, first, _)| *first);
         let commit = |(group, first, rows): (usize, u64, u64)| {
             let (shared, committer, name) = (shared.clone(), committer.clone(), name.clone());
             tokio::spawn(async move { commitments_of(&shared, &committer, &name, group, first, rows).await })
@@ -244,13 +288,17 @@ impl Log {
             let (entries, group_times) = group.map_err(|e| Error::failed(&shared.name, e))??;
             times = times.and(group_times);
             for (entry, leaf) in &entries {
-                rebuilt.push(entry, leaf);
+                if (from..=to).contains(&id) {
+                    rebuilt.push(entry, leaf);
+                    verified.records += 1;
+                }
+                id += 1;
             }
-            verified.records += entries.len() as u64;
             rebuilt.compare(verified).await;
             progress(verified.records);
         }
-        if (times.occurred, times.received) != (file.occurred, Some(file.received)) {
+        let all = (from, to) == (file.first, file.last);
+        if all && (times.occurred, times.received) != (file.occurred, Some(file.received)) {
             let problem = "its statistics in the Delta log are not those of its records";
             return Err(Error::damaged(&*name, problem));
         }
@@ -292,8 +340,17 @@ fn check_ids(name: &str, batch: &RecordBatch, first: u64) -> Result<()> {
     }
 }
 
+/// The files that have one of the records `first` to `last`.
+pub(crate) fn overlapping(
+    files: &[Arc<DataFile>],
+    first: u64,
+    last: u64,
+) -> impl Iterator<Item = &Arc<DataFile>> {
+    files.iter().filter(move |file| file.last >= first && file.first <= last)
+}
+
 /// The newest commit's root, where the checkpoint is of the same size.
-fn verify_root(newest: &Newest, checkpoint: &Checkpoint) -> Result<()> {
+pub(crate) fn verify_root(newest: &Newest, checkpoint: &Checkpoint) -> Result<()> {
     let (size, covered) = (newest.size, checkpoint.size());
     if covered == size && *checkpoint.hash() != newest.root {
         return Err(Error::damaged(&newest.name, "it states another root than the checkpoint"));

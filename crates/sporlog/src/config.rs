@@ -18,12 +18,14 @@
 //! name = "os2faktor"
 //! kind = "auditlog"
 //!
+//! [ledger]                              # how logs are read
 //! [retention]                           # for how many months records are kept, by log
 //! [server]                              # how `sporlog serve` listens
 //! [api]                                 # what it serves, and from which logs
 //! [access]                              # whose tokens it takes, and what they stand for
 //! [pages]                               # what persons see, and how they sign in
 //! [sftp]                                # the exchange of revision logs, and who takes part
+//! [sql]                                 # what a query may use
 //!
 //! [[pull]]                              # audit logs of other systems that are mirrored
 //! name = "odense"
@@ -36,6 +38,7 @@
 //! before a name, and two underscores stand between a section and what is in it:
 //! `SPORLOG_RULES__DISCLOSURE__BEHANDLINGSGRUNNLAG=110`.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -66,8 +69,18 @@ const DEFAULT_FILE: &str = "sporlog.toml";
 const DEFAULT_STORE: &str = "./sporlog-data";
 pub(crate) const PREFIX: &str = "SPORLOG_";
 /// How variables begin that are settings of a section, after the prefix.
-pub(crate) const SECTIONS: [&str; 8] =
-    ["rules__", "retention__", "server__", "api__", "access__", "pages__", "kafka__", "sftp__"];
+pub(crate) const SECTIONS: [&str; 10] = [
+    "rules__",
+    "ledger__",
+    "retention__",
+    "server__",
+    "api__",
+    "access__",
+    "pages__",
+    "kafka__",
+    "sftp__",
+    "sql__",
+];
 
 /// What may be set, spelt as in the file.
 #[derive(Debug, Default, Deserialize)]
@@ -79,6 +92,7 @@ pub(crate) struct Settings {
     consent_jwks: Option<RelativePathBuf>,
     rules: Rules,
     log: Vec<DeclaredLog>,
+    ledger: LedgerSettings,
     retention: Retention,
     server: ServerSettings,
     api: ApiSettings,
@@ -87,6 +101,21 @@ pub(crate) struct Settings {
     kafka: Option<sporlog_intake::kafka::Settings>,
     sftp: Option<sporlog_exchange::Settings>,
     pull: Vec<sporlog_intake::pull::Settings>,
+    sql: SqlSettings,
+}
+
+/// The section `[sql]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SqlSettings {
+    /// The memory that a query may use before it goes on on disk, or fails.
+    pub memory_bytes: NonZeroUsize,
+}
+
+impl Default for SqlSettings {
+    fn default() -> Self {
+        SqlSettings { memory_bytes: const { NonZeroUsize::new(256 << 20).unwrap() } }
+    }
 }
 
 /// A log besides those named after their kinds.
@@ -97,6 +126,20 @@ pub struct DeclaredLog {
     pub name: String,
     /// What its records are.
     pub kind: Kind,
+}
+
+/// How logs are read.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LedgerSettings {
+    /// So many bytes of decoded records are kept for clients that read on.
+    pub cache_bytes: usize,
+}
+
+impl Default for LedgerSettings {
+    fn default() -> Self {
+        LedgerSettings { cache_bytes: sporlog_ledger::CACHE_BYTES }
+    }
 }
 
 /// The configuration as it applies.
@@ -110,6 +153,8 @@ pub struct Config {
     pub origin: Option<String>,
     /// The logs that are declared.
     pub logs: Vec<DeclaredLog>,
+    /// How logs are read.
+    pub ledger: LedgerSettings,
     /// For how long records are kept.
     pub retention: Retention,
     /// How the server listens.
@@ -126,6 +171,8 @@ pub struct Config {
     pub sftp: Option<sporlog_exchange::Settings>,
     /// The audit logs of other systems that are mirrored.
     pub pulls: Vec<sporlog_intake::pull::Settings>,
+    /// What a query may use.
+    pub sql: SqlSettings,
     consent_jwks: Option<PathBuf>,
     rules: Rules,
 }
@@ -170,6 +217,7 @@ impl Config {
             keys: global.keys.clone().or_else(|| settings.keys.map(|keys| keys.relative())),
             origin: settings.origin,
             logs: settings.log,
+            ledger: settings.ledger,
             retention: settings.retention,
             server: settings.server,
             api: settings.api,
@@ -178,6 +226,7 @@ impl Config {
             kafka: settings.kafka,
             sftp: settings.sftp,
             pulls: settings.pull,
+            sql: settings.sql,
             consent_jwks: settings.consent_jwks.map(|file| file.relative()),
             rules: settings.rules,
         })

@@ -52,6 +52,7 @@ impl Session {
             keys: self.config.keys.clone(),
             origin: self.config.origin.clone(),
             create,
+            cache_bytes: Some(self.config.ledger.cache_bytes),
             ..StoreOptions::default()
         };
         Ok(Store::open(options)?)

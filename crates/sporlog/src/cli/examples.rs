@@ -137,6 +137,8 @@ Examples:
                AND date_part('hour', occurred_at) NOT BETWEEN 6 AND 19 GROUP BY 1 ORDER BY n DESC LIMIT 10\"
   sporlog sql 'SELECT * FROM events' --format parquet --out events.parquet
   sporlog sql 'SELECT log, count(*) FROM \"disclosure*\" GROUP BY log'
+  sporlog sql --file docs/questions.sql                    an auditor's twenty questions
+  sporlog sql --views spark > views.sql                    the same tables in Spark
 
 Binary columns (leverteData, content) are shown in hexadecimal. Floating-point results that are no numbers are inf, -inf and NaN;
 in JSON, which has no such numbers, the texts \"Infinity\", \"-Infinity\" and \"NaN\".
@@ -184,7 +186,11 @@ Examples:
   cp sporlog-data/logs/revision/tlog/checkpoint monday    # keep it; on Friday:
   sporlog verify revision --since monday --key revision.vkey
   sporlog verify --url https://sporlog.example.org/tlog/revision --key revision.vkey --since monday
-  sporlog verify --proof record17.proof --key revision.vkey";
+  sporlog verify --proof record17.proof --key revision.vkey
+In parts, each of which may run on a machine of its own:
+  sporlog verify revision --range 1..5000000 > part1
+  sporlog verify revision --range 5000001.. > part2
+  sporlog verify revision --join part1 part2";
 
 pub const QUARANTINE: &str = "\
 Examples:

@@ -375,6 +375,13 @@ pub enum SqlFormat {
     Parquet,
 }
 
+/// A program that reads the logs' tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Engine {
+    /// Apache Spark with Delta Lake
+    Spark,
+}
+
 /// Query the logs with SQL.
 ///
 /// Only queries: nothing can be changed. Without a query, on a terminal, a shell takes one after the other, with history and
@@ -393,6 +400,13 @@ pub struct SqlArgs {
     /// The query; - reads it from standard input [default: a shell, if standard input is a terminal]
     #[arg(value_name = "QUERY")]
     pub query: Option<String>,
+    /// Run the statements of this file, one after the other, up to the first that fails; the comments before a statement are its
+    /// heading
+    #[arg(long, value_name = "FILE", conflicts_with = "query", value_hint = ValueHint::FilePath)]
+    pub file: Option<PathBuf>,
+    /// Print statements by which another program has the same views: each log, and `events`
+    #[arg(long, value_name = "PROGRAM", value_enum, conflicts_with_all = ["query", "file", "format"])]
+    pub views: Option<Engine>,
     /// How the result is written [default: table; json with --json]
     #[arg(short, long, value_enum)]
     pub format: Option<SqlFormat>,
@@ -433,6 +447,9 @@ pub struct ProveArgs {
 /// `verify LOG` recomputes everything from the records up: every commitment, every tile, the root, the
 /// signatures, the digests of all files. Problems are printed one per line, `FILE: problem`.
 /// `verify LOG --since CHECKPOINT` checks that the log only grew since that checkpoint was signed.
+/// `verify LOG --range A..B` checks a part of a log, and prints a small signed result; `verify LOG --join FILE...` checks the
+/// whole log by such results of all its parts, and by what has no range. So a log can be checked by many processes at once. It
+/// needs the log's keys, which sign the results.
 /// `verify --url URL --key VKEY` checks what a server shows of a log to everybody: it fetches the
 /// checkpoint, all tiles and all entries, and recomputes the tree from the entries.
 /// `verify --proof FILE --key VKEY` checks one record, offline and without a store.
@@ -452,6 +469,17 @@ pub struct VerifyArgs {
     /// A checkpoint that was kept from earlier (a copy of the log's file tlog/checkpoint)
     #[arg(long, value_name = "CHECKPOINT", conflicts_with = "proof", value_hint = ValueHint::FilePath)]
     pub since: Option<PathBuf>,
+    /// The ids of a part, such as 1..100000; without B, the part goes on to the checkpoint's end
+    #[arg(long, value_name = "A..B", requires = "log", conflicts_with = "since", value_parser = parse_range)]
+    pub range: Option<(u64, Option<u64>)>,
+    /// The results of --range, of all parts of the log
+    #[arg(long, value_name = "FILE", requires = "log", num_args = 1.., conflicts_with_all = ["since", "range"],
+          value_hint = ValueHint::FilePath)]
+    pub join: Vec<PathBuf>,
+    /// For --range and --join: the checkpoint up to which the log is checked, as a copy of its file tlog/checkpoint [default:
+    /// the log's newest]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub checkpoint: Option<PathBuf>,
     /// A proof, as `sporlog prove` makes it; - is standard input
     #[arg(short, long, value_name = "FILE", requires = "key", value_hint = ValueHint::FilePath)]
     pub proof: Option<PathBuf>,
@@ -568,6 +596,16 @@ fn delivered_kind() -> impl TypedValueParser<Value = Kind> {
 
 fn parse_cvr(text: &str) -> Result<String, String> {
     cvr::is_plain(text).then(|| text.to_owned()).ok_or_else(|| "a CVR number has 8 digits".to_owned())
+}
+
+fn parse_range(text: &str) -> Result<(u64, Option<u64>), String> {
+    let ids = || {
+        let (first, last) = text.split_once("..")?;
+        let last = if last.is_empty() { None } else { Some(last.parse().ok()?) };
+        Some((first.parse().ok()?, last))
+    };
+    let range = ids().filter(|(first, last)| *first > 0 && last.is_none_or(|last| *first <= last));
+    range.ok_or_else(|| "two ids are expected, the smaller one first, such as 1..100000".to_owned())
 }
 
 fn parse_share(text: &str) -> Result<f64, String> {

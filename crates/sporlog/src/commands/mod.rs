@@ -65,7 +65,7 @@ async fn run_in(session: &Session, command: Command) -> Result<Outcome> {
         Command::Exchange(args) => exchange::run(session, &args).await,
         Command::Collect(args) => collect::run(session, &args).await,
         Command::Deliveries(args) => deliveries::run(session, &args).await,
-        Command::Logs(args) => logs::logs(session, args).await,
+        Command::Logs(args) => logs::logs(session, &args).await,
         Command::Head(log) => logs::head(session, &log.log).await,
         Command::Read(args) => read::run(session, &args).await,
         Command::Find(args) => find::run(session, &args).await,

@@ -1,4 +1,4 @@
-//! `sporlog sql`: read-only queries over the logs, one at a time or in a shell.
+//! `sporlog sql`: read-only queries over the logs, one at a time, those of a file, or in a shell.
 
 use std::io::{IsTerminal, Read, Write, stdin, stdout};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use sporlog_ledger::Store;
 use sporlog_record::identifier::personal_numbers;
 
 use crate::access::{Access, record_access};
-use crate::cli::{SqlArgs, SqlFormat};
+use crate::cli::{Engine, OutArgs, SqlArgs, SqlFormat};
 use crate::outfile::OutFile;
 use crate::output::{Outcome, Output};
 use crate::session::Session;
@@ -31,33 +31,79 @@ mod shell;
 const MESSAGE_CHARS: usize = 200;
 
 pub async fn run(session: &Session, args: &SqlArgs) -> Result<Outcome> {
+    if let Some(Engine::Spark) = args.views {
+        let views = sporlog_ledger::spark_views(&session.store()?.logs().await?);
+        write_to(&args.out, async |out, _| Ok(out.write_all(views.as_bytes())?)).await?;
+        return Ok(Outcome::Done);
+    }
     let default = if session.json { SqlFormat::Json } else { SqlFormat::Table };
     let format = args.format.unwrap_or(default);
     if format == SqlFormat::Parquet && args.out.out.is_none() && stdout().is_terminal() {
         bail!("Parquet is not for a terminal; --out FILE says where it goes");
     }
-    let query = match args.query.as_deref() {
-        None if stdin().is_terminal() && args.out.out.is_some() => {
+    let queries = match (&args.query, &args.file) {
+        (_, Some(file)) => {
+            let name = || file.display().to_string();
+            let text = std::fs::read_to_string(file).with_context(name)?;
+            sporlog_ledger::statements(&text).with_context(name)?
+        }
+        (Some(query), _) if query != "-" => vec![query.clone()],
+        (None, _) if stdin().is_terminal() && args.out.out.is_some() => {
             bail!("--out is for one query; give the query before it")
         }
-        None if stdin().is_terminal() => return shell::run(session, format).await,
-        None | Some("-") => std::io::read_to_string(stdin().take(1 << 20)).context("standard input")?,
-        Some(query) => query.to_owned(),
+        (None, _) if stdin().is_terminal() => return shell::run(session, format).await,
+        _ => vec![std::io::read_to_string(stdin().take(1 << 20)).context("standard input")?],
     };
+    if format == SqlFormat::Parquet && queries.len() > 1 {
+        bail!("a Parquet file holds the rows of one statement, and there are {}", queries.len());
+    }
     let store = session.store()?;
-    match &args.out.out {
+    write_to(&args.out, async |mut out, terminal| {
+        for (n, query) in queries.iter().enumerate() {
+            if n > 0 && matches!(format, SqlFormat::Table | SqlFormat::Csv) {
+                writeln!(out)?;
+            }
+            if args.file.is_some() && format == SqlFormat::Table {
+                write_comments(query, &mut out)?;
+            }
+            let answered = answer(session, &store, query, format, terminal, &mut out).await;
+            match &args.file {
+                Some(file) => answered.with_context(|| format!("{}, statement {}", file.display(), n + 1))?,
+                None => answered?,
+            }
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(Outcome::Done)
+}
+
+/// Has `write` write to the file that is asked for, or to standard output, which may be a terminal of so many columns.
+async fn write_to(
+    args: &OutArgs,
+    write: impl AsyncFnOnce(&mut (dyn Write + Send), Option<usize>) -> Result<()>,
+) -> Result<()> {
+    match &args.out {
         Some(path) => {
-            let mut file = OutFile::create(path, args.out.force)?;
-            answer(session, &store, &query, format, None, &mut file).await?;
+            let mut file = OutFile::create(path, args.force)?;
+            write(&mut file, None).await?;
             file.finish()?;
         }
         None => {
             let mut out = Output::new()?;
-            answer(session, &store, &query, format, terminal_width(), &mut out).await?;
+            write(&mut out, terminal_width()).await?;
             out.flush()?;
         }
     }
-    Ok(Outcome::Done)
+    Ok(())
+}
+
+/// The comment lines that a statement begins with, as a heading.
+fn write_comments(statement: &str, out: &mut impl Write) -> Result<()> {
+    for line in statement.lines().map_while(|line| line.strip_prefix("--")) {
+        writeln!(out, "{}", line.trim())?;
+    }
+    Ok(())
 }
 
 /// Records the access, and writes what the query gives, for a terminal of so many columns if there is one.
@@ -77,20 +123,18 @@ async fn answer(
     };
     record_access(session, store, access).await?;
     let logs = store.logs().await?;
-    let batches = sporlog_ledger::query(&logs, query).await?;
-    write(format, terminal, batches.schema(), batches, out).await
+    let memory = session.config().sql.memory_bytes.get();
+    let (schema, batches) = sporlog_ledger::query(&logs, query, memory).await?;
+    write(format, terminal, schema, batches, out).await
 }
 
-async fn write<E>(
+async fn write(
     format: SqlFormat,
     terminal: Option<usize>,
     schema: SchemaRef,
-    mut batches: impl Stream<Item = Result<RecordBatch, E>> + Unpin,
+    mut batches: impl Stream<Item = Result<RecordBatch, sporlog_ledger::Error>> + Unpin,
     out: &mut (impl Write + Send),
-) -> Result<()>
-where
-    E: std::error::Error + Send + Sync + 'static,
-{
+) -> Result<()> {
     let json = || WriterBuilder::new().with_explicit_nulls(true).with_encoder_factory(Arc::new(NoNumbers));
     match format {
         SqlFormat::Table => {

@@ -1,7 +1,7 @@
-//! `sporlog verify`: a whole log, a served log, one proof, or that a log continues an earlier checkpoint.
+//! `sporlog verify`: a whole log, at once or in parts, a served log, one proof, or that a log continues an earlier checkpoint.
 
 use std::io::{Write, stdin};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail};
@@ -30,10 +30,20 @@ pub async fn run(session: &Session, args: &VerifyArgs) -> Result<Outcome> {
              --vkey` prints it ({reason})"
         );
     }
-    let since =
-        args.since.as_deref().map(|path| std::fs::read(path).with_context(|| path.display().to_string()));
-    let since = since.transpose()?;
+    let read = |path: &PathBuf| std::fs::read(path).with_context(|| path.display().to_string());
+    let since = args.since.as_ref().map(read).transpose()?;
+    let checkpoint = args.checkpoint.as_ref().map(read).transpose()?;
     match (&args.log, &args.url, &key) {
+        (Some(log), ..) if args.range.is_some() => {
+            check_range(session, log, key.as_deref(), args.range.unwrap_or_default(), checkpoint.as_deref())
+                .await
+        }
+        (Some(log), ..) if !args.join.is_empty() => {
+            let results = args.join.iter().map(|path| Ok((path.display().to_string(), read(path)?)));
+            let results = results.collect::<Result<Vec<_>>>()?;
+            join(session, log, key.as_deref(), &results, checkpoint.as_deref()).await
+        }
+        _ if checkpoint.is_some() => bail!("--checkpoint goes with --range or --join"),
         (Some(log), ..) if since.is_some() => {
             check_since(session, log, key.as_deref(), &since.unwrap_or_default()).await
         }
@@ -77,7 +87,85 @@ pub async fn check_log(session: &Session, name: &str, key: Option<&str>) -> Resu
         Err(error) => (Err(error), key.map(|_| KeySource::Given)),
     };
     // A log that cannot even be opened differs, too.
+    print_verified(session, name, verified.or_else(damage)?, source)
+}
+
+/// A part of a log, and the result for [`join`].
+async fn check_range(
+    session: &Session,
+    name: &str,
+    key: Option<&str>,
+    (first, last): (u64, Option<u64>),
+    checkpoint: Option<&[u8]>,
+) -> Result<Outcome> {
+    let store = session.store()?;
+    let opened = match key {
+        Some(key) => store.log_with_key(name, key).await,
+        None => store.log(name).await,
+    };
+    let (verified, source) = match opened {
+        Ok(log) => {
+            let covered = log.covered().await.unwrap_or_default();
+            let progress = Progress::records(
+                "verify",
+                (last.unwrap_or(covered) + 1).saturating_sub(first),
+                Results::After,
+            );
+            let verified = log.verify_range(first, last, checkpoint, |records| progress.at(records)).await;
+            (verified, Some(log.key_source()))
+        }
+        Err(error) => (Err(error), None),
+    };
+    let (verified, result) = match verified {
+        Ok(found) => found,
+        Err(error) => (damage(error)?, None),
+    };
+    let Some(result) = result else { return print_verified(session, name, verified, source) };
+    let result = String::from_utf8_lossy(&result);
+    let mut out = Output::new()?;
+    if session.json {
+        out.json(&json!({"log": name, "ok": true, "records": verified.records, "expired": verified.expired, "result": result}))?;
+    } else {
+        write!(out, "{result}")?;
+    }
+    out.flush()?;
+    Ok(Outcome::Done)
+}
+
+/// A log by the results of its parts.
+async fn join(
+    session: &Session,
+    name: &str,
+    key: Option<&str>,
+    results: &[(String, Vec<u8>)],
+    checkpoint: Option<&[u8]>,
+) -> Result<Outcome> {
+    let store = session.store()?;
+    let opened = match key {
+        Some(key) => store.log_to_verify_with_key(name, key).await,
+        None => store.log_to_verify(name).await,
+    };
+    let (verified, source) = match opened {
+        Ok(log) => (log.verify_join(results, checkpoint).await, Some(log.key_source())),
+        Err(error) => (Err(error), None),
+    };
     let verified = verified.or_else(damage)?;
+    let (head, covered) = (verified.head, verified.covered);
+    let outcome = print_verified(session, name, verified, source)?;
+    if head > covered && outcome == Outcome::Done {
+        note(&format!(
+            "the checkpoint covers the records 1 to {covered}; those after them were not verified"
+        ));
+    }
+    Ok(outcome)
+}
+
+fn print_verified(
+    session: &Session,
+    name: &str,
+    verified: Verified,
+    source: Option<KeySource>,
+) -> Result<Outcome> {
     let mut out = Output::new()?;
     let Verified {
         head, records, expired, files, commits, with_secret, problems, rolled_back, signed, ..

@@ -16,6 +16,7 @@ mod place;
 mod producing;
 mod proving;
 mod quarantining;
+mod questions;
 mod reading;
 mod served;
 mod watching;

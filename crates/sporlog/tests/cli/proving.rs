@@ -230,3 +230,85 @@ fn the_key_that_is_given_is_the_one_that_counts() {
     place.run("verify revision").ok();
     place.run("verify revision --key revision.vkey").code(1).says("NOT verified");
 }
+
+/// Verifies the log by eight processes at once; what they say, and what the join of their results does.
+fn verify_in_parts(place: &Place) -> (Vec<crate::place::Ran>, crate::place::Ran) {
+    let part = |n: usize| {
+        let last = if n < 7 { (50 * n + 50).to_string() } else { String::new() };
+        place.run(&format!("verify revision --range {}..{last}", 50 * n + 1))
+    };
+    let parts: Vec<_> = std::thread::scope(|scope| {
+        let started: Vec<_> = (0..8).map(|n| scope.spawn(move || part(n))).collect();
+        started.into_iter().map(|part| part.join().expect("no panic")).collect()
+    });
+    for (n, ran) in parts.iter().enumerate() {
+        place.file(&format!("part-{n}"), &ran.out);
+    }
+    let files: Vec<_> = (0..8).map(|n| format!("part-{n}")).collect();
+    let joined = place.run(&format!("verify revision --join {}", files.join(" ")));
+    (parts, joined)
+}
+
+#[test]
+fn a_log_is_verified_by_eight_processes() {
+    let place = logged();
+    let (parts, joined) = verify_in_parts(&place);
+    for part in parts {
+        assert!(part.ok().out.len() < 700);
+    }
+    joined.ok().says(
+        "revision: verified; head 400, 400 records in 2 data files, 3 commits; checked with the key folder's",
+    );
+    let json = place.run("verify revision --range 1..400 --json").ok().json();
+    place.file("all", json["result"].as_str().expect("a result"));
+    let json = place.run("verify revision --join all --json").ok().json();
+    assert_eq!((&json["ok"], &json["records"]), (&true.into(), &400.into()));
+    place
+        .run("verify revision --join part-0 part-2")
+        .code(1)
+        .says("revision: no result has the records 51 to 100");
+    place.run("verify revision --join part-0 nowhere").code(2).complains("nowhere");
+    place.run("verify revision --range 1..401").code(2).complains("covers the records 1 to 400");
+    place.run("verify revision --range 5..4").code(2).complains("such as 1..100000");
+    place.run("verify revision --checkpoint earlier").code(2).complains("--range or --join");
+    place.run("verify --range 1..4").code(2);
+    // Up to an earlier checkpoint.
+    std::fs::write(
+        place.path("part"),
+        place.run("verify revision --range 1.. --checkpoint earlier").ok().out,
+    )
+    .expect("written");
+    let joined = place.run("verify revision --join part --checkpoint earlier").ok().says("300 records");
+    joined.complains("the checkpoint covers the records 1 to 300; those after them were not verified");
+    place.run("verify revision --join part").code(1).says("not of that of 400");
+}
+
+#[test]
+fn a_byte_that_was_flipped_is_found_by_eight_processes_as_by_one() {
+    let place = logged();
+    let log = "sporlog-data/logs/revision";
+    for part in [
+        ".parquet",
+        "_delta_log/00000000000000000001.json",
+        "tlog/checkpoint",
+        "tlog/table",
+        "tlog/key",
+        "tile/0/000",
+        "tile/entries/000",
+        "tile/entries/001",
+    ] {
+        let name = place.files(log).into_iter().find(|name| name.contains(part)).expect("a file");
+        let path = place.path(log).join(&name);
+        let whole = std::fs::read(&path).expect("a file");
+        let mut changed = whole.clone();
+        let middle = changed.len() / 2;
+        changed[middle] ^= 1;
+        std::fs::write(&path, changed).expect("written");
+        place.run("verify revision").code(1).says(&name);
+        let (parts, joined) = verify_in_parts(&place);
+        let said: String = parts.iter().chain([&joined]).map(|ran| ran.out.as_str()).collect();
+        assert!(said.contains(&format!("logs/revision/{name}: ")), "{name}: {said}");
+        joined.code(1);
+        std::fs::write(&path, whole).expect("written");
+    }
+}

@@ -8,7 +8,7 @@ use sporlog_web::pages::PagesSettings;
 use sporlog_web::server::{Limits, ServerSettings};
 
 use super::EXAMPLE;
-use crate::config::Settings;
+use crate::config::{LedgerSettings, Settings};
 
 /// The example with all settings in force: `#name = value` is one, `# prose` is not.
 fn in_force() -> String {
@@ -40,6 +40,8 @@ fn the_example_shows_the_defaults() {
         format!("{:?}", sporlog_record::Rules::default().disclosure)
     );
     assert_eq!(format!("{:?}", rules.revision), format!("{:?}", sporlog_record::Rules::default().revision));
+    let ledger: LedgerSettings = example.extract_inner("ledger").expect("the section");
+    assert_eq!(ledger, LedgerSettings::default());
     let bare = Figment::from(Toml::string(EXAMPLE));
     let server: ServerSettings = bare.extract_inner("server").expect("the section");
     assert_eq!(server, ServerSettings::default());

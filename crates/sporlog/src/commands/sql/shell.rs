@@ -51,7 +51,7 @@ pub async fn run(session: &Session, format: SqlFormat) -> Result<Outcome> {
     let completion = CompletionType::List;
     let config = Config::builder().completion_type(completion).completion_show_all_if_ambiguous(true).build();
     let mut editor = Editor::<Names, FileHistory>::with_config(config.clone()).context("the terminal")?;
-    editor.set_helper(Some(names(&store).await?));
+    editor.set_helper(Some(names(&store, session.config().sql.memory_bytes.get()).await?));
     let file = history_file();
     if let Some(file) = file.as_ref().filter(|file| file.exists())
         && let Err(error) = editor.load_history(file)
@@ -127,11 +127,12 @@ fn keep(file: &Path, statement: &str, config: &Config) -> Result<()> {
 struct Names(Vec<String>);
 
 /// The logs, their columns, functions, and keywords.
-async fn names(store: &Store) -> Result<Names> {
+async fn names(store: &Store, memory: usize) -> Result<Names> {
     let names = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public' \
                  UNION SELECT column_name FROM information_schema.columns WHERE table_schema = 'public' \
                  UNION SELECT routine_name FROM information_schema.routines";
-    let batches: Vec<_> = sporlog_ledger::query(&store.logs().await?, names).await?.try_collect().await?;
+    let (_, batches) = sporlog_ledger::query(&store.logs().await?, names, memory).await?;
+    let batches: Vec<_> = batches.try_collect().await?;
     let mut words: Vec<String> = KEYWORDS.split_ascii_whitespace().map(str::to_owned).collect();
     for batch in &batches {
         let texts = arrow::compute::cast(batch.column(0), &arrow::datatypes::DataType::Utf8)?;
