@@ -17,10 +17,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use arrow::array::RecordBatch;
 use common::{append, read, rows, store, writer};
 use proxy::{Faults, Proxy};
 use sporlog_ledger::{Advance, Append, Error, Key, Outcome, Writer, WriterOptions};
-use sporlog_record::Kind;
+use sporlog_record::json::{Judged, RowsBuilder};
+use sporlog_record::{Kind, Position, Rules};
 
 const DIR: &str = "SPORLOG_TEST_CHILD_DIR";
 
@@ -184,22 +186,52 @@ async fn nothing_is_lost_or_doubled_whatever_becomes_of_requests() {
     assert_eq!(log.verify(|_| ()).await.unwrap().problems, []);
 }
 
+/// Rows that take a kilobyte each however they are compressed.
+fn large_rows(count: u64) -> RecordBatch {
+    let rules = Rules::default();
+    let mut builder = RowsBuilder::new(Kind::Auditlog, &rules);
+    for n in 0..count {
+        let message: String = (0..64).map(|_| uuid()).collect();
+        let record = format!(
+            r#"{{"id":{n},"tts":"2026-11-21T08:00:00","cpr":"{n:010}","logAction":"LOGIN","message":"{message}"}}"#
+        );
+        let judged = builder.push(record.as_bytes(), "test", Position { line: 1, column: 1 });
+        assert!(matches!(judged, Judged::Accepted(_)), "{judged:?}");
+    }
+    builder.finish()
+}
+
+/// 32 random digits.
+fn uuid() -> String {
+    use std::hash::{BuildHasher, Hasher};
+    let number = || std::hash::RandomState::new().build_hasher().finish();
+    format!("{:016x}{:016x}", number(), number())
+}
+
+#[test]
+fn child_gives_up() {
+    child(async |dir| {
+        let writer = writer(&dir).await;
+        let bulk = writer.bulk().await.unwrap();
+        let pusher = bulk.pusher();
+        let push = move || (0..3).for_each(|n| pusher.push(n, &large_rows(5_000)).unwrap());
+        tokio::task::spawn_blocking(push).await.unwrap();
+        assert!(bulk.abort().await.is_none());
+        append(&writer, 0, 1).await;
+        writer.close().await.unwrap();
+    });
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_append_that_is_given_up_leaves_no_parts() {
     let Some(dir) = folder() else { return };
-    let writer = writer(dir.path()).await;
-    let bulk = writer.bulk().await.unwrap();
-    let pusher = bulk.pusher();
-    let push = move || {
-        for n in 0..40 {
-            pusher.push(n, &rows(n * 10_000, n * 10_000 + 10_000)).unwrap();
-        }
-    };
-    tokio::task::spawn_blocking(push).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    assert!(bulk.abort().await.is_none());
-    append(&writer, 0, 1).await;
-    writer.close().await.unwrap();
+    let proxy = proxy(Faults::default()).await;
+    // The check of the bucket, before the first log, has uploads in parts of its own.
+    writer(dir.path()).await.close().await.unwrap();
+    run_child(&proxy, dir.path(), "child_gives_up").await;
+    let counts = proxy.take_counts();
+    assert!(counts["part"] > 0, "{counts:?}");
+    assert_eq!(counts["begin parts"], counts["abort parts"], "{counts:?}");
 }
 
 /// Puts the requests since the last mark aside under this name.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::{append, append_file, read, rows, store, writer};
+use common::{append, append_file, in_a_bucket, read, rows, store, writer};
 use sporlog_ledger::{Append, Log, Outcome, Writer, WriterOptions};
 use sporlog_record::Kind;
 use tokio::task::JoinSet;
@@ -338,6 +338,9 @@ async fn what_a_killed_process_leaves_is_removed() {
         "tlog/tile/0/.tmp-5b0e5d0c-5f9d-4f3c-9f39-1d4f6b3b6a52".to_owned(),
         ".tmp-5b0e5d0c-5f9d-4f3c-9f39-1d4f6b3b6a52".to_owned(),
     ];
+    // In a bucket, an object is there as a whole or not at all.
+    let unfinished = |name: &String| name.contains(".tmp-") || name.ends_with("#1");
+    let left: Vec<_> = left.into_iter().filter(|name| !(in_a_bucket() && unfinished(name))).collect();
     std::fs::create_dir(log.join("tlog/expired")).unwrap();
     for name in &left {
         std::fs::write(log.join(name), b"left over").unwrap();
@@ -349,8 +352,7 @@ async fn what_a_killed_process_leaves_is_removed() {
     assert_eq!(writer.compact(Duration::from_secs(600)).await.unwrap().cleaned, 0);
     writer.compact(Duration::ZERO).await.unwrap();
     for name in &left {
-        let unfinished = name.contains(".tmp-") || name.ends_with("#1");
-        assert_eq!(log.join(name).exists(), unfinished, "{name}");
+        assert_eq!(log.join(name).exists(), unfinished(name), "{name}");
     }
     for name in &left {
         let hour_ago = std::time::SystemTime::now() - Duration::from_secs(3_600);

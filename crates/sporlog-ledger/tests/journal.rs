@@ -134,8 +134,13 @@ async fn frames_that_were_signed_for_are_missed() {
         for error in
             [store(dir.path()).log("auditlog").await.unwrap_err(), open_writer(dir.path()).await.unwrap_err()]
         {
-            let expected =
-                matches!(error, Error::RolledBack { size: there, signed: 40, .. } if there == size);
+            // In a bucket, no frame is torn by a crash: that is damage.
+            let torn = common::in_a_bucket() && cut > 0 && !ends.contains(&cut);
+            let expected = match &error {
+                Error::RolledBack { size: there, signed: 40, .. } => *there == size && !torn,
+                Error::Damaged { .. } => torn,
+                _ => false,
+            };
             assert!(expected, "{cut}: {error}");
         }
         // Nothing is cut off of what was signed.
@@ -317,6 +322,9 @@ async fn a_file_whose_commit_did_not_come_about_is_removed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn few_records_stay_in_the_journal_and_many_follow_into_the_table() {
+    if common::needs_a_disk("a file of the table is written of each 256 frames there") {
+        return;
+    }
     let dir = TempDir::new().unwrap();
     let writer = writer(dir.path()).await;
     for n in 0..1_500 {

@@ -186,6 +186,15 @@ fn damages(name: &str, length: usize, others: &[String], flips: usize, numbers: 
     all
 }
 
+/// What a problem with a file is named by: a frame's number follows the name of its segment, also where it is an object of
+/// its own.
+fn told(name: &str) -> &str {
+    match name.strip_prefix("journal/").and_then(|frame| frame.split_once('/')) {
+        Some((segment, _)) => &name[.."journal/".len() + segment.len()],
+        None => name,
+    }
+}
+
 /// Damages the files `names` of the log in `dir` one after the other; gives what went unnoticed.
 async fn try_all(dir: PathBuf, names: Vec<String>, all: Arc<Vec<String>>, flips: usize) -> Vec<String> {
     let log = dir.join(LOG);
@@ -219,10 +228,10 @@ async fn try_all(dir: PathBuf, names: Vec<String>, all: Arc<Vec<String>>, flips:
             // What the one vouches for cannot be judged without it.
             let alone = both.iter().any(|name| ["tlog/checkpoint", "tlog/table"].contains(&name.as_str()));
             let named = match &found {
-                Ok(found) if !alone => both.iter().all(|name| found.iter().any(|c| c.contains(*name))),
-                Ok(found) => both.iter().any(|name| found.iter().any(|c| c.contains(*name))),
+                Ok(found) if !alone => both.iter().all(|name| found.iter().any(|c| c.contains(told(name)))),
+                Ok(found) => both.iter().any(|name| found.iter().any(|c| c.contains(told(name)))),
                 // Of two that are damaged, it takes but one.
-                Err(error) => both.iter().any(|name| error.contains(*name)),
+                Err(error) => both.iter().any(|name| error.contains(told(name))),
             };
             if !named {
                 unnoticed.push(format!("{name} {damage:?}: {found:?}"));

@@ -36,16 +36,21 @@ pub fn store(dir: &Path) -> Store {
     Store::open(options(dir)).unwrap()
 }
 
+/// Whether the tests have their stores in a bucket.
+#[allow(dead_code)]
+pub fn in_a_bucket() -> bool {
+    std::env::var_os(BUCKET).is_some()
+}
+
 /// Whether a test is left out because the stores are in a bucket; says so, and why.
 #[allow(dead_code)]
 pub fn needs_a_disk(why: &str) -> bool {
-    let left_out = std::env::var_os(BUCKET).is_some();
-    if left_out {
+    if in_a_bucket() {
         let name = std::thread::current().name().unwrap_or_default().to_owned();
         // Not by a macro, whose output is shown only of tests that fail.
         writeln!(std::io::stderr(), "LEFT OUT in a bucket: {name}: {why}").unwrap();
     }
-    left_out
+    in_a_bucket()
 }
 
 /// A writer of the log `auditlog`.
