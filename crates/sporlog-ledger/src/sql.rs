@@ -57,8 +57,9 @@ pub async fn query(
     sql: &str,
     memory: usize,
 ) -> Result<(SchemaRef, BoxStream<'static, Result<RecordBatch>>)> {
-    let mut config = SessionConfig::new().with_information_schema(true);
-    // What each sort keeps for merging what it has spilled; the default is more than small limits have.
+    // Merging what was spilled takes a batch of each part, and memory that is set aside: with a small limit, less of both.
+    let batch_size = (memory >> 15).clamp(64, 8_192);
+    let mut config = SessionConfig::new().with_information_schema(true).with_batch_size(batch_size);
     let execution = &mut config.options_mut().execution;
     execution.sort_spill_reservation_bytes = execution.sort_spill_reservation_bytes.min(memory / 16);
     let runtime =
