@@ -92,14 +92,18 @@ mod tests {
 
     #[test]
     fn an_answer_in_xml_is_put_into_words() {
-        let answer = "404: <Error><Code>NoSuchBucket</Code><Message>There is none.</Message><Id>7</Id></Error>";
+        let answer =
+            "404: <Error><Code>NoSuchBucket</Code><Message>There is none.</Message><Id>7</Id></Error>";
         let error = in_words(Error::NotFound { path: "x".into(), source: answer.into() });
         assert!(is_missing(&error));
         assert_eq!(
             error.to_string(),
             "Object at location x not found: the bucket answers NoSuchBucket: There is none."
         );
-        assert!(!is_missing(&Error::NotFound { path: "x".into(), source: "404: <Code>NoSuchKey</Code>".into() }));
+        assert!(!is_missing(&Error::NotFound {
+            path: "x".into(),
+            source: "404: <Code>NoSuchKey</Code>".into()
+        }));
     }
 
     #[test]
