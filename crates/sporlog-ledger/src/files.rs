@@ -1,4 +1,5 @@
-//! Opening data files and key indexes, their footers and page locations kept at hand.
+//! Opening data files and key indexes, their footers and page locations kept at hand, and parts of those in a bucket on a
+//! local disk.
 
 use std::num::NonZeroUsize;
 use std::ops::Range;
@@ -15,6 +16,7 @@ use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::errors::Result as ParquetResult;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 
+use crate::disk_cache::DiskCache;
 use crate::error::{Error, Result};
 use crate::storage::Storage;
 
@@ -32,12 +34,8 @@ pub(crate) type OpenFile = ParquetRecordBatchStreamBuilder<StoredFile>;
 /// The footers of a log's files.
 pub(crate) struct FileCache {
     footers: Mutex<LruCache<String, ArrowReaderMetadata>>,
-}
-
-impl Default for FileCache {
-    fn default() -> Self {
-        FileCache { footers: Mutex::new(LruCache::new(FOOTERS)) }
-    }
+    /// Parts of the files, if they are kept on a disk.
+    pub disk: Option<Arc<DiskCache>>,
 }
 
 /// Which of the page indexes a reader needs.
@@ -50,9 +48,28 @@ pub(crate) enum PageIndexes {
 }
 
 impl FileCache {
-    /// Opens `name`, relative to the log's folder.
+    pub(crate) fn new(disk: Option<Arc<DiskCache>>) -> Self {
+        FileCache { footers: Mutex::new(LruCache::new(FOOTERS)), disk }
+    }
+
+    /// Opens `name`, relative to the log's folder, to read parts of it.
     pub(crate) async fn open(&self, storage: &Storage, name: &str, pages: PageIndexes) -> Result<OpenFile> {
-        let reader = StoredFile { store: storage.store(), path: storage.path(name) };
+        self.open_by(self.disk.clone(), storage, name, pages).await
+    }
+
+    /// Opens the data file `name` to read all of it, as it is in the store.
+    pub(crate) async fn open_whole(&self, storage: &Storage, name: &str) -> Result<OpenFile> {
+        self.open_by(None, storage, name, PageIndexes::Locations).await
+    }
+
+    async fn open_by(
+        &self,
+        disk: Option<Arc<DiskCache>>,
+        storage: &Storage,
+        name: &str,
+        pages: PageIndexes,
+    ) -> Result<OpenFile> {
+        let reader = StoredFile { store: storage.store(), path: storage.path(name), disk };
         let footer = self.footers.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
         if let Some(footer) = footer {
             return Ok(ParquetRecordBatchStreamBuilder::new_with_metadata(reader, footer));
@@ -75,15 +92,35 @@ impl FileCache {
 pub(crate) struct StoredFile {
     store: Arc<dyn ObjectStore>,
     path: Path,
+    disk: Option<Arc<DiskCache>>,
+}
+
+impl StoredFile {
+    async fn size(&self) -> object_store::Result<u64> {
+        match &self.disk {
+            Some(disk) => disk.size(&self.store, &self.path).await,
+            None => Ok(self.store.head(&self.path).await?.size),
+        }
+    }
 }
 
 impl AsyncFileReader for StoredFile {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, ParquetResult<Bytes>> {
-        async move { Ok(self.store.get_range(&self.path, range).await?) }.boxed()
+        async move {
+            if self.disk.is_some() {
+                return Ok(self.get_byte_ranges(vec![range]).await?.swap_remove(0));
+            }
+            Ok(self.store.get_range(&self.path, range).await?)
+        }
+        .boxed()
     }
 
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, ParquetResult<Vec<Bytes>>> {
         async move {
+            if let Some(disk) = &self.disk {
+                let size = self.size().await?;
+                return Ok(disk.get_ranges(&self.store, &self.path, size, &ranges).await?);
+            }
             // One request for all: on a disk that is one open file, in a bucket they run side by side.
             let merged = merge_near(&ranges);
             let fetched = self.store.get_ranges(&self.path, &merged).await?;
@@ -110,7 +147,7 @@ impl AsyncFileReader for StoredFile {
                 .with_prefetch_hint(Some(FOOTER_HINT))
                 .with_offset_index_policy(policy(ArrowReaderOptions::offset_index_policy))
                 .with_column_index_policy(policy(ArrowReaderOptions::column_index_policy));
-            let size = self.store.head(&self.path).await?.size;
+            let size = self.size().await?;
             Ok(Arc::new(reader.load_and_finish(self, size).await?))
         }
         .boxed()

@@ -26,7 +26,7 @@
 //! | `times` | within what time records lie |
 //! | `received_times` | which records were received when |
 //! | `scan`, `find`, `sql` | records by id, by person or user, by query |
-//! | `blocks` | decoded rows, kept for whoever reads on |
+//! | `blocks`, `disk_cache` | decoded rows, kept for whoever reads on; parts of files in a bucket, kept on a disk |
 //! | `arithmetic` | whole numbers of queries do not wrap around |
 //! | `overlap` | which of many rows a log has already |
 //! | `locate` | which records are a person's, by the index alone; then just what is asked of them |
@@ -57,6 +57,7 @@ mod copy;
 mod datafile;
 mod delta;
 mod delta_checkpoint;
+mod disk_cache;
 mod durable;
 mod error;
 mod files;

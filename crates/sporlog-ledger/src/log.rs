@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use crate::blocks::BlockCache;
 use crate::clock::Clock;
 use crate::commit::Position;
+use crate::delta::names_of;
 use crate::error::{Error, Result};
 use crate::files::FileCache;
 use crate::keys::{LogKeys, PublicKey};
@@ -159,19 +160,34 @@ impl Shared {
     /// have seen a newer one. The sequencer and whoever refreshes may come upon the same commits in any
     /// order, and neither may set anything back.
     pub(crate) fn advance(&self, state: TableState, moved: Sources) {
+        let mut files_went = false;
         self.state.send_if_modified(|current| {
             let newer = state.is_newer(current);
             if newer {
                 let mut positions = self.positions_mut();
                 if current.version < state.version {
                     positions.committed(moved.table);
-                    self.blocks.retain(&self.name, |file| state.has(file));
                 }
+                // When the log has just been opened, files may have gone before.
+                files_went = current.version == 0 || current.files.iter().any(|file| !state.has(file));
                 positions.journal.extend(moved.journal);
                 *current = Arc::new(state);
             }
             newer
         });
+        if files_went {
+            self.drop_what_went();
+        }
+    }
+
+    /// Drops what is kept of files that the table has no more.
+    fn drop_what_went(&self) {
+        let state = self.state.borrow().clone();
+        self.blocks.retain(&self.name, |file| state.has(file));
+        if let Some(disk) = &self.files.disk {
+            let names = names_of(state.files.iter().map(Arc::as_ref));
+            disk.retain(&self.storage.path(""), &names.into_iter().collect());
+        }
     }
 
     pub(crate) fn positions(&self) -> RwLockReadGuard<'_, Sources> {

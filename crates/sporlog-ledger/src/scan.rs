@@ -329,27 +329,26 @@ fn texts(column: Option<&ArrayRef>) -> Result<&StringArray, ArrowError> {
 
 /// Opens `file` at the selected rows.
 async fn open_at(shared: &Shared, file: &DataFile, selection: Option<RowSelection>) -> Result<OpenFile> {
-    let mut open = shared.files.open(&shared.storage, &file.name(), PageIndexes::Locations).await?;
-    if let Some(selection) = selection {
-        // Row groups without a selected row need not be looked at.
-        let sizes: Vec<_> = open.metadata().row_groups().iter().map(|g| g.num_rows() as usize).collect();
-        let mut rest = selection;
-        let (mut groups, mut kept) = (Vec::new(), Vec::new());
-        for (group, size) in sizes.into_iter().enumerate() {
-            let part = rest.split_off(size);
-            if part.selects_any() {
-                groups.push(group);
-                let mut selectors: Vec<RowSelector> = part.into();
-                let covered: usize = selectors.iter().map(|s| s.row_count).sum();
-                if covered < size {
-                    selectors.push(RowSelector::skip(size - covered));
-                }
-                kept.extend(selectors);
+    let (storage, name) = (&shared.storage, file.name());
+    let Some(selection) = selection else { return shared.files.open_whole(storage, &name).await };
+    let open = shared.files.open(storage, &name, PageIndexes::Locations).await?;
+    // Row groups without a selected row need not be looked at.
+    let sizes: Vec<_> = open.metadata().row_groups().iter().map(|g| g.num_rows() as usize).collect();
+    let mut rest = selection;
+    let (mut groups, mut kept) = (Vec::new(), Vec::new());
+    for (group, size) in sizes.into_iter().enumerate() {
+        let part = rest.split_off(size);
+        if part.selects_any() {
+            groups.push(group);
+            let mut selectors: Vec<RowSelector> = part.into();
+            let covered: usize = selectors.iter().map(|s| s.row_count).sum();
+            if covered < size {
+                selectors.push(RowSelector::skip(size - covered));
             }
+            kept.extend(selectors);
         }
-        open = open.with_row_groups(groups).with_row_selection(RowSelection::from(kept));
     }
-    Ok(open)
+    Ok(open.with_row_groups(groups).with_row_selection(RowSelection::from(kept)))
 }
 
 fn stream(file: &DataFile, open: OpenFile) -> Result<Batches> {

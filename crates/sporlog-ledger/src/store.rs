@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use crate::blocks::{BlockCache, CACHE_BYTES};
 use crate::clock::Clock;
+use crate::disk_cache::DiskCache;
 use crate::error::{Error, Result};
 use crate::files::FileCache;
 use crate::fitness::{self, Ability};
@@ -42,6 +43,8 @@ pub struct StoreOptions {
     pub clock: Clock,
     /// So many bytes of decoded records are kept for clients that read on; [`CACHE_BYTES`] by default, none if 0.
     pub cache_bytes: Option<usize>,
+    /// Parts of a store in a bucket are kept in this folder, at most so many bytes of them.
+    pub cache_folder: Option<(PathBuf, u64)>,
 }
 
 /// An opened store. Cheap to clone.
@@ -52,6 +55,7 @@ pub struct Store {
     origin: Option<String>,
     clock: Clock,
     blocks: Arc<BlockCache>,
+    disk_cache: Option<Arc<DiskCache>>,
 }
 
 impl Store {
@@ -60,7 +64,14 @@ impl Store {
         let storage = Storage::open(&options.address, options.create)?;
         let keys = options.keys.or_else(|| storage.directory().map(|dir| dir.join(KEYS)));
         let blocks = Arc::new(BlockCache::new(options.cache_bytes.unwrap_or(CACHE_BYTES)));
-        Ok(Store { storage, keys, origin: options.origin, clock: options.clock, blocks })
+        let folder = options.cache_folder.filter(|_| storage.directory().is_none());
+        let disk_cache = folder.and_then(|(folder, limit)| {
+            let opened = DiskCache::open(&folder, limit).map(Arc::new);
+            let warn =
+                |error: &_| tracing::warn!(%error, folder = %folder.display(), "the cache cannot be used");
+            opened.inspect_err(warn).ok()
+        });
+        Ok(Store { storage, keys, origin: options.origin, clock: options.clock, blocks, disk_cache })
     }
 
     /// Tries out all that is done in a store, in a folder of its own, which goes again.
@@ -231,7 +242,7 @@ impl Store {
             table,
             state: watch::channel(Arc::new(state)).0,
             positions: RwLock::default(),
-            files: FileCache::default(),
+            files: FileCache::new(self.disk_cache.clone()),
             blocks: self.blocks.clone(),
             checkpointing: Arc::default(),
             keys: keys.map(|(keys, dir)| (Arc::new(keys), dir)),

@@ -20,7 +20,6 @@ use tlog_tiles::tlog::Hash;
 use crate::commit::{Commit, commit_name};
 use crate::delta::{DataFile, Sha, TABLE};
 use crate::error::{Error, Result};
-use crate::files::PageIndexes;
 use crate::keys::Commitment;
 use crate::log::{KeySource, Log, Shared};
 use crate::rebuild::Rebuilt;
@@ -262,7 +261,7 @@ impl Log {
         };
         let committer = RowCommitter { log: shared.name.clone(), kind: shared.kind, keys: keys.clone() };
         let name: Arc<str> = file.name().into();
-        let open = shared.files.open(&shared.storage, &name, PageIndexes::Locations).await?;
+        let open = shared.files.open_whole(&shared.storage, &name).await?;
         let mut first = file.first;
         let groups: Vec<_> = open.metadata().row_groups().iter().map(|g| g.num_rows() as u64).collect();
         let mut parts = Vec::with_capacity(groups.len());
@@ -315,7 +314,7 @@ async fn commitments_of(
     first: u64,
     rows: u64,
 ) -> Result<(Vec<(Commitment, Hash)>, Times)> {
-    let open = shared.files.open(&shared.storage, name, PageIndexes::Locations).await?;
+    let open = shared.files.open_whole(&shared.storage, name).await?;
     let stream =
         open.with_row_groups(vec![group]).with_batch_size(4_096).build().map_err(Error::parquet(name))?;
     let mut stream = stream.map_err(Error::parquet_stream(name));

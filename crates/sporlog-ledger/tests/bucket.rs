@@ -18,9 +18,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use common::{append, read, rows, store, writer};
+use common::{append, options, read, rows, store, writer};
 use proxy::{Faults, Proxy};
-use sporlog_ledger::{Advance, Append, Error, Key, Outcome, Writer, WriterOptions};
+use sporlog_ledger::{Advance, Append, Error, Key, Outcome, Store, StoreOptions, Writer, WriterOptions};
 use sporlog_record::json::{Judged, RowsBuilder};
 use sporlog_record::{Kind, Position, Rules};
 
@@ -290,6 +290,17 @@ fn child_goes_through_a_day() {
             .await
             .unwrap();
         mark("next look-up");
+        let cache = tempfile::tempdir_in("/tmp").unwrap();
+        let cache_folder = Some((cache.path().to_owned(), 1 << 30));
+        for step in ["with an empty cache", "with a full cache"] {
+            let options = StoreOptions { cache_folder: cache_folder.clone(), ..options(&dir) };
+            let log = Store::open(options).unwrap().log("auditlog").await.unwrap();
+            mark("open");
+            assert_eq!(read(&log, 50_000, Some(100)).await.len(), 100);
+            let located = log.locate(Key::Subject("0000000007".into())).await.unwrap();
+            located.read(u64::MAX, 20, &["message"]).await.unwrap();
+            mark(step);
+        }
         writer.close().await.unwrap();
         mark("close");
     });
@@ -314,6 +325,8 @@ async fn nothing_takes_more_requests_than_it_needs() {
         ("next page", 6),
         ("look-up", 6),
         ("next look-up", 6),
+        ("with an empty cache", 12),
+        ("with a full cache", 0),
         // 391 bundles of entries, as many tiles, and some more.
         ("import of 100,000", 830),
     ] {

@@ -5,7 +5,7 @@ mod common;
 use std::collections::HashSet;
 
 use arrow::array::{AsArray, RecordBatch};
-use common::{append, append_file, messages, read, writer};
+use common::{append, append_file, messages, options, read, writer};
 use futures::TryStreamExt;
 use sporlog_ledger::{Log, Store, StoreOptions};
 
@@ -64,8 +64,7 @@ async fn without_a_cache_and_with_a_tiny_one_the_same_is_read() {
     append_file(&writer, 0, 3_000).await;
     let expected = read(writer.log(), 0, None).await;
     for cache_bytes in [0, 1] {
-        let address = dir.path().display().to_string();
-        let options = StoreOptions { address, cache_bytes: Some(cache_bytes), ..StoreOptions::default() };
+        let options = StoreOptions { cache_bytes: Some(cache_bytes), ..options(dir.path()) };
         let all = read_on(&Store::open(options).unwrap().log("auditlog").await.unwrap(), 0).await;
         assert_eq!(messages(&all), expected);
         assert!(decoded(&all) >= 30, "{}", decoded(&all));

@@ -129,16 +129,31 @@ pub struct DeclaredLog {
 }
 
 /// How logs are read.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LedgerSettings {
     /// So many bytes of decoded records are kept for clients that read on.
     pub cache_bytes: usize,
+    /// In this folder, parts of a store in a bucket are kept …
+    cache_folder: Option<RelativePathBuf>,
+    /// … at most so many bytes of them.
+    pub cache_folder_bytes: u64,
+}
+
+impl LedgerSettings {
+    /// Where parts of a store in a bucket are kept, and the most bytes of them.
+    pub fn cache_folder(&self) -> Option<(PathBuf, u64)> {
+        Some((self.cache_folder.as_ref()?.relative(), self.cache_folder_bytes))
+    }
 }
 
 impl Default for LedgerSettings {
     fn default() -> Self {
-        LedgerSettings { cache_bytes: sporlog_ledger::CACHE_BYTES }
+        LedgerSettings {
+            cache_bytes: sporlog_ledger::CACHE_BYTES,
+            cache_folder: None,
+            cache_folder_bytes: 4 << 30,
+        }
     }
 }
 

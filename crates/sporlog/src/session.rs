@@ -53,6 +53,7 @@ impl Session {
             origin: self.config.origin.clone(),
             create,
             cache_bytes: Some(self.config.ledger.cache_bytes),
+            cache_folder: self.config.ledger.cache_folder(),
             ..StoreOptions::default()
         };
         Ok(Store::open(options)?)
