@@ -230,42 +230,6 @@ fn tier_run(files: &[Arc<DataFile>]) -> Option<Vec<Arc<DataFile>>> {
     None
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Neighbouring files of so many rows, which take 100 bytes each.
-    fn files(rows: &[u64]) -> Vec<Arc<DataFile>> {
-        let mut last = 0;
-        let file = |rows: &u64| {
-            let mut file = DataFile::new(last + 1, last + rows, 1_700_000_000_000_000);
-            (last, file.size) = (last + rows, rows * 100);
-            Arc::new(file)
-        };
-        rows.iter().map(file).collect()
-    }
-
-    fn first_run(rows: &[u64]) -> Option<(u64, usize)> {
-        tier_run(&files(rows)).map(|run| (run[0].first, run.len()))
-    }
-
-    #[test]
-    fn many_small_files_are_merged_and_as_many_large_ones_as_fill_one() {
-        assert_eq!(first_run(&[10; 15]), None);
-        assert_eq!(first_run(&[10; 16]), Some((1, 16)));
-        // Sixteen of these would be more than one file.
-        assert_eq!(first_run(&[200_000; 5]), None);
-        assert_eq!(first_run(&[200_000; 6]), Some((1, 5)));
-        // Behind one that is as large as files get.
-        assert_eq!(
-            first_run(&[1_000_000, 200_000, 200_000, 200_000, 200_000, 200_000, 200_000]),
-            Some((1_000_001, 5))
-        );
-        // Neither is a nearly full one written anew for each that comes.
-        assert_eq!(first_run(&[1_000_000, 40_000, 40_000, 40_000]), None);
-    }
-}
-
 /// Writes one file with the rows of `files`, which are neighbours.
 fn merge_files(runtime: &Handle, shared: &Arc<Shared>, files: &[Arc<DataFile>]) -> Result<DataFile> {
     let (Some(oldest), Some(newest)) = (files.first(), files.last()) else {
@@ -352,4 +316,40 @@ const INDEX_MONTH: &str = "index/month=";
 /// index, or an unfinished file.
 fn is_removable(name: &str) -> bool {
     data_file_of(name).is_some() || is_unfinished(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Neighbouring files of so many rows, which take 100 bytes each.
+    fn files(rows: &[u64]) -> Vec<Arc<DataFile>> {
+        let mut last = 0;
+        let file = |rows: &u64| {
+            let mut file = DataFile::new(last + 1, last + rows, 1_700_000_000_000_000);
+            (last, file.size) = (last + rows, rows * 100);
+            Arc::new(file)
+        };
+        rows.iter().map(file).collect()
+    }
+
+    fn first_run(rows: &[u64]) -> Option<(u64, usize)> {
+        tier_run(&files(rows)).map(|run| (run[0].first, run.len()))
+    }
+
+    #[test]
+    fn many_small_files_are_merged_and_as_many_large_ones_as_fill_one() {
+        assert_eq!(first_run(&[10; 15]), None);
+        assert_eq!(first_run(&[10; 16]), Some((1, 16)));
+        // Sixteen of these would be more than one file.
+        assert_eq!(first_run(&[200_000; 5]), None);
+        assert_eq!(first_run(&[200_000; 6]), Some((1, 5)));
+        // Behind one that is as large as files get.
+        assert_eq!(
+            first_run(&[1_000_000, 200_000, 200_000, 200_000, 200_000, 200_000, 200_000]),
+            Some((1_000_001, 5))
+        );
+        // Neither is a nearly full one written anew for each that comes.
+        assert_eq!(first_run(&[1_000_000, 40_000, 40_000, 40_000]), None);
+    }
 }
