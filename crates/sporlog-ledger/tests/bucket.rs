@@ -191,7 +191,7 @@ fn large_rows(count: u64) -> RecordBatch {
     let rules = Rules::default();
     let mut builder = RowsBuilder::new(Kind::Auditlog, &rules);
     for n in 0..count {
-        let message: String = (0..64).map(|_| uuid()).collect();
+        let message: String = (0..64).map(|_| random_digits()).collect();
         let record = format!(
             r#"{{"id":{n},"tts":"2026-11-21T08:00:00","cpr":"{n:010}","logAction":"LOGIN","message":"{message}"}}"#
         );
@@ -201,8 +201,8 @@ fn large_rows(count: u64) -> RecordBatch {
     builder.finish()
 }
 
-/// 32 random digits.
-fn uuid() -> String {
+/// 32 digits that are others at every call.
+fn random_digits() -> String {
     use std::hash::{BuildHasher, Hasher};
     let number = || std::hash::RandomState::new().build_hasher().finish();
     format!("{:016x}{:016x}", number(), number())
@@ -214,7 +214,7 @@ fn child_gives_up() {
         let writer = writer(&dir).await;
         let bulk = writer.bulk().await.unwrap();
         let pusher = bulk.pusher();
-        let push = move || (0..3).for_each(|n| pusher.push(n, &large_rows(5_000)).unwrap());
+        let push = move || (0..12).for_each(|n| pusher.push(n, &large_rows(5_000)).unwrap());
         tokio::task::spawn_blocking(push).await.unwrap();
         assert!(bulk.abort().await.is_none());
         append(&writer, 0, 1).await;
