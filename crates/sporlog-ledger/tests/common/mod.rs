@@ -48,7 +48,8 @@ pub fn needs_a_disk(why: &str) -> bool {
     if in_a_bucket() {
         let name = std::thread::current().name().unwrap_or_default().to_owned();
         // Not by a macro, whose output is shown only of tests that fail.
-        writeln!(std::io::stderr(), "LEFT OUT in a bucket: {name}: {why}").unwrap();
+        let text = format!("LEFT OUT in a bucket: {name}: {why}\n");
+        std::io::stderr().write_all(text.as_bytes()).unwrap();
     }
     in_a_bucket()
 }

@@ -1,7 +1,7 @@
 //! Three servers over one bucket behind a load balancer, none of which has a state of its own: what one of them has acknowledged
 //! each of them shows, once and in order, whichever is killed.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -39,7 +39,9 @@ impl Balancer {
         let child = haproxy.arg("-q").arg("-f").arg(file).stdin(Stdio::null()).spawn();
         let balancer = Balancer { child: child.expect("haproxy starts"), address };
         let until = Instant::now() + PATIENCE;
-        while super::raw::status(&super::raw::get(address, "/health/ready", "")) != 200 {
+        while TcpStream::connect(address).is_err()
+            || super::raw::status(&super::raw::get(address, "/health/ready", "")) != 200
+        {
             assert!(Instant::now() < until, "no server is ready");
             std::thread::sleep(Duration::from_millis(50));
         }
