@@ -77,6 +77,17 @@ impl Extent {
     }
 }
 
+/// Why a frame is not stored.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    /// The segment is as it was before.
+    Cleanly(Error),
+    /// Another process has appended.
+    Taken,
+    /// Whether the frame is stored is not known.
+    Unsure(Error),
+}
+
 /// One group commit.
 #[derive(Debug, Clone)]
 pub(crate) struct Frame {

@@ -5,7 +5,7 @@
 //! | a segment | one file, to which frames are appended | one object a frame, `journal/<version>/<number>` |
 //! | one writer at a time | has the [writer lock](crate::writer_lock) | puts the next number, which has to be new |
 //! | a commit takes a segment over | under the lock | after a last frame without records, the *seal* |
-//! | a segment that is taken over | goes at once | goes after [`GRACE`] |
+//! | a segment that is taken over | goes at once | goes after [`GRACE`](crate::segment_objects::GRACE) |
 //!
 //! The seal keeps a frame from being appended beside the commit, which would not take it over: after a seal nothing is
 //! appended to the segment, and whoever wants to has to commit first. A writer that slept through all this must not find
@@ -16,33 +16,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::journal::{Extent, Tail};
+use crate::journal::{Extent, Failed, Tail};
 use crate::segment_files::SegmentFiles;
 use crate::segment_objects::SegmentObjects;
 use crate::storage::Storage;
 
-/// Why nothing is appended where something is not as this process knows it.
-pub(crate) const MISSING: &str = "it is missing, or another, although this process has read or written it: the log was changed \
-     or put back to an older copy meanwhile; nothing more is appended until it is there again or \
-     this process is started anew";
-
 /// In a bucket, what a writer knows of the log is relied on for so long: until then its put has to be answered.
 pub(crate) const TRUSTED: Duration = Duration::from_mins(5);
-/// In a bucket, a segment that the table has taken over stays for so long. The clocks of the store and of the writers
-/// may differ by what this is longer than [`TRUSTED`].
-pub(crate) const GRACE: Duration = Duration::from_mins(20);
-
-/// Why a frame is not stored.
-#[derive(Debug)]
-pub(crate) enum Failed {
-    /// The segment is as it was before.
-    Cleanly(Error),
-    /// Another process has appended.
-    Taken,
-    /// Whether the frame is stored is not known.
-    Unsure(Error),
-}
-
 /// The segments of one log.
 #[derive(Debug, Clone)]
 pub(crate) enum Segments {
@@ -128,7 +108,7 @@ impl Segments {
     }
 
     /// Removes the segments before that of `version`, which the table has; in a bucket, those that have been there for
-    /// [`GRACE`].
+    /// [`GRACE`](crate::segment_objects::GRACE).
     pub(crate) async fn remove_before(&self, version: u64) -> Result<()> {
         match self {
             Segments::Files(files) => files.remove_before(version),

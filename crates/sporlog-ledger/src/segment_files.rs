@@ -10,9 +10,13 @@ use std::path::PathBuf;
 
 use crate::commit::commit_name;
 use crate::error::{Error, Result};
-use crate::journal::{Extent, JOURNAL, segment_name, segment_version};
+use crate::journal::{Extent, Failed, JOURNAL, segment_name, segment_version};
 use crate::local_files::{make_folder, private_file, sync_parent};
-use crate::segment::{Failed, MISSING};
+
+/// Why nothing is appended where something is not as this process knows it.
+pub(crate) const MISSING: &str = "it is missing, or another, although this process has read or written it: the log was changed \
+     or put back to an older copy meanwhile; nothing more is appended until it is there again or \
+     this process is started anew";
 
 /// The segments of one log.
 #[derive(Debug, Clone)]

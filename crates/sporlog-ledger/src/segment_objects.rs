@@ -3,14 +3,19 @@
 //! The number of a frame is part of its name, and a name is put if it is new. So of several writers that know the same
 //! last frame, one appends the next, and the others learn that they were not first.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use chrono::Utc;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 use crate::error::{Error, Result};
-use crate::journal::{Extent, JOURNAL, Tail, scan, segment_version};
-use crate::segment::{Failed, GRACE};
+use crate::journal::{Extent, Failed, JOURNAL, Tail, scan, segment_version};
 use crate::storage::Storage;
+
+/// A segment that the table has taken over stays for so long. The clocks of the store and of the writers
+/// may differ by what this is longer than [`TRUSTED`](crate::segment::TRUSTED).
+pub(crate) const GRACE: Duration = Duration::from_mins(20);
 
 /// Frames that are read at once when there may be many.
 const AT_ONCE: u64 = 32;

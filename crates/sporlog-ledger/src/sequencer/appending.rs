@@ -11,9 +11,9 @@ use crate::commit::{Change, Position};
 use crate::delta::{month_of, names_of};
 use crate::error::{Error, Result};
 use crate::flush::write_file;
-use crate::journal::Frame;
+use crate::journal::{Failed, Frame};
 use crate::recent::RecentRows;
-use crate::segment::{Failed, TRUSTED};
+use crate::segment::TRUSTED;
 use crate::table_state::Sources;
 use crate::writer::{Advance, Answer, Append, Appended, Command, Outcome};
 

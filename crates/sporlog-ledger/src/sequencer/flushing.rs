@@ -12,7 +12,7 @@ use super::Sequencer;
 use crate::delta::{DataFile, names_of};
 use crate::error::{Error, Result};
 use crate::flush::{take_over, write_file};
-use crate::segment::GRACE;
+use crate::segment_objects::GRACE;
 
 /// The journal goes into the table at once when it has so many records or bytes: they are in memory, and read anew
 /// when the log is opened.
