@@ -108,7 +108,7 @@ async fn check_range(
             let covered = log.covered().await.unwrap_or_default();
             let progress = Progress::records(
                 "verify",
-                (last.unwrap_or(covered) + 1).saturating_sub(first),
+                last.unwrap_or(covered).saturating_add(1).saturating_sub(first),
                 Results::After,
             );
             let verified = log.verify_range(first, last, checkpoint, |records| progress.at(records)).await;

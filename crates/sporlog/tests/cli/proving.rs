@@ -269,6 +269,10 @@ fn a_log_is_verified_by_eight_processes() {
         .says("revision: no result has the records 51 to 100");
     place.run("verify revision --join part-0 nowhere").code(2).complains("nowhere");
     place.run("verify revision --range 1..401").code(2).complains("covers the records 1 to 400");
+    place
+        .run(&format!("verify revision --range 1..{}", u64::MAX))
+        .code(2)
+        .complains("covers the records 1 to 400");
     place.run("verify revision --range 5..4").code(2).complains("such as 1..100000");
     place.run("verify revision --checkpoint earlier").code(2).complains("--range or --join");
     place.run("verify --range 1..4").code(2);
