@@ -6,7 +6,9 @@
 //! measure read-on STORE LOG ROWS ITERATIONS   pages of ROWS records, each after the one before
 //! measure find STORE LOG LIMIT KEYS           the newest LIMIT records of each person in the file KEYS
 //! measure append STORE RECORDS TASKS SECONDS  audit records (JSON lines), one each, by TASKS at once
-//! measure commits STORE RECORDS COUNT          COUNT commits of one record each, and what a log of so many costs
+//! measure kill STORE RECORDS COUNT            COUNT audit records, a thousand at a time, and then the end without closing
+//! measure recover STORE                       opening that log, for reading and for appending
+//! measure commits STORE RECORDS COUNT         COUNT commits of one record each, and what a log of so many costs
 //! ```
 //!
 //! Records are read and written out as JSON, as an API has to. The first [`WARM_UP`] answers do
@@ -20,6 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::array::{AsArray, RecordBatch};
+use arrow::compute::concat_batches;
 use arrow::datatypes::Int64Type;
 use futures::TryStreamExt;
 use serde_json::{Value, json};
@@ -53,10 +56,16 @@ async fn main() -> Result<()> {
         ["append", store, records, tasks, seconds] => {
             append(store, &std::fs::read(records)?, tasks.parse()?, seconds.parse()?).await?
         }
+        ["kill", store, records, count] => kill(store, &std::fs::read(records)?, count.parse()?).await?,
+        ["recover", store] => recover(store).await?,
         ["commits", store, records, count] => {
             commits(store, &std::fs::read(records)?, count.parse()?).await?
         }
-        _ => return Err("measure page|read-on|find|append|commits …: see the head of its source".into()),
+        _ => {
+            return Err(
+                "measure page|read-on|find|append|kill|recover|commits …: see the head of its source".into()
+            );
+        }
     };
     println!("{result}");
     Ok(())
@@ -178,6 +187,29 @@ async fn append(store: &str, records: &[u8], tasks: usize, seconds: f64) -> Resu
         "per_second": appends as f64 / seconds,
         "milliseconds": spread(times),
     }))
+}
+
+/// Appends `count` records and ends as a process that is killed does, so that they are in the journal.
+async fn kill(store: &str, records: &[u8], count: usize) -> Result<Value> {
+    let rows: Vec<_> = rows(records)?.into_iter().cycle().take(1_000).collect();
+    let rows = concat_batches(&Kind::Auditlog.row_schema(), &rows)?;
+    let options = StoreOptions { address: store.into(), create: true, ..StoreOptions::default() };
+    let writer = Store::open(options)?.writer("auditlog", Kind::Auditlog, WriterOptions::default()).await?;
+    for _ in 0..count.div_ceil(rows.num_rows()) {
+        writer.append(Append { rows: rows.clone(), positions: Vec::new() }).await?;
+    }
+    std::process::exit(0)
+}
+
+/// Opens a log as such a process has left it.
+async fn recover(store: &str) -> Result<Value> {
+    let options = StoreOptions { address: store.into(), ..StoreOptions::default() };
+    let store = Store::open(options)?;
+    let reading = timed(store.log("auditlog")).await?;
+    let began = Instant::now();
+    let writer = store.writer("auditlog", Kind::Auditlog, WriterOptions::default()).await?;
+    let appending = began.elapsed().as_secs_f64();
+    Ok(json!({ "head": writer.log().head(), "reading_seconds": reading, "appending_seconds": appending }))
 }
 
 /// Commits of one record each, and at a tenth, a third and all of them: how long it takes to open the log

@@ -219,10 +219,11 @@ impl BulkPusher {
             None
         } else {
             let numbered = self.pushing.committer.number_and_commit(rows, first, self.pushing.received_at)?;
-            self.pushing.pushed().push(sequence, before, rows.num_rows(), numbered.postings.row_keys());
+            let postings = Postings::of(self.pushing.committer.kind, &numbered.batch);
+            self.pushing.pushed().push(sequence, before, rows.num_rows(), postings.row_keys());
             let chunks =
                 self.pushing.encoder.encode(&[numbered.batch]).map_err(Error::parquet("a new data file"))?;
-            let (entries, postings, occurred) = (numbered.entries, numbered.postings, numbered.occurred);
+            let (entries, occurred) = (numbered.entries, numbered.occurred);
             Some(Group { first, rows: count, chunks, entries, postings, occurred })
         };
         self.groups.send((sequence, group)).map_err(|_| failed())

@@ -262,7 +262,7 @@ impl<'a> Copier<'a> {
 
     async fn copy_data_files_of(&mut self, state: &TableState) -> Result<()> {
         self.needed.clear();
-        for file in &state.files {
+        for file in state.files.iter() {
             let index = file.index.map(|digest| (file.index_name(), digest, None));
             for (name, digest, size) in
                 [Some((file.name(), file.sha256, Some(file.size))), index].into_iter().flatten()

@@ -217,7 +217,7 @@ impl DeltaCheckpoint {
     /// names begin with [`ONCE`] are forgotten after a week, and so may be missing.
     pub(crate) fn difference(&self, state: &TableState, positions: &Positions) -> Option<&'static str> {
         let same_files = self.files.len() == state.files.len()
-            && self.files.iter().zip(&state.files).all(|(file, there)| *file == **there);
+            && self.files.iter().zip(state.files.iter()).all(|(file, there)| *file == **there);
         let known = |(app, position): (&String, &_)| positions.get(app) == Some(position);
         let missing = |app: &String| !app.starts_with(ONCE) && !self.positions.contains_key(app);
         if !same_files {
@@ -236,7 +236,7 @@ impl DeltaCheckpoint {
         let DeltaCheckpoint { protocol, metadata, files, .. } = self;
         let mut state = TableState {
             version,
-            files: files.into_iter().map(Arc::new).collect(),
+            files: Arc::new(files.into_iter().map(Arc::new).collect()),
             recent: Recent::none(version, Sha::default()),
             size: commit.size,
             root: commit.root,

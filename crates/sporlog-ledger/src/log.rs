@@ -169,7 +169,8 @@ impl Shared {
                     positions.committed(moved.table);
                 }
                 // When the log has just been opened, files may have gone before.
-                files_went = current.version == 0 || current.files.iter().any(|file| !state.has(file));
+                files_went = current.version == 0
+                    || current.version != state.version && current.files.iter().any(|file| !state.has(file));
                 positions.journal.extend(moved.journal);
                 *current = Arc::new(state);
             }

@@ -25,7 +25,7 @@ use crate::verified::Verified;
 /// What the Delta log and the journal say there is.
 pub(crate) struct Replayed {
     /// The data files, in the order of their ids.
-    pub files: Vec<Arc<DataFile>>,
+    pub files: Arc<Vec<Arc<DataFile>>>,
     /// The frames after the newest commit.
     pub frames: Vec<Frame>,
     pub newest: Newest,

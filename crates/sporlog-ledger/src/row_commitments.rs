@@ -10,19 +10,16 @@ use sporlog_record::canonical::EntryWriter;
 use tlog_tiles::tlog::{self, Hash};
 
 use crate::error::{Error, Result};
-use crate::keyindex::Postings;
 use crate::keys::{Commitment, LogKeys};
 use crate::schema;
 use crate::times::Times;
 
-/// Rows that have their ids, with what the tree and the key index need of them.
+/// Rows that have their ids, with what the tree needs of them.
 pub(crate) struct NumberedRows {
     /// The columns of the table.
     pub batch: RecordBatch,
     /// A commitment per row, and its leaf hash.
     pub entries: Vec<(Commitment, Hash)>,
-    /// Who and what is found where; rows counted from the first of this batch.
-    pub postings: Postings,
     /// The earliest and latest `occurred_at`.
     pub occurred: Option<(i64, i64)>,
 }
@@ -46,7 +43,7 @@ impl RowCommitter {
         let batch = number(self.kind, rows, first, received_at)?;
         let entries = self.commitments(&batch, &mut Vec::new())?;
         let Times { occurred, .. } = Times::of(&batch);
-        Ok(NumberedRows { postings: Postings::of(self.kind, &batch), batch, entries, occurred })
+        Ok(NumberedRows { batch, entries, occurred })
     }
 
     /// The commitments of rows that have their numbers; `buffer` is scratch space.

@@ -16,26 +16,25 @@ mod appending;
 mod flushing;
 mod housekeeping;
 mod other_writers;
+mod publishing;
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::WatchedClock;
 use crate::commit::{Change, Position};
-use crate::delta::{DataFile, names_of};
+use crate::delta::{DataFile, Sha, names_of};
 use crate::error::{Error, Result};
 use crate::high_water_mark::MarkFile;
 use crate::log::{Log, Shared};
 use crate::recover::{Recovered, recover};
 use crate::row_commitments::RowCommitter;
 use crate::table_state::{Sources, TableState};
-use crate::tlog::Publisher;
 use crate::tree::Tree;
 use crate::writer::{
     Advance, Answer, Appended, BulkGrant, BulkResult, Command, Outcome, Writer, WriterOptions,
@@ -43,6 +42,7 @@ use crate::writer::{
 use crate::writer_lock::{WriterLock, is_used};
 use appending::{Waiting, batch_with};
 use flushing::Encoding;
+use publishing::{Publishing, lock};
 
 /// Requests that may wait before senders have to.
 const QUEUE: usize = 1_024;
@@ -52,25 +52,8 @@ const NOT_LOCKED: &str = "it has a journal, whose lock this file system does not
                           (`sporlog compact`), end all writers, and remove the log's folder `journal`";
 /// The writer lock is kept so long when nothing more waits: to take it again costs some reads.
 const HOLD: Duration = Duration::from_millis(1);
-/// When a checkpoint follows.
-struct Pace {
-    /// When nothing has come for so long …
-    idle: Duration,
-    /// … and the last one was so long ago …
-    pause: Duration,
-    /// … and at the latest after so long.
-    delay: Duration,
-}
-
-/// On a disk, a checkpoint takes some milliseconds.
-const DISK: Pace = Pace {
-    idle: Duration::from_millis(5),
-    pause: Duration::from_millis(100),
-    delay: Duration::from_millis(200),
-};
-/// In a bucket, a checkpoint is a dozen requests, which take a tenth of a second and are paid for.
-const BUCKET: Pace =
-    Pace { idle: Duration::from_millis(100), pause: Duration::from_secs(2), delay: Duration::from_secs(4) };
+/// How often it is looked whether work in the background is done.
+const LOOK: Duration = Duration::from_millis(5);
 /// Commits between Delta checkpoints, from which the table opens at once; and the time between them,
 /// since each takes as long as many commits.
 const CHECKPOINT_EVERY: usize = 256;
@@ -88,9 +71,9 @@ pub(crate) struct Sequencer {
     committer: RowCommitter,
     state: TableState,
     tree: Tree,
-    publisher: Publisher,
+    publishing: Publishing,
     /// How far the log has been signed, beside its key.
-    mark: MarkFile,
+    mark: Arc<MarkFile>,
     /// The writer lock. A bucket needs none; on a file system without locks there is no journal.
     lock: Option<WriterLock>,
     /// The log's size when this sequencer last appended, or took over what others have appended since.
@@ -106,10 +89,7 @@ pub(crate) struct Sequencer {
     /// Files that a commit of any process has said are deleted, since this sequencer began. What is
     /// still being written under such a name must not be committed any more.
     discarded: HashSet<String>,
-    /// When the oldest commit that is not published yet was made.
-    unpublished: Option<Instant>,
-    /// When it was last published, and when a Delta checkpoint was last begun.
-    published: Option<Instant>,
+    /// When a Delta checkpoint was last begun.
     checkpointed: Option<Instant>,
     /// Commits since this sequencer began, and since a Delta checkpoint was last begun.
     commits: u64,
@@ -166,8 +146,8 @@ impl Sequencer {
             committer,
             state,
             tree,
-            publisher,
-            mark,
+            publishing: Publishing::new(publisher),
+            mark: Arc::new(mark),
             lock,
             ours,
             known_at: Instant::now(),
@@ -175,8 +155,6 @@ impl Sequencer {
             encoding: None,
             flush_failed: None,
             discarded: HashSet::new(),
-            unpublished: Some(Instant::now()),
-            published: None,
             checkpointed: None,
             commits: 0,
             unchecked: 0,
@@ -211,8 +189,7 @@ impl Sequencer {
                     let _ = answer.send(flushed);
                 }
                 Command::DeltaCheckpoint(file) => {
-                    self.publisher.set_delta_checkpoint(file);
-                    self.unpublished.get_or_insert_with(Instant::now);
+                    self.set_delta_checkpoint(file);
                 }
                 Command::Close(answer) => {
                     self.flush_before_the_end();
@@ -232,22 +209,15 @@ impl Sequencer {
         commands: &mut mpsc::Receiver<Command>,
         held: &mut VecDeque<Command>,
     ) -> Option<Command> {
-        let pace = if self.shared.table.segments.are_sealed() { BUCKET } else { DISK };
         loop {
-            let due = self.unpublished.is_some_and(|since| since.elapsed() >= pace.delay);
-            if due && let Err(error) = self.publish() {
-                tracing::error!(log = %self.shared.name, %error, "publishing failed; it is tried again");
-            }
+            self.publish_if_due();
             self.flush_if_due();
             self.yield_lock();
             if let Some(command) = held.pop_front() {
                 return Some(command);
             }
             let held_lock = self.lock.as_ref().is_some_and(WriterLock::is_held).then_some(HOLD);
-            let publish = self.unpublished.map(|_| {
-                let pause = self.published.map(|at| pace.pause.saturating_sub(at.elapsed()));
-                pause.unwrap_or_default().max(pace.idle)
-            });
+            let publish = self.until_publish();
             let waits = publish.into_iter().chain(self.until_flush());
             let Some(idle) = held_lock.or_else(|| waits.min()) else {
                 return commands.blocking_recv();
@@ -256,13 +226,7 @@ impl Sequencer {
             match self.runtime.block_on(next) {
                 Ok(command) => return command,
                 Err(_) if held_lock.is_some() => self.unlock(),
-                Err(_) if publish == Some(idle) => {
-                    if let Err(error) = self.publish() {
-                        tracing::error!(log = %self.shared.name, %error, "publishing failed; it is tried again");
-                        // Not at once: whatever ails the store will need a moment.
-                        std::thread::sleep(pace.delay);
-                    }
-                }
+                Err(_) if publish == Some(idle) => self.publish_in_background(),
                 Err(_) => {}
             }
         }
@@ -275,7 +239,7 @@ impl Sequencer {
         if let Err(error) = self.mark.write(&(&self.state).into()) {
             tracing::error!(log = %self.shared.name, %error, "what has been signed could not be remembered");
         }
-        self.unpublished.get_or_insert_with(Instant::now);
+        self.publishing.is_needed();
     }
 
     /// The same after a commit of the table, by this process or another.
@@ -324,32 +288,10 @@ impl Sequencer {
         });
     }
 
-    /// Tiles that have become full are written ahead of the checkpoint.
-    fn write_full_tiles(&mut self, full: Vec<(String, Bytes)>) {
-        if full.is_empty() || self.stopped.is_some() {
-            return;
-        }
-        if let Err(error) = self.runtime.block_on(self.publisher.write(full)) {
-            self.stop_without_tiles(&error);
-        }
-    }
-
-    /// The records are committed: failing now would deny what is true. Without its tiles this
-    /// sequencer cannot go on, though; the next one derives them.
-    fn stop_without_tiles(&mut self, error: &Error) {
-        tracing::error!(log = %self.shared.name, %error, "tiles could not be written");
-        self.stopped = Some(format!("tiles could not be written ({error})"));
-    }
-
-    fn publish(&mut self) -> Result<()> {
-        if self.stopped.is_some() || self.unpublished.is_none() {
-            return Ok(());
-        }
-        let publish = self.publisher.publish(&self.tree, &self.state, &self.committer.keys);
-        self.runtime.block_on(publish)?;
-        self.mark.sync()?;
-        (self.unpublished, self.published) = (None, Some(Instant::now()));
-        Ok(())
+    /// The next checkpoint vouches for this Delta checkpoint, too.
+    fn set_delta_checkpoint(&mut self, file: (String, Sha)) {
+        lock(&self.publisher()).set_delta_checkpoint(file);
+        self.publishing.is_needed();
     }
 
     /// Lends the log to a bulk append and waits for its return.
@@ -429,8 +371,7 @@ impl Sequencer {
             let command = held.pop_front().or_else(|| commands.try_recv().ok());
             match command {
                 Some(Command::DeltaCheckpoint(file)) => {
-                    self.publisher.set_delta_checkpoint(file);
-                    self.unpublished.get_or_insert_with(Instant::now);
+                    self.set_delta_checkpoint(file);
                 }
                 Some(_) => {}
                 None => std::thread::sleep(Duration::from_millis(1)),

@@ -20,7 +20,7 @@ pub(crate) struct TableState {
     /// The table's version.
     pub version: u64,
     /// The table's files, in the order of their ids.
-    pub files: Vec<Arc<DataFile>>,
+    pub files: Arc<Vec<Arc<DataFile>>>,
     /// The records that the table does not have yet.
     pub recent: Recent,
     /// The number of records ever appended, which is the newest id.
@@ -44,7 +44,7 @@ impl TableState {
         let metadata = commit.actions.iter().find_map(|action| action.meta_data.clone());
         let mut state = TableState {
             version: 0,
-            files: Vec::new(),
+            files: Arc::default(),
             recent: Recent::none(0, Sha::default()),
             size: 0,
             root: EMPTY_HASH,
@@ -163,11 +163,11 @@ impl TableState {
     /// Takes the `added` files in, and the `removed` paths out.
     pub(crate) fn replace(&mut self, added: Vec<DataFile>, removed: &HashSet<&str>) {
         if !removed.is_empty() {
-            self.files.retain(|file| !removed.contains(file.path.as_str()));
+            Arc::make_mut(&mut self.files).retain(|file| !removed.contains(file.path.as_str()));
         }
         for file in added {
             let at = self.files.partition_point(|f| f.first < file.first);
-            self.files.insert(at, Arc::new(file));
+            Arc::make_mut(&mut self.files).insert(at, Arc::new(file));
         }
     }
 }

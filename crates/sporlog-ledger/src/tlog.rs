@@ -46,6 +46,8 @@ pub(crate) fn tlog_name(file: &str) -> String {
 /// Writes what follows a commit: tiles, then the checkpoint, then the note on the table.
 pub(crate) struct Publisher {
     storage: Storage,
+    /// Tiles that are written with the next checkpoint.
+    waiting: Vec<TileFile>,
     /// What has been written and not synced.
     unsynced: Vec<String>,
     /// Unfinished tiles that a finished one has replaced; they go when it is published.
@@ -74,6 +76,7 @@ impl Publisher {
         let note = read_note(&storage, vkey).await?;
         let publisher = Publisher {
             storage,
+            waiting: Vec::new(),
             unsynced: Vec::new(),
             finished: Vec::new(),
             published: checkpoint.is_some().then_some(size),
@@ -100,6 +103,16 @@ impl Publisher {
         self.storage.put_many(files).await?;
         names.iter().for_each(|name| self.note_written(name));
         Ok(())
+    }
+
+    /// These tiles are written with the next checkpoint.
+    pub(crate) fn write_later(&mut self, files: Vec<TileFile>) {
+        self.waiting.extend(files);
+    }
+
+    /// How many tiles wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
     }
 
     /// The size that the newest checkpoint covers.
@@ -135,6 +148,8 @@ impl Publisher {
                     }
                 }
             }
+            // Not a second time: a crash could leave them torn, and the published checkpoint needs them.
+            self.waiting.clear();
             self.unsynced.clear();
             self.published = Some(tree.size());
         }
@@ -145,14 +160,13 @@ impl Publisher {
         self.remove_replaced().await
     }
 
-    /// Writes the unfinished tiles of `tree`, and makes all tiles durable.
+    /// Writes the tiles that wait and the unfinished ones of `tree`, and makes all tiles durable.
     async fn write_unfinished(&mut self, tree: &Tree) -> Result<()> {
         // Tiles of the higher levels are often published already. These must not be written
         // again: a crash could leave them torn, and the published checkpoint needs them.
         let standing = self.published.map_or_else(Vec::new, partial_names);
-        let mut partial = tree.partial_files();
-        partial.retain(|(name, _)| !standing.contains(name));
-        self.write(partial).await?;
+        let partial = tree.partial_files().into_iter().filter(|(name, _)| !standing.contains(name));
+        self.write(self.waiting.iter().cloned().chain(partial).collect()).await?;
         self.storage.sync(&self.unsynced).await
     }
 

@@ -174,7 +174,7 @@ impl Sequencer {
             return Ok(None);
         }
         self.tree = tree;
-        self.write_full_tiles(full);
+        self.add_full_tiles(full);
         Ok(Some(Appended { first, last: self.state.size, received_at }))
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
-use super::Sequencer;
+use super::{LOOK, Sequencer};
 use crate::delta::{DataFile, names_of};
 use crate::error::{Error, Result};
 use crate::flush::{take_over, write_file};
@@ -31,8 +31,6 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Appends wait if so many records come while files are written in the background.
 const TOO_MANY_RECORDS: u64 = 4 * MOST_RECORDS;
-/// How often it is looked whether these files are written.
-const LOOK: Duration = Duration::from_millis(5);
 
 /// Files of the journal's oldest records, written in the background.
 pub(super) struct Encoding {

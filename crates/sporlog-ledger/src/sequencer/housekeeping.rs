@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::Sequencer;
+use super::publishing::lock;
 use crate::commit::Change;
 use crate::compact::data_file_of;
 use crate::delta::{DataFile, names_of};
@@ -35,10 +35,10 @@ impl Sequencer {
             let files: Vec<_> = self.state.files.iter().filter(expired).cloned().collect();
             let Some(newest) = files.last() else { return Ok(files) };
             // The tree has to cover a record before the record goes: it could not be derived any more.
-            if self.publisher.covered() < newest.last {
+            if lock(&self.publisher()).covered() < newest.last {
                 self.follow_others()?;
                 // So that a checkpoint is published at once.
-                self.unpublished.get_or_insert_with(Instant::now);
+                self.publishing.is_needed();
                 self.publish()?;
                 continue;
             }

@@ -205,16 +205,21 @@ impl Sequencer {
         if self.tree.size() == self.state.size {
             return Ok(false);
         }
+        self.settle();
         loop {
             // What others have published need not be derived, and may have expired since. The state has
             // to be read after it, so that it is not shorter.
             let published = Publisher::open(self.shared.storage.clone(), &self.shared.vkey);
             let published = self.runtime.block_on(published);
-            (self.publisher, self.tree) = published.map_err(|error| self.poison(error))?;
+            let (mut publisher, tree) = published.map_err(|error| self.poison(error))?;
+            self.tree = tree;
             self.catch_up()?;
-            let (version, covered) = (self.state.version, self.publisher.covered());
-            let Sequencer { shared, committer, state, tree, publisher, .. } = self;
-            match self.runtime.block_on(follow_table(shared, committer, state, tree, publisher)) {
+            let (version, covered) = (self.state.version, publisher.covered());
+            let Sequencer { shared, committer, state, tree, .. } = self;
+            let followed =
+                self.runtime.block_on(follow_table(shared, committer, state, tree, &mut publisher));
+            self.publish_with(publisher);
+            match followed {
                 Ok(()) => return Ok(true),
                 Err(error) => {
                     // Other processes may have published records and let them expire: after the checkpoint was

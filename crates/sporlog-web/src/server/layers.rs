@@ -48,8 +48,6 @@ pub fn layers(
         ServiceBuilder::new()
             // All that is ours is one layer: each costs every request some microseconds.
             .layer(from_fn_with_state(edge, pass))
-            // The limit of ours is the only one: axum's own of 2 MB knows nothing of it.
-            .layer(DefaultBodyLimit::disable())
             // Innermost: a handler that panics answers like any other failure.
             .layer(CatchPanicLayer::custom(panicked)),
     )
@@ -88,6 +86,8 @@ async fn pass(State(edge): State<Arc<Edge>>, mut request: Request, next: Next) -
     let (response, permit) = match edge.admit(&request, client.0, under_way.is_some()) {
         Ok(permit) => {
             request.extensions_mut().insert(permit.clone());
+            // The limit of ours is the only one: axum's own of 2 MB knows nothing of it.
+            DefaultBodyLimit::disable().apply(&mut request);
             (limits.answer(request, next, received).instrument(observed.span()).await, permit)
         }
         Err(problem) => (problem.into_response(), RequestPermit::default()),
