@@ -10,13 +10,15 @@ from duck import DuckDB
 from figures import Figure
 from postgres import SETTINGS, Postgres
 from prepare import CannotBegin
-from workplace import GB, MB, read_once, say, size_of, take_turns
+from workplace import GB, MB, read_once, say, settle, size_of, take_turns
 
 # The municipality whose day is exported.
 ORGANISATION = "64942212"
 PAGE = 100
 NEWEST = 50
 TASKS = 64
+# Nearly as many as the journal takes before all is put into the table.
+IN_JOURNAL = 64_000
 
 
 class Bench:
@@ -288,6 +290,25 @@ def measure_append(bench):
     )  # fmt: skip
 
 
+def measure_recovery(bench):
+    """Opening a log whose writer was killed while its newest records were in the journal."""
+    records = bench.place / "killed.ndjson"
+    bench.place.run([bench.program.path, "sample", "auditlog", "--records", "4096", "--faulty", "0", "--out", records])
+    runs = {"reading": [], "appending": []}
+    for run in range(bench.args.runs):
+        store = bench.place / f"killed-{run}"
+        bench.place.run([bench.program.measure_path, "kill", store, records, str(IN_JOURNAL)])
+        settle()
+        told = bench.program.measure(bench.place, "recover", store)
+        if told["head"] != IN_JOURNAL:
+            raise RuntimeError(f"{IN_JOURNAL} records were acknowledged, and {told['head']} are there")
+        for how, seconds in runs.items():
+            seconds.append(told[f"{how}_seconds"])
+    what = f"opening a log with {IN_JOURNAL:,} records in the journal after a kill"
+    for how, seconds in runs.items():
+        yield Figure(f"recovery-{how}", f"{what}, for {how}", "s", median(seconds), goal=0.5, runs={"sporlog": seconds})
+
+
 def warm(bench, store):
     """Has all that is going to be asked for in the page cache."""
     read_once(store)
@@ -317,5 +338,6 @@ ALL = {
     "export": measure_export,
     "verify": measure_verify,
     "append": measure_append,
+    "recovery": measure_recovery,
     **server.ALL,
 }

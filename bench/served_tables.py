@@ -42,3 +42,11 @@ def disclosure(postgres):
            "samtykkeToken" text, "dataForespoersel" text, leverandoer text)"""
     )
     postgres.execute("CREATE INDEX ON served_disclosure (person)")
+
+
+def access(postgres):
+    """Empty: who has read which page, and when."""
+    postgres.execute(
+        """CREATE TABLE served_access (
+           id bigserial PRIMARY KEY, at timestamptz NOT NULL DEFAULT now(), reader text NOT NULL, after bigint NOT NULL)"""
+    )

@@ -2,18 +2,22 @@
 
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cached_property
 from statistics import mean, median
 
 import served_tables
 import servers
+import tessera
 from figures import Figure
 from load import Load, result
-from workplace import MB, read_once, say
+from workplace import MB, read_once, say, size_of
 
 READERS = 4
 POLLERS = 32
 SENDERS = 64
+# Tessera waits for its batch, so many senders suit it better.
+MANY_SENDERS = 512
 PAGE = 100
 # Different disclosures, which are sent again and again.
 DISCLOSURES = 16_384
@@ -22,6 +26,8 @@ POOLS = (8, 16, 64)
 PAGES = ("agg", "rows")
 # Seconds of load that do not count, before each run.
 WARM_UP = 2
+# How long is posted, and how long is waited, before the files are counted.
+POSTED, RESTED = 60, 60
 
 
 class Served:
@@ -54,6 +60,7 @@ class Served:
         say("  for PostgreSQL, too")
         served_tables.audit(postgres, self.records, names)
         served_tables.disclosure(postgres)
+        served_tables.access(postgres)
         read_once(postgres.data)
         return postgres
 
@@ -80,6 +87,10 @@ class Served:
             say("  tried with PostgreSQL: " + ", ".join(f"{way}: {speed:,.0f}/s" for way, speed in tried.items()))
         return self.bench.stack.enter_context(self.baseline_with(self.pool, page))
 
+    @cached_property
+    def tessera(self):
+        return self.bench.stack.enter_context(tessera.server(self.place))
+
     def speed(self, server, load):
         """Requests per second, after a while that does not count."""
         return self.measured(server, load)[-1]["per_second"]
@@ -100,9 +111,9 @@ class Served:
     def paging(self, path):
         return Load(path, READERS, READERS, ("pages", self.rows, READERS))
 
-    def posting(self, path, threads):
+    def posting(self, path, threads, senders=SENDERS):
         what = ("posts", self.disclosures, threads)
-        return Load(path, SENDERS, threads, what, ("Content-Type: application/json",))
+        return Load(path, senders, threads, what, ("Content-Type: application/json",))
 
     def tidy(self):
         """What would otherwise be done in the background while the other is measured."""
@@ -125,17 +136,18 @@ class Served:
     def disclosed(self):
         return self.sporlog.get("/api/logs/disclosure/head")["head"]
 
-    def check_posts(self, before, runs):
+    def check_posts(self, before, runs, senders=SENDERS):
         """All that was acknowledged in these runs of wrk is there, and the log in order. What was under
         way at the end of a run may be there as well."""
         acknowledged, head = sum(told["answers"] for told in runs), self.disclosed()
-        if not before + acknowledged <= head <= before + acknowledged + SENDERS * len(runs):
+        if not before + acknowledged <= head <= before + acknowledged + senders * len(runs):
             raise RuntimeError(f"{acknowledged} disclosures were acknowledged; the head went from {before} to {head}")
         self.bench.program.verify(self.place, self.store, "disclosure", head)
 
-    def compare(self, name, what, goal, ours, theirs, peer="PostgreSQL"):
-        """Requests per second, in turns: the figure, and what wrk says of Sporlog's runs."""
-        loads = {"sporlog": (self.sporlog, ours), "baseline": (self.baseline, theirs)}
+    def compare(self, name, what, goal, ours, theirs, peer="PostgreSQL", server=None):
+        """Requests per second, in turns: the figure, and what wrk says of Sporlog's runs. The peer's server is the
+        baseline's if no other is given."""
+        loads = {"sporlog": (self.sporlog, ours), "baseline": (server or self.baseline, theirs)}
         told = {who: [] for who in loads}
 
         def contender(who):
@@ -174,6 +186,16 @@ def measure_page(bench):
     yield figure
 
 
+def measure_page_recorded(bench):
+    """The same pages, against PostgreSQL that records each access durably, as Sporlog does."""
+    served = bench.served
+    what = f"the same, PostgreSQL with a durable record of each access, {READERS} clients"
+    ours, theirs = served.paging("/api/auditlog/read"), served.paging("/page-recorded")
+    figure, _ = served.compare("serve-page-recorded", what, 1.5, ours, theirs)
+    figure.note += " (without PostgreSQL's own)"
+    yield figure
+
+
 def measure_head(bench):
     """The newest id, against a constant: what a request costs that costs nothing."""
     what = f"the newest id over HTTP, {POLLERS} clients"
@@ -193,6 +215,45 @@ def measure_post(bench):
     size = served.disclosures.stat().st_size / DISCLOSURES
     figure.note += f" (without PostgreSQL's own); {size:,.0f} bytes each; {served.pool} connections to PostgreSQL"
     yield figure
+
+
+def measure_post_many(bench):
+    """The same by many clients, against a transparency log that stores the same bytes."""
+    served = bench.served
+    what = f"disclosures posted one by one over HTTP by {MANY_SENDERS}, durable"
+    ours = served.posting("/sporingslogg/api/post", 2, MANY_SENDERS)
+    # Tessera refuses some when its queue is full.
+    theirs = replace(served.posting("/add", 2, MANY_SENDERS), refused=0.02)
+    before = served.disclosed()
+    figure, runs = served.compare("serve-post-many", what, 1.2, ours, theirs, "Tessera", served.tessera)
+    served.check_posts(before, runs, MANY_SENDERS)
+    yield figure
+
+
+def measure_files(bench):
+    """What a while of single posts leaves behind, and what is left of that after `sporlog compact`."""
+    served, program = bench.served, bench.program
+    store = bench.place / "posted"
+    log = store / "logs/disclosure"
+    program.command(bench.place, store, "logs", "create", "disclosure")
+    with servers.sporlog(bench.place, program, store) as server:
+        told = served.posting("/sporingslogg/api/post", 2).put_on(server, 6 if bench.args.quick else POSTED)
+        time.sleep(6 if bench.args.quick else RESTED)
+        files, size = count_files(log / "table") + count_files(log / "journal"), size_of(log)
+        tiles = count_files(log / "tlog")
+    program.command(bench.place, store, "compact", "disclosure")
+    compacted = size_of(log)
+    what = f"files of the table and the journal after {POSTED} s of posts and {RESTED} s of rest"
+    note = f"{told['answers']:,} disclosures; {tiles:,} files of the transparency log beside them"
+    yield Figure("serve-files", what, "files", files, goal=100, note=note)
+    what = "the log's size then, against its size after `sporlog compact`"
+    yield Figure(
+        "serve-files-size", what, "MB", size / MB, "compacted", compacted / MB, size / compacted, "the size", 1.3, of_ratio=True
+    )  # fmt: skip
+
+
+def count_files(folder):
+    return sum(1 for path in folder.rglob("*") if path.is_file()) if folder.exists() else 0
 
 
 def measure_memory(bench):
@@ -232,7 +293,10 @@ def measure_memory(bench):
 
 ALL = {
     "serve-page": measure_page,
+    "serve-page-recorded": measure_page_recorded,
     "serve-head": measure_head,
     "serve-post": measure_post,
+    "serve-post-many": measure_post_many,
+    "serve-files": measure_files,
     "serve-memory": measure_memory,
 }

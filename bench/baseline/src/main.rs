@@ -26,6 +26,8 @@ const PAGE_AGG: &str = "SELECT json_agg(t)::text FROM \
     (SELECT * FROM served_audit WHERE id > $1 ORDER BY id LIMIT 100) t";
 const PAGE_ROWS: &str = "SELECT row_to_json(t)::text FROM \
     (SELECT * FROM served_audit WHERE id > $1 ORDER BY id LIMIT 100) t";
+/// Who has read what, in a transaction of its own.
+const ACCESS: &str = "INSERT INTO served_access (reader, after) VALUES ('bench', $1)";
 /// A transaction of its own.
 const POST: &str = r#"INSERT INTO served_disclosure (person, mottaker, tema, "behandlingsGrunnlag",
     "uthentingsTidspunkt", "leverteData", "samtykkeToken", "dataForespoersel", leverandoer)
@@ -41,14 +43,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
     config.host(socket).user("postgres").dbname("postgres");
     let quick = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let pool = Pool::builder(Manager::from_config(config, NoTls, quick)).max_size(pool.parse()?).build()?;
-    let page = match page.as_str() {
-        "agg" => get(page_agg),
-        "rows" => get(page_rows),
+    let (page, recorded) = match page.as_str() {
+        "agg" => (get(page_agg), get(page_agg_recorded)),
+        "rows" => (get(page_rows), get(page_rows_recorded)),
         _ => return Err("a page is made by agg or by rows".into()),
     };
     let router = Router::new()
         .route("/head-constant", get(head_constant))
         .route("/page", page)
+        .route("/page-recorded", recorded)
         .route("/post", post(post_disclosure))
         .with_state(pool);
     // As Sporlog has it, too: an answer does not wait for the acknowledgement of the one before.
@@ -63,7 +66,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Whatever goes wrong with the database.
-struct Failed(Box<dyn Error>);
+struct Failed(Box<dyn Error + Send + Sync>);
 
 impl From<PoolError> for Failed {
     fn from(error: PoolError) -> Self {
@@ -92,7 +95,7 @@ async fn head_constant() -> Response {
     ([(header::CONTENT_TYPE, "application/json")], r#"{"head":7192}"#).into_response()
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Copy, Deserialize)]
 struct After {
     #[serde(default)]
     offset: i64,
@@ -125,6 +128,24 @@ async fn page_rows(
     }
     page.push(']');
     Ok(json(page))
+}
+
+/// A page, and a durable record that it was read, side by side, as Sporlog has it.
+async fn page_agg_recorded(pool: State<Pool>, after: Query<After>) -> Result<Response, Failed> {
+    let (page, ()) = tokio::try_join!(page_agg(pool.clone(), Query(*after)), record(&pool, *after))?;
+    Ok(page)
+}
+
+async fn page_rows_recorded(pool: State<Pool>, after: Query<After>) -> Result<Response, Failed> {
+    let (page, ()) = tokio::try_join!(page_rows(pool.clone(), Query(*after)), record(&pool, *after))?;
+    Ok(page)
+}
+
+async fn record(pool: &Pool, After { offset }: After) -> Result<(), Failed> {
+    let client = pool.get().await?;
+    let statement = client.prepare_cached(ACCESS).await?;
+    client.execute(&statement, &[&offset]).await?;
+    Ok(())
 }
 
 /// A disclosure; what it says is not judged.
