@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Serialize;
-use sporlog_ledger::{Error as LedgerError, Log, Store};
+use sporlog_ledger::{Log, Store};
 use sporlog_record::Rules;
 
 use super::page::{Judging, Piece, Range, together};
@@ -15,9 +15,8 @@ use super::reader;
 use super::settings::Settings;
 use super::stored::{Fields, records, source_ids};
 use super::upstream::Upstream;
-use crate::blocking::blocking;
 use crate::error::Result;
-use crate::quarantine;
+use crate::quarantine::Quarantine;
 
 /// The outcome of a comparison.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -64,11 +63,7 @@ pub async fn compare(
 ) -> Result<Compared> {
     let log = store.log(&settings.log).await?;
     let position = log.position(&settings.position("")).map_or(0, |position| position.version.max(0));
-    let refused = match store.log(quarantine::LOG).await {
-        Ok(log) => Some(log),
-        Err(LedgerError::NoSuchLog(_)) => None,
-        Err(error) => return Err(error.into()),
-    };
+    let refused = Quarantine::new(store.clone()).begun().await?;
     let source = settings.position("");
     let is_refused =
         |id: i64| refused.as_ref().is_some_and(|log| log.position(&format!("{source}@{id}")).is_some());
@@ -78,39 +73,13 @@ pub async fn compare(
     let up_to = upstream.head().await?.min(position);
     let judging = Arc::new(Judging { kind: settings.kind, rules, source: source.clone() });
     let mut compared = Compared { up_to, ..Compared::default() };
-    let mut from = 0;
-    'reading: while from < up_to {
-        let mut parts = reader::read(&upstream, &judging, Range { after: from, to: up_to });
-        while let Some(part) = parts.recv().await {
-            let mut part = part?;
-            loop {
-                let pieces = std::mem::take(&mut part.pieces);
-                if !pieces.is_empty() {
-                    let piece = together(settings.kind, pieces)?;
-                    from = from.max(piece.highest.unwrap_or(from).min(part.range.to));
-                    compare_piece(&log, &piece, &mut here, &is_refused, &mut compared, &mut told).await?;
-                }
-                let Some(mut page) = part.rest.take() else { break };
-                let (judging, range) = (judging.clone(), Range { after: from, to: part.range.to });
-                let (piece, page) =
-                    blocking(move || page.judge(&judging, range).map(|piece| (piece, page))).await?;
-                part.pieces.push(piece);
-                if page.is_ended() {
-                    // What follows was not read beyond the page.
-                    let piece = together(settings.kind, std::mem::take(&mut part.pieces))?;
-                    from = from.max(piece.highest.unwrap_or(from).min(part.range.to));
-                    compare_piece(&log, &piece, &mut here, &is_refused, &mut compared, &mut told).await?;
-                    continue 'reading;
-                }
-                part.rest = Some(page);
-            }
-            progress(from.unsigned_abs(), up_to.unsigned_abs());
-            if part.empty && part.range.to < up_to {
-                break 'reading;
-            }
-            from = part.range.to;
+    let mut parts = reader::read(&upstream, &judging, Range { after: 0, to: up_to });
+    while let Some(part) = parts.recv().await {
+        let piece = together(settings.kind, part?.pieces)?;
+        compare_piece(&log, &piece, &mut here, &is_refused, &mut compared, &mut told).await?;
+        if let Some(highest) = piece.highest {
+            progress(highest.unsigned_abs(), up_to.unsigned_abs());
         }
-        break;
     }
     let kept = here.range(..=position);
     compared.kept = kept.clone().count() as u64;
@@ -129,7 +98,7 @@ async fn compare_piece(
     let kind = log.kind();
     let rows: Vec<_> = piece.ids.iter().map(|id| here.remove(id)).collect();
     let stored = records(log, &rows.iter().flatten().copied().collect::<Vec<_>>()).await?;
-    let given = Fields::of(kind, &piece.rows, true)?;
+    let given = Fields::of(kind, &piece.rows)?;
     for (at, (source_id, row)) in std::iter::zip(&piece.ids, rows).enumerate() {
         compared.there += 1;
         let Some(id) = row else {

@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
+use serde::Serialize;
 use sporlog_ledger::{Advance, Append, Error as LedgerError, Log, Outcome, Writer};
-use sporlog_record::kind::quarantine::{Action, QuarantineRecord};
+use sporlog_record::kind::quarantine::QuarantineRecord;
 
 use super::page::{Piece, Refused};
 use super::settings::Settings;
@@ -39,11 +40,14 @@ pub(super) struct Mirror {
     known_above: i64,
 }
 
-/// What a commit stored.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Stored {
+/// The records that a commit, or a pull, has dealt with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Totals {
+    /// Records stored, late ones included.
     pub accepted: u64,
+    /// Records that turned up below ids that had been read.
     pub late: u64,
+    /// Records refused; each is in the quarantine.
     pub refused: u64,
 }
 
@@ -189,7 +193,7 @@ impl Mirror {
     /// A crash before the commit leaves refused records in the quarantine, which are known there when they are read
     /// again; a crash after it leaves nothing to do. If another instance has committed meanwhile, what it has stored is
     /// left out.
-    pub(super) async fn commit(&mut self, piece: &Piece, settled: i64) -> Result<Stored> {
+    pub(super) async fn commit(&mut self, piece: &Piece, settled: i64) -> Result<Totals> {
         let lowest = piece.ids.iter().chain(piece.refused.iter().map(|refused| &refused.id)).min();
         loop {
             let to = piece.highest.unwrap_or(-1).max(self.last);
@@ -208,7 +212,7 @@ impl Mirror {
             };
             let accepted = rows.num_rows() as u64;
             if accepted == 0 && to == self.last {
-                return Ok(Stored { refused, ..Stored::default() });
+                return Ok(Totals { refused, ..Totals::default() });
             }
             let mut positions = vec![("", self.last, to), (":settled", self.settled, settled)];
             if late > 0 {
@@ -225,7 +229,7 @@ impl Mirror {
             }
             (self.last, self.settled) = (to, settled);
             self.late += i64::from(late > 0);
-            return Ok(Stored { accepted, late: late as u64, refused });
+            return Ok(Totals { accepted, late: late as u64, refused });
         }
     }
 
@@ -248,7 +252,7 @@ impl Mirror {
         }
         if !doubtful.is_empty() {
             let stored = records(self.writer.log(), &there).await?;
-            let given = Fields::of(self.settings.kind, &piece.rows, true)?;
+            let given = Fields::of(self.settings.kind, &piece.rows)?;
             for (at, row) in doubtful.into_iter().zip(there) {
                 wanted[at] = !stored.differing(row, &given, at, false).is_empty();
             }
@@ -269,16 +273,13 @@ impl Mirror {
         }
         let source = self.settings.position("");
         let record = |refused: &&Refused| QuarantineRecord {
-            action: Action::Refused,
-            item: None,
             kind: self.settings.kind.name().to_owned(),
             log: self.settings.log.clone(),
             source: source.clone(),
             line: Some(refused.id),
             reasons: refused.findings.clone(),
             content: refused.content.clone(),
-            envelope: None,
-            note: None,
+            ..QuarantineRecord::default()
         };
         let records: Vec<_> = refused.iter().map(record).collect();
         let rows = quarantine::rows(&records, &source);

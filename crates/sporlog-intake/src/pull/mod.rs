@@ -42,5 +42,6 @@ mod upstream;
 
 pub use compare::{Compared, Difference, compare};
 pub use failure::Failure;
+pub use mirror::Totals;
 pub use settings::Settings;
-pub use task::{Mode, Pull, PullConfig, Totals};
+pub use task::{Mode, Pull, PullConfig};

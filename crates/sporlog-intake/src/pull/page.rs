@@ -1,6 +1,8 @@
 //! The records of an answer, judged.
 //!
-//! A page may be longer than memory should hold, so it is judged in pieces.
+//! A page may be longer than memory should hold: then only its beginning is judged, and the rest is asked for again.
+
+use std::io::Read;
 
 use arrow::array::RecordBatch;
 use serde::Deserialize;
@@ -8,10 +10,9 @@ use sporlog_record::json::{Judged, RecordReader, RowsBuilder};
 use sporlog_record::{Finding, Kind, Rules};
 
 use super::failure::Failure;
-use super::upstream::Body;
 use crate::error::{Error, Result};
 
-/// A piece ends when its rows take so many bytes.
+/// No more of a page is judged when its rows take so many bytes.
 const PIECE_BYTES: usize = 16 << 20;
 
 /// The ids that are read: above `after`, up to `to`.
@@ -42,6 +43,8 @@ pub(super) struct Piece {
     /// The lowest id of the range, and the lowest one beyond it.
     pub lowest: Option<i64>,
     pub beyond: Option<i64>,
+    /// The page goes on behind these.
+    pub is_cut: bool,
 }
 
 impl Piece {
@@ -60,61 +63,40 @@ pub(super) struct Refused {
     pub findings: Vec<Finding>,
 }
 
-/// A page that is being judged.
-pub(super) struct Page {
-    /// The request, for errors.
-    at: String,
-    records: RecordReader<Body>,
-    ended: bool,
-}
-
-impl Page {
-    pub(super) fn new(at: String, body: Body, rules: &Rules) -> Self {
-        Page { at, records: RecordReader::new(body, rules.max_record_bytes), ended: false }
-    }
-
-    /// Whether all of it has been judged.
-    pub(super) fn is_ended(&self) -> bool {
-        self.ended
-    }
-
-    /// Judges the next records, those of `range`; others are passed over. Blocks.
-    pub(super) fn judge(&mut self, judging: &Judging, range: Range) -> Result<Piece> {
-        let malformed = |at: &str, found| Failure::Format {
-            at: at.to_owned(),
-            expected: "a JSON array of records with an integer `id` each",
-            found,
-        };
-        let mut builder = RowsBuilder::new(judging.kind, &judging.rules);
-        let (mut ids, mut refused) = (Vec::new(), Vec::new());
-        let (mut highest, mut lowest, mut beyond) = (None, None, None::<i64>);
-        self.ended = true;
-        for record in self.records.by_ref() {
-            let record = record.map_err(|error| malformed(&self.at, error.to_string()))?;
-            let id = id_of(&record.bytes).ok_or_else(|| {
-                malformed(&self.at, format!("the record at line {} has none", record.at.line))
-            })?;
-            highest = highest.max(Some(id));
-            if id > range.to {
-                beyond = Some(beyond.map_or(id, |beyond| beyond.min(id)));
-                continue;
-            }
-            if id <= range.after {
-                continue;
-            }
-            lowest = Some(lowest.map_or(id, |lowest: i64| lowest.min(id)));
-            let origin = format!("{}@{id}", judging.source);
-            match builder.push(&record.bytes, &origin, record.at) {
-                Judged::Accepted(_) => ids.push(id),
-                Judged::Refused(findings) => refused.push(Refused { id, content: record.bytes, findings }),
-            }
-            if builder.bytes() >= PIECE_BYTES {
-                self.ended = false;
-                break;
-            }
+/// Judges the records of a page, those of `range`; others are passed over. `at` is the request, for errors. Blocks.
+pub(super) fn judge(at: &str, body: impl Read, judging: &Judging, range: Range) -> Result<Piece> {
+    let malformed = |found| Failure::Format {
+        at: at.to_owned(),
+        expected: "a JSON array of records with an integer `id` each",
+        found,
+    };
+    let mut builder = RowsBuilder::new(judging.kind, &judging.rules);
+    let (mut ids, mut refused, mut is_cut) = (Vec::new(), Vec::new(), false);
+    let (mut highest, mut lowest, mut beyond) = (None, None, None::<i64>);
+    for record in RecordReader::new(body, judging.rules.max_record_bytes) {
+        let record = record.map_err(|error| malformed(error.to_string()))?;
+        let id = id_of(&record.bytes)
+            .ok_or_else(|| malformed(format!("the record at line {} has none", record.at.line)))?;
+        highest = highest.max(Some(id));
+        if id > range.to {
+            beyond = Some(beyond.map_or(id, |beyond| beyond.min(id)));
+            continue;
         }
-        Ok(Piece { rows: builder.finish(), ids, refused, highest, lowest, beyond })
+        if id <= range.after {
+            continue;
+        }
+        lowest = Some(lowest.map_or(id, |lowest: i64| lowest.min(id)));
+        let origin = format!("{}@{id}", judging.source);
+        match builder.push(&record.bytes, &origin, record.at) {
+            Judged::Accepted(_) => ids.push(id),
+            Judged::Refused(findings) => refused.push(Refused { id, content: record.bytes, findings }),
+        }
+        if builder.bytes() >= PIECE_BYTES {
+            is_cut = true;
+            break;
+        }
     }
+    Ok(Piece { rows: builder.finish(), ids, refused, highest, lowest, beyond, is_cut })
 }
 
 /// The id of a record, whatever else is in it.
@@ -136,6 +118,7 @@ pub(super) fn together(kind: Kind, pieces: Vec<Piece>) -> Result<Piece> {
         highest: None,
         lowest: None,
         beyond: None,
+        is_cut: false,
     };
     for piece in pieces {
         all.ids.extend(piece.ids);
@@ -148,17 +131,12 @@ pub(super) fn together(kind: Kind, pieces: Vec<Piece>) -> Result<Piece> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Cursor;
-
     use super::*;
 
-    fn judge(json: &str, range: Range) -> Result<(Piece, bool)> {
+    fn judge(json: &str, range: Range) -> Result<Piece> {
         let judging =
             Judging { kind: Kind::Auditlog, rules: Rules::default(), source: "pull:test".to_owned() };
-        let body = Box::new(Cursor::new(json.as_bytes().to_vec()));
-        let mut page = Page::new("read".into(), body, &judging.rules);
-        let piece = page.judge(&judging, range)?;
-        Ok((piece, page.is_ended()))
+        super::judge("read", json.as_bytes(), &judging, range)
     }
 
     const ALL: Range = Range { after: 0, to: i64::MAX };
@@ -166,10 +144,10 @@ mod tests {
     #[test]
     fn records_are_accepted_or_refused_by_their_ids() {
         let json = r#"[{"id":5,"logAction":"A"},{"id":7},{"id":9,"logAction":"B","new":1}, {"id":12,"logAction":"C"}]"#;
-        let (piece, ended) = judge(json, Range { after: 5, to: 9 }).expect("judged");
-        assert_eq!((piece.ids, piece.highest, ended), (vec![9], Some(12), true));
+        let piece = judge(json, Range { after: 5, to: 9 }).expect("judged");
+        assert_eq!((piece.ids, piece.highest, piece.is_cut), (vec![9], Some(12), false));
         assert_eq!(piece.refused.iter().map(|refused| refused.id).collect::<Vec<_>>(), [7]);
-        let (piece, _) = judge("[]", ALL).expect("judged");
+        let piece = judge("[]", ALL).expect("judged");
         assert_eq!((piece.rows.num_rows(), piece.highest), (0, None));
     }
 
@@ -189,18 +167,14 @@ mod tests {
     }
 
     #[test]
-    fn a_long_page_is_judged_in_pieces() {
+    fn of_a_long_page_the_beginning_is_judged() {
         let record =
             |id: u32| format!("{{\"id\":{id},\"logAction\":\"A\",\"message\":\"{}\"}}", "x".repeat(9 << 20));
         let json = format!("[{}]", (1..=3).map(record).collect::<Vec<_>>().join(","));
-        let judging =
-            Judging { kind: Kind::Auditlog, rules: Rules::default(), source: "pull:test".to_owned() };
-        let mut page = Page::new("read".into(), Box::new(Cursor::new(json.into_bytes())), &judging.rules);
-        let mut pieces = Vec::new();
-        while !page.is_ended() {
-            pieces.push(page.judge(&judging, ALL).expect("judged"));
-        }
-        assert_eq!(pieces.iter().map(|piece| piece.ids.clone()).collect::<Vec<_>>(), [vec![1, 2], vec![3]]);
-        assert_eq!(together(Kind::Auditlog, pieces).expect("one").ids, [1, 2, 3]);
+        let first = judge(&json, ALL).expect("judged");
+        assert_eq!((&first.ids[..], first.is_cut), (&[1, 2][..], true));
+        let rest = judge(&json, Range { after: 2, ..ALL }).expect("judged");
+        assert_eq!((&rest.ids[..], rest.is_cut), (&[3][..], false));
+        assert_eq!(together(Kind::Auditlog, vec![first, rest]).expect("one").ids, [1, 2, 3]);
     }
 }

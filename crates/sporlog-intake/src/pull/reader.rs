@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use futures::stream::{self, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::page::{Judging, Page, Piece, Range};
+use super::page::{Judging, Piece, Range, judge};
 use super::upstream::Upstream;
 use crate::blocking::blocking;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Requests that are under way at once.
 const AT_ONCE: usize = 4;
@@ -24,18 +24,19 @@ const WAITING_BYTES: usize = 64 << 20;
 const PAGE: i64 = 100;
 const MOST_IDS: i64 = 1_000_000;
 
-/// A part of a range that has been read.
+/// A part of a range, as far as it has been read.
 pub(super) struct Part {
-    pub range: Range,
+    /// The records of the part: the highest id of a piece is no higher than the part's end.
     pub pieces: Vec<Piece>,
-    /// A page that was too long to be judged at once. The rest of the range has not been read.
-    pub rest: Option<Page>,
-    /// The upstream has nothing above the last of these, though the range goes on.
-    pub empty: bool,
+    /// What is still to be read, because a page was long.
+    left: Option<Range>,
+    /// The upstream has nothing above the last of these, though the part goes on.
+    is_empty: bool,
     _memory: Option<OwnedSemaphorePermit>,
 }
 
-/// Reads `range`; the parts come in its order. It ends with the first error.
+/// Reads `range`; the parts come in its order. It ends with the first error, or where the upstream has nothing more,
+/// whatever its head says.
 pub(super) fn read(
     upstream: &Arc<Upstream>,
     judging: &Arc<Judging>,
@@ -53,14 +54,19 @@ pub(super) fn read(
         let read = parts.map(|part| read_part(&upstream, &judging, part, &guess)).buffered(AT_ONCE);
         let mut read = std::pin::pin!(read);
         while let Some(mut part) = read.next().await {
-            if let Ok(part) = &mut part {
-                let bytes: usize = part.pieces.iter().map(Piece::bytes).sum();
-                let permits = (bytes >> 10).clamp(1, WAITING_BYTES >> 10) as u32;
-                part._memory = memory.clone().acquire_many_owned(permits).await.ok();
-            }
-            let failed = part.is_err();
-            if sender.send(part).await.is_err() || failed {
-                return;
+            loop {
+                let (mut left, mut is_last) = (None, true);
+                if let Ok(part) = &mut part {
+                    let bytes: usize = part.pieces.iter().map(Piece::bytes).sum();
+                    let permits = (bytes >> 10).clamp(1, WAITING_BYTES >> 10) as u32;
+                    part._memory = memory.clone().acquire_many_owned(permits).await.ok();
+                    (left, is_last) = (part.left, part.is_empty);
+                }
+                if sender.send(part).await.is_err() || is_last {
+                    return;
+                }
+                let Some(left) = left else { break };
+                part = read_part(&upstream, &judging, left, &guess).await;
             }
         }
     });
@@ -95,36 +101,30 @@ impl Guess {
 }
 
 async fn read_part(upstream: &Upstream, judging: &Arc<Judging>, range: Range, guess: &Guess) -> Result<Part> {
-    let mut part = Part { range, pieces: Vec::new(), rest: None, empty: false, _memory: None };
+    let mut part = Part { pieces: Vec::new(), left: None, is_empty: false, _memory: None };
     let mut after = range.after;
-    while after < range.to {
-        let body = upstream.page(after).await?;
-        let (judging, range) = (judging.clone(), Range { after, to: range.to });
-        let (piece, page) = blocking(move || {
-            let mut page = Page::new(format!("read?offset={after}"), body, &judging.rules);
-            let piece = page.judge(&judging, range)?;
-            Ok::<_, Error>((piece, page))
-        })
-        .await?;
-        match piece.highest.filter(|highest| *highest > after) {
-            None => {
-                part.empty = true;
-                break;
-            }
-            Some(highest) => {
-                if after == part.range.after && page.is_ended() {
-                    guess.learn(&piece);
-                }
-                after = highest;
-                part.pieces.push(piece);
-            }
-        }
-        if !page.is_ended() {
-            part.rest = Some(page);
+    while after < range.to && part.left.is_none() {
+        let mut piece = read_page(upstream, judging, Range { after, ..range }).await?;
+        let Some(highest) = piece.highest.filter(|highest| *highest > after) else {
+            part.is_empty = true;
             break;
+        };
+        if after == range.after && !piece.is_cut {
+            guess.learn(&piece);
         }
+        // What is beyond the part is the next one's.
+        after = highest.min(range.to);
+        piece.highest = Some(after);
+        part.left = (piece.is_cut && after < range.to).then_some(Range { after, ..range });
+        part.pieces.push(piece);
     }
     Ok(part)
+}
+
+/// The records of `range` on the page that begins with them.
+pub(super) async fn read_page(upstream: &Upstream, judging: &Arc<Judging>, range: Range) -> Result<Piece> {
+    let (body, judging) = (upstream.page(range.after).await?, judging.clone());
+    blocking(move || judge(&format!("read?offset={}", range.after), body, &judging, range)).await
 }
 
 #[cfg(test)]
@@ -141,7 +141,7 @@ mod tests {
         let learn = |lowest, beyond, highest| {
             let rows = RecordBatch::new_empty(Kind::Auditlog.row_schema());
             let (ids, refused) = (Vec::new(), Vec::new());
-            guess.learn(&Piece { rows, ids, refused, highest, lowest, beyond });
+            guess.learn(&Piece { rows, ids, refused, highest, lowest, beyond, is_cut: false });
         };
         assert_eq!((part(0, 50), part(0, 1_000), part(1_000, 1_000)), (Some((0, 50)), Some((0, 100)), None));
         // Ids that skip: a page covers more of them, and between two of them there is nothing.

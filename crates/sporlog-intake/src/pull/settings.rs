@@ -24,10 +24,8 @@ pub struct Settings {
     /// The address of the OS2faktor Login, such as `https://login.kommune.dk`.
     pub url: String,
     /// The file with the API key.
-    #[serde(default)]
     pub key_file: Option<PathBuf>,
     /// The environment variable with the API key.
-    #[serde(default)]
     pub key_env: Option<String>,
     /// The log; no other source may write to it.
     pub log: String,
@@ -44,7 +42,6 @@ pub struct Settings {
     #[serde(default = "default_look_back_minutes")]
     pub look_back_minutes: u32,
     /// The proxy, instead of those that the environment names (`HTTPS_PROXY`, `NO_PROXY`).
-    #[serde(default)]
     pub proxy: Option<String>,
     /// Whether plain HTTP to another machine is allowed.
     #[serde(default)]

@@ -37,8 +37,8 @@ pub(super) async fn source_ids(log: &Log) -> Result<Vec<(i64, u64)>, LedgerError
 pub(super) struct Fields(Vec<(&'static str, StringArray)>);
 
 impl Fields {
-    /// Those of `rows`; with `extra`, the fields that are not known, too.
-    pub(super) fn of(kind: Kind, rows: &RecordBatch, extra: bool) -> Result<Self> {
+    /// Those of `rows`, and the fields that are not known.
+    pub(super) fn of(kind: Kind, rows: &RecordBatch) -> Result<Self> {
         let names = kind.columns().iter().map(|column| column.name);
         let compared = names.filter(|name| *name != CHANGES && !kind.source_columns().contains(name));
         let text = |name: &'static str| {
@@ -48,7 +48,7 @@ impl Fields {
             let text = cast(column, &DataType::Utf8).map_err(LedgerError::from)?;
             Ok((name, text.as_string::<i32>().clone()))
         };
-        Ok(Fields(compared.chain(extra.then_some(EXTRA)).map(text).collect::<Result<_>>()?))
+        Ok(Fields(compared.chain([EXTRA]).map(text).collect::<Result<_>>()?))
     }
 
     fn at(&self, row: usize) -> impl Iterator<Item = (&'static str, Option<&str>)> {
@@ -86,7 +86,7 @@ pub(super) async fn records(log: &Log, ids: &[u64]) -> Result<Stored> {
             let numbers = numbers.ok_or_else(|| Error::Internal("a log without ids".into()))?;
             let place = |(row, id): (usize, &i64)| (id.unsigned_abs(), (stored.fields.len(), row));
             stored.places.extend(numbers.values().iter().enumerate().map(place));
-            stored.fields.push(Fields::of(log.kind(), &batch, true)?);
+            stored.fields.push(Fields::of(log.kind(), &batch)?);
         }
     }
     Ok(stored)

@@ -15,19 +15,17 @@ use std::time::{Duration, Instant};
 use arrow::array::AsArray;
 use arrow::datatypes::TimestampMicrosecondType;
 use chrono::{DateTime, Local, TimeDelta, Utc};
-use serde::Serialize;
 use sporlog_ledger::Error as LedgerError;
 use sporlog_record::Rules;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::failure::Failure;
-use super::mirror::Mirror;
+use super::mirror::{Mirror, Totals};
 use super::page::{Judging, Piece, Range, together};
 use super::reader::{self, Part};
 use super::settings::Settings;
 use super::upstream::Upstream;
-use crate::blocking::blocking;
 use crate::error::{Error, Result};
 use crate::quarantine::Quarantine;
 use crate::writers::Writers;
@@ -77,17 +75,6 @@ pub struct PullConfig {
     pub from: Option<i64>,
     /// Told how many records have been stored, and about how many there are.
     pub progress: Box<dyn Fn(u64, u64) + Send + Sync>,
-}
-
-/// The records that a pull has dealt with.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Totals {
-    /// Records stored, late ones included.
-    pub accepted: u64,
-    /// Records that turned up below ids that had been read.
-    pub late: u64,
-    /// Records refused; each is in the quarantine.
-    pub refused: u64,
 }
 
 /// A pull that runs.
@@ -168,17 +155,6 @@ struct Task {
     said: Said,
 }
 
-/// How a range has been read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Read {
-    /// To its end, as far as the upstream has records.
-    Done,
-    /// A page was too long: the rest is to be asked for again.
-    Partly,
-    /// The pull is to stop.
-    Stopped,
-}
-
 impl Task {
     async fn run(mut self) -> Result<Totals> {
         let interval = Duration::from_secs(self.config.settings.interval_seconds);
@@ -238,10 +214,6 @@ impl Task {
         self.problem = Some(text);
         metrics::gauge!("sporlog_pull_failing", "pull" => name.clone()).set(1.0);
         metrics::counter!("sporlog_pull_failures_total", "pull" => name.clone()).increment(1);
-        if matches!(error, Error::Ledger(_)) {
-            // A writer that has failed may not know where its log stands.
-            self.mirror = None;
-        }
         if let Some(read) = self.read_at.filter(|read| Utc::now() - read > BEHIND) {
             self.say_behind(read.date_naive().to_string());
         }
@@ -261,10 +233,19 @@ impl Task {
 
     /// Asks for the head, reads on, and looks back if that is due. True if there was something new.
     async fn poll(&mut self) -> Result<bool> {
-        self.open().await?;
-        let Some(head) = self.head().await? else { return Ok(false) };
-        let last = self.mirror()?.last();
-        let name = self.config.settings.name.clone();
+        let mut mirror = self.open().await?;
+        let polled = self.poll_into(&mut mirror).await;
+        // A writer that has failed may not know where its log stands.
+        self.mirror = (!matches!(polled, Err(Error::Ledger(_)))).then_some(mirror);
+        polled
+    }
+
+    async fn poll_into(&mut self, mirror: &mut Mirror) -> Result<bool> {
+        let (name, last) = (self.config.settings.name.clone(), mirror.last());
+        if let Some(head) = mirror.stopped() {
+            return Err(Failure::WentBack { name, head, position: last }.into());
+        }
+        let Some(head) = self.head(last == 0).await? else { return Ok(false) };
         metrics::gauge!("sporlog_pull_head", "pull" => name.clone()).set(head as f64);
         self.head = head;
         if head > NEAR_MOST_INT && !self.said.most_int {
@@ -277,75 +258,58 @@ impl Task {
             );
         }
         if head < last {
-            self.mirror_mut()?.stop_at(head).await?;
+            mirror.stop_at(head).await?;
             return Err(Failure::WentBack { name, head, position: last }.into());
         }
         if head > last {
             let window = i64::from(self.config.settings.look_back_ids);
             self.passed.push_back((Instant::now(), last.max(head - window)));
-            if self.read(Range { after: last, to: head }, false).await? == Read::Stopped {
+            if !self.read(mirror, Range { after: last, to: head }, false).await? {
                 return Ok(false);
             }
         }
-        let now = self.mirror()?.last();
+        let now = mirror.last();
         self.first_read &= now < head;
-        self.look_back().await?;
+        self.look_back(mirror).await?;
         Ok(now > last)
     }
 
     /// Opens the log, if it is not open.
-    async fn open(&mut self) -> Result<()> {
-        let settings = &self.config.settings;
-        if let Some(mirror) = &mut self.mirror {
+    async fn open(&mut self) -> Result<Mirror> {
+        if let Some(mut mirror) = self.mirror.take() {
             if mirror.stopped().is_some() {
                 // Until another process has said how to go on.
                 mirror.reload().await?;
             }
-        } else {
-            let opened = Mirror::open(settings, &self.config.writers, &self.config.quarantine).await;
-            if let Err(Error::Ledger(LedgerError::Stopped { .. })) = opened {
-                self.config.writers.forget(&settings.log).await;
-            }
-            let mut mirror = opened?;
-            if let Some(from) = self.config.from.take() {
-                mirror.set(from).await?;
-            }
-            mirror.check_begun()?;
-            self.first_read = mirror.is_new();
-            let settled = mirror.settled();
-            self.passed = (settled < mirror.last()).then(|| (Instant::now(), settled)).into_iter().collect();
-            self.read_at = self.read_at.or(mirror.moved_at.and_then(DateTime::from_timestamp_millis));
-            (self.looked_back, self.looked_back_whole) = (None, None);
-            self.mirror = Some(mirror);
+            return Ok(mirror);
         }
-        let mirror = self.mirror()?;
-        match mirror.stopped() {
-            Some(head) => {
-                Err(Failure::WentBack { name: settings.name.clone(), head, position: mirror.last() }.into())
-            }
-            None => Ok(()),
+        let settings = &self.config.settings;
+        let opened = Mirror::open(settings, &self.config.writers, &self.config.quarantine).await;
+        if let Err(Error::Ledger(LedgerError::Stopped { .. })) = opened {
+            self.config.writers.forget(&settings.log).await;
         }
-    }
-
-    fn mirror(&self) -> Result<&Mirror> {
-        self.mirror.as_ref().ok_or_else(|| Error::Internal("the log is not open".into()))
-    }
-
-    fn mirror_mut(&mut self) -> Result<&mut Mirror> {
-        self.mirror.as_mut().ok_or_else(|| Error::Internal("the log is not open".into()))
+        let mut mirror = opened?;
+        if let Some(from) = self.config.from.take() {
+            mirror.set(from).await?;
+        }
+        mirror.check_begun()?;
+        self.first_read = mirror.is_new();
+        let settled = mirror.settled();
+        self.passed = (settled < mirror.last()).then(|| (Instant::now(), settled)).into_iter().collect();
+        self.read_at = self.read_at.or(mirror.moved_at.and_then(DateTime::from_timestamp_millis));
+        (self.looked_back, self.looked_back_whole) = (None, None);
+        Ok(mirror)
     }
 
     /// The upstream's head; `None` if the pull is to stop.
-    async fn head(&mut self) -> Result<Option<i64>> {
-        let (upstream, mut stopping) = (self.upstream.clone(), self.stopping.clone());
-        let is_new = self.mirror()?.last() == 0;
-        let head = async move {
+    async fn head(&self, is_new: bool) -> Result<Option<i64>> {
+        let (upstream, judging, mut stopping) = (&self.upstream, &self.judging, self.stopping.clone());
+        let head = async {
             match upstream.head().await {
                 // So it is where there is no record yet.
                 Err(Error::Upstream(failure)) if is_new && failure.is_internal() => {
-                    let body = upstream.page(0).await?;
-                    let empty = blocking(move || Ok::<_, Error>(is_empty(body))).await?;
-                    if empty { Ok(0) } else { Err(failure.into()) }
+                    let page = reader::read_page(upstream, judging, Range { after: 0, to: i64::MAX }).await?;
+                    if page.highest.is_none() { Ok(0) } else { Err(failure.into()) }
                 }
                 head => head,
             }
@@ -357,9 +321,9 @@ impl Task {
     }
 
     /// Reads the ids that may have turned up late, if that is due.
-    async fn look_back(&mut self) -> Result<()> {
+    async fn look_back(&mut self, mirror: &mut Mirror) -> Result<()> {
         let settings = &self.config.settings;
-        let last = self.mirror()?.last();
+        let last = mirror.last();
         let whole = self.looked_back_whole.is_none_or(|at| at.elapsed() >= LOOK_BACK_WHOLE);
         let every = Duration::from_secs(settings.interval_seconds) * LOOK_BACK_EVERY;
         let due = self.looked_back.is_none_or(|(at, took)| at.elapsed() >= every.max(took * LOOK_BACK_SHARE));
@@ -374,8 +338,8 @@ impl Task {
         };
         let began = Instant::now();
         let kept = Duration::from_secs(u64::from(settings.look_back_minutes) * 60);
-        self.mirror_mut()?.know_above(from).await?;
-        if self.read(Range { after: from, to: last }, true).await? != Read::Done {
+        mirror.know_above(from).await?;
+        if !self.read(mirror, Range { after: from, to: last }, true).await? {
             return Ok(());
         }
         while self.passed.front().is_some_and(|(at, _)| began.duration_since(*at) >= kept) {
@@ -388,28 +352,16 @@ impl Task {
         Ok(())
     }
 
-    /// Reads `range` and stores what the log has not. What came before a failure is stored, too.
-    async fn read(&mut self, range: Range, back: bool) -> Result<Read> {
-        let mut from = range.after;
-        while from < range.to {
-            let (read, highest) = self.read_once(Range { after: from, ..range }, back).await?;
-            if read != Read::Partly {
-                return Ok(read);
-            }
-            from = highest;
-        }
-        Ok(Read::Done)
-    }
-
-    async fn read_once(&mut self, range: Range, back: bool) -> Result<(Read, i64)> {
+    /// Reads `range` and stores what the log has not. What came before a failure is stored, too. False if the pull is to
+    /// stop.
+    async fn read(&mut self, mirror: &mut Mirror, range: Range, back: bool) -> Result<bool> {
         let mut parts = reader::read(&self.upstream, &self.judging, range);
         let mut stopping = self.stopping.clone();
         let (mut batch, mut rows, mut bytes) = (Vec::<Part>::new(), 0, 0);
         let mut begun = Instant::now();
-        let mut highest = range.after;
         let outcome = loop {
             if rows >= COMMIT_ROWS || bytes >= COMMIT_BYTES || begun.elapsed() >= COMMIT_AGE {
-                self.store(std::mem::take(&mut batch), back).await?;
+                self.store(mirror, std::mem::take(&mut batch), back).await?;
                 (rows, bytes, begun) = (0, 0, Instant::now());
             }
             // A part may wait for the memory that the batch takes.
@@ -417,64 +369,39 @@ impl Task {
             let part = tokio::select! {
                 part = parts.recv() => part,
                 () = tokio::time::sleep(due), if waits => continue,
-                _ = stopping.wait_for(|stop| *stop) => break Ok(Read::Stopped),
+                _ = stopping.wait_for(|stop| *stop) => break Ok(false),
             };
-            let mut part = match part {
-                None => break Ok(Read::Done),
+            match part {
+                None => break Ok(true),
                 Some(Err(error)) => break Err(error),
-                Some(Ok(part)) => part,
-            };
-            rows += part.pieces.iter().map(|piece| piece.rows.num_rows()).sum::<usize>();
-            bytes += part.pieces.iter().map(Piece::bytes).sum::<usize>();
-            for piece in &mut part.pieces {
-                // What is beyond the part is the next one's.
-                piece.highest = piece.highest.map(|id| id.min(part.range.to));
-                highest = highest.max(piece.highest.unwrap_or(highest));
-            }
-            let (rest, part_range, empty) = (part.rest.take(), part.range, part.empty);
-            batch.push(part);
-            if let Some(mut page) = rest {
-                self.store(std::mem::take(&mut batch), back).await?;
-                while !page.is_ended() {
-                    let (judging, left) = (self.judging.clone(), Range { after: highest, to: part_range.to });
-                    let (mut piece, rest) =
-                        blocking(move || page.judge(&judging, left).map(|piece| (piece, page))).await?;
-                    page = rest;
-                    piece.highest = piece.highest.map(|id| id.min(part_range.to));
-                    highest = highest.max(piece.highest.unwrap_or(highest));
-                    self.store_piece(piece, back).await?;
+                Some(Ok(part)) => {
+                    rows += part.pieces.iter().map(|piece| piece.rows.num_rows()).sum::<usize>();
+                    bytes += part.pieces.iter().map(Piece::bytes).sum::<usize>();
+                    batch.push(part);
                 }
-                return Ok((Read::Partly, highest));
-            }
-            if empty && part_range.to < range.to {
-                // The upstream has nothing more, whatever its head says. Later parts saw another moment.
-                break Ok(Read::Done);
             }
         };
-        self.store(batch, back).await?;
-        outcome.map(|read| (read, highest))
+        self.store(mirror, batch, back).await?;
+        outcome
     }
 
-    async fn store(&mut self, parts: Vec<Part>, back: bool) -> Result<()> {
+    async fn store(&mut self, mirror: &mut Mirror, parts: Vec<Part>, back: bool) -> Result<()> {
         let pieces: Vec<Piece> = parts.into_iter().flat_map(|part| part.pieces).collect();
         if pieces.is_empty() {
             return Ok(());
         }
-        self.store_piece(together(self.config.settings.kind, pieces)?, back).await
-    }
-
-    async fn store_piece(&mut self, piece: Piece, back: bool) -> Result<()> {
-        let settled = self.passed.iter().map(|(_, id)| *id).min().unwrap_or(self.mirror()?.last());
-        let stored = match self.mirror_mut()?.commit(&piece, settled).await {
+        let piece = together(self.config.settings.kind, pieces)?;
+        let settled = self.passed.iter().map(|(_, id)| *id).min().unwrap_or(mirror.last());
+        let stored = match mirror.commit(&piece, settled).await {
             Err(error @ Error::Ledger(LedgerError::Stopped { .. })) => {
                 self.config.writers.forget(&self.config.settings.log).await;
                 return Err(error);
             }
             stored => stored?,
         };
-        let last = self.mirror()?.last();
+        let last = mirror.last();
         let window = i64::from(self.config.settings.look_back_ids);
-        self.mirror_mut()?.forget_up_to(settled.min(last - window));
+        mirror.forget_up_to(settled.min(last - window));
         let name = &self.config.settings.name;
         for (counter, count) in [
             ("sporlog_pull_records_total", stored.accepted),
@@ -506,17 +433,6 @@ impl Task {
 fn newest(piece: &Piece) -> Option<DateTime<Utc>> {
     let times = piece.rows.column_by_name("occurred_at")?.as_primitive_opt::<TimestampMicrosecondType>()?;
     DateTime::from_timestamp_micros(arrow::compute::max(times)?)
-}
-
-/// Whether an answer is an array without records.
-fn is_empty(mut body: super::upstream::Body) -> bool {
-    let mut text = [0; 1_024];
-    let mut read = 0;
-    while let Ok(more @ 1..) = body.read(text.get_mut(read..).unwrap_or_default()) {
-        read += more;
-    }
-    let text: Vec<u8> = text[..read].iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
-    text == b"[]"
 }
 
 /// The pause after so many failures in a row.

@@ -36,9 +36,10 @@ pub(super) static DEFINITION: Definition = Definition {
 };
 
 /// What happened to something refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Action {
     /// It was refused.
+    #[default]
     Refused,
     /// It was corrected, and went in.
     Replayed,
@@ -47,7 +48,7 @@ pub enum Action {
 }
 
 /// One row of the quarantine.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct QuarantineRecord {
     /// What happened.
     pub action: Action,
