@@ -1,4 +1,6 @@
-//! Work that waits for disks or computes for long, on a thread where that is allowed.
+//! Work that waits for disks or computes for long, on a thread where that is allowed; and locks.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::task::{JoinError, spawn_blocking};
 
@@ -9,4 +11,9 @@ where
     E: From<JoinError> + Send + 'static,
 {
     spawn_blocking(work).await?
+}
+
+/// Locks `mutex`, also if a thread has panicked that held the lock: what such a mutex holds is in order at every step.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -14,16 +14,16 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use arrow::array::RecordBatch;
-use chrono::Utc;
-use sporlog_ledger::{Advance, Bulk, BulkPusher, Outcome, Overlap, Position, ReceivedBefore, Writer};
-use sporlog_record::kind::quarantine::{Action, QuarantineRecord};
+use chrono::{DateTime, SubsecRound, Utc};
+use sporlog_ledger::{Advance, Bulk, BulkPusher, Outcome, Overlap, ReceivedBefore, Writer};
+use sporlog_record::kind::quarantine::QuarantineRecord;
 use sporlog_record::{Finding, Kind, Severity};
 use tokio::runtime::Handle;
 
-use crate::blocking::blocking;
+use crate::blocking::{blocking, lock};
 use crate::delivery::{self, Judged, Options, Receiver, RefusedRecord, deliver};
 use crate::error::{Error, Result};
 use crate::quarantine::{Quarantine, envelope_of_delivery};
@@ -82,7 +82,8 @@ impl Prepared {
                 if appended.last >= appended.first {
                     (receipt.first_id, receipt.last_id) = (Some(appended.first), Some(appended.last));
                 }
-                receipt.received_at = Some(utc(appended.received_at));
+                let received_at = DateTime::from_timestamp_micros(appended.received_at);
+                receipt.received_at = received_at.map(|at| at.trunc_subsecs(0));
             }
             Outcome::AlreadyThere { position, .. } => {
                 (receipt.accepted, receipt.quarantined, receipt.remarks) = (0, 0, 0);
@@ -90,7 +91,8 @@ impl Prepared {
                 receipt.overlaps.clear();
                 receipt.quarantined_rows.clear();
                 receipt.remarked_rows.clear();
-                receipt.already_since = Some(since(position));
+                let since = DateTime::from_timestamp_millis(position.at);
+                receipt.already_since = since.map(|at| at.trunc_subsecs(0));
             }
         }
         receipt.seconds = started.elapsed().as_secs_f64();
@@ -194,29 +196,22 @@ async fn stage(
         skipped,
         pusher: bulk.pusher(),
         staged: AtomicU64::new(0),
-        quarantined_rows: Mutex::default(),
-        remarked_rows: Mutex::default(),
-        refused: Refusals {
-            runtime: Handle::current(),
-            quarantine: quarantine.clone(),
-            kind: options.kind,
-            log: receipt.log.clone(),
-            source: receipt.file.clone(),
-            envelope: options.delivery.as_deref().map(envelope_of_delivery),
-            bulk: Mutex::new(None),
-        },
+        runtime: Handle::current(),
+        quarantine: quarantine.clone(),
+        kind: options.kind,
+        log: receipt.log.clone(),
+        source: receipt.file.clone(),
+        envelope: options.delivery.as_deref().map(envelope_of_delivery),
+        collected: Mutex::default(),
     };
     let options = Options { collect: LISTED_ROWS, ..options.clone() };
     let delivered = tokio::task::spawn_blocking(move || {
         let result = deliver(source, &options, &staging, &*progress);
-        let Staging { staged, quarantined_rows, remarked_rows, refused, .. } = staging;
-        let refused = refused.bulk.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let notes = [quarantined_rows, remarked_rows];
-        let notes = notes.map(|notes| notes.into_inner().unwrap_or_else(PoisonError::into_inner));
-        (result, staged.into_inner(), notes, refused.map(|(bulk, _)| bulk))
+        let collected = staging.collected.into_inner().unwrap_or_else(PoisonError::into_inner);
+        (result, staging.staged.into_inner(), collected)
     });
-    let (result, staged, [quarantined_rows, remarked_rows], refused) =
-        delivered.await.map_err(|e| Error::Internal(e.to_string()))?;
+    let (result, staged, Collected { quarantined_rows, remarked_rows, refused }) = delivered.await?;
+    let refused = refused.map(|(bulk, _)| bulk);
     match result {
         Ok(summary) => {
             receipt.sha256 = hex(summary.sha256);
@@ -248,21 +243,34 @@ async fn stage(
     }
 }
 
-/// A delivery on its way into a bulk append.
+/// A delivery on its way into a bulk append, and its refused records on their way into the quarantine.
 struct Staging {
     skipped: Option<Arc<Overlap>>,
     pusher: BulkPusher,
     staged: AtomicU64,
-    quarantined_rows: Mutex<Vec<Note>>,
-    remarked_rows: Mutex<Vec<Note>>,
-    refused: Refusals,
+    runtime: Handle,
+    quarantine: Quarantine,
+    kind: Kind,
+    log: String,
+    source: String,
+    envelope: Option<String>,
+    collected: Mutex<Collected>,
+}
+
+/// What is collected in the order of the file.
+#[derive(Default)]
+struct Collected {
+    quarantined_rows: Vec<Note>,
+    remarked_rows: Vec<Note>,
+    /// The bulk append to the quarantine, begun with the first refusal; and how many parts have been pushed.
+    refused: Option<(Bulk, u64)>,
 }
 
 impl Receiver for Staging {
     fn rows(&self, part: u64, mut rows: RecordBatch) -> Result<()> {
         if let Some(skipped) = &self.skipped {
             // The same bytes judged by the same rules make the same parts, however they are read.
-            let changed = || Error::Unsettled(self.refused.source.clone());
+            let changed = || Error::Unsettled(self.source.clone());
             rows = skipped.only_new(part, &rows).ok_or_else(changed)??;
         }
         self.staged.fetch_add(rows.num_rows() as u64, Ordering::Relaxed);
@@ -270,43 +278,14 @@ impl Receiver for Staging {
     }
 
     fn judged(&self, header: &[u8], judged: Judged) -> Result<()> {
+        let collected = &mut *lock(&self.collected);
         let all = judged.refused.iter().flat_map(|record| &record.findings);
-        list(&self.quarantined_rows, all.filter(|finding| finding.severity == Severity::Error));
-        list(&self.remarked_rows, judged.findings.iter());
-        self.refused.take(header, judged.refused)
-    }
-
-    fn failed(&self) {
-        self.pusher.give_up();
-    }
-}
-
-/// Adds findings to a receipt's list, up to [`LISTED_ROWS`].
-fn list<'a>(notes: &Mutex<Vec<Note>>, findings: impl Iterator<Item = &'a Finding>) {
-    let mut notes = notes.lock().unwrap_or_else(PoisonError::into_inner);
-    let room = LISTED_ROWS.saturating_sub(notes.len());
-    notes.extend(findings.take(room).map(Note::from));
-}
-
-/// The refused records of a delivery, on their way into the quarantine.
-struct Refusals {
-    runtime: Handle,
-    quarantine: Quarantine,
-    kind: Kind,
-    log: String,
-    source: String,
-    envelope: Option<String>,
-    /// Begun with the first refusal; and how many parts have been pushed.
-    bulk: Mutex<Option<(Bulk, u64)>>,
-}
-
-impl Refusals {
-    fn take(&self, header: &[u8], refused: Vec<RefusedRecord>) -> Result<()> {
-        if refused.is_empty() {
+        list(&mut collected.quarantined_rows, all.filter(|finding| finding.severity == Severity::Error));
+        list(&mut collected.remarked_rows, judged.findings.iter());
+        if judged.refused.is_empty() {
             return Ok(());
         }
-        let mut bulk = self.bulk.lock().unwrap_or_else(PoisonError::into_inner);
-        let (bulk, parts) = match &mut *bulk {
+        let (bulk, parts) = match &mut collected.refused {
             Some(begun) => begun,
             none => {
                 let writer = self.runtime.block_on(self.quarantine.writer())?;
@@ -315,8 +294,6 @@ impl Refusals {
         };
         let note = (!header.is_empty()).then(|| String::from_utf8_lossy(header).into_owned());
         let record = |refused: RefusedRecord| QuarantineRecord {
-            action: Action::Refused,
-            item: None,
             kind: self.kind.name().to_owned(),
             log: self.log.clone(),
             source: self.source.clone(),
@@ -325,28 +302,29 @@ impl Refusals {
             content: refused.content,
             envelope: self.envelope.clone(),
             note: note.clone(),
+            ..QuarantineRecord::default()
         };
-        let records: Vec<_> = refused.into_iter().map(record).collect();
+        let records: Vec<_> = judged.refused.into_iter().map(record).collect();
         let rows = crate::quarantine::rows(&records, &format!("file:{}", self.source));
         bulk.pusher().push(*parts, &rows)?;
         *parts += 1;
         Ok(())
     }
+
+    fn failed(&self) {
+        self.pusher.give_up();
+    }
+}
+
+/// Adds findings to a receipt's list, up to [`LISTED_ROWS`].
+fn list<'a>(notes: &mut Vec<Note>, findings: impl Iterator<Item = &'a Finding>) {
+    let room = LISTED_ROWS.saturating_sub(notes.len());
+    notes.extend(findings.take(room).map(Note::from));
 }
 
 /// The source position that a log has for each file stored, whichever way the file came.
 pub fn file_position(sha256: &str) -> String {
     format!("file:{sha256}")
-}
-
-/// RFC 3339, to the second.
-fn utc(micros: i64) -> String {
-    let time = chrono::DateTime::from_timestamp_micros(micros).unwrap_or_default();
-    time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
-}
-
-fn since(position: Position) -> String {
-    utc(Duration::from_millis(position.at.unsigned_abs()).as_micros() as i64)
 }
 
 #[cfg(test)]

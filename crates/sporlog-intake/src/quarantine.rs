@@ -4,7 +4,6 @@
 //! record `REPLAYED` or `DISCARDED` says what became of them. So a refused record cannot disappear unseen.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
@@ -17,10 +16,10 @@ use sporlog_record::kind::Format;
 use sporlog_record::kind::quarantine::{Action, QuarantineRecord};
 use sporlog_record::revision::{Header, parse_slab};
 use sporlog_record::{Finding, Kind, Position, Rules};
-use tokio::sync::Mutex;
 
 use crate::delivery::{Overlap, OverlapPolicy};
 use crate::error::{Error, Result};
+use crate::writers::{OwnWriters, Writers};
 
 /// The quarantine's name as a log.
 pub const LOG: &str = "quarantine";
@@ -33,7 +32,7 @@ const AT_ONCE: usize = 1_000;
 #[derive(Clone)]
 pub struct Quarantine {
     store: Store,
-    writer: Arc<Mutex<Option<Writer>>>,
+    writers: OwnWriters,
 }
 
 /// A refused record that waits to be replayed or discarded.
@@ -132,22 +131,17 @@ pub enum Replay {
 impl Quarantine {
     /// The quarantine of `store`.
     pub fn new(store: Store) -> Self {
-        Quarantine { store, writer: Arc::default() }
+        Quarantine { writers: OwnWriters::new(store.clone()), store }
     }
 
     /// The writer of the quarantine's log. Several processes take turns at it.
     pub async fn writer(&self) -> Result<Writer> {
-        let mut writer = self.writer.lock().await;
-        if let Some(writer) = &*writer {
-            return Ok(writer.clone());
-        }
-        let options = WriterOptions { take_turns: true };
-        Ok(writer.insert(self.store.writer(LOG, Kind::Quarantine, options).await?).clone())
+        Ok(self.writers.writer(LOG, Kind::Quarantine).await?)
     }
 
     /// Forgets a writer that has stopped; the next refusal opens another.
     pub async fn forget(&self) {
-        self.writer.lock().await.take();
+        self.writers.forget(LOG).await;
     }
 
     /// The log, for reading; `None` if nothing has been refused yet.
@@ -290,10 +284,8 @@ impl Quarantine {
             log: item.log.clone(),
             source: item.source.clone(),
             line: item.line,
-            reasons: Vec::new(),
-            content: Vec::new(),
-            envelope: None,
             note: note.clone(),
+            ..QuarantineRecord::default()
         };
         let Some(first) = items.first() else { return Ok(()) };
         let records: Vec<_> = items.iter().map(record).collect();
@@ -310,12 +302,9 @@ impl Quarantine {
         }
     }
 
-    /// Closes the writer, if there is one.
+    /// Closes the writer, if there is one, which publishes what it has committed; the next refusal opens another.
     pub async fn close(&self) -> Result<()> {
-        match self.writer.lock().await.take() {
-            Some(writer) => Ok(writer.close().await?),
-            None => Ok(()),
-        }
+        Ok(self.writers.close().await?)
     }
 }
 

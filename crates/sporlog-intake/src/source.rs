@@ -1,15 +1,16 @@
-//! The bytes of a delivery: a file, standard input, a stream or memory; unpacked, with their digest.
+//! The bytes of a delivery: a file, standard input or a stream; unpacked, with their digest.
 
 use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use crate::blocking::lock;
 use crate::error::{Error, Result};
 use sporlog_record::hex;
 use sporlog_record::identifier::mask_text;
@@ -25,7 +26,6 @@ pub struct Source {
 enum Input {
     /// Each source of one file has a read position of its own.
     File(Arc<File>),
-    Bytes(Arc<[u8]>),
     Stream(Box<dyn Read + Send>),
 }
 
@@ -59,11 +59,6 @@ impl Source {
         Source::new(name, None, Input::Stream(Box::new(reader)))
     }
 
-    /// Bytes in memory, under the name `name`.
-    pub fn bytes(name: &str, bytes: Vec<u8>) -> Self {
-        Source::new(name, Some(bytes.len() as u64), Input::Bytes(bytes.into()))
-    }
-
     fn new(name: &str, size: Option<u64>, input: Input) -> Self {
         Source { name: mask_text(name).into_owned(), size, input, stop: None }
     }
@@ -79,7 +74,6 @@ impl Source {
     pub fn twice(self) -> Result<(Self, Self)> {
         let (first, second) = match self.input {
             Input::File(file) => (Input::File(file.clone()), Input::File(file)),
-            Input::Bytes(bytes) => (Input::Bytes(bytes.clone()), Input::Bytes(bytes)),
             Input::Stream(stream) => {
                 let kept = tempfile::tempfile();
                 let kept = kept.map_err(|source| Error::Read { name: self.name.clone(), source })?;
@@ -135,7 +129,6 @@ impl Source {
     fn into_reader(self) -> (String, Box<dyn Read + Send>) {
         let inner: Box<dyn Read + Send> = match self.input {
             Input::File(file) => Box::new(FromStart { file, at: 0 }),
-            Input::Bytes(bytes) => Box::new(Cursor::new(bytes)),
             Input::Stream(stream) => stream,
         };
         let pipe = self.size.is_none();
@@ -221,7 +214,7 @@ impl Account {
 
     /// The SHA-256 of the bytes read so far.
     pub fn sha256(&self) -> [u8; 32] {
-        self.digest.lock().unwrap_or_else(PoisonError::into_inner).clone().finalize().into()
+        lock(&self.digest).clone().finalize().into()
     }
 }
 
@@ -234,8 +227,23 @@ struct Accounted {
 impl Read for Accounted {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
-        self.account.digest.lock().unwrap_or_else(PoisonError::into_inner).update(&buffer[..read]);
+        lock(&self.account.digest).update(&buffer[..read]);
         self.account.bytes.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
+    }
+}
+
+/// A reader that tells how many bytes of the file as delivered have been read.
+pub(crate) struct Told<'a, R> {
+    pub inner: R,
+    pub account: &'a Account,
+    pub progress: &'a dyn Fn(u64),
+}
+
+impl<R: Read> Read for Told<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        (self.progress)(self.account.bytes());
         Ok(read)
     }
 }

@@ -5,9 +5,11 @@
 //! name: it is gone with its last handle, also when the process is killed.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
+
+use tokio::io::{AsyncWriteExt, BufWriter};
 
 use crate::blocking::blocking;
 use crate::error::{Error, Result};
@@ -19,8 +21,7 @@ const PART: usize = 1 << 20;
 /// A file that is arriving.
 #[derive(Debug)]
 pub struct Spool {
-    file: Arc<File>,
-    buffer: Vec<u8>,
+    file: BufWriter<tokio::fs::File>,
     bytes: u64,
 }
 
@@ -35,15 +36,14 @@ impl Spool {
     /// An empty spool in `folder`, or else in the system's folder for temporary files.
     pub async fn begin(folder: Option<&Path>) -> io::Result<Self> {
         let folder = folder.map_or_else(std::env::temp_dir, Path::to_owned);
-        let file = Arc::new(blocking(move || tempfile::tempfile_in(folder)).await?);
-        Ok(Spool { file, buffer: Vec::new(), bytes: 0 })
+        let file = blocking(move || tempfile::tempfile_in(folder)).await?;
+        Ok(Spool { file: BufWriter::with_capacity(PART, file.into()), bytes: 0 })
     }
 
     /// Adds bytes that have arrived.
     pub async fn write(&mut self, piece: &[u8]) -> io::Result<()> {
         self.bytes += piece.len() as u64;
-        self.buffer.extend_from_slice(piece);
-        if self.buffer.len() >= PART { self.flush().await } else { Ok(()) }
+        self.file.write_all(piece).await
     }
 
     /// How many bytes have arrived.
@@ -53,13 +53,8 @@ impl Spool {
 
     /// Ends the spool: all of the file has arrived.
     pub async fn finish(mut self) -> io::Result<Spooled> {
-        self.flush().await?;
-        Ok(Spooled { file: self.file, bytes: self.bytes })
-    }
-
-    async fn flush(&mut self) -> io::Result<()> {
-        let (file, buffer) = (self.file.clone(), std::mem::take(&mut self.buffer));
-        blocking(move || (&*file).write_all(&buffer)).await
+        self.file.flush().await?;
+        Ok(Spooled { file: Arc::new(self.file.into_inner().into_std().await), bytes: self.bytes })
     }
 }
 

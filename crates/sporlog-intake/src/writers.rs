@@ -22,18 +22,17 @@ pub trait Writers: Send + Sync + 'static {
 /// Appends `event` to the log of accesses. The record is durable when this returns.
 pub async fn record_access(writers: &dyn Writers, event: &AccessEvent<'_>) -> crate::Result<()> {
     let rows = event.row()?;
-    let append = || Append { rows: rows.clone(), positions: Vec::new() };
-    let mut recorded = try_append(writers, append()).await;
+    let append = async || -> Result<Outcome> {
+        let append = Append { rows: rows.clone(), positions: Vec::new() };
+        writers.writer(access_event::LOG, Kind::Auditlog).await?.append(append).await
+    };
+    let mut recorded = append().await;
     // A second record of the same access does no harm, and another writer may succeed.
     if matches!(recorded, Err(sporlog_ledger::Error::Stopped { .. })) {
         writers.forget(access_event::LOG).await;
-        recorded = try_append(writers, append()).await;
+        recorded = append().await;
     }
     Ok(recorded.map(drop)?)
-}
-
-async fn try_append(writers: &dyn Writers, append: Append) -> Result<Outcome> {
-    writers.writer(access_event::LOG, Kind::Auditlog).await?.append(append).await
 }
 
 /// Writers that are opened for one purpose, in a process that shares none.

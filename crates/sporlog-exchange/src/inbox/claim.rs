@@ -77,7 +77,8 @@ pub(super) struct Claim {
     pub name: OsString,
     /// When the claim was made.
     pub taken_at: DateTime<Utc>,
-    home: Home,
+    /// The account's folders.
+    pub home: Home,
 }
 
 impl Claim {

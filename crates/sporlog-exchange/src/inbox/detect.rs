@@ -33,8 +33,8 @@ struct WaitingFile {
     /// Since when nothing about the file has changed.
     unchanged_since: Instant,
     closed: Option<Closed>,
-    /// Set when claiming the file failed.
-    postponed: Option<Postponed>,
+    /// Set when claiming the file failed: when it is tried again.
+    postponed: Option<Instant>,
 }
 
 /// When the server closed a file, and whether it is final.
@@ -42,13 +42,6 @@ struct WaitingFile {
 struct Closed {
     at: Instant,
     is_final: bool,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Postponed {
-    until: Instant,
-    /// How long the current wait is; the next one is twice as long.
-    wait: Duration,
 }
 
 /// How long a file has to rest before it counts as complete.
@@ -107,14 +100,9 @@ impl Detector {
         self.files.len()
     }
 
-    /// The file could not be claimed: it is tried again after `first`, and then after twice as long each
-    /// time, up to `last`. Returns whether this is the first failure.
-    pub fn postpone(&mut self, name: &OsStr, first: Duration, last: Duration) -> bool {
-        let Some(file) = self.files.get_mut(name) else { return true };
-        let before = file.postponed.map(|postponed| postponed.wait);
-        let wait = before.map_or(first, |wait| (2 * wait).min(last));
-        file.postponed = Some(Postponed { until: Instant::now() + wait, wait });
-        before.is_none()
+    /// The file could not be claimed, and is tried again at `until`. Returns whether this is the first failure.
+    pub fn postpone(&mut self, name: &OsStr, until: Instant) -> bool {
+        self.files.get_mut(name).is_none_or(|file| file.postponed.replace(until).is_none())
     }
 
     /// How many files could not be claimed when that was tried last.
@@ -135,7 +123,7 @@ impl WaitingFile {
             Some(Closed { at, is_final: false }) => at + settle.closed,
             None => self.unchanged_since + settle.unchanged,
         };
-        self.postponed.map_or(complete, |postponed| complete.max(postponed.until))
+        self.postponed.map_or(complete, |until| complete.max(until))
     }
 }
 
@@ -192,7 +180,7 @@ mod tests {
         detector.scan(folder.path(), MANY, now).unwrap();
         assert_eq!(detector.next_complete(SETTLE, after(now, 1)), None);
         assert_eq!(detector.next_complete(SETTLE, after(now, 2)), Some("a.csv".into()));
-        assert!(detector.postpone(OsStr::new("a.csv"), Duration::from_secs(5), Duration::from_secs(60)));
+        assert!(detector.postpone(OsStr::new("a.csv"), after(now, 5)));
         assert_eq!(detector.next_complete(SETTLE, after(now, 2)), None);
         assert_eq!(detector.postponed(), 1);
     }

@@ -4,9 +4,10 @@
 //! costs nothing but time: the file is then found complete by its age.
 
 use std::ffi::OsString;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use sporlog_intake::blocking::lock;
 use tokio::sync::Notify;
 
 /// A file in an account's inbox that the SFTP server has closed.
@@ -34,13 +35,13 @@ impl InboxEvents {
     pub fn file_closed(&self, account: &str, name: &str, is_final: bool) {
         let closed =
             ClosedFile { account: account.to_owned(), name: name.into(), is_final, at: Instant::now() };
-        self.closed().push(closed);
+        lock(&self.closed).push(closed);
         self.wake();
     }
 
     /// Takes out all reports since the last call.
     pub fn take_closed(&self) -> Vec<ClosedFile> {
-        std::mem::take(&mut *self.closed())
+        std::mem::take(&mut *lock(&self.closed))
     }
 
     /// Waits for the next report or [`wake`](InboxEvents::wake), but no longer than `timeout`.
@@ -51,9 +52,5 @@ impl InboxEvents {
     /// Ends the current or the next [`wait`](InboxEvents::wait).
     pub(super) fn wake(&self) {
         self.wake.notify_one();
-    }
-
-    fn closed(&self) -> MutexGuard<'_, Vec<ClosedFile>> {
-        self.closed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -27,9 +27,8 @@ use super::detect::{Detector, SettleTimes};
 use super::ingest::Ingest;
 use super::{InboxConfig, Mode, Shared};
 use crate::name::shown;
-use crate::receipt::Receipt;
 use crate::register::Register;
-use crate::settings::{Account, LiveSettings, Settings};
+use crate::settings::{Account, Settings};
 use crate::tree::Home;
 
 /// The inboxes are scanned at least so often, also when no server reports anything.
@@ -38,6 +37,8 @@ const SCAN_EVERY: Duration = Duration::from_secs(1);
 const MAX_FAILED: usize = 50;
 /// How often abandoned uploads are looked for.
 const TIDY_EVERY: Duration = Duration::from_hours(1);
+/// A file that could not be claimed is tried again after this long.
+const RECLAIM: Duration = Duration::from_secs(10);
 /// A delivery that failed is tried again after this long, and after twice as long each time …
 const FIRST_RETRY: Duration = Duration::from_secs(2);
 /// … up to this.
@@ -56,8 +57,6 @@ struct SupplierInbox {
 
 /// A claimed delivery that is to be ingested, for the first time or again.
 struct Pending {
-    /// The supplier's index in [`InboxLoop::inboxes`].
-    inbox: usize,
     claim: Claim,
     /// When the next attempt is due, and how long to wait after that one.
     at: Instant,
@@ -66,19 +65,17 @@ struct Pending {
 }
 
 impl Pending {
-    fn new(inbox: usize, claim: Claim) -> Self {
-        Pending { inbox, claim, at: Instant::now(), wait: FIRST_RETRY, has_failed: false }
+    fn new(claim: Claim) -> Self {
+        Pending { claim, at: Instant::now(), wait: FIRST_RETRY, has_failed: false }
     }
 }
 
 /// The task's state. Nothing of it has to survive a crash: `begin` finds claims and files on disk.
 pub(super) struct InboxLoop {
-    settings: LiveSettings,
     ingest: Ingest,
     inboxes: Vec<SupplierInbox>,
     settle: SettleTimes,
     pending: VecDeque<Pending>,
-    on_receipt: Arc<dyn Fn(&Receipt) + Send + Sync>,
     shared: Arc<Shared>,
     /// The supplier whose turn it is.
     turn: usize,
@@ -93,26 +90,16 @@ pub(super) struct InboxLoop {
 impl InboxLoop {
     /// Takes the lock, makes folders, and finds the claims that an earlier process left. Blocks.
     pub(super) fn begin(config: InboxConfig, shared: Arc<Shared>) -> Result<Self> {
-        let InboxConfig { settings, root, writers, quarantine, rules, on_receipt } = config;
-        let lock = lock(&root)?;
-        let now = settings.now();
+        let lock = lock(&config.root)?;
+        let now = config.settings.now();
         let settle = SettleTimes { closed: now.settle(true), unchanged: now.settle(false) };
-        let ingest = Ingest {
-            register: Register::new(&root),
-            settings: now.clone(),
-            root,
-            writers,
-            quarantine,
-            rules,
-            stop: shared.stop.clone(),
-        };
+        let (register, stop) = (Register::new(&config.root), shared.stop.clone());
+        let ingest = Ingest { config, settings: now.clone(), register, stop };
         let mut begun = InboxLoop {
-            settings,
             ingest,
             inboxes: Vec::new(),
             settle,
             pending: VecDeque::new(),
-            on_receipt,
             shared,
             turn: 0,
             pending_first: false,
@@ -127,39 +114,32 @@ impl InboxLoop {
     /// is known stays; of new ones, the claims that an earlier process left are found. Claims of suppliers that are gone
     /// wait on disk. Blocks. On an error, nothing has changed.
     fn adopt(&mut self, settings: Arc<Settings>) -> Result<()> {
-        let (mut inboxes, mut claimed, mut kept) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut inboxes, mut claimed) = (Vec::new(), Vec::new());
         for account in &settings.accounts {
-            let home = Home::of(&self.ingest.root, account);
+            let home = Home::of(&self.ingest.config.root, account);
             let fail = |source| Error::Read { name: home.path().display().to_string(), source };
             // Also a municipality's: under another SFTP server it cannot sign in without its folders.
             home.create(account.role).map_err(fail)?;
             if !account.is_supplier() {
                 continue;
             }
-            let before = self.inboxes.iter().position(|inbox| inbox.home == home);
-            if before.is_none() {
-                let claims = Claim::left_over(&home, &account.name).map_err(fail)?;
-                claimed.extend(claims.into_iter().map(|claim| Pending::new(inboxes.len(), claim)));
+            if !self.inboxes.iter().any(|inbox| inbox.home == home) {
+                claimed.extend(Claim::left_over(&home, &account.name).map_err(fail)?);
             }
-            kept.push(before);
             let max_files = account.limits(&settings.limits).files.max(1);
             let (account, detector) = (account.clone(), Detector::default());
             inboxes.push(SupplierInbox { account, home, detector, max_files, has_failed: false });
         }
-        for (inbox, before) in inboxes.iter_mut().zip(&kept) {
-            if let Some(before) = before.and_then(|before| self.inboxes.get_mut(before)) {
+        for inbox in &mut inboxes {
+            if let Some(before) = self.inboxes.iter_mut().find(|before| before.home == inbox.home) {
                 std::mem::swap(&mut inbox.detector, &mut before.detector);
             }
         }
-        self.pending.retain_mut(|pending| {
-            let now = kept.iter().position(|before| *before == Some(pending.inbox));
-            pending.inbox = now.unwrap_or_default();
-            now.is_some()
-        });
-        self.pending.extend(claimed);
+        self.pending.retain(|pending| inboxes.iter().any(|inbox| inbox.home == pending.claim.home));
+        self.pending.extend(claimed.into_iter().map(Pending::new));
         self.inboxes = inboxes;
         self.ingest.settings = settings;
-        warn_of_orphaned_claims(&self.ingest.root, &self.inboxes);
+        warn_of_orphaned_claims(&self.ingest.config.root, &self.inboxes);
         Ok(())
     }
 
@@ -184,7 +164,7 @@ impl InboxLoop {
 
     /// The claim that is to be ingested next. Blocks.
     fn next(&mut self) -> Option<Pending> {
-        let settings = self.settings.now();
+        let settings = self.ingest.config.settings.now();
         if !Arc::ptr_eq(&settings, &self.ingest.settings)
             && let Err(error) = self.adopt(settings.clone())
         {
@@ -224,9 +204,9 @@ impl InboxLoop {
 
     /// Claims uploads that were cut off and never resumed. Blocks.
     fn claim_abandoned(&mut self) {
-        for (inbox, SupplierInbox { account, home, .. }) in self.inboxes.iter().enumerate() {
+        for SupplierInbox { account, home, .. } in &self.inboxes {
             match claim_abandoned(home, &account.name, &self.ingest.settings.log) {
-                Ok(claims) => self.pending.extend(claims.into_iter().map(|claim| Pending::new(inbox, claim))),
+                Ok(claims) => self.pending.extend(claims.into_iter().map(Pending::new)),
                 Err(error) => {
                     tracing::warn!(account = account.name, %error, "the folder of uploads cannot be read; tried again in an hour");
                 }
@@ -239,12 +219,12 @@ impl InboxLoop {
         let (now, count) = (Instant::now(), self.inboxes.len());
         for step in 0..count {
             let index = (self.turn + step) % count;
-            if self.pending.iter().filter(|pending| pending.inbox == index && pending.has_failed).count()
-                >= MAX_FAILED
-            {
+            let SupplierInbox { account, home, detector, .. } = self.inboxes.get_mut(index)?;
+            let failed =
+                self.pending.iter().filter(|pending| pending.has_failed && pending.claim.home == *home);
+            if failed.count() >= MAX_FAILED {
                 continue;
             }
-            let SupplierInbox { account, home, detector, .. } = self.inboxes.get_mut(index)?;
             while let Some(name) = detector.next_complete(self.settle, now) {
                 let claim = Claim::plan(home, &account.name, &name);
                 match claim.take() {
@@ -252,11 +232,11 @@ impl InboxLoop {
                         detector.forget(&name);
                         if taken {
                             self.turn = index + 1;
-                            return Some(Pending::new(index, claim));
+                            return Some(Pending::new(claim));
                         }
                     }
                     Err(error) => {
-                        if detector.postpone(&name, FIRST_RETRY, LAST_RETRY) {
+                        if detector.postpone(&name, now + RECLAIM) {
                             let file = shown(&name);
                             tracing::warn!(account = account.name, file, %error, "the file cannot be moved out of the inbox; it is tried again");
                         }
@@ -274,8 +254,9 @@ impl InboxLoop {
     }
 
     async fn ingest(&mut self, pending: Pending) {
-        let Some(SupplierInbox { account, .. }) = self.inboxes.get(pending.inbox) else { return };
         let Pending { claim, wait, .. } = &pending;
+        let inbox = self.inboxes.iter().find(|inbox| inbox.home == claim.home);
+        let Some(SupplierInbox { account, .. }) = inbox else { return };
         let (account_name, delivery) = (&account.name, &claim.id);
         match self.ingest.ingest(account, claim).await {
             Ok(Some(receipt)) => {
@@ -290,7 +271,7 @@ impl InboxLoop {
                     seconds = receipt.seconds,
                     "a delivery has been dealt with"
                 );
-                (self.on_receipt)(&receipt);
+                (self.ingest.config.on_receipt)(&receipt);
             }
             Ok(None) => {
                 tracing::warn!(

@@ -10,7 +10,6 @@
 //! Promise: the rows of a delivery go into the log once or not at all, and each delivery has one receipt.
 
 use std::fs::File;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,6 +17,7 @@ use chrono::{DateTime, Utc};
 use sporlog_ledger::{Advance, Writer, numbers};
 use sporlog_record::{Kind, Rules};
 
+use super::InboxConfig;
 use super::claim::{Claim, ClaimedFile, Stamp};
 use super::earlier;
 use super::receipts::{as_json, write_receipts};
@@ -29,9 +29,8 @@ use crate::tree::Home;
 use sporlog_intake::blocking::blocking;
 use sporlog_intake::delivery::{Options, damage};
 use sporlog_intake::import::{self, Preparation, Prepared, file_position, prepare};
-use sporlog_intake::quarantine::{self, Quarantine};
+use sporlog_intake::quarantine;
 use sporlog_intake::source::Source;
-use sporlog_intake::writers::Writers;
 use sporlog_intake::{Error, Result};
 
 /// How often a delivery is attempted at once when other writers to its log got in the way.
@@ -39,30 +38,17 @@ const ATTEMPTS: usize = 3;
 
 /// Takes claimed deliveries into the log. One delivery at a time: staging holds the log.
 pub(super) struct Ingest {
+    pub config: InboxConfig,
+    /// The settings that the inbox has taken up.
     pub settings: Arc<Settings>,
-    /// The exchange's folder.
-    pub root: PathBuf,
-    pub writers: Arc<dyn Writers>,
-    pub quarantine: Quarantine,
-    pub rules: Rules,
     pub register: Register,
     /// Set when the program is to end. Reading a file then fails, and its claim is left for the next start.
     pub stop: Arc<AtomicBool>,
 }
 
-/// What is to be done about a delivery. Nothing of it is visible yet.
-struct Decision {
-    receipt: Receipt,
-    /// The rows to be committed, for which other appends to the log wait; `None` if the file is refused, or was
-    /// stored before.
-    staged: Option<Prepared>,
-}
-
-impl Decision {
-    fn store_nothing(receipt: Receipt) -> Self {
-        Decision { receipt, staged: None }
-    }
-}
+/// What is to be done about a delivery: its receipt, and the rows to be committed, for which other appends to the log
+/// wait; `None` if the file is refused, or was stored before. Nothing of it is visible yet.
+type Decision = (Receipt, Option<Prepared>);
 
 impl Ingest {
     /// Takes a claimed delivery in, from wherever an earlier attempt or a crash left it. `None`: somebody has
@@ -90,18 +76,17 @@ impl Ingest {
         // Stage and compare. A crash here leaves the claimed file without a decision, and the next start
         // begins anew. The staged files are in no version of the table; the log's compaction removes them.
         let read = claim.clone();
-        let Decision { mut receipt, staged } =
-            match blocking(move || read.open().map_err(|e| at(&read, e))).await? {
-                ClaimedFile::Missing => return Ok(None),
-                ClaimedFile::NotRegular => Decision::store_nothing(self.refused_as_no_file(claim)),
-                ClaimedFile::Regular(file, stamp) => {
-                    let decision = self.stage_and_compare(account, claim, Arc::new(file)).await?;
-                    // Whoever still writes to the file has not delivered all of it: it is read again later.
-                    let checked = claim.clone();
-                    blocking(move || check_unchanged(&checked, stamp)).await?;
-                    decision
-                }
-            };
+        let (mut receipt, staged) = match blocking(move || read.open().map_err(|e| at(&read, e))).await? {
+            ClaimedFile::Missing => return Ok(None),
+            ClaimedFile::NotRegular => (self.refused_as_no_file(claim), None),
+            ClaimedFile::Regular(file, stamp) => {
+                let decision = self.stage_and_compare(account, claim, Arc::new(file)).await?;
+                // Whoever still writes to the file has not delivered all of it: it is read again later.
+                let checked = claim.clone();
+                blocking(move || check_unchanged(&checked, stamp)).await?;
+                decision
+            }
+        };
 
         // Decide. A crash after this leaves the claimed file and `decided.json`. If that says accepted and has
         // no time of receipt, the log knows whether the commit came about (`decided_before`).
@@ -119,7 +104,7 @@ impl Ingest {
                 receipt = self.repeated(account, claim, &committed).await?;
             } else {
                 (receipt.first_id, receipt.last_id) = (committed.first_id, committed.last_id);
-                receipt.received_at = committed.received_at.as_deref().and_then(parse);
+                receipt.received_at = committed.received_at;
             }
             receipt.seconds = seconds_since(claim.taken_at);
             self.write_decision(claim, &receipt).await?;
@@ -141,7 +126,7 @@ impl Ingest {
             return Ok(Some(receipt));
         }
         // The log of the receipt: the configuration may name another one by now.
-        let writer = self.writers.writer(&receipt.log, Kind::Revision).await?;
+        let writer = self.config.writers.writer(&receipt.log, Kind::Revision).await?;
         let log = writer.log();
         log.refresh().await?;
         let Some(position) = log.position(&claim.position()) else { return Ok(None) };
@@ -160,13 +145,13 @@ impl Ingest {
     async fn stage_and_compare(&self, account: &Account, claim: &Claim, file: Arc<File>) -> Result<Decision> {
         let writer = self.writer().await?;
         let now = chrono::Local::now().naive_local();
-        let rules = Rules { now, ..account.rules(&self.rules, &self.settings.limits) };
+        let rules = Rules { now, ..account.rules(&self.config.rules, &self.settings.limits) };
         let source = Source::file(&shown(&claim.name), file.clone())?.until(self.stop.clone());
         let begun = import::Receipt::begun(&source, Kind::Revision, &self.settings.log);
         let overlap = self.settings.overlap_policy();
         let delivery = Some(claim.id.clone());
         let options = Options { overlap, delivery, ..Options::new(Kind::Revision, rules) };
-        let prepared = match prepare(&writer, &self.quarantine, source, options, |_| ()).await {
+        let prepared = match prepare(&writer, &self.config.quarantine, source, options, |_| ()).await {
             Err(Error::Read { source, .. })
                 if !self.stop.load(Ordering::Acquire)
                     && let Some(damage) = damage(&source) =>
@@ -179,17 +164,17 @@ impl Ingest {
             Preparation::Ready(prepared) => prepared,
             Preparation::Refused(import) => {
                 let receipt = receipt_of(claim, &import);
-                return Ok(Decision::store_nothing(with_digest(receipt, file).await?));
+                return Ok((with_digest(receipt, file).await?, None));
             }
         };
         if writer.log().position(&file_position(&prepared.receipt().sha256)).is_some() {
             let import = prepared.receipt().clone();
             prepared.abort().await;
-            return Ok(Decision::store_nothing(self.repeated(account, claim, &import).await?));
+            return Ok((self.repeated(account, claim, &import).await?, None));
         }
         let mut receipt = receipt_of(claim, prepared.receipt());
         receipt.overlaps = earlier::overlapped(&self.register, account, prepared.received_before()).await?;
-        Ok(Decision { receipt, staged: Some(prepared) })
+        Ok((receipt, Some(prepared)))
     }
 
     /// The receipt of a file whose bytes are in the log since before.
@@ -200,8 +185,10 @@ impl Ingest {
         receipt.quarantined_rows.clear();
         receipt.remarked_rows.clear();
         let position = self.writer().await?.log().position(&file_position(&receipt.sha256));
-        let since = import.already_since.as_deref().and_then(parse);
-        let since = since.or_else(|| DateTime::from_timestamp_millis(position?.at)).unwrap_or_else(Utc::now);
+        let since = import
+            .already_since
+            .or_else(|| DateTime::from_timestamp_millis(position?.at))
+            .unwrap_or_else(Utc::now);
         let repeats = earlier::with_digest(&self.register, account, claim, &receipt.sha256, since).await?;
         receipt.repeats = Some(repeats);
         Ok(receipt)
@@ -221,7 +208,7 @@ impl Ingest {
 
     /// Writes the receipts and the line in the register, and then removes the file or keeps it aside.
     async fn publish(&self, account: &Account, claim: &Claim, receipt: &Receipt) -> Result<()> {
-        let home = Home::of(&self.root, account);
+        let home = Home::of(&self.config.root, account);
         let (register, claim, receipt) = (self.register.clone(), claim.clone(), receipt.clone());
         let publish = move |claim: &Claim| {
             write_receipts(&home, claim, &receipt)?;
@@ -242,9 +229,9 @@ impl Ingest {
             Error::Overtaken(_) | Error::Ledger(Fenced { .. }) => true,
             Error::Ledger(Stopped { log, .. }) => {
                 if log == quarantine::LOG {
-                    self.quarantine.forget().await;
+                    self.config.quarantine.forget().await;
                 } else {
-                    self.writers.forget(log).await;
+                    self.config.writers.forget(log).await;
                 }
                 true
             }
@@ -253,7 +240,7 @@ impl Ingest {
     }
 
     async fn writer(&self) -> Result<Writer> {
-        Ok(self.writers.writer(&self.settings.log, Kind::Revision).await?)
+        Ok(self.config.writers.writer(&self.settings.log, Kind::Revision).await?)
     }
 }
 
@@ -284,11 +271,6 @@ fn check_unchanged(claim: &Claim, opened: Stamp) -> Result<()> {
 
 fn at(claim: &Claim, source: std::io::Error) -> Error {
     Error::Read { name: format!("delivery {}", claim.id), source }
-}
-
-/// A time of receipt as an import's receipt has it.
-fn parse(time: &str) -> Option<DateTime<Utc>> {
-    DateTime::parse_from_rfc3339(time).ok().map(|time| time.with_timezone(&Utc))
 }
 
 fn seconds_since(taken_at: DateTime<Utc>) -> f64 {

@@ -286,7 +286,8 @@ impl Writers for Crowded {
                 tokio::spawn(async move {
                     // It queues up behind the delivery's first reading.
                     tokio::time::sleep(std::time::Duration::from_millis(60)).await;
-                    let source = Source::bytes("http.csv", file(20_000..40_000).into_bytes());
+                    let source =
+                        Source::stream("http.csv", std::io::Cursor::new(file(20_000..40_000).into_bytes()));
                     let options = Options::new(Kind::Revision, Rules::default());
                     import(&writer, &quarantine, source, options, |_| ()).await.unwrap();
                 });

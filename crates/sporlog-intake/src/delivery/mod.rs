@@ -12,7 +12,6 @@ mod csv;
 mod json;
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::array::RecordBatch;
@@ -24,7 +23,7 @@ use sporlog_record::revision::FileRefusal;
 use sporlog_record::{Finding, Kind, Position, Rules};
 
 use crate::error::{Error, Result};
-use crate::source::Source;
+use crate::source::{Source, Told};
 
 /// Bytes of a part.
 const PART_BYTES: usize = 20 << 20;
@@ -144,12 +143,6 @@ impl Options {
     }
 }
 
-/// A part of a file on its way to a worker.
-struct Part<T> {
-    number: u64,
-    content: T,
-}
-
 /// Reads `source` to its end. `progress` is called now and then with the number of bytes read.
 ///
 /// Blocks: to be called in a thread that may.
@@ -214,20 +207,6 @@ impl Context<'_> {
     }
 }
 
-struct Told<'a> {
-    inner: &'a mut Box<dyn Read + Send>,
-    account: &'a crate::source::Account,
-    progress: &'a (dyn Fn(u64) + Sync),
-}
-
-impl Read for Told<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let read = self.inner.read(buffer)?;
-        (self.progress)(self.account.bytes());
-        Ok(read)
-    }
-}
-
 impl From<FileRefusal> for Error {
     fn from(refusal: FileRefusal) -> Self {
         Error::Refused { findings: refusal.findings }
@@ -243,14 +222,14 @@ fn run<T: Send>(
     read: impl FnOnce(&mut dyn FnMut(T) -> bool) -> Result<()>,
     judge: impl Fn(T) -> Result<(RecordBatch, Judged)> + Sync,
 ) -> Result<Summary> {
-    let (parts, waiting) = crossbeam_channel::bounded::<Part<T>>(1);
+    let (parts, waiting) = crossbeam_channel::bounded::<(u64, T)>(1);
     let (done, judged) = crossbeam_channel::bounded::<(u64, Result<Judged>)>(workers);
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for _ in 0..workers.max(1) {
             let (waiting, done, judge, stop) = (waiting.clone(), done.clone(), &judge, &stop);
             scope.spawn(move || {
-                for Part { number, content } in waiting {
+                for (number, content) in waiting {
                     if stop.load(Ordering::Acquire) {
                         continue;
                     }
@@ -281,7 +260,7 @@ fn run<T: Send>(
         });
         let mut number = 0;
         let mut hand_on = |content: T| {
-            let sent = !stop.load(Ordering::Acquire) && parts.send(Part { number, content }).is_ok();
+            let sent = !stop.load(Ordering::Acquire) && parts.send((number, content)).is_ok();
             number += 1;
             sent
         };

@@ -42,12 +42,12 @@ pub struct Receipt {
     /// The last record's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_id: Option<u64>,
-    /// When the log received the records, RFC 3339.
+    /// When the log received the records, to the second.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub received_at: Option<String>,
-    /// Since when the log has the same bytes, RFC 3339; then nothing was stored now.
+    pub received_at: Option<DateTime<Utc>>,
+    /// Since when the log has the same bytes, to the second; then nothing was stored now.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub already_since: Option<String>,
+    pub already_since: Option<DateTime<Utc>>,
     /// The deliveries that the overlapping rows came in.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub overlaps: Vec<Earlier>,

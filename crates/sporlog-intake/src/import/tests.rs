@@ -29,7 +29,7 @@ impl Place {
     }
 
     async fn prepare(&self, bytes: &[u8]) -> Preparation {
-        let source = Source::bytes("day.csv", bytes.to_vec());
+        let source = source("day.csv", bytes);
         prepare(&self.writer, &self.quarantine, source, options(), |_| ()).await.expect("prepared")
     }
 
@@ -47,6 +47,10 @@ impl Place {
     fn head(&self) -> u64 {
         self.writer.log().head()
     }
+}
+
+fn source(name: &str, bytes: impl Into<Vec<u8>>) -> Source {
+    Source::stream(name, std::io::Cursor::new(bytes.into()))
 }
 
 fn options() -> Options {
@@ -89,7 +93,7 @@ async fn refused_rows_are_told_with_their_lines_and_the_same_bytes_are_recognise
     assert_eq!(place.writer.log().position("delivery:1").expect("a position").version, 1);
     assert_eq!(place.quarantine.list().await.expect("a list").len(), 3);
     // The same bytes again.
-    let receipt = place.import(Source::bytes("other.csv", bytes.into_bytes()), options()).await;
+    let receipt = place.import(source("other.csv", bytes), options()).await;
     assert!(receipt.already_since.is_some());
     assert_eq!((receipt.accepted, receipt.quarantined, receipt.received_at), (0, 0, None));
     assert_eq!((receipt.overlapping, receipt.skipped), (0, 0));
@@ -101,7 +105,7 @@ async fn refused_rows_are_told_with_their_lines_and_the_same_bytes_are_recognise
 async fn a_receipt_lists_the_first_notes_and_counts_all() {
     let place = Place::new().await;
     let bytes = csv(0..6_000, |row| if row == 5_999 { "1" } else { "64942212" }, "").into_bytes();
-    let receipt = place.import(Source::bytes("day.csv", bytes), options()).await;
+    let receipt = place.import(source("day.csv", bytes), options()).await;
     assert_eq!((receipt.remarks, receipt.remarked_rows.len()), (2 * 5_999, LISTED_ROWS));
     assert_eq!(receipt.remarked_rows.last().expect("a remark").line, 5_001);
     // Remarks do not take the places of rows that were refused.
@@ -112,7 +116,7 @@ async fn a_receipt_lists_the_first_notes_and_counts_all() {
 async fn rows_that_the_log_has_from_another_file_are_left_out_or_counted() {
     let place = Place::new().await;
     let ids = |rows| csv(rows, |row| if row == 12 { "" } else { "64942212" }, "").into_bytes();
-    let first = place.import(Source::bytes("a.csv", ids(0..10)), options()).await;
+    let first = place.import(source("a.csv", ids(0..10)), options()).await;
     assert_eq!((first.accepted, first.overlapping, first.overlaps.len()), (10, 0, 0));
 
     // A stream is read twice, too, and of a row that was changed the earlier one stays.
@@ -125,14 +129,14 @@ async fn rows_that_the_log_has_from_another_file_are_left_out_or_counted() {
 
     // Nothing of a file that has nothing new is stored, and it is known from then on.
     for known in [false, true] {
-        let old = place.import(Source::bytes("b.csv", ids(3..9)), options()).await;
+        let old = place.import(source("b.csv", ids(3..9)), options()).await;
         assert_eq!((old.accepted, old.first_id, old.already_since.is_some()), (0, None, known));
     }
 
     let take = |days| Options { overlap: OverlapPolicy { rows: delivery::Overlap::Take, days }, ..options() };
-    let again = place.import(Source::bytes("c.csv", ids(9..11)), take(35)).await;
+    let again = place.import(source("c.csv", ids(9..11)), take(35)).await;
     assert_eq!((again.accepted, again.overlapping, again.skipped), (2, 2, 0));
-    let later = place.import(Source::bytes("d.csv", ids(8..10)), take(0)).await;
+    let later = place.import(source("d.csv", ids(8..10)), take(0)).await;
     assert_eq!((later.accepted, later.overlapping), (2, 0));
     assert_eq!(place.head(), 18);
 }
@@ -140,7 +144,7 @@ async fn rows_that_the_log_has_from_another_file_are_left_out_or_counted() {
 #[tokio::test]
 async fn a_file_that_is_changed_between_its_two_readings_is_not_taken() {
     let place = Place::new().await;
-    place.import(Source::bytes("a.csv", csv(0..10, |_| "64942212", "").into_bytes()), options()).await;
+    place.import(source("a.csv", csv(0..10, |_| "64942212", "")), options()).await;
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("b.csv");
     let content = csv(5..2_000, |_| "64942212", &"x".repeat(500));
@@ -218,7 +222,7 @@ fn parts_are_the_same_however_the_bytes_are_read() {
     let packed = zstd::encode_all(bytes.as_slice(), 1).expect("packed");
     let parts = |bytes: Vec<u8>, workers: usize| {
         let (seen, options) = (Parts::default(), Options { workers, ..options() });
-        deliver(Source::bytes("day.csv", bytes), &options, &seen, &|_| ()).expect("delivered");
+        deliver(source("day.csv", bytes), &options, &seen, &|_| ()).expect("delivered");
         seen.0.into_inner().unwrap_or_else(PoisonError::into_inner)
     };
     let whole = parts(bytes, 1);

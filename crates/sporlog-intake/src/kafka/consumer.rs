@@ -8,8 +8,8 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
@@ -30,6 +30,7 @@ use super::refusals::Refusals;
 use super::settings::Settings;
 use super::status::{Reports, Status, Totals};
 use super::topic_ids::TopicIds;
+use crate::blocking::lock;
 use crate::error::{Error, Result};
 
 mod assignment;
@@ -66,7 +67,7 @@ pub enum Mode {
 /// A running consumer. Dropping it asks the consumer to stop, and does not wait for that.
 #[derive(Debug)]
 pub struct Consumer {
-    reports: Arc<Reports>,
+    reports: Arc<Mutex<Reports>>,
     stop: Arc<AtomicBool>,
     ended: oneshot::Receiver<Result<()>>,
 }
@@ -79,7 +80,7 @@ impl Consumer {
     /// make no sense. That no broker can be reached is no failure: the consumer waits for one.
     pub fn start(settings: Settings, store: Store, rules: Rules, mode: Mode) -> Result<Self> {
         settings.check()?;
-        let reports = Arc::new(Reports::default());
+        let reports = Arc::<Mutex<Reports>>::default();
         let stop = Arc::new(AtomicBool::new(false));
         let (sender, events) = crossbeam_channel::unbounded();
         let (give_up, giving_up) = watch::channel(false);
@@ -112,7 +113,6 @@ impl Consumer {
             generation: 0,
             topic_id_changes: 0,
             lags: HashMap::new(),
-            noted: HashMap::new(),
             joining: Instant::now(),
             last_message: Instant::now(),
             joined: None,
@@ -136,7 +136,7 @@ impl Consumer {
             // After a panic the status must not go on saying that all is well.
             let failed = |_| Err(Error::Internal("the consumer's thread has failed".into()));
             let result = catch_unwind(AssertUnwindSafe(|| poll.run())).unwrap_or_else(failed);
-            outside.ended(match &result {
+            lock(&outside).ended = Some(match &result {
                 Ok(()) => "the consumer has stopped".to_owned(),
                 Err(error) => format!("the consumer has stopped: {error}"),
             });
@@ -153,14 +153,14 @@ impl Consumer {
     /// A function that tells how the consumer is doing, for as long as anyone asks.
     pub fn watch(&self) -> impl Fn() -> Status + Send + Sync + use<> {
         let reports = self.reports.clone();
-        move || reports.status()
+        move || lock(&reports).status()
     }
 
     /// Waits until the consumer has ended by itself: at the end in [`Mode::UntilEnd`], or because it
     /// cannot go on, which is an error. To be called again only after a call that was dropped.
     pub async fn ended(&mut self) -> Result<Totals> {
         (&mut self.ended).await.unwrap_or(Ok(()))?;
-        Ok(self.reports.status().totals)
+        Ok(lock(&self.reports).status().totals)
     }
 
     /// Has the consumer store what it has read, leave the group, and end. What cannot be stored
@@ -198,8 +198,6 @@ struct Poll {
     /// The changes of topics' ids that the partitions follow by now.
     topic_id_changes: u64,
     lags: HashMap<Key, i64>,
-    /// The offsets that the group has been told.
-    noted: HashMap<Key, i64>,
     /// When the consumer was last seen to wait for the group, or began.
     joining: Instant,
     last_message: Instant,
@@ -331,7 +329,7 @@ impl Poll {
         self.note_offsets(CommitMode::Async);
         self.publish_status();
         if self.mode == Mode::UntilEnd && self.joined.is_none() && self.joining.elapsed() >= JOINING {
-            let problems = self.shared.reports.status().problems.join("; ");
+            let problems = self.shared.reports().status().problems.join("; ");
             let seconds = JOINING.as_secs();
             return Err(Error::Unfinished(format!(
                 "the group gave no partitions within {seconds} s; are the topics there? {problems}"
@@ -348,7 +346,7 @@ impl Poll {
         match error.rdkafka_error_code() {
             // The statistics tell of this, too, and librdkafka connects again by itself.
             Some(RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::BrokerTransportFailure) => {
-                self.shared.reports.connected(false);
+                self.shared.reports().connected = false;
                 return Ok(());
             }
             Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
@@ -356,7 +354,7 @@ impl Poll {
             }
             _ => {}
         }
-        self.shared.reports.error(error.to_string());
+        self.shared.reports().error = Some((error.to_string(), Instant::now()));
         Ok(())
     }
 

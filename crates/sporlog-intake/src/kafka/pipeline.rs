@@ -6,14 +6,14 @@
 //! finds the position moved, drops what the log has already, and goes on.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use crossbeam_channel::Sender;
 use futures::future::try_join_all;
-use sporlog_ledger::{Advance, Append, Error as LedgerError, Outcome, Store, Writer, WriterOptions};
+use sporlog_ledger::{Advance, Append, Error as LedgerError, Outcome, Store, Writer};
 use sporlog_record::{Kind, Rules};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -25,7 +25,9 @@ use super::refusals::{From, Known, Refusals};
 use super::settings::Topic;
 use super::status::{Reports, Totals};
 use super::topic_ids;
+use crate::blocking::lock;
 use crate::error::{Error, Result};
+use crate::writers::{OwnWriters, Writers};
 
 /// Positions that have moved over nothing but empty messages are stored at the latest after so long.
 const FLUSH: Duration = Duration::from_secs(10);
@@ -41,13 +43,19 @@ pub(super) struct Shared {
     pub store: Store,
     pub rules: Rules,
     pub refusals: Refusals,
-    pub reports: Arc<Reports>,
+    pub reports: Arc<Mutex<Reports>>,
     /// Never full: at most one event for each batch that is under way and each question asked.
     pub events: Sender<Event>,
     /// One permit for each processor.
     pub judging: Semaphore,
     /// Becomes true when batches that cannot be stored are no longer to be tried.
     pub giving_up: watch::Receiver<bool>,
+}
+
+impl Shared {
+    pub(super) fn reports(&self) -> MutexGuard<'_, Reports> {
+        lock(&self.reports)
+    }
 }
 
 /// Work for a log's committing task.
@@ -140,7 +148,7 @@ struct Committer {
     log: String,
     kind: Kind,
     shared: Arc<Shared>,
-    writer: Option<Writer>,
+    writers: OwnWriters,
     /// Positions, by name, of partitions that have moved over empty messages only, further than the log says.
     ahead: BTreeMap<String, i64>,
     /// The messages in the quarantine, for each partition of which a batch has been stored.
@@ -150,8 +158,8 @@ struct Committer {
 
 impl Committer {
     fn new(log: String, kind: Kind, shared: Arc<Shared>) -> Self {
-        let (ahead, known) = (BTreeMap::new(), HashMap::new());
-        Committer { log, kind, shared, writer: None, ahead, known, flushed: Instant::now() }
+        let (writers, flushed) = (OwnWriters::new(shared.store.clone()), Instant::now());
+        Committer { log, kind, shared, writers, ahead: BTreeMap::new(), known: HashMap::new(), flushed }
     }
 
     async fn run(mut self, mut to_do: mpsc::Receiver<Work>) {
@@ -191,7 +199,7 @@ impl Committer {
                 Step::Flush => self.store(&[], true).await,
             };
             let Err(error) = tried else {
-                self.shared.reports.failing(&self.log, None);
+                self.shared.reports().failing(&self.log, None);
                 return true;
             };
             // The configuration has to change before trying again can help.
@@ -200,7 +208,7 @@ impl Committer {
                 return false;
             }
             tracing::warn!(log = self.log, %error, "a batch could not be stored; storing it is tried again");
-            self.shared.reports.failing(&self.log, Some(error.to_string()));
+            self.shared.reports().failing(&self.log, Some(error.to_string()));
             // A writer that has failed may not know where its log stands.
             self.close().await;
             self.shared.refusals.reset().await;
@@ -213,20 +221,9 @@ impl Committer {
         }
     }
 
-    async fn writer(&mut self) -> Result<Writer> {
-        if let Some(writer) = &self.writer {
-            return Ok(writer.clone());
-        }
-        let options = WriterOptions { take_turns: true };
-        let writer = self.shared.store.writer(&self.log, self.kind, options).await?;
-        Ok(self.writer.insert(writer).clone())
-    }
-
-    async fn close(&mut self) {
-        if let Some(writer) = self.writer.take()
-            && let Err(error) = writer.close().await
-        {
-            tracing::debug!(log = self.log, %error, "the writer had stopped before");
+    async fn close(&self) {
+        if let Err(error) = self.writers.close().await {
+            tracing::debug!(log = self.log, %error, "the writer could not be closed");
         }
     }
 
@@ -235,7 +232,7 @@ impl Committer {
     /// Ids of topics that the log takes in first are stored before. A crash after that leaves nothing to do.
     async fn tell(&mut self, partitions: &[Question]) -> Result<()> {
         self.close().await;
-        let writer = self.writer().await?;
+        let writer = self.writers.writer(&self.log, self.kind).await?;
         let identities = loop {
             let identity = |question: &Question| {
                 let topic = &self.shared.topics[question.key.topic].name;
@@ -274,7 +271,7 @@ impl Committer {
     /// there when they are read again; a crash after it leaves nothing to do.
     async fn store(&mut self, parts: &[JudgedPart], flush: bool) -> Result<()> {
         let begun = Instant::now();
-        let writer = self.writer().await?;
+        let writer = self.writers.writer(&self.log, self.kind).await?;
         let accepted = loop {
             let mut rows = Vec::new();
             let mut steps = BTreeMap::new();
@@ -371,7 +368,7 @@ impl Committer {
             }
             if refusals.append(&from, &mut known, &refused).await? {
                 self.known.insert(part.key, known);
-                self.shared.reports.add(Totals { refused: refused.len() as u64, ..Totals::default() });
+                self.shared.reports().add(Totals { refused: refused.len() as u64, ..Totals::default() });
                 return Ok(());
             }
             self.known.remove(&part.key);
@@ -382,7 +379,7 @@ impl Committer {
     /// batch, since it hands over no more than two before.
     fn report(&self, writer: &Writer, parts: &[JudgedPart], accepted: u64, begun: Instant) {
         let skipped = parts.iter().map(|part| part.skipped).sum();
-        self.shared.reports.add(Totals { accepted, skipped, ..Totals::default() });
+        self.shared.reports().add(Totals { accepted, skipped, ..Totals::default() });
         for part in parts {
             let topic = &self.shared.topics[part.key.topic].name;
             for (name, count) in [

@@ -19,24 +19,22 @@ use futures::TryStreamExt;
 use futures::future::join_all;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
-use sporlog_ledger::{Advance, Append, Error as LedgerError, Outcome, Store, Writer, WriterOptions};
+use sporlog_ledger::{Advance, Append, Outcome, Store};
 use sporlog_record::Kind;
-use sporlog_record::kind::quarantine::{Action, QuarantineRecord};
-use tokio::sync::RwLock;
+use sporlog_record::kind::quarantine::QuarantineRecord;
 
 use super::batch::{Bytes, Envelope, Refused};
 use super::context::LogOnly;
 use super::settings::Settings;
 use crate::error::{Error, Result};
-use crate::quarantine;
+use crate::quarantine::{self, Quarantine};
 
 /// How long sending one copy is tried.
 const SENDING: Duration = Duration::from_secs(10);
 
 /// The way of refused messages, for all partitions of this instance.
 pub(super) struct Refusals {
-    store: Store,
-    writer: RwLock<Option<Writer>>,
+    quarantine: Quarantine,
     /// Sends copies; there only if a topic has `dead_letter`.
     producer: Option<FutureProducer<LogOnly>>,
 }
@@ -68,18 +66,14 @@ impl Refusals {
             config.set("message.timeout.ms", SENDING.as_millis().to_string());
             config.create_with_context(LogOnly).map_err(Error::Kafka)
         };
-        Ok(Refusals { store, writer: RwLock::new(None), producer: copies.then(producer).transpose()? })
+        Ok(Refusals { quarantine: Quarantine::new(store), producer: copies.then(producer).transpose()? })
     }
 
     /// Reads which messages the quarantine has of a partition that its log covers up to the offset `stored`.
     pub(super) async fn known(&self, from: &From<'_>, stored: i64) -> Result<Known> {
         let mut known = Known { position: -1, offsets: BTreeSet::new() };
         // Opened anew: other instances write to the quarantine, too.
-        let log = match self.store.log(quarantine::LOG).await {
-            Ok(log) => log,
-            Err(LedgerError::NoSuchLog(_)) => return Ok(known),
-            Err(error) => return Err(error.into()),
-        };
+        let Some(log) = self.quarantine.begun().await? else { return Ok(known) };
         known.position = log.position(from.position).map_or(-1, |position| position.version);
         if known.position <= stored {
             return Ok(known);
@@ -111,8 +105,6 @@ impl Refusals {
     ) -> Result<bool> {
         let Some(last) = refused.last().map(|refused| refused.offset) else { return Ok(true) };
         let record = |refused: &&Refused| QuarantineRecord {
-            action: Action::Refused,
-            item: None,
             kind: from.kind.name().to_owned(),
             log: from.log.to_owned(),
             source: from.source.to_owned(),
@@ -120,7 +112,7 @@ impl Refusals {
             reasons: refused.findings.clone(),
             content: refused.content.clone(),
             envelope: Some(refused.envelope.clone()),
-            note: None,
+            ..QuarantineRecord::default()
         };
         let records: Vec<_> = refused.iter().map(record).collect();
         let rows = quarantine::rows(&records, from.source);
@@ -128,7 +120,7 @@ impl Refusals {
         let to = known.position.max(last);
         let step = Advance::Step { from: known.position, to };
         let append = Append { rows, positions: vec![(from.position.to_owned(), step)] };
-        match self.writer().await?.append(append).await? {
+        match self.quarantine.writer().await?.append(append).await? {
             Outcome::Appended(_) => {
                 known.position = to;
                 known.offsets.extend(refused.iter().map(|refused| refused.offset));
@@ -144,26 +136,10 @@ impl Refusals {
         }
     }
 
-    async fn writer(&self) -> Result<Writer> {
-        if let Some(writer) = &*self.writer.read().await {
-            return Ok(writer.clone());
-        }
-        let mut writer = self.writer.write().await;
-        if let Some(writer) = &*writer {
-            return Ok(writer.clone());
-        }
-        let options = WriterOptions { take_turns: true };
-        let opened = self.store.writer(quarantine::LOG, Kind::Quarantine, options).await?;
-        Ok(writer.insert(opened).clone())
-    }
-
-    /// Closes the quarantine's writer, which publishes what it has committed; the next refusal opens another.
+    /// Closes the quarantine's writer; the next refusal opens another.
     pub(super) async fn reset(&self) {
-        let writer = self.writer.write().await.take();
-        if let Some(writer) = writer
-            && let Err(error) = writer.close().await
-        {
-            tracing::debug!(%error, "the quarantine's writer had stopped before");
+        if let Err(error) = self.quarantine.close().await {
+            tracing::debug!(%error, "the quarantine's writer could not be closed");
         }
     }
 

@@ -26,7 +26,8 @@ use std::path::Path;
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
 use sporlog_ledger::is_log_name;
 use sporlog_record::Kind;
 use sporlog_record::kind::Format;
@@ -88,7 +89,7 @@ pub struct Settings {
     pub memory_bytes: usize,
     /// Properties of librdkafka, by their own names; they override what Sporlog would set.
     #[serde(default)]
-    pub properties: BTreeMap<String, Property>,
+    pub properties: Properties,
 }
 
 /// A topic, and the log that its messages go into.
@@ -106,7 +107,6 @@ pub struct Topic {
     #[serde(default)]
     pub start: Start,
     /// The topic that copies of refused messages are sent to, besides the quarantine.
-    #[serde(default)]
     pub dead_letter: Option<String>,
 }
 
@@ -121,27 +121,36 @@ pub enum Start {
     Latest,
 }
 
-/// A property's value. Names have dots in them, which TOML takes for tables unless they are quoted:
-/// both are understood.
-#[derive(Clone, Deserialize)]
-#[serde(untagged)]
-pub enum Property {
-    /// `true` or `false`.
-    Switch(bool),
-    /// A whole number.
-    Number(i64),
-    /// A fraction.
-    Fraction(f64),
-    /// A text.
-    Text(String),
-    /// The rest of several names.
-    Table(BTreeMap<String, Property>),
+/// Properties of librdkafka, by their full names, `fetch.min.bytes`. The names have dots in them, which TOML takes for
+/// tables unless they are quoted: both are understood.
+#[derive(Clone, Default)]
+pub struct Properties(pub BTreeMap<String, String>);
+
+impl fmt::Debug for Properties {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A value may be a password.
+        f.debug_set().entries(self.0.keys()).finish()
+    }
 }
 
-impl fmt::Debug for Property {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The value may be a password.
-        f.write_str("(set)")
+impl<'de> Deserialize<'de> for Properties {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        fn add(name: String, value: Value, properties: &mut BTreeMap<String, String>) {
+            match value {
+                Value::Object(table) => {
+                    table
+                        .into_iter()
+                        .for_each(|(rest, value)| add(format!("{name}.{rest}"), value, properties));
+                }
+                Value::String(text) => drop(properties.insert(name, text)),
+                value => drop(properties.insert(name, value.to_string())),
+            }
+        }
+        let mut properties = Properties::default();
+        for (name, value) in Map::<String, Value>::deserialize(deserializer)? {
+            add(name, value, &mut properties.0);
+        }
+        Ok(properties)
     }
 }
 
@@ -192,35 +201,9 @@ impl Settings {
 
     /// Takes relative paths as relative to `dir`, the configuration's folder.
     pub fn relative_to(&mut self, dir: &Path) {
-        let absolute = |(name, value): (String, String)| {
-            let value =
-                if is_path(&name, &value) { dir.join(value).to_string_lossy().into_owned() } else { value };
-            (name, Property::Text(value))
-        };
-        self.properties = self.properties_by_name().into_iter().map(absolute).collect();
-    }
-
-    /// The properties by their full names, `fetch.min.bytes`.
-    pub fn properties_by_name(&self) -> BTreeMap<String, String> {
-        fn add(prefix: &str, properties: &BTreeMap<String, Property>, flat: &mut BTreeMap<String, String>) {
-            for (name, value) in properties {
-                let name = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
-                let text = match value {
-                    Property::Table(table) => {
-                        add(&name, table, flat);
-                        continue;
-                    }
-                    Property::Switch(switch) => switch.to_string(),
-                    Property::Number(number) => number.to_string(),
-                    Property::Fraction(fraction) => fraction.to_string(),
-                    Property::Text(text) => text.clone(),
-                };
-                flat.insert(name, text);
-            }
+        for (_, value) in self.properties.0.iter_mut().filter(|(name, value)| is_path(name, value)) {
+            *value = dir.join(&*value).to_string_lossy().into_owned();
         }
-        let mut flat = BTreeMap::new();
-        add("", &self.properties, &mut flat);
-        flat
     }
 
     /// Whether these settings make sense together; the error names the one that does not.
@@ -263,12 +246,12 @@ impl Settings {
         if self.memory_bytes < 1 << 20 {
             return bad("kafka.memory_bytes: less than 1 MiB".into());
         }
-        for (name, value) in self.properties_by_name() {
-            if let Some((_, why)) = RESERVED.iter().find(|(reserved, _)| *reserved == name) {
+        for (name, value) in &self.properties.0 {
+            if let Some((_, why)) = RESERVED.iter().find(|(reserved, _)| reserved == name) {
                 return bad(format!("kafka.properties: '{name}' cannot be set here: {why}"));
             }
             // librdkafka would say of a missing file only that the client cannot be created.
-            if is_path(&name, &value) && !Path::new(&value).exists() {
+            if is_path(name, value) && !Path::new(value).exists() {
                 return bad(format!("kafka.properties: {name}: {value}: there is no such file"));
             }
         }
@@ -293,7 +276,7 @@ impl Settings {
             .set("isolation.level", "read_committed")
             // Soon enough for a topic that is made later, and for partitions that are added.
             .set("topic.metadata.refresh.interval.ms", "10000");
-        let classic = self.properties_by_name().get("group.protocol").is_none_or(|it| it != "consumer");
+        let classic = self.properties.0.get("group.protocol").is_none_or(|it| it != "consumer");
         if classic {
             config
                 .set("session.timeout.ms", SESSION_MS.to_string())
@@ -329,7 +312,7 @@ impl Settings {
     /// Sets what consumer and producer share: the brokers, and the properties of the configuration.
     fn set_common(&self, config: &mut ClientConfig) {
         config.set("bootstrap.servers", &self.brokers).set("client.id", "sporlog");
-        for (name, value) in self.properties_by_name() {
+        for (name, value) in &self.properties.0 {
             config.set(name, value);
         }
         let encrypted =
@@ -458,7 +441,7 @@ mod tests {
         let mut settings = settings(LEAST, more).expect("JSON");
         settings.relative_to(dir.path());
         assert_eq!(
-            settings.properties_by_name().remove("ssl.ca.location"),
+            settings.properties.0.remove("ssl.ca.location"),
             dir.path().join("ca.pem").to_str().map(str::to_owned)
         );
         let told = settings.check().expect_err("a file is missing").to_string();

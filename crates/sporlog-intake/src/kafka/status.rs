@@ -1,7 +1,6 @@
 //! How the consumer is doing, as the outside is told.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -51,90 +50,58 @@ pub struct Totals {
     pub skipped: u64,
 }
 
-/// Where the polling thread and the pipelines report.
+/// What the polling thread and the pipelines report.
 #[derive(Debug, Default)]
-pub(super) struct Reports(Mutex<Inner>);
-
-#[derive(Debug, Default)]
-struct Inner {
-    joined: bool,
-    connected: bool,
-    ended: Option<String>,
-    /// Errors, by log.
+pub(super) struct Reports {
+    /// The group has given this instance its share of the partitions, be it none.
+    pub joined: bool,
+    /// Whether a broker can be reached.
+    pub connected: bool,
+    /// Why the consumer has ended, once it has.
+    pub ended: Option<String>,
+    /// Why logs cannot be written to, by log.
     failing: BTreeMap<String, String>,
-    /// Why a partition is not read, by partition.
-    broken: BTreeMap<String, String>,
-    error: Option<(String, Instant)>,
-    partitions: Vec<PartitionStatus>,
+    /// Why partitions are not read, by partition.
+    pub broken: BTreeMap<String, String>,
+    /// The last error that Kafka reported.
+    pub error: Option<(String, Instant)>,
+    pub partitions: Vec<PartitionStatus>,
     totals: Totals,
 }
 
 impl Reports {
-    fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The group has given this instance its share of the partitions, be it none.
-    pub(super) fn joined(&self) {
-        self.inner().joined = true;
-    }
-
-    /// Whether a broker can be reached.
-    pub(super) fn connected(&self, connected: bool) {
-        self.inner().connected = connected;
-    }
-
     /// A log cannot be written to (`error` says why), or can be again.
-    pub(super) fn failing(&self, log: &str, error: Option<String>) {
-        let mut inner = self.inner();
+    pub(super) fn failing(&mut self, log: &str, error: Option<String>) {
         match error {
-            Some(error) => inner.failing.insert(log.to_owned(), error),
-            None => inner.failing.remove(log),
+            Some(error) => self.failing.insert(log.to_owned(), error),
+            None => self.failing.remove(log),
         };
     }
 
-    /// Kafka has reported an error.
-    pub(super) fn error(&self, error: String) {
-        self.inner().error = Some((error, Instant::now()));
-    }
-
-    /// The partitions, and why some of them are not read.
-    pub(super) fn partitions(&self, partitions: Vec<PartitionStatus>, broken: BTreeMap<String, String>) {
-        let mut inner = self.inner();
-        (inner.partitions, inner.broken) = (partitions, broken);
-    }
-
     /// A batch has been stored, or some of its messages have been refused.
-    pub(super) fn add(&self, totals: Totals) {
-        let sum = &mut self.inner().totals;
-        sum.accepted += totals.accepted;
-        sum.refused += totals.refused;
-        sum.skipped += totals.skipped;
-    }
-
-    /// The consumer has ended.
-    pub(super) fn ended(&self, why: String) {
-        self.inner().ended = Some(why);
+    pub(super) fn add(&mut self, totals: Totals) {
+        self.totals.accepted += totals.accepted;
+        self.totals.refused += totals.refused;
+        self.totals.skipped += totals.skipped;
     }
 
     pub(super) fn status(&self) -> Status {
-        let inner = self.inner();
         let mut problems = Vec::new();
-        problems.extend(inner.ended.clone());
-        if inner.ended.is_none() && !inner.connected {
+        problems.extend(self.ended.clone());
+        if self.ended.is_none() && !self.connected {
             problems.push("no broker can be reached".to_owned());
-        } else if inner.ended.is_none() && !inner.joined {
+        } else if self.ended.is_none() && !self.joined {
             problems.push("the group has not given out partitions yet".to_owned());
         }
-        problems.extend(inner.failing.iter().map(|(log, error)| format!("log {log}: {error}")));
-        problems.extend(inner.broken.iter().map(|(partition, why)| format!("{partition}: {why}")));
-        let recent = inner.error.as_ref().filter(|(_, at)| at.elapsed() < REMEMBERED);
+        problems.extend(self.failing.iter().map(|(log, error)| format!("log {log}: {error}")));
+        problems.extend(self.broken.iter().map(|(partition, why)| format!("{partition}: {why}")));
+        let recent = self.error.as_ref().filter(|(_, at)| at.elapsed() < REMEMBERED);
         problems.extend(recent.map(|(error, _)| error.clone()));
         Status {
             healthy: problems.is_empty(),
             problems,
-            partitions: inner.partitions.clone(),
-            totals: inner.totals,
+            partitions: self.partitions.clone(),
+            totals: self.totals,
         }
     }
 }
@@ -145,21 +112,22 @@ mod tests {
 
     #[test]
     fn healthy_is_who_has_joined_and_has_no_trouble() {
-        let reports = Reports::default();
+        let mut reports = Reports::default();
         assert!(reports.status().problems[0].contains("no broker"));
-        reports.connected(true);
+        reports.connected = true;
         assert!(reports.status().problems[0].contains("group"));
-        reports.joined();
+        reports.joined = true;
         assert!(reports.status().healthy);
         reports.failing("disclosure", Some("no space".into()));
         assert_eq!(reports.status().problems, ["log disclosure: no space"]);
         reports.failing("disclosure", None);
-        reports.partitions(Vec::new(), BTreeMap::from([("t/1".to_owned(), "recreated".to_owned())]));
+        reports.broken = BTreeMap::from([("t/1".to_owned(), "recreated".to_owned())]);
         assert_eq!(reports.status().problems, ["t/1: recreated"]);
-        reports.partitions(Vec::new(), BTreeMap::new());
-        reports.error("authorization".into());
+        reports.broken.clear();
+        reports.error = Some(("authorization".into(), Instant::now()));
         assert!(!reports.status().healthy);
-        reports.ended("it has been stopped".into());
+        reports.error = None;
+        reports.ended = Some("it has been stopped".into());
         assert!(!reports.status().healthy);
     }
 }

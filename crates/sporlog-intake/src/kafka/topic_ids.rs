@@ -19,9 +19,11 @@
 //! named; the newest of them takes the place of the first topic.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use sporlog_ledger::Position;
+
+use crate::blocking::lock;
 
 /// The characters of an id: 16 bytes in Base64, without padding.
 const ID: usize = 22;
@@ -38,10 +40,6 @@ struct Known {
 }
 
 impl TopicIds {
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Takes an id from a line of librdkafka's log, if it tells of one:
     /// `[thrd:main]: Topic NAME changed id from ID to ID`.
     pub(super) fn learn(&self, line: &str) {
@@ -51,7 +49,7 @@ impl TopicIds {
         };
         // As Kafka's own tools write it.
         let id = id.replace('+', "-").replace('/', "_");
-        let mut known = self.known();
+        let mut known = lock(&self.0);
         if id.len() == ID && known.ids.get(topic) != Some(&id) {
             known.ids.insert(topic.to_owned(), id);
             known.changes += 1;
@@ -59,12 +57,12 @@ impl TopicIds {
     }
 
     pub(super) fn get(&self, topic: &str) -> Option<String> {
-        self.known().ids.get(topic).cloned()
+        lock(&self.0).ids.get(topic).cloned()
     }
 
     /// How often an id was learnt of.
     pub(super) fn changes(&self) -> u64 {
-        self.known().changes
+        lock(&self.0).changes
     }
 }
 

@@ -4,10 +4,9 @@
 //! the register had of the same organisation, topic or system. Where it does not say, a new name holds from today
 //! on, and the earlier one for the time before.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::io::Read;
 use std::path::Path;
-use std::sync::Arc;
 
 use chrono::NaiveDate;
 use serde::Serialize;
@@ -15,7 +14,7 @@ use sporlog_ledger::local_files::{make_folder, replace};
 
 use super::read::{Entry, read};
 use super::{HEAD, Line, NameKind, NamesError, Register, compare};
-use crate::source::Source;
+use crate::source::{Source, Told};
 
 /// So many refusals are told in full.
 const MOST_TOLD: usize = 20;
@@ -52,7 +51,7 @@ pub fn import(
         name: name.clone(),
         source: std::io::Error::other(error.to_string()),
     })?;
-    let told = Told { reader, progress, account: Arc::clone(&account) };
+    let told = Told { inner: reader, account: &account, progress };
     let (mut entries, mut imported) = (Vec::new(), Imported::default());
     read(kind, &name, told, &mut |taken| match taken {
         Ok(entry) => entries.push(entry),
@@ -81,7 +80,7 @@ pub fn import(
     let merged = merge(&before, &entries, &today, &mut imported);
     if !dry_run {
         let mut text = format!("{HEAD}\n");
-        for Line { key, from, name } in &merged {
+        for Line { key, from, name } in merged.values().flatten() {
             // Writing into memory cannot fail.
             let _ = writeln!(text, "{key}\t{from}\t{name}");
         }
@@ -92,57 +91,35 @@ pub fn import(
     Ok(imported)
 }
 
-/// The lines of both, in order.
+/// The lines of both, by their keys in small letters.
 fn merge<'a>(
     before: &'a Register,
     entries: &'a [Entry],
     today: &'a str,
     imported: &mut Imported,
-) -> Vec<Line<'a>> {
-    let mut merged = Vec::with_capacity(before.lines.len() + entries.len());
-    let mut old = before.all().peekable();
+) -> BTreeMap<String, Vec<Line<'a>>> {
+    let mut merged = BTreeMap::<_, Vec<Line<'_>>>::new();
+    for line in before.all() {
+        merged.entry(line.key.to_ascii_lowercase()).or_default().push(line);
+    }
     for new in entries.chunk_by(|a, b| compare(&a.key, &b.key).is_eq()) {
-        let key = new[0].key.as_str();
-        while let Some(line) = old.next_if(|line| compare(line.key, key).is_lt()) {
-            imported.known +=
-                usize::from(merged.last().is_none_or(|last: &Line| !compare(last.key, line.key).is_eq()));
-            merged.push(line);
-        }
-        let was: Vec<_> = std::iter::from_fn(|| old.next_if(|line| compare(line.key, key).is_eq())).collect();
-        let lines = new.iter().map(|Entry { key, from, name }| Line { key, from, name });
-        let is: Vec<_> = match was.last() {
+        let lines = merged.entry(new[0].key.to_ascii_lowercase()).or_default();
+        let was = lines.last().map(|line| line.name);
+        let mut is: Vec<_> = new.iter().map(|Entry { key, from, name }| Line { key, from, name }).collect();
+        match (was, &mut is[..]) {
             // The download does not say when the name has changed.
-            Some(last) if new.len() == 1 && new[0].from.is_empty() => {
-                let changed = last.name != new[0].name;
-                let kept = was.iter().filter(|line| !changed || line.from < today).copied();
-                kept.chain(changed.then_some(Line { key, from: today, name: &new[0].name })).collect()
+            (Some(name), [line]) if line.from.is_empty() => {
+                if line.name != name {
+                    line.from = today;
+                    lines.retain(|line| line.from < today);
+                    lines.append(&mut is);
+                }
             }
-            _ => lines.collect(),
-        };
-        imported.known += 1;
-        imported.new += usize::from(was.is_empty());
-        imported.changed += usize::from(
-            !was.is_empty() && was.last().map(|line| line.name) != is.last().map(|line| line.name),
-        );
-        merged.extend(is);
+            _ => *lines = is,
+        }
+        imported.new += usize::from(was.is_none());
+        imported.changed += usize::from(was.is_some() && was != lines.last().map(|line| line.name));
     }
-    for line in old {
-        imported.known += usize::from(merged.last().is_none_or(|last| !compare(last.key, line.key).is_eq()));
-        merged.push(line);
-    }
+    imported.known = merged.len();
     merged
-}
-
-/// Tells how far the reading has come.
-struct Told<'a, R> {
-    reader: R,
-    progress: &'a dyn Fn(u64),
-    account: Arc<crate::source::Account>,
-}
-
-impl<R: Read> Read for Told<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        (self.progress)(self.account.bytes());
-        self.reader.read(buffer)
-    }
 }

@@ -12,9 +12,9 @@
 use std::io::{BufRead, BufReader, Read};
 
 use chrono::NaiveDate;
-use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 use sporlog_record::identifier::{cvr, mask_text, organisasjonsnummer};
+use sporlog_record::json::RecordReader;
 
 use super::{NameKind, NamesError};
 
@@ -80,8 +80,7 @@ pub(super) fn read(
     }
     let begin = reader.fill_buf().map_err(fail)?;
     match begin.iter().find(|byte| !byte.is_ascii_whitespace()) {
-        Some(b'[') => json(kind, name, reader, true, take),
-        Some(b'{') => json(kind, name, reader, false, take),
+        Some(b'[' | b'{') => json(kind, name, reader, take),
         _ => csv(kind, name, reader, take),
     }
 }
@@ -159,52 +158,18 @@ fn places(kind: NameKind, first: &[String]) -> Option<(Places, bool)> {
 fn json(
     kind: NameKind,
     name: &str,
-    reader: impl BufRead,
-    array: bool,
+    reader: impl Read,
     take: &mut dyn FnMut(Taken),
 ) -> Result<(), NamesError> {
-    let unknown =
-        |error: serde_json::Error| NamesError::Unknown { name: name.to_owned(), reason: error.to_string() };
-    let mut count = 0;
-    let mut each = |value: Value| {
-        count += 1;
+    let unknown = |reason: String| NamesError::Unknown { name: name.to_owned(), reason };
+    // A download may be one object, of whatever length.
+    for (count, record) in (1..).zip(RecordReader::new(reader, usize::MAX)) {
+        let record = record.map_err(|error| unknown(error.to_string()))?;
+        let value = serde_json::from_slice(&record.bytes)
+            .map_err(|error| unknown(format!("object {count}: {error}")))?;
         walk(kind, &value, &mut |taken| take(taken.map_err(|reason| format!("object {count}: {reason}"))));
-    };
-    if array {
-        let mut deserializer = serde_json::Deserializer::from_reader(reader);
-        Elements(&mut each).deserialize(&mut deserializer).map_err(unknown)?;
-        return deserializer.end().map_err(unknown);
-    }
-    for value in serde_json::Deserializer::from_reader(reader).into_iter() {
-        each(value.map_err(unknown)?);
     }
     Ok(())
-}
-
-/// The elements of an array, one at a time: the array has hundreds of megabytes.
-struct Elements<'a>(&'a mut dyn FnMut(Value));
-
-impl<'de> DeserializeSeed<'de> for Elements<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_seq(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Elements<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("an array")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
-        while let Some(element) = elements.next_element()? {
-            (self.0)(element);
-        }
-        Ok(())
-    }
 }
 
 /// Takes what an object, or one within it, says.

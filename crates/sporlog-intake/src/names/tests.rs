@@ -1,6 +1,6 @@
 //! Downloads as they come, and names by their day.
 
-use std::io::Write;
+use std::io::{Cursor, Write};
 
 use chrono::NaiveDate;
 
@@ -12,7 +12,8 @@ const B: &str = "889640782";
 
 fn take(folder: &Path, kind: NameKind, day: &str, text: impl Into<Vec<u8>>) -> Result<Imported, NamesError> {
     let today: NaiveDate = day.parse().expect("a day");
-    import(kind, Source::bytes("download", text.into()), folder, today, false, &|_| ())
+    let source = Source::stream("download", Cursor::<Vec<u8>>::new(text.into()));
+    import(kind, source, folder, today, false, &|_| ())
 }
 
 fn names(folder: &Path) -> Names {
@@ -116,7 +117,7 @@ fn what_is_no_download_changes_nothing() {
         ("a,b,c,d\n1,2,3,4\n", "kode"),
         ("organisasjonsnummer,navn\n974761076,SKATTEETATEN\n", "kode"),
         ("{\"enheter\": []}", "no topics"),
-        ("[{\"kode\": \"AAP\", \"navn\": \"x\"", "EOF"),
+        ("[{\"kode\": \"AAP\", \"navn\": \"x\"", "cut off"),
         ("kode,navn\nAAP,\n", "empty name"),
         ("kode;navn;gyldigFra\nAAP;Navn;i fjor\n", "2019-05-01"),
     ] {
@@ -129,7 +130,7 @@ fn what_is_no_download_changes_nothing() {
     assert_eq!(std::fs::read(place.path().join("topics.tsv")).expect("read"), before);
     assert!(!place.path().join("organisations.tsv").exists());
 
-    let text = Source::bytes("x", "kode,navn\nBAR,Barnetrygd\n".into());
+    let text = Source::stream("x", "kode,navn\nBAR,Barnetrygd\n".as_bytes());
     let today = NaiveDate::MIN;
     let dry = import(NameKind::Topics, text, place.path(), today, true, &|_| ()).expect("tried");
     assert_eq!((dry.new, dry.known), (1, 2));

@@ -222,14 +222,13 @@ async fn try_import(app: &App, kind: Kind, spooled: &Spooled, begun: &Receipt) -
     let options = Options { overlap, ..Options::new(kind, app.rules()) };
     let source = spooled.source(&begun.file)?;
     let import = import(&writer, app.catalog.quarantine(), source, options, |_| ()).await?;
-    let time = |text: &Option<String>| text.as_deref()?.parse::<DateTime<Utc>>().ok();
     let receipt = Receipt {
-        received_at: time(&import.received_at),
+        received_at: import.received_at,
         first_id: import.first_id,
         last_id: import.last_id,
         ..begun.clone().of_import(&import)
     };
-    Ok(match time(&import.already_since) {
+    Ok(match import.already_since {
         None => Receipt { overlaps: import.overlaps, ..receipt },
         Some(received_at) => {
             let earlier = Earlier { delivery: None, file: None, received_at, rows: None };

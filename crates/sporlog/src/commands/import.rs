@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use chrono::SecondsFormat;
+use chrono::{DateTime, SecondsFormat, Utc};
 use sporlog_intake::delivery::Options;
 use sporlog_intake::import::{Earlier, Receipt, import};
 use sporlog_intake::quarantine::Quarantine;
@@ -137,8 +137,9 @@ fn print(out: &mut Output, file: &str, receipt: &Receipt) -> Result<()> {
     }
     line("log", &format_args!("{} ({})", receipt.log, receipt.kind))?;
     line("accepted", &receipt.accepted)?;
-    if let Some(since) = &receipt.already_since {
-        line("already in", &format_args!("since {since}; nothing was stored now"))?;
+    let time = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Secs, true);
+    if let Some(since) = receipt.already_since {
+        line("already in", &format_args!("since {}; nothing was stored now", time(since)))?;
     }
     if receipt.quarantined > 0 {
         let hint = "`sporlog quarantine list` says why";
@@ -157,14 +158,14 @@ fn print(out: &mut Output, file: &str, receipt: &Receipt) -> Result<()> {
         (rows, _) => line("overlapping", &format_args!("{rows} rows that came before, skipped"))?,
     }
     for Earlier { received_at, rows, .. } in &receipt.overlaps {
-        let at = received_at.to_rfc3339_opts(SecondsFormat::Secs, true);
-        line("", &format_args!("{} of them in what was received at {at}", rows.unwrap_or_default()))?;
+        let (rows, at) = (rows.unwrap_or_default(), time(*received_at));
+        line("", &format_args!("{rows} of them in what was received at {at}"))?;
     }
     if let Some((first, last)) = receipt.first_id.zip(receipt.last_id) {
         line("ids", &format_args!("{first} to {last}"))?;
     }
-    if let Some(received) = &receipt.received_at {
-        line("received at", received)?;
+    if let Some(received) = receipt.received_at {
+        line("received at", &time(received))?;
     }
     line("seconds", &format_args!("{:.2}", receipt.seconds))?;
     if !receipt.refused.is_empty() {

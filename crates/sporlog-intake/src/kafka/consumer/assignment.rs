@@ -48,6 +48,8 @@ pub(super) struct Partition {
     topic_id: Option<String>,
     /// The offset of the last message that is in the log.
     pub stored: i64,
+    /// The offset of the last message that the group has been told of.
+    noted: i64,
     /// The offset one above the last message that Kafka had when reading began, where the end is
     /// waited for.
     end: Option<i64>,
@@ -88,7 +90,7 @@ impl Poll {
             "partitions were assigned"
         );
         self.joined.get_or_insert_with(Instant::now);
-        self.shared.reports.joined();
+        self.shared.reports().joined = true;
         self.publish_status();
         Ok(())
     }
@@ -135,9 +137,9 @@ impl Poll {
                 self.pipelines.insert(log.clone(), pipeline);
             }
             let reading = Reading { generation, identity: topic.name.as_str().into(), read: -1 };
-            self.noted.remove(key);
-            let (stored, end, state) = (-1, None, State::Asking);
-            self.partitions.insert(*key, Partition { reading, log, topic_id, stored, end, state });
+            let (stored, noted, end, state) = (-1, -1, None, State::Asking);
+            let partition = Partition { reading, log, topic_id, stored, noted, end, state };
+            self.partitions.insert(*key, partition);
         }
         for (log, question) in questions {
             if !self.pipelines.get(&log).is_some_and(|pipeline| pipeline.ask(question)) {
@@ -170,7 +172,6 @@ impl Poll {
         }
         self.drop_partitions(&keys);
         for key in &keys {
-            self.noted.remove(key);
             self.lags.remove(key);
             self.lag_gauge(*key).set(0);
         }
@@ -317,17 +318,16 @@ impl Poll {
 
     /// Notes in Kafka how far the logs have got, for tools that show lags.
     pub(super) fn note_offsets(&mut self, mode: CommitMode) {
-        let ahead = |(key, partition): (&Key, &Partition)| {
-            let noted = self.noted.get(key).copied().unwrap_or(-1);
-            (partition.stored > noted).then_some((*key, partition.stored))
-        };
-        let ahead: Vec<_> = self.partitions.iter().filter_map(ahead).collect();
-        if ahead.is_empty() {
+        let ahead = self.partitions.iter().filter(|(_, partition)| partition.stored > partition.noted);
+        let list = self.list(ahead.map(|(key, partition)| (*key, Offset::Offset(partition.stored + 1))));
+        if list.count() == 0 {
             return;
         }
-        let list = self.list(ahead.iter().map(|(key, stored)| (*key, Offset::Offset(stored + 1))));
         match self.consumer.commit(&list, mode) {
-            Ok(()) => self.noted.extend(ahead),
+            Ok(()) => self
+                .partitions
+                .values_mut()
+                .for_each(|partition| partition.noted = partition.noted.max(partition.stored)),
             Err(error) => tracing::debug!(%error, "the group could not be told of offsets"),
         }
     }
@@ -335,7 +335,7 @@ impl Poll {
     /// Takes from librdkafka's statistics: lags, whether a broker is there, whether the group is waited for, and
     /// whether the end has been read.
     pub(super) fn take_statistics(&mut self, statistics: &Statistics) {
-        self.shared.reports.connected(statistics.brokers.values().any(|broker| broker.state == "UP"));
+        self.shared.reports().connected = statistics.brokers.values().any(|broker| broker.state == "UP");
         let state = statistics.cgrp.as_ref().map(|group| &*group.join_state);
         if let Some("wait-join" | "wait-sync") = state {
             self.joining = Instant::now();
@@ -391,8 +391,9 @@ impl Poll {
                 lag: self.lags.get(key).copied(),
             });
         }
-        self.shared.reports.partitions(partitions, broken);
-        let healthy = self.shared.reports.status().healthy;
+        let mut reports = self.shared.reports();
+        (reports.partitions, reports.broken) = (partitions, broken);
+        let healthy = reports.status().healthy;
         metrics::gauge!("sporlog_kafka_healthy").set(f64::from(u8::from(healthy)));
     }
 

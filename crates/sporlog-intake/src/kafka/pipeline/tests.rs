@@ -53,7 +53,7 @@ impl Instance {
     }
 
     /// Ends as it is; only what has been committed is published.
-    async fn crash(mut self) {
+    async fn crash(self) {
         self.committer.close().await;
         self.committer.shared.refusals.reset().await;
     }

@@ -158,7 +158,7 @@ fn kafka(config: &Config, file: Option<&Path>, remarks: &mut Remarks) {
     if let Err(error) = kafka.check() {
         remarks.error("kafka", error.to_string());
     }
-    let properties = kafka.properties_by_name();
+    let properties = &kafka.properties.0;
     let protocol = properties.get("security.protocol");
     if protocol.is_some_and(|protocol| protocol.eq_ignore_ascii_case("sasl_plaintext")) {
         let text = "security.protocol = \"sasl_plaintext\" sends the password or token unencrypted; use \"sasl_ssl\"";
