@@ -7,7 +7,6 @@ use sporlog_record::hex;
 
 use crate::chance::{Dice, Weighted, hash, wide_hash};
 use crate::clock::{Clock, Moment};
-use crate::fault::{self, Faults};
 use crate::saml::{self, Subject};
 use crate::text::{json_string, put};
 use crate::{Options, people};
@@ -89,7 +88,6 @@ pub(crate) struct Source {
     certificate: String,
     id: u64,
     going_on: Vec<Session>,
-    xml: Vec<u8>,
 }
 
 #[derive(Default)]
@@ -134,7 +132,6 @@ impl Source {
             certificate: STANDARD.encode(noise),
             id: 0,
             going_on: (0..(options.records / 40).clamp(1, 2_000)).map(|_| Session::default()).collect(),
-            xml: Vec::new(),
         }
     }
 }
@@ -187,10 +184,8 @@ impl crate::Source for Source {
                 }
                 session.write(out, &event);
                 if matches!(action.detail, Detail::Token) && dice.percent(60) {
-                    self.xml.clear();
-                    session.token(&mut self.xml, dice, &moment, service.host, &self.certificate);
                     put! { out; ",\"detailType\":\"XML\",\"detailContent\":" }
-                    json_string(out, &self.xml);
+                    json_string(out, &session.token(dice, &moment, service.host, &self.certificate));
                     put! { out; ",\"detailSupplement\":null" }
                 } else {
                     detail(out, &action.detail);
@@ -198,10 +193,6 @@ impl crate::Source for Source {
             }
         }
         put! { out; "}\n" }
-    }
-
-    fn spoil(&self, out: &mut Vec<u8>, start: usize, faults: &mut Faults) {
-        fault::spoil_line(out, start, faults, &fault::AUDITLOG);
     }
 }
 
@@ -238,8 +229,8 @@ impl Session {
         }
     }
 
-    /// Appends the token of a sign-in.
-    fn token(&self, out: &mut Vec<u8>, dice: &mut Dice, now: &Moment, host: &str, certificate: &str) {
+    /// The token of a sign-in.
+    fn token(&self, dice: &mut Dice, now: &Moment, host: &str, certificate: &str) -> String {
         let subject = Subject {
             host,
             login: String::from_utf8_lossy(&self.samaccount()).into_owned(),
@@ -247,7 +238,7 @@ impl Session {
             name: name(self.person),
             person: wide_hash(self.person, 0x7374_6166),
         };
-        saml::write(out, dice, &subject, now, certificate);
+        saml::response(dice, &subject, now, certificate)
     }
 
     fn samaccount(&self) -> [u8; 4] {
@@ -270,6 +261,6 @@ fn detail(out: &mut Vec<u8>, detail: &Detail) {
         Detail::Text(content) => ("TEXT", content),
     };
     put! { out; ",\"detailType\":\"" form "\",\"detailContent\":" }
-    json_string(out, content.as_bytes());
+    json_string(out, content);
     put! { out; ",\"detailSupplement\":null" }
 }

@@ -5,7 +5,6 @@ use chrono::NaiveDate;
 
 use crate::chance::{Dice, Weighted};
 use crate::clock::{Clock, Moment};
-use crate::fault::{self, Faults};
 use crate::text::{base64, json_string, put};
 use crate::token::{Consent, Parties};
 use crate::{Options, delivered, people};
@@ -147,16 +146,12 @@ impl crate::Source for Source {
         }
         if dice.percent(50) {
             put! { out; ",\"dataForespoersel\":" }
-            json_string(out, dice.pick(&REQUESTS).as_bytes());
+            json_string(out, dice.word(&REQUESTS));
         }
         if let Some(supplier) = supplier {
             put! { out; ",\"leverandoer\":\"" supplier "\"" }
         }
         put! { out; "}\n" }
-    }
-
-    fn spoil(&self, out: &mut Vec<u8>, start: usize, faults: &mut Faults) {
-        fault::spoil_line(out, start, faults, &fault::DISCLOSURE);
     }
 }
 

@@ -4,12 +4,13 @@
 
 use std::ops::Range;
 
+use sporlog_record::Kind;
 use sporlog_record::kind::REVISION_COLUMNS;
 
 use crate::chance::Dice;
 
 /// One way of getting a field, or the whole record, wrong.
-pub(crate) enum Change {
+enum Change {
     /// Puts this in its place; in JSON, with quotation marks where it is to be a string.
     Set(&'static str),
     /// Counts its last digit up by one: a check digit no longer holds.
@@ -24,7 +25,7 @@ pub(crate) enum Change {
 use Change::{Add, CutOff, Miscount, Set, Shorten};
 
 /// The field concerned, and what becomes of it.
-pub(crate) type Fault = (&'static str, Change);
+type Fault = (&'static str, Change);
 
 /// Faults of a revision log. They stay within their field, for a row of another width would refuse
 /// the whole file.
@@ -48,7 +49,7 @@ const ROW: [Fault; 14] = [
 ];
 
 /// Faults of a disclosure.
-pub(crate) const DISCLOSURE: [Fault; 16] = [
+const DISCLOSURE: [Fault; 16] = [
     // Errors.
     ("person", Shorten),
     ("person", Set("1818075")),
@@ -70,7 +71,7 @@ pub(crate) const DISCLOSURE: [Fault; 16] = [
 ];
 
 /// Faults of an MFA log.
-pub(crate) const MFA: [Fault; 6] = [
+const MFA: [Fault; 6] = [
     // Errors.
     ("createdTts", Set("\"26-07-2022 06:50\"")),
     ("status", Set("17")),
@@ -82,7 +83,7 @@ pub(crate) const MFA: [Fault; 6] = [
 ];
 
 /// Faults of an audit log.
-pub(crate) const AUDITLOG: [Fault; 8] = [
+const AUDITLOG: [Fault; 8] = [
     // Errors.
     ("personId", Set("\"tre hundrede\"")),
     ("tts", Set("\"26-07-2022 06:50\"")),
@@ -113,20 +114,18 @@ impl Faults {
     }
 }
 
-/// Gives the CSV row at the end of `out`, from `start` on, one fault.
-pub(crate) fn spoil_row(out: &mut Vec<u8>, start: usize, faults: &mut Faults) {
-    let (name, change) = faults.dice.pick(&ROW);
-    let column = REVISION_COLUMNS.iter().position(|column| column == name);
-    if let Some(range) = column.and_then(|column| csv_field(&out[start..], column)) {
-        apply(out, start, range, change);
-    }
-}
-
-/// Gives the JSON line at the end of `out`, from `start` on, one of the faults in `choices`.
-pub(crate) fn spoil_line(out: &mut Vec<u8>, start: usize, faults: &mut Faults, choices: &[Fault]) {
+/// Gives the record at the end of `out`, which begins at `start`, one fault.
+pub(crate) fn spoil(kind: Kind, out: &mut Vec<u8>, start: usize, faults: &mut Faults) {
+    let choices: &[Fault] = match kind {
+        Kind::Revision | Kind::Quarantine => &ROW,
+        Kind::Disclosure => &DISCLOSURE,
+        Kind::Auditlog => &AUDITLOG,
+        Kind::Mfa => &MFA,
+    };
     let (name, change) = faults.dice.pick(choices);
-    let range = match change {
-        Add(_) | CutOff => Some(0..0),
+    let range = match (change, REVISION_COLUMNS.iter().position(|column| column == name)) {
+        (Add(_) | CutOff, _) => Some(0..0),
+        (_, Some(column)) if kind == Kind::Revision => csv_field(&out[start..], column),
         _ => json_value(&out[start..], name),
     };
     if let Some(range) = range {

@@ -77,9 +77,6 @@ trait Source {
 
     /// Appends the next record, with its line end.
     fn record(&mut self, out: &mut Vec<u8>);
-
-    /// Gives the record at the end of `out`, which begins at `start`, one fault.
-    fn spoil(&self, out: &mut Vec<u8>, start: usize, faults: &mut Faults);
 }
 
 /// Writes a sample to `out`; `progress` is told the number of records written so far, now and then
@@ -115,7 +112,7 @@ fn stream(
         let start = buffer.len();
         source.record(&mut buffer);
         if faults.strike() {
-            source.spoil(&mut buffer, start, &mut faults);
+            fault::spoil(options.kind, &mut buffer, start, &mut faults);
         }
         if buffer.len() >= PORTION {
             out.write_all(&buffer)?;

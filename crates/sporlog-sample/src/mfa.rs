@@ -2,7 +2,6 @@
 
 use crate::chance::{Dice, hash};
 use crate::clock::{Clock, Moment};
-use crate::fault::{self, Faults};
 use crate::text::put;
 use crate::{Options, people};
 
@@ -47,10 +46,6 @@ impl crate::Source for Source {
             _ => put! { out; ",\"responseTts\":\"" (spaced(&moment)) "\"" },
         }
         put! { out; ",\"status\":\"" status "\",\"systemName\":\"OS2faktor Login\",\"username\":\"" (&initials) "\"}\n" }
-    }
-
-    fn spoil(&self, out: &mut Vec<u8>, start: usize, faults: &mut Faults) {
-        fault::spoil_line(out, start, faults, &fault::MFA);
     }
 }
 

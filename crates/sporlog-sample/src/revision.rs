@@ -7,7 +7,6 @@ use sporlog_record::kind::REVISION_COLUMNS;
 use crate::Options;
 use crate::chance::{Dice, Weighted, hash, hash_text, skew, wide_hash};
 use crate::clock::{Clock, Moment};
-use crate::fault::{self, Faults};
 use crate::municipality::Municipalities;
 use crate::parameters::{self, FAILURES};
 use crate::people;
@@ -87,10 +86,6 @@ impl crate::Source for Source {
         }
         work.calls_left -= 1;
         work.call(out, &mut self.dice, &moment);
-    }
-
-    fn spoil(&self, out: &mut Vec<u8>, start: usize, faults: &mut Faults) {
-        fault::spoil_row(out, start, faults);
     }
 }
 

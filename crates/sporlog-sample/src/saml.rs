@@ -18,8 +18,8 @@ pub(crate) struct Subject<'a> {
     pub(crate) person: u128,
 }
 
-/// Appends a response issued at `now`; `certificate` is the issuer's, in Base64.
-pub(crate) fn write(out: &mut Vec<u8>, dice: &mut Dice, subject: &Subject, now: &Moment, certificate: &str) {
+/// A response issued at `now`; `certificate` is the issuer's, in Base64.
+pub(crate) fn response(dice: &mut Dice, subject: &Subject, now: &Moment, certificate: &str) -> String {
     let Subject { host, login, cpr, name, person } = subject;
     let [id, request, assertion] = [(); 3].map(|()| hex(dice.wide().to_be_bytes()));
     let mut noise = [0; 256];
@@ -46,7 +46,7 @@ pub(crate) fn write(out: &mut Vec<u8>, dice: &mut Dice, subject: &Subject, now: 
     });
     let (person, attributes) = (uuid(*person), attributes.concat());
     let person = String::from_utf8_lossy(&person);
-    let response = format!(
+    format!(
         r#"<?xml version="1.0" encoding="UTF-8"?>
 <saml2p:Response xmlns:saml2p="urn:oasis:names:tc:SAML:2.0:protocol" Destination="https://{host}.kommune.dk/saml/acs" ID="_{id}" InResponseTo="_{request}" IssueInstant="{instant}Z" Version="2.0">
   <saml2:Issuer xmlns:saml2="urn:oasis:names:tc:SAML:2.0:assertion">https://login.kommune.dk</saml2:Issuer>
@@ -76,6 +76,5 @@ pub(crate) fn write(out: &mut Vec<u8>, dice: &mut Dice, subject: &Subject, now: 
 {attributes}    </saml2:AttributeStatement>
   </saml2:Assertion>
 </saml2p:Response>"#
-    );
-    out.extend_from_slice(response.as_bytes());
+    )
 }

@@ -101,22 +101,8 @@ fn encode(engine: &GeneralPurpose, out: &mut Vec<u8>, bytes: &[u8]) {
     out.truncate(start + written);
 }
 
-/// Appends a JSON string, quoted and escaped, of valid UTF-8 without control characters other
-/// than line ends and tabs.
-pub(crate) fn json_string(out: &mut Vec<u8>, text: &[u8]) {
-    out.push(b'"');
-    let mut rest = text;
-    while let Some(at) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | b'\n' | b'\t')) {
-        let (clean, after) = rest.split_at(at);
-        out.extend_from_slice(clean);
-        out.extend_from_slice(match after[0] {
-            b'\n' => b"\\n",
-            b'\t' => b"\\t",
-            b'\\' => b"\\\\",
-            _ => b"\\\"",
-        });
-        rest = &after[1..];
-    }
-    out.extend_from_slice(rest);
-    out.push(b'"');
+/// Appends a JSON string, quoted and escaped.
+pub(crate) fn json_string(out: &mut Vec<u8>, text: &str) {
+    // Writing into memory cannot fail.
+    let _ = serde_json::to_writer(out, text);
 }
