@@ -1,9 +1,9 @@
-//! Files to which lines of JSON are only ever appended. A crash can leave an incomplete last line: readers skip
-//! it, and the next writer removes it. All of this blocks.
+//! Files to which lines of JSON objects are only ever appended. A crash can leave an incomplete last line: the next
+//! writer ends it, and readers skip it. All of this blocks.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 use serde::Serialize;
@@ -22,10 +22,13 @@ pub(crate) fn open(path: &Path, mode: u32) -> io::Result<File> {
 
 /// Appends a line; durable when this returns. Only one writer at a time may do so.
 pub(crate) fn append(file: &mut File, value: &impl Serialize) -> io::Result<()> {
-    let mut line = serde_json::to_vec(value)?;
-    line.push(b'\n');
-    drop_torn_line(file)?;
-    file.write_all(&line)?;
+    let end = file.metadata()?.len();
+    let mut last = [b'\n'];
+    if end > 0 {
+        file.read_exact_at(&mut last, end - 1)?;
+    }
+    let torn = if last == *b"\n" { "" } else { "\n" };
+    file.write_all(format!("{torn}{}\n", serde_json::to_string(value)?).as_bytes())?;
     file.sync_data()
 }
 
@@ -40,27 +43,6 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path, mut each: impl FnMut(T)) ->
     Ok(())
 }
 
-/// Truncates the file after its last complete line.
-fn drop_torn_line(file: &mut File) -> io::Result<()> {
-    const STEP: u64 = 64 << 10;
-    let end = file.metadata()?.len();
-    let mut from = end;
-    let mut block = Vec::new();
-    while from > 0 {
-        // The last byte alone, as a rule: it ends the last line.
-        let start = if from == end { from - 1 } else { from.saturating_sub(STEP) };
-        file.seek(SeekFrom::Start(start))?;
-        block.clear();
-        Read::by_ref(file).take(from - start).read_to_end(&mut block)?;
-        if let Some(at) = block.iter().rposition(|byte| *byte == b'\n') {
-            let whole = start + at as u64 + 1;
-            return if whole == end { Ok(()) } else { file.set_len(whole) };
-        }
-        from = start;
-    }
-    file.set_len(0)
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -71,17 +53,24 @@ mod tests {
     fn a_torn_line_is_passed_over_and_harms_no_other() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("lines");
-        for torn in ["", "7", "[1,2", &"x".repeat(200_000)] {
-            fs::write(&path, format!("1\n2\n{torn}")).expect("written");
+        let lines = || {
+            let mut lines = Vec::new();
+            read(&path, |line: [u32; 1]| lines.push(line[0])).expect("read");
+            lines
+        };
+        for torn in ["", "[", "[7", "[1,2", &format!("[{}", "x".repeat(200_000))] {
+            fs::write(&path, format!("[1]\n[2]\n{torn}")).expect("written");
+            assert_eq!(lines(), [1, 2]);
             let mut file = open(&path, 0o600).expect("opened");
-            append(&mut file, &3).expect("appended");
-            append(&mut file, &4).expect("appended");
-            assert_eq!(fs::read_to_string(&path).expect("read"), "1\n2\n3\n4\n");
+            append(&mut file, &[3]).expect("appended");
+            append(&mut file, &[4]).expect("appended");
+            assert_eq!(lines(), [1, 2, 3, 4]);
         }
-        fs::write(&path, "1\nx\n2\n[").expect("written");
-        let mut lines = Vec::new();
-        read(&path, |line: u32| lines.push(line)).expect("read");
-        assert_eq!(lines, [1, 2]);
-        read(&folder.path().join("missing"), |_: u32| panic!("a line")).expect("nothing");
+        fs::write(&path, "[1]\nx\n[2]\n").expect("written");
+        assert_eq!(lines(), [1, 2]);
+        fs::remove_file(&path).expect("removed");
+        assert!(lines().is_empty());
+        append(&mut open(&path, 0o600).expect("made"), &[5]).expect("appended");
+        assert_eq!(lines(), [5]);
     }
 }

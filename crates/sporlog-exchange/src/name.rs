@@ -43,13 +43,9 @@ pub fn receipt_stem(name: &OsStr) -> String {
     if plain {
         return text + RECEIPT;
     }
-    let mut cut = text.len().min(LONGEST);
-    while !text.is_char_boundary(cut) {
-        cut -= 1;
-    }
     let digest = hex(Sha256::digest(name.as_bytes()));
     let mark = digest.get(..12).unwrap_or_default();
-    let short = text.get(..cut).unwrap_or_default().replace('/', "_");
+    let short = text[..text.floor_char_boundary(LONGEST)].replace('/', "_");
     format!("{short}~{mark}{RECEIPT}")
 }
 

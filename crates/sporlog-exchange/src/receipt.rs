@@ -1,5 +1,7 @@
 //! The receipt of a delivery: what became of the file, for its supplier and for the register.
 
+use std::fmt;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sporlog_intake::import;
@@ -86,14 +88,9 @@ pub enum Outcome {
     Refused,
 }
 
-impl Outcome {
-    /// The name, as in receipts.
-    pub fn name(self) -> &'static str {
-        match self {
-            Outcome::Accepted => "accepted",
-            Outcome::Repeated => "repeated",
-            Outcome::Refused => "refused",
-        }
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
     }
 }
 

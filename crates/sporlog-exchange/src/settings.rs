@@ -17,6 +17,7 @@
 //! ```
 
 use std::collections::HashSet;
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -181,31 +182,24 @@ pub struct Account {
     #[serde(default)]
     pub cvr: Vec<String>,
     /// The account's folder; by default `accounts/<name>` in the exchange's.
-    #[serde(default)]
     pub home: Option<PathBuf>,
     /// How often a supplier is expected to deliver.
     #[serde(default)]
     pub rhythm: Rhythm,
     /// The encoding of a supplier's files, if it is not UTF-8.
-    #[serde(default)]
     pub encoding: Option<Encoding>,
     /// The separator of a supplier's columns, if it is not a comma.
-    #[serde(default)]
     pub separator: Option<char>,
     /// Whether a municipality may delete what it has fetched.
     #[serde(default)]
     pub delete_fetched: bool,
     /// Bytes of a file, instead of the general limit.
-    #[serde(default)]
     pub file_bytes: Option<u64>,
     /// Files in the inbox, instead of the general limit.
-    #[serde(default)]
     pub files: Option<usize>,
     /// Connections at once, instead of the general limit.
-    #[serde(default)]
     pub sessions: Option<usize>,
     /// Bytes a second, instead of the general limit.
-    #[serde(default)]
     pub bytes_per_second: Option<u32>,
 }
 
@@ -232,14 +226,9 @@ pub enum Rhythm {
     Irregular,
 }
 
-impl Rhythm {
-    /// The rhythm's name, as the configuration spells it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Rhythm::Daily => "daily",
-            Rhythm::Weekly => "weekly",
-            Rhythm::Irregular => "irregular",
-        }
+impl fmt::Display for Rhythm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
     }
 }
 
@@ -343,9 +332,10 @@ impl Settings {
 
     /// The folder of the exchange: as set, or in the store's folder.
     pub fn root(&self, store: Option<&Path>) -> Result<PathBuf> {
-        let in_store = || store.map(|store| store.join(FOLDER));
-        let missing = "root has to be set, for the store is no local folder".to_owned();
-        self.root.clone().or_else(in_store).ok_or(Error::Settings(format!("sftp.{missing}")))
+        let root = self.root.clone().or_else(|| store.map(|store| store.join(FOLDER)));
+        root.ok_or_else(|| {
+            Error::Settings("sftp.root has to be set, for the store is no local folder".into())
+        })
     }
 
     /// How long a file has to rest until it is complete: one that our server has `closed`, or another.

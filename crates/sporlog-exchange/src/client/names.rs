@@ -1,6 +1,7 @@
 //! Names of files: those that a server made up, those that files get here, and patterns of names.
 
 use sporlog_ledger::matches;
+use sporlog_record::invisible::shown;
 
 /// Bytes of a name: with what is put around a name until its file is complete, it stays below 255.
 const LONGEST: usize = 230;
@@ -13,17 +14,10 @@ pub(super) fn objection(name: &str) -> Option<&'static str> {
         "" | "." | ".." => Some("this is no file's name"),
         name if name.contains('/') => Some("there is a / in the name"),
         name if name.contains(char::REPLACEMENT_CHARACTER) => Some("the name is not in UTF-8"),
-        name if name.chars().any(|c| c.is_control() || is_invisible(c)) => {
-            Some("there are control characters in the name")
-        }
+        name if shown(name) != name => Some("there are control characters in the name"),
         name if name.len() > LONGEST => Some("the name is too long"),
         _ => None,
     }
-}
-
-/// Whether a character turns or hides the characters around it.
-fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// The names that a file may get: its own, then `day.2.csv`, `day.3.csv`.

@@ -43,8 +43,7 @@
 //! | [`nightly`] | each night, by itself |
 
 use std::collections::BTreeSet;
-use std::fs::{DirBuilder, File, TryLockError};
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,7 +54,7 @@ use sporlog_intake::blocking::blocking;
 use sporlog_intake::writers::Writers;
 use sporlog_intake::{Error, Result};
 use sporlog_ledger::Log;
-use sporlog_ledger::local_files::private_file;
+use sporlog_ledger::local_files::{make_folder, private_file};
 use sporlog_record::Kind;
 use tokio_util::sync::CancellationToken;
 
@@ -218,7 +217,7 @@ fn outboxes(settings: &Settings, root: &Path, only: &[String]) -> Result<Vec<Out
 /// Waits for other collections. Dropping the file releases the lock.
 async fn lock(root: &Path, stop: &CancellationToken) -> Result<File> {
     let folder = root.join(outbox::COLLECTED);
-    DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(failed(&folder))?;
+    make_folder(&folder).map_err(failed(&folder))?;
     // No account's name begins with a dot.
     let path = folder.join(".lock");
     let file = private_file().truncate(false).open(&path).map_err(failed(&path))?;

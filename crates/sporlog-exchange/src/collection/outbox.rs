@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use chrono::NaiveDate;
 use sporlog_intake::{Error, Result};
-use sporlog_ledger::local_files::{found, replace, sync_folder};
+use sporlog_ledger::local_files::{found, make_folder, replace, sync_folder};
 
 use super::day_files::{WrittenFile, failed, is_in, names_in, publish};
 use super::manifest::Manifest;
@@ -48,7 +48,7 @@ impl Outbox {
         self.home.create(Role::Municipality).map_err(failed(self.home.path()))?;
         let scratch = self.scratch();
         let removed = found(fs::remove_dir_all(&scratch));
-        removed.and_then(|_| DirBuilder::new().mode(0o700).create(&scratch)).map_err(failed(&scratch))
+        removed.and_then(|_| make_folder(&scratch)).map_err(failed(&scratch))
     }
 
     /// The writer of a day's files. They are in a folder that is not served until they are published.
@@ -113,7 +113,7 @@ impl Outbox {
             written.iter().try_for_each(|(path, _)| fs::remove_file(path))?;
         }
         if !has_manifest(&record) {
-            DirBuilder::new().recursive(true).mode(0o700).create(&self.records)?;
+            make_folder(&self.records)?;
             replace(&record.with_extension("tmp"), &record, bytes, MODE)?;
         }
         Ok(changed)

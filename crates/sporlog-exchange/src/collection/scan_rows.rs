@@ -11,7 +11,7 @@
 //! megabytes, and waits while earlier pieces are not written. Each file belongs to one writer thread, so its rows
 //! are in the order of the ids.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -21,7 +21,7 @@ use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use futures::{StreamExt, TryStreamExt};
-use sporlog_intake::blocking::blocking;
+use sporlog_intake::blocking::{blocking, lock};
 use sporlog_intake::{Error, Result};
 use sporlog_ledger::{Batches, Log};
 use sporlog_record::kind::{REVISION_COLUMNS, REVISION_ORGANISATION};
@@ -115,8 +115,7 @@ impl Scan {
     pub(super) async fn count(self, numbers: Vec<String>) -> Result<Vec<u64>> {
         let runtime = Handle::current();
         blocking(move || {
-            let organisations = Organisations::new(numbers.iter().map(String::as_str));
-            let mut counts = vec![0; organisations.0.len()];
+            let mut counts: HashMap<_, u64> = numbers.iter().map(|cvr| (cvr.as_str(), 0)).collect();
             let read = |ids: &Range<u64>| {
                 self.log.read_columns(ids.start - 1, Some(ids.end - ids.start), &[REVISION_ORGANISATION])
             };
@@ -129,15 +128,13 @@ impl Scan {
                 let column = batch
                     .column_by_name(REVISION_ORGANISATION)
                     .and_then(|column| column.as_string_opt::<i32>());
-                for at in column.into_iter().flatten().flatten().filter_map(|cvr| organisations.position(cvr))
-                {
-                    counts.get_mut(at).into_iter().for_each(|count| *count += 1);
+                for cvr in column.into_iter().flatten().flatten() {
+                    counts.get_mut(cvr).into_iter().for_each(|count| *count += 1);
                 }
                 done += batch.num_rows() as u64;
                 (self.progress)(self.before + done, self.total);
             }
-            let count = |cvr: &String| organisations.position(cvr).and_then(|at| counts.get(at).copied());
-            Ok(numbers.iter().map(|cvr| count(cvr).unwrap_or_default()).collect())
+            Ok(numbers.iter().map(|cvr| counts.get(cvr.as_str()).copied().unwrap_or_default()).collect())
         })
         .await
     }
@@ -278,7 +275,7 @@ impl Scan {
 fn append(writers: &[Mutex<SplitWriter>], pieces: &Receiver<(usize, Arc<Piece>)>) -> Result<()> {
     for (writer, piece) in pieces {
         if let Some(writer) = writers.get(writer) {
-            writer.lock().unwrap_or_else(PoisonError::into_inner).append(&piece.ids, &piece.csv)?;
+            lock(writer).append(&piece.ids, &piece.csv)?;
         }
     }
     Ok(())

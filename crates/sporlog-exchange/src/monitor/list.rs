@@ -148,10 +148,4 @@ mod tests {
         );
         assert!(find(&register, "").expect("read").is_none());
     }
-
-    #[test]
-    fn before_the_first_delivery_there_are_none() {
-        let register = Register::new(std::path::Path::new("/nowhere/at/all"));
-        assert!(list(&register, &Query::default()).expect("read").is_some_and(|found| found.is_empty()));
-    }
 }

@@ -36,7 +36,7 @@ pub fn publish(suppliers: &[SupplierStatus]) {
 pub fn count(receipt: &Receipt) {
     let Receipt { accepted, quarantined, skipped, bytes, seconds, .. } = *receipt;
     let account = || receipt.account.clone();
-    counter!("sporlog_deliveries_total", "account" => account(), "outcome" => receipt.outcome.name())
+    counter!("sporlog_deliveries_total", "account" => account(), "outcome" => receipt.outcome.to_string())
         .increment(1);
     counter!("sporlog_delivery_bytes_total", "account" => account()).increment(bytes);
     histogram!("sporlog_delivery_seconds", "account" => account()).record(seconds);

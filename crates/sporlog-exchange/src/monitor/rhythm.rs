@@ -19,6 +19,8 @@
 //! For a supplier who never delivered, the time since which Sporlog knows it stands for the last delivery: when the
 //! folder `.sporlog` was made in its home.
 
+use std::fmt;
+
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeDelta, Utc};
 use serde::Serialize;
 
@@ -36,14 +38,9 @@ pub enum State {
     Never,
 }
 
-impl State {
-    /// The state's name, as users see it.
-    pub fn name(self) -> &'static str {
-        match self {
-            State::OnTime => "on-time",
-            State::Late => "late",
-            State::Never => "never",
-        }
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
     }
 }
 

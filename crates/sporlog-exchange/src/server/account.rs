@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use russh::keys::ssh_key::public::KeyData;
@@ -10,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::settings::{Account, Limits, Role};
 use crate::tree::Home;
+use sporlog_intake::blocking::lock;
 use sporlog_intake::{Error, Result};
 
 use super::delivered::Delivered;
@@ -166,8 +167,4 @@ impl Uploads {
     pub(super) fn is_active(&self, name: &str) -> bool {
         lock(&self.active).contains_key(name)
     }
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,19 +2,16 @@
 //! server is stopped.
 
 use std::io;
-use std::pin::Pin;
+use std::net::{Shutdown, TcpStream as Socket};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::task::{Context as Wakers, Poll};
 use std::time::Duration;
 
 use ::metrics::counter;
 use russh::Disconnect;
-use russh::server::{Config, Handle, RunningSession};
-use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
+use russh::server::{Config, RunningSession};
+use tokio::io::BufReader;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::context::Session;
 use super::handler::Connection;
@@ -49,7 +46,11 @@ pub(super) async fn serve(
             () = session.context.stopping.cancelled() => return,
         }
     }
-    let stream = BufReader::with_capacity(READ_AT_ONCE, CancellableStream::new(stream, &session.ended));
+    let (stream, socket) = match twice(stream) {
+        Ok(both) => both,
+        Err(error) => return tracing::warn!(%error, "SFTP: a connection cannot be served"),
+    };
+    let stream = BufReader::with_capacity(READ_AT_ONCE, stream);
     let connection = Connection::new(Arc::clone(&session), permit);
     let greeted = tokio::select! {
         greeted = russh::server::run_stream(config, stream, connection) => greeted,
@@ -57,13 +58,19 @@ pub(super) async fn serve(
         () = session.context.stopping.cancelled() => return,
     };
     match greeted {
-        Ok(ssh) => watch(ssh, &session, deadline, idle).await,
+        Ok(ssh) => watch(ssh, &socket, &session, deadline, idle).await,
         Err(error) => tracing::debug!(%error, address = %session.address, "SFTP: the SSH handshake failed"),
     }
 }
 
 /// Waits until the connection ends, or ends it when a time limit is exceeded or the server is stopped.
-async fn watch(mut ssh: RunningSession<Connection>, session: &Session, deadline: Instant, idle: Duration) {
+async fn watch(
+    mut ssh: RunningSession<Connection>,
+    socket: &Socket,
+    session: &Session,
+    deadline: Instant,
+    idle: Duration,
+) {
     let handle = ssh.handle();
     let why = loop {
         tokio::select! {
@@ -74,15 +81,16 @@ async fn watch(mut ssh: RunningSession<Connection>, session: &Session, deadline:
                 return;
             }
             () = sleep(CHECK_EVERY) => {
-                if !session.is_signed_in.load(Ordering::Acquire) {
-                    if Instant::now() >= deadline {
+                match session.account.get() {
+                    None if Instant::now() >= deadline => {
                         counter!(metrics::SIGN_INS, "result" => "slow").increment(1);
                         break "nobody signed in in time";
                     }
-                } else if session.silent() >= idle {
-                    break "the connection was idle for too long";
-                } else if session.account.get().is_some_and(|account| account.is_replaced()) {
-                    break "the account's settings were changed: connect again";
+                    Some(_) if session.silent() >= idle => break "the connection was idle for too long",
+                    Some(account) if account.is_replaced() => {
+                        break "the account's settings were changed: connect again";
+                    }
+                    _ => {}
                 }
             }
             () = session.context.stopping.cancelled() => {
@@ -91,7 +99,23 @@ async fn watch(mut ssh: RunningSession<Connection>, session: &Session, deadline:
             }
         }
     };
-    disconnect(&mut ssh, &handle, session, why).await;
+    let disconnecting = async {
+        drop(handle.disconnect(Disconnect::ByApplication, why.to_owned(), "en".to_owned()).await);
+        drop((&mut ssh).await);
+    };
+    if timeout(DISCONNECT_TIMEOUT, disconnecting).await.is_err() {
+        // The client does not read the message. Every read and write that is pending fails now.
+        session.ended.cancel();
+        drop(socket.shutdown(Shutdown::Both));
+        drop(timeout(DRAIN_TIMEOUT, ssh).await);
+    }
+}
+
+/// The stream, and its socket once more, by which the connection can be ended whatever the SSH library is doing.
+fn twice(stream: TcpStream) -> io::Result<(TcpStream, Socket)> {
+    let stream = stream.into_std()?;
+    let socket = stream.try_clone()?;
+    Ok((TcpStream::from_std(stream)?, socket))
 }
 
 /// Waits until nothing is open on the connection any more, for [`DRAIN_TIMEOUT`] at most.
@@ -108,78 +132,4 @@ async fn drain(ssh: &mut RunningSession<Connection>, session: &Session) {
         }
     };
     drop(timeout(DRAIN_TIMEOUT, ended).await);
-}
-
-/// Sends a disconnect message, and then ends the connection whether the client has read it or not.
-async fn disconnect(ssh: &mut RunningSession<Connection>, handle: &Handle, session: &Session, why: &str) {
-    let disconnecting = async {
-        drop(handle.disconnect(Disconnect::ByApplication, why.to_owned(), "en".to_owned()).await);
-        drop((&mut *ssh).await);
-    };
-    if timeout(DISCONNECT_TIMEOUT, disconnecting).await.is_err() {
-        session.ended.cancel();
-        drop(timeout(DRAIN_TIMEOUT, ssh).await);
-    }
-}
-
-/// A stream on which every pending read and write fails once the token is cancelled.
-struct CancellableStream {
-    stream: TcpStream,
-    token: CancellationToken,
-    cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
-}
-
-impl CancellableStream {
-    fn new(stream: TcpStream, ended: &CancellationToken) -> Self {
-        CancellableStream {
-            stream,
-            token: ended.clone(),
-            cancelled: Box::pin(ended.clone().cancelled_owned()),
-        }
-    }
-
-    /// Also registers the task with the token, because a client that sends nothing would never wake it.
-    fn or_cancelled<T>(
-        &mut self,
-        polled: Poll<io::Result<T>>,
-        wakers: &mut Wakers<'_>,
-    ) -> Poll<io::Result<T>> {
-        match polled {
-            Poll::Pending if self.token.is_cancelled() => {
-                Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()))
-            }
-            Poll::Pending => {
-                self.cancelled.as_mut().poll(wakers).map(|()| Err(io::ErrorKind::ConnectionAborted.into()))
-            }
-            ready => ready,
-        }
-    }
-}
-
-impl AsyncRead for CancellableStream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        wakers: &mut Wakers<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let polled = Pin::new(&mut this.stream).poll_read(wakers, buffer);
-        this.or_cancelled(polled, wakers)
-    }
-}
-
-impl AsyncWrite for CancellableStream {
-    fn poll_write(self: Pin<&mut Self>, wakers: &mut Wakers<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let polled = Pin::new(&mut this.stream).poll_write(wakers, bytes);
-        this.or_cancelled(polled, wakers)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, wakers: &mut Wakers<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(wakers)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, wakers: &mut Wakers<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(wakers)
-    }
 }

@@ -1,7 +1,7 @@
 //! State that all connections share ([`Context`]), and that the parts of one connection share ([`Session`]).
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -59,8 +59,7 @@ pub(super) struct Session {
     pub address: IpAddr,
     /// Cancelled to end the connection, whatever it is doing.
     pub ended: CancellationToken,
-    pub is_signed_in: AtomicBool,
-    /// The account that has signed in.
+    /// The account, once it has signed in.
     pub account: OnceLock<Arc<AccountState>>,
     /// Permits for files and folders that the client may still open.
     handles: Arc<Semaphore>,
@@ -69,11 +68,8 @@ pub(super) struct Session {
     seen: AtomicU64,
 }
 
-/// A permit for an open file or folder.
-pub(super) struct HandlePermit {
-    _own: OwnedSemaphorePermit,
-    _shared: OwnedSemaphorePermit,
-}
+/// A permit for an open file or folder: the connection's own, and that of all connections.
+pub(super) type HandlePermit = [OwnedSemaphorePermit; 2];
 
 impl Session {
     pub(super) fn new(context: Arc<Context>, address: IpAddr) -> Self {
@@ -82,7 +78,6 @@ impl Session {
             id: uuid::Uuid::new_v4().to_string(),
             address,
             ended: CancellationToken::new(),
-            is_signed_in: AtomicBool::new(false),
             account: OnceLock::new(),
             handles: Arc::new(Semaphore::new(HANDLES)),
             began: Instant::now(),
@@ -112,7 +107,7 @@ impl Session {
         let own = acquire(&self.handles).map_err(|_| "too many files are open on this connection")?;
         let shared = acquire(&self.context.handles)
             .map_err(|_| "too many files are open on all connections together; try again soon")?;
-        Ok(HandlePermit { _own: own, _shared: shared })
+        Ok([own, shared])
     }
 
     /// A row for the access log about this connection, to be filled in.

@@ -7,8 +7,10 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::{Instant, SystemTime};
+
+use sporlog_intake::blocking::lock;
 
 use crate::name::receipt_stem;
 use crate::tree::Home;
@@ -37,7 +39,7 @@ struct DeliveredFile {
 impl Delivered {
     /// Remembers a file that lies in the inbox now.
     pub(super) fn remember(&self, name: &str, attributes: Attributes) {
-        let mut files = self.lock();
+        let mut files = lock(&self.0);
         files.retain(|file| file.name != name);
         if files.len() == MOST {
             files.pop_front();
@@ -48,25 +50,21 @@ impl Delivered {
 
     /// Forgets a file that the account has renamed or removed.
     pub(super) fn forget(&self, name: &str) {
-        self.lock().retain(|file| file.name != name);
+        lock(&self.0).retain(|file| file.name != name);
     }
 
     /// The file of this name, if a session sees it that began at `began`.
     pub(super) fn find(&self, name: &str, home: &Home, began: Instant) -> Option<Attributes> {
-        let files = self.lock();
+        let files = lock(&self.0);
         let file = files.iter().find(|file| file.name == name)?;
         file.is_visible(home, began).then_some(file.attributes)
     }
 
     /// The files that a session sees that began at `began`.
     pub(super) fn list(&self, home: &Home, began: Instant) -> Vec<(String, Attributes)> {
-        let files = self.lock();
+        let files = lock(&self.0);
         let visible = files.iter().filter(|file| file.is_visible(home, began));
         visible.map(|file| (file.name.clone(), file.attributes)).collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, VecDeque<DeliveredFile>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -119,7 +117,7 @@ mod tests {
         }
         delivered.remember("5", Attributes { size: 2, ..attributes });
         delivered.forget("6");
-        let files = delivered.lock();
+        let files = lock(&delivered.0);
         assert_eq!((files.len(), &*files[0].name, &*files[MOST - 2].name), (MOST - 1, "2", "5"));
     }
 }

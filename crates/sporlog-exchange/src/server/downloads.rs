@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
+use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -171,27 +172,16 @@ fn data(read: &Read, buffers: &mut Buffers) -> Result<Bytes, Refusal> {
     }
     let mut buffer = buffers.take(DATA_HEAD + wanted);
     let (head, body) = buffer.split_at_mut(DATA_HEAD);
-    let count = blocking(|| read_full(&read.download.file, body, read.offset))?;
-    if count == 0 && wanted > 0 {
-        return Err(Refusal::new(Code::Eof, "end of file"));
-    }
-    head.copy_from_slice(&packets::data_head(read.id, u32::try_from(count).unwrap_or_default()));
-    read.download.handed_out(read.offset, read.offset + count as u64);
-    buffer.truncate(DATA_HEAD + count);
-    Ok(buffer.freeze())
-}
-
-fn read_full(file: &File, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {
-    let mut count = 0;
-    while let Some(rest) = buffer.get_mut(count..).filter(|rest| !rest.is_empty()) {
-        match file.read_at(rest, offset + count as u64) {
-            Ok(0) => break,
-            Ok(more) => count += more,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+    match blocking(|| read.download.file.read_exact_at(body, read.offset)) {
+        // The file has become shorter since it was opened.
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+            return Err(Refusal::new(Code::Eof, "end of file"));
         }
+        done => done?,
     }
-    Ok(count)
+    head.copy_from_slice(&packets::data_head(read.id, u32::try_from(wanted).unwrap_or_default()));
+    read.download.handed_out(read.offset, read.offset + wanted as u64);
+    Ok(buffer.freeze())
 }
 
 /// Buffers for reuse. Allocating one for each answer would cost more than reading the file.

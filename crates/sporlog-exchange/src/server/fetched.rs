@@ -4,12 +4,14 @@
 //! no file, and the file has to be fetched again before it can be deleted.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
+use sporlog_intake::blocking::lock;
+
+use crate::json_lines;
 use crate::tree::Home;
 
 use super::packets::Attributes;
@@ -47,7 +49,7 @@ impl Fetched {
 
     /// Notes that bytes of a file were sent. Returns whether the file is complete now and was not before.
     pub(super) fn handed_out(&self, key: &str, size: u64, from: u64, to: u64) -> bool {
-        let mut inner = self.lock();
+        let mut inner = lock(&self.inner);
         if inner.whole.contains(key) {
             return false;
         }
@@ -75,19 +77,15 @@ impl Fetched {
     /// Writes down that a file is complete; durable when this returns.
     pub(super) fn remember(&self, key: &str) -> io::Result<()> {
         // The lock keeps one line from being written into another.
-        let _inner = self.lock();
-        let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path)?;
+        let _inner = lock(&self.inner);
+        let mut file = json_lines::open(&self.path, 0o600)?;
         file.write_all(format!("{key}\n").as_bytes())?;
         file.sync_data()
     }
 
     /// Whether a file has been fetched completely.
     pub(super) fn has(&self, key: &str) -> bool {
-        self.lock().whole.contains(key)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner).whole.contains(key)
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use ::metrics::counter;
 use russh::keys::ssh_key::public::KeyData;
@@ -130,7 +129,6 @@ impl Handler for Connection {
         self.connection_permit.signed_in();
         self.session.touch();
         let _ = self.session.account.set(Arc::clone(account));
-        self.session.is_signed_in.store(true, Ordering::Release);
         let row = self.session.row(&account.name);
         let Some(session_permit) = account.acquire_session() else {
             counter!(metrics::SIGN_INS, "result" => "crowd").increment(1);
@@ -258,11 +256,6 @@ impl Handler for Connection {
         ssh: &mut SshSession,
     ) -> Result<(), Self::Error> {
         ssh.channel_failure(channel)
-    }
-
-    async fn agent_request(&mut self, channel: ChannelId, ssh: &mut SshSession) -> Result<bool, Self::Error> {
-        ssh.channel_failure(channel)?;
-        Ok(false)
     }
 }
 

@@ -22,12 +22,10 @@ const IS_FOLDER: u32 = 0o040_000;
 /// A listing that a client is reading.
 pub(super) struct Listing {
     owner: String,
-    /// Folders that are listed without reading the disk.
-    folders: VecDeque<Folder>,
     is_inbox: bool,
-    /// Files that were delivered of late, and may or may not lie in the inbox still.
-    delivered: VecDeque<(String, Attributes)>,
-    /// Their names, which are left out of what the disk has.
+    /// What is listed first: folders, or files that were delivered of late, and may or may not lie in the inbox still.
+    first: VecDeque<(String, Attributes)>,
+    /// The names of such files, which are left out of what the disk has.
     listed: HashSet<String>,
     sources: VecDeque<Source>,
 }
@@ -75,24 +73,26 @@ impl Listing {
     pub(super) fn open(account: &AccountState, began: Instant, path: &VirtualPath) -> Result<Self, Refusal> {
         let mut listing = Listing {
             owner: account.name.clone(),
-            folders: VecDeque::new(),
             is_inbox: *path == VirtualPath::Folder(Folder::Inbox),
-            delivered: VecDeque::new(),
+            first: VecDeque::new(),
             listed: HashSet::new(),
             sources: VecDeque::new(),
         };
         match path {
             VirtualPath::Root => {
-                listing.folders.extend(match account.role {
-                    Role::Supplier => vec![Folder::Inbox, Folder::Receipts],
-                    Role::Municipality => vec![Folder::Outbox],
-                });
+                let folders: &[_] = match account.role {
+                    Role::Supplier => &[Folder::Inbox, Folder::Receipts],
+                    Role::Municipality => &[Folder::Outbox],
+                };
+                for folder in folders {
+                    listing.first.push_back((folder.name().to_owned(), account.folder(folder)?.own()?));
+                }
             }
             VirtualPath::Folder(Folder::Inbox) => {
                 for (name, before) in account.delivered.list(&account.home, began) {
                     let attributes = super::uploads::stat(account, &name).unwrap_or(before);
                     listing.listed.insert(name.clone());
-                    listing.delivered.push_back((name, attributes));
+                    listing.first.push_back((name, attributes));
                 }
                 // Incomplete uploads and complete files lie in two folders; the client sees one.
                 listing.sources.push_back(Source::new(account.uploading()?, false, None)?);
@@ -114,12 +114,8 @@ impl Listing {
     /// The next entries; none at the end.
     pub(super) fn more(&mut self, account: &AccountState) -> Result<Vec<Entry>, Refusal> {
         let mut entries = Vec::new();
-        while let Some(folder) = self.folders.pop_front() {
-            let attributes = account.folder(&folder)?.own()?;
-            entries.push(self.entry(folder.name().to_owned(), attributes));
-        }
         while entries.len() < AT_ONCE {
-            if let Some((name, attributes)) = self.delivered.pop_front() {
+            if let Some((name, attributes)) = self.first.pop_front() {
                 entries.push(self.entry(name, attributes));
                 continue;
             }

@@ -7,9 +7,10 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use sporlog_intake::blocking::lock;
 use sporlog_record::identifier::network;
 
 /// Refused keys without a consequence.
@@ -83,7 +84,7 @@ impl LoginThrottle {
 
     fn admit_at(&self, from: IpAddr, now: Instant) -> Result<(ConnectionPermit, Duration), Rejection> {
         let address = network(from);
-        let mut inner = self.lock();
+        let mut inner = lock(&self.inner);
         if inner.open >= self.connections {
             return Err(Rejection::TooManyConnections);
         }
@@ -99,10 +100,6 @@ impl LoginThrottle {
         inner.open += 1;
         Ok((ConnectionPermit { throttle: self.clone(), address, is_unauthenticated: true, refused: 0 }, wait))
     }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl ConnectionPermit {
@@ -113,7 +110,7 @@ impl ConnectionPermit {
 
     fn refused_at(&mut self, now: Instant) -> bool {
         self.refused += 1;
-        let mut inner = self.throttle.lock();
+        let mut inner = lock(&self.throttle.inner);
         let known = inner.address(self.address, now);
         known.level += 1.0;
         if known.level < ENOUGH {
@@ -126,7 +123,7 @@ impl ConnectionPermit {
 
     /// Notes that the client has signed in: the keys that were refused on this connection do not count any more.
     pub(super) fn signed_in(&mut self) {
-        let mut inner = self.throttle.lock();
+        let mut inner = lock(&self.throttle.inner);
         let known = inner.address(self.address, Instant::now());
         known.level = (known.level - f64::from(self.refused)).max(0.0);
         known.unauthenticated = known.unauthenticated.saturating_sub(usize::from(self.is_unauthenticated));
@@ -137,7 +134,7 @@ impl ConnectionPermit {
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        let mut inner = self.throttle.lock();
+        let mut inner = lock(&self.throttle.inner);
         inner.open = inner.open.saturating_sub(1);
         if self.is_unauthenticated
             && let Some(known) = inner.addresses.get_mut(&self.address)
@@ -215,7 +212,7 @@ mod tests {
         assert_eq!(throttle.admit(ip("10.0.0.1")).err(), Some(Rejection::TooManyConnections));
         drop(places);
         assert!(throttle.admit(ip("10.0.0.1")).is_ok());
-        assert!(throttle.lock().addresses.is_empty());
+        assert!(lock(&throttle.inner).addresses.is_empty());
     }
 
     #[test]
@@ -228,6 +225,6 @@ mod tests {
             let admitted = throttle.admit(IpAddr::from((0x0a00_0000 + n).to_be_bytes()));
             assert!(admitted.is_ok_and(|(mut permit, _)| !permit.refused()));
         }
-        assert_eq!(throttle.lock().addresses.len(), ADDRESSES);
+        assert_eq!(lock(&throttle.inner).addresses.len(), ADDRESSES);
     }
 }

@@ -95,15 +95,15 @@ const QUEUED_ANSWERS: usize = 4;
 /// How often a silent client is sent a keepalive, and how many may stay unanswered.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 const KEEPALIVES_UNANSWERED: usize = 3;
-/// How long ending all connections and writing the access log may take when the server is stopped.
 /// How often the settings are looked at for accounts that changed.
 const FOLLOW_EVERY: Duration = Duration::from_millis(500);
+/// How long ending all connections and writing the access log may take when the server is stopped.
 const STOP_TIMEOUT: Duration = Duration::from_secs(12);
 
 impl Settings {
-    /// How many files a server with these settings has open at most: connections, and what is open on them.
+    /// How many files a server with these settings has open at most: two for each connection, and what is open on them.
     pub fn files(&self) -> u64 {
-        self.limits.connections as u64 + context::all_handles()
+        2 * self.limits.connections as u64 + context::all_handles()
     }
 }
 

@@ -1,7 +1,9 @@
 //! The bandwidth limit of an account, over all its connections.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+use sporlog_intake::blocking::lock;
 
 /// After a pause, so many seconds' bytes may be sent at once.
 const BURST: Duration = Duration::from_secs(1);
@@ -27,7 +29,7 @@ impl Rate {
     }
 
     fn wait(&self, bytes: usize, now: Instant) -> Duration {
-        let mut used_until = self.used_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut used_until = lock(&self.used_until);
         let from = (*used_until).max(now.checked_sub(BURST).unwrap_or(now));
         *used_until = from + Duration::from_secs_f64(bytes as f64 / self.bytes_per_second);
         used_until.saturating_duration_since(now)

@@ -20,12 +20,13 @@ use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
+use sporlog_intake::blocking::lock;
 use tokio::task::JoinHandle;
 
 use crate::name::is_temporary;
 use crate::tree::Home;
 
-use super::account::{AccountState, Writer, lock};
+use super::account::{AccountState, Writer};
 use super::disk::{self, blocking};
 use super::extents::Extents;
 use super::packets::{Attributes, flags};

@@ -76,8 +76,7 @@ fn print_suppliers(out: &mut Output, suppliers: &[SupplierStatus]) -> io::Result
     )?;
     let dash = || "-".to_owned();
     for supplier in suppliers {
-        let (name, rhythm, state) =
-            (&supplier.account, supplier.rhythm.name(), supplier.timeliness.state.name());
+        let (name, rhythm, state) = (&supplier.account, supplier.rhythm, supplier.timeliness.state);
         let accepted = supplier.last_accepted.as_ref();
         let last = accepted.map_or_else(dash, |last| moment(last.taken_at));
         let rows = accepted.map_or_else(dash, |last| last.rows.to_string());
@@ -105,7 +104,7 @@ fn remarks(supplier: &SupplierStatus) -> String {
         remarks.push(format!("{since_when} {since}{}", missing.unwrap_or_default()));
     }
     if let Some(text) = &supplier.volume.text {
-        remarks.push(format!("{} volume: {text}", supplier.volume.volume.name()));
+        remarks.push(format!("{} volume: {text}", supplier.volume.volume));
     }
     match supplier.last.as_ref().map(|last| (last.outcome, moment(last.taken_at))) {
         Some((Decision::Refused, at)) => remarks.push(format!("the newest file was refused at {at}")),
@@ -142,7 +141,7 @@ fn print_deliveries(out: &mut Output, deliveries: &[Receipt]) -> io::Result<()> 
     for delivery in deliveries {
         let Receipt { account, quarantined, skipped, bytes, seconds, delivery: id, .. } = delivery;
         let (taken, rows, file) = (moment(delivery.taken_at), delivery.rows(), plain(&delivery.file));
-        let outcome = delivery.outcome.name();
+        let outcome = delivery.outcome;
         writeln!(
             out,
             "{taken:<20} {account:<24} {outcome:<8} {rows:>10} {quarantined:>11} {skipped:>10} {bytes:>13} \

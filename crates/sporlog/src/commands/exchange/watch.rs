@@ -85,7 +85,7 @@ fn print(out: &mut Output, receipt: &Receipt, json: bool) -> Result<()> {
         out.json(&receipt.brief())?;
     } else {
         let Receipt { account, file, accepted, quarantined, skipped, delivery, .. } = receipt;
-        let outcome = receipt.outcome.name();
+        let outcome = receipt.outcome;
         writeln!(
             out,
             "{outcome}  {account}  {file}  {accepted} rows  {quarantined} quarantined  {skipped} skipped  {delivery}"
