@@ -63,7 +63,7 @@ async fn main() -> Result<()> {
         }
         _ => {
             return Err(
-                "measure page|read-on|find|append|kill|recover|commits …: see the head of its source".into()
+                "measure page|read-on|find|append|kill|recover|commits …: see the head of its source".into(),
             );
         }
     };
