@@ -185,7 +185,7 @@ impl Staged {
         Ok(self)
     }
 
-    /// Gives it its name, unless that is taken and `create` is set; durable when it returns.
+    /// Gives the file the name `target`, unless `create` is set and the name is taken. Durable when this returns.
     fn publish(mut self, create: bool) -> Result<()> {
         let rename = if create { rename_new } else { |from: &FsPath, to: &FsPath| fs::rename(from, to) };
         rename(&self.beside, &self.target).map_err(|e| match e.kind() {

@@ -135,7 +135,7 @@ impl Sequencer {
         Ok(())
     }
 
-    /// The same, but if the journal has nothing except a seal, that is left.
+    /// Puts the journal into the table as [`flush`](Self::flush) does, but leaves a journal that has nothing except a seal.
     pub(super) fn flush_records(&mut self) -> Result<()> {
         while !self.state.recent.is_bare() {
             self.take_over()?;
@@ -143,7 +143,7 @@ impl Sequencer {
         Ok(())
     }
 
-    /// Commits what is in the journal, unless another process does.
+    /// Commits the change that [`flush::take_over`](take_over) makes of the journal, unless another process is first.
     fn take_over(&mut self) -> Result<()> {
         self.seal()?;
         let files = self.written_in_background();

@@ -1,7 +1,8 @@
 //! The record kinds, and all that is known of their columns.
 //!
-//! Each kind has a file of its own with its [`Definition`], and with the rules by which JSON records are judged. Whoever stores, indexes, searches or shows records asks
-//! the definition; no other crate knows a column of a kind by its name.
+//! Each kind has a file of its own with its [`Definition`], and with the rules by which JSON records are judged. Whoever
+//! stores, indexes or searches records asks the definition, and knows no column of a kind by its name; the pages and
+//! the APIs of single kinds do.
 
 use std::fmt;
 use std::str::FromStr;

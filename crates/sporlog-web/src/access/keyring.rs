@@ -229,14 +229,14 @@ impl KeyRing {
         Ok(key.clone())
     }
 
-    /// The key that was sent, if it is accepted at this time. That a key is revoked or has run out
-    /// learns only who has its secret.
+    /// The key that was sent, if it is accepted at this time. Only who sends the right secret is told that the key is
+    /// revoked or has run out.
     pub fn find(&self, presented: &str, now: DateTime<Utc>) -> Result<&Key, KeyRefusal> {
         let (id, secret) = split(presented).ok_or(KeyRefusal::Unknown)?;
         let sent = SecretDigest::of(secret);
         let key = self.keys.get(id);
-        // An id that is unknown takes as long as one that is known: all zeros are the digest of
-        // nothing that anybody has.
+        // An unknown id takes as long as a known one: its digest is compared with zeros, which are the digest of no
+        // secret that anybody has.
         let old = key.and_then(|key| key.old.as_ref());
         let kept = key.map_or(&[0; 32], |key| &key.sha256.0);
         let same = bool::from(sent.0.ct_eq(kept));
