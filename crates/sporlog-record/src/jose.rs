@@ -47,36 +47,26 @@ pub struct Token<'a> {
 
 /// Why a text is no JSON Web Token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum TokenError {
-    /// The text has not three parts.
-    #[error("this is no JSON Web Token: it has not three parts with a dot between them")]
-    Parts,
-    /// The header is not what it must be.
-    #[error("this is no JSON Web Token: its header is not a JSON object in Base64url with an alg")]
-    Header,
-    /// The claims are not what they must be.
-    #[error("this is no JSON Web Token: its claims are not a JSON object in Base64url")]
-    Claims,
-    /// The signature is not what it must be.
-    #[error("this is no JSON Web Token: its signature is not Base64url")]
-    Signature,
-}
+#[error("this is no JSON Web Token: {0}")]
+pub struct TokenError(&'static str);
 
 impl<'a> Token<'a> {
     /// Takes a token apart whose parts are in Base64url, [`STRICT`] or [`LENIENT`]. The signature may be empty: such
     /// a token is unsigned, but is one.
     pub fn parse(token: &'a str, base64: &GeneralPurpose) -> Result<Token<'a>, TokenError> {
-        let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Parts)?;
-        let (header, claims) = signed.split_once('.').ok_or(TokenError::Parts)?;
+        let parts = TokenError("it has not three parts with a dot between them");
+        let (signed, signature) = token.rsplit_once('.').ok_or(parts)?;
+        let (header, claims) = signed.split_once('.').ok_or(parts)?;
         if claims.contains('.') {
-            return Err(TokenError::Parts);
+            return Err(parts);
         }
         let object = |part| serde_json::from_slice::<Claims>(&base64.decode(part).ok()?).ok();
-        let header = object(header).ok_or(TokenError::Header)?;
-        let claims = object(claims).ok_or(TokenError::Claims)?;
-        base64.decode(signature).map_err(|_| TokenError::Signature)?;
+        let no_header = TokenError("its header is not a JSON object in Base64url with an alg");
+        let header = object(header).ok_or(no_header)?;
+        let claims = object(claims).ok_or(TokenError("its claims are not a JSON object in Base64url"))?;
+        base64.decode(signature).map_err(|_| TokenError("its signature is not Base64url"))?;
         let text = |name| header.get(name).and_then(Value::as_str).map(str::to_owned);
-        let algorithm = text("alg").filter(|name| !name.is_empty()).ok_or(TokenError::Header)?;
+        let algorithm = text("alg").filter(|name| !name.is_empty()).ok_or(no_header)?;
         Ok(Token { algorithm, key_id: text("kid"), header, claims, signed, signature })
     }
 }

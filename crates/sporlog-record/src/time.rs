@@ -46,6 +46,12 @@ pub fn parse_iso(text: &str) -> Result<i64, TimeError> {
     Ok(date + iso_time_of_day(rest)?)
 }
 
+/// Reads a date: `2018-10-19`, with all of its digits.
+pub fn parse_date(text: &str) -> Option<NaiveDate> {
+    let (midnight, rest) = iso_date(text.as_bytes()).ok()?;
+    DateTime::from_timestamp_micros(midnight).filter(|_| rest.is_empty()).map(|day| day.date_naive())
+}
+
 /// Reads a time in any form that a revision log may hold: those of [`parse_iso`], a bare date,
 /// and Oracle's `10-NOV-2021 04.03.47.056000000` (English or Danish month, with or without a
 /// time of day, on the 24-hour clock or with AM or PM). Spaces around it do not matter.
