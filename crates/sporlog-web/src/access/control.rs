@@ -39,7 +39,7 @@ impl Inner {
             let client = issuer::client(pace.timeout)?;
             for one in &settings.issuer {
                 let made = Issuer::new(one, pace, &client);
-                let made = made.map_err(|reason| SettingsError::issuer(&one.issuer, reason))?;
+                let made = made.map_err(|reason| SettingsError::issuer(&one.issuer, &reason))?;
                 issuers.insert(Arc::clone(&made.name), Arc::new(made));
             }
         }
@@ -109,7 +109,7 @@ impl AccessControl {
     /// not of a level of sign-in that is enough.
     pub async fn person(&self, headers: &HeaderMap, permit: &RequestPermit) -> Result<Person, Problem> {
         let found = match credential(headers) {
-            Ok(Credential::Key(_)) => Err(Refusal::KeyForPerson),
+            Ok(Credential::Key(_)) => Err(Refusal::KEY_FOR_PERSON),
             Ok(Credential::Token(token)) => {
                 self.by_token(token, permit).await.and_then(|good| good.person.clone())
             }
@@ -152,11 +152,11 @@ impl AccessControl {
         let token = token::parse(presented)?;
         let claims = &token.claims;
         let issuer = token::issuer(claims).and_then(|name| inner.issuers.get(name));
-        let issuer = issuer.ok_or(Refusal::TokenIssuer)?;
+        let issuer = issuer.ok_or(Refusal::TOKEN_ISSUER)?;
         // What costs little is looked at first.
         let until = token::valid_until(claims, now, inner.leeway)?;
         if !token::is_for(claims, &issuer.settings.audience) {
-            return Err(Refusal::TokenAudience);
+            return Err(Refusal::TOKEN_AUDIENCE);
         }
         let (grant, keys) = issuer.verify(&token, permit).await?;
         let grant = Arc::new(grant);
@@ -172,18 +172,18 @@ fn credential(headers: &HeaderMap) -> Result<Credential<'_>, Refusal> {
     let mut keys = headers.get_all(API_KEY).iter();
     let mut authorizations = headers.get_all(header::AUTHORIZATION).iter();
     match (keys.next(), keys.next(), authorizations.next(), authorizations.next()) {
-        (None, _, None, _) => Err(Refusal::Missing),
-        (Some(key), None, None, _) => key.to_str().map(Credential::Key).map_err(|_| Refusal::UnknownKey),
+        (None, _, None, _) => Err(Refusal::MISSING),
+        (Some(key), None, None, _) => key.to_str().map(Credential::Key).map_err(|_| Refusal::UNKNOWN_KEY),
         (None, _, Some(authorization), None) => bearer(authorization),
-        _ => Err(Refusal::Doubled),
+        _ => Err(Refusal::DOUBLED),
     }
 }
 
 fn bearer(authorization: &HeaderValue) -> Result<Credential<'_>, Refusal> {
-    let text = authorization.to_str().map_err(|_| Refusal::TokenMalformed)?;
+    let text = authorization.to_str().map_err(|_| Refusal::TOKEN_MALFORMED)?;
     let (scheme, value) = text.split_once(' ').unwrap_or((text, ""));
     if !scheme.eq_ignore_ascii_case("bearer") {
-        return Err(Refusal::Scheme);
+        return Err(Refusal::SCHEME);
     }
     let value = value.trim_start_matches(' ');
     Ok(if value.starts_with(PREFIX) { Credential::Key(value) } else { Credential::Token(value) })

@@ -32,9 +32,9 @@ impl Grant {
         let principal = settings.role.iter().find_map(|rule| principal(rule, issuer, claims));
         let person = match &settings.person {
             Some(rule) => person(rule, issuer, claims),
-            None => Err(Refusal::NoPerson),
+            None => Err(Refusal::NO_PERSON),
         };
-        Grant { principal: principal.ok_or(Refusal::NoRole), person }
+        Grant { principal: principal.ok_or(Refusal::NO_ROLE), person }
     }
 }
 
@@ -91,10 +91,10 @@ fn client(claims: &Claims) -> String {
 fn person(rule: &PersonSettings, issuer: &Arc<str>, claims: &Claims) -> Result<Person, Refusal> {
     let acr = claims.get("acr").and_then(Value::as_str);
     if !rule.acr.is_empty() && !acr.is_some_and(|acr| rule.acr.iter().any(|enough| enough == acr)) {
-        return Err(Refusal::Level);
+        return Err(Refusal::LEVEL);
     }
     let pid = rule.claim.iter().find_map(|path| claim(claims, path)).and_then(Value::as_str);
     let pid = pid.filter(|pid| matches!(pid.len(), 10 | 11) && pid.bytes().all(|byte| byte.is_ascii_digit()));
-    let pid = pid.ok_or(Refusal::NoPerson)?.to_owned();
+    let pid = pid.ok_or(Refusal::NO_PERSON)?.to_owned();
     Ok(Person { pid, issuer: Arc::clone(issuer), acr: acr.map(str::to_owned) })
 }

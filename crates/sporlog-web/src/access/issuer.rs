@@ -121,10 +121,10 @@ impl Issuer {
         permit: &RequestPermit,
     ) -> Result<(Grant, Arc<KeySet>), Refusal> {
         let algorithm = asymmetric(&token.algorithm).filter(|one| self.algorithms.contains(one));
-        let algorithm = algorithm.ok_or(Refusal::TokenAlgorithm)?;
+        let algorithm = algorithm.ok_or(Refusal::TOKEN_ALGORITHM)?;
         let mut keys = match self.current() {
             Some(keys) => keys,
-            None => self.newer_than(None, permit).await?.ok_or(Refusal::IssuerUnavailable)?,
+            None => self.newer_than(None, permit).await?.ok_or(Refusal::ISSUER_UNAVAILABLE)?,
         };
         let mut verified = keys.verify(token, algorithm);
         if verified == Verified::UnknownKey
@@ -135,7 +135,7 @@ impl Issuer {
         }
         match verified {
             Verified::Good => Ok((Grant::of(&self.settings, &self.name, &token.claims), keys)),
-            Verified::Bad | Verified::UnknownKey => Err(Refusal::TokenSignature),
+            Verified::Bad | Verified::UnknownKey => Err(Refusal::TOKEN_SIGNATURE),
         }
     }
 
@@ -160,11 +160,11 @@ impl Issuer {
         seen: Option<Arc<KeySet>>,
         permit: &RequestPermit,
     ) -> Result<Option<Arc<KeySet>>, Refusal> {
-        permit.move_to(Class::Issuer).map_err(|_| Refusal::IssuerUnavailable)?;
+        permit.move_to(Class::Issuer).map_err(|_| Refusal::ISSUER_UNAVAILABLE)?;
         let issuer = Arc::clone(self);
         // In a task of its own: a client that hangs up must not break off what others wait for.
         let newer = tokio::spawn(async move { issuer.fetch_once(seen).await }).await.ok().flatten();
-        permit.move_to(Class::Request).map_err(|_| Refusal::IssuerUnavailable)?;
+        permit.move_to(Class::Request).map_err(|_| Refusal::ISSUER_UNAVAILABLE)?;
         Ok(newer)
     }
 

@@ -73,11 +73,6 @@ impl Principal {
         self.logs.is_empty() || self.logs.iter().any(|pattern| sporlog_ledger::matches(pattern, log))
     }
 
-    /// Whether they may see records of this organisation (its number as it stands in the record).
-    pub fn may_see_organisation(&self, organisation: &str) -> bool {
-        self.organisations.is_empty() || self.organisations.iter().any(|theirs| theirs == organisation)
-    }
-
     /// The organisations that bound what they see; `None` if nothing does. A record that belongs to
     /// no organisation is beyond any bound.
     pub fn bounded_to(&self) -> Option<&[String]> {
@@ -181,12 +176,8 @@ mod tests {
     #[test]
     fn organisations_bound_what_is_seen() {
         let mut somebody = somebody(Role::Read, &[]);
-        assert!(somebody.may_see_organisation("64942212") && somebody.bounded_to().is_none());
+        assert!(somebody.bounded_to().is_none());
         somebody.organisations = vec!["64942212".into()];
-        assert!(somebody.may_see_organisation("64942212"));
-        for other in ["64942213", "", "6494221", "649422120", " 64942212"] {
-            assert!(!somebody.may_see_organisation(other), "{other}");
-        }
         assert_eq!(somebody.bounded_to(), Some(&["64942212".to_owned()][..]));
     }
 

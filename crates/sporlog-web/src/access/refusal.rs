@@ -11,112 +11,85 @@ use crate::Problem;
 
 /// Why nobody is known by what a request carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refusal {
-    /// It carries nothing.
-    Missing,
-    /// It carries several things.
-    Doubled,
-    /// It carries something else than a bearer token.
-    Scheme,
-    UnknownKey,
-    RevokedKey,
-    ExpiredKey,
-    /// A key where a person's token is needed.
-    KeyForPerson,
-    TokenTooLong,
-    TokenMalformed,
-    /// The token demands something of whoever reads it (`crit`).
-    TokenCritical,
-    /// The token is one for another purpose (`typ`).
-    TokenType,
-    TokenAlgorithm,
-    TokenIssuer,
-    TokenAudience,
-    TokenExpired,
-    TokenNotYet,
-    TokenSignature,
-    /// A good token that stands for no role.
-    NoRole,
-    /// A good token that is not one of a person.
-    NoPerson,
-    /// A person's token of too low a level of sign-in.
-    Level,
-    /// The issuer's keys cannot be had.
-    IssuerUnavailable,
+pub(super) struct Refusal {
+    status: StatusCode,
+    /// What is wrong with the key or the token, as RFC 6750 calls it.
+    challenge: Option<&'static str>,
+    /// Under which it is counted and logged.
+    reason: &'static str,
+    /// What the client is told.
+    detail: &'static str,
 }
 
 impl Refusal {
-    /// Counts and logs it, and says it to the client.
-    pub(super) fn refuse(self) -> Problem {
-        let (status, reason, detail) = self.parts();
-        metrics::counter!("sporlog_auth_refused_total", "reason" => reason).increment(1);
-        tracing::info!(target: "sporlog::access", reason, status = status.as_u16(), "not let in");
-        match (self, status) {
-            (_, StatusCode::SERVICE_UNAVAILABLE) => Problem::unavailable(detail),
-            (_, StatusCode::FORBIDDEN) => Problem::forbidden(detail),
-            // Whoever shows nothing is told no error, but how to ask.
-            (Self::Missing | Self::Scheme, status) => Problem::new(status, detail),
-            (Self::Doubled, status) => {
-                Problem { challenge: Some("invalid_request"), ..Problem::new(status, detail) }
-            }
-            (_, status) => Problem { challenge: Some("invalid_token"), ..Problem::new(status, detail) },
-        }
+    const fn unauthorized(reason: &'static str, detail: &'static str) -> Self {
+        Refusal { status: StatusCode::UNAUTHORIZED, challenge: Some("invalid_token"), reason, detail }
     }
 
-    fn parts(self) -> (StatusCode, &'static str, &'static str) {
-        use StatusCode as S;
-        match self {
-            Self::Missing => {
-                (S::UNAUTHORIZED, "missing", "send a key (ApiKey: …) or a token (Authorization: Bearer …)")
-            }
-            Self::Doubled => (
-                S::BAD_REQUEST,
-                "doubled",
-                "the request says twice who sends it; send one ApiKey header or one Authorization header",
-            ),
-            Self::Scheme => (S::UNAUTHORIZED, "scheme", "of the Authorization schemes, only Bearer is taken"),
-            Self::UnknownKey => (S::UNAUTHORIZED, "key_unknown", "there is no such key"),
-            Self::RevokedKey => (S::UNAUTHORIZED, "key_revoked", "this key was revoked; ask for a new one"),
-            Self::ExpiredKey => (S::UNAUTHORIZED, "key_expired", "this key has run out; ask for a new one"),
-            Self::KeyForPerson => {
-                (S::UNAUTHORIZED, "key_for_person", "this takes the token of a person, not a key")
-            }
-            Self::TokenTooLong => (S::UNAUTHORIZED, "token_too_long", "the token is too long"),
-            Self::TokenMalformed => {
-                (S::UNAUTHORIZED, "token_malformed", "this is neither a key of ours nor a JSON Web Token")
-            }
-            Self::TokenCritical => {
-                (S::UNAUTHORIZED, "token_critical", "the token has a crit header, which is not supported")
-            }
-            Self::TokenType => (S::UNAUTHORIZED, "token_type", "this is no access token, by its typ header"),
-            Self::TokenAlgorithm => (
-                S::UNAUTHORIZED,
-                "token_algorithm",
-                "the token is not signed with an algorithm that is taken",
-            ),
-            Self::TokenIssuer => {
-                (S::UNAUTHORIZED, "token_issuer", "tokens of this issuer (iss) are not taken")
-            }
-            Self::TokenAudience => {
-                (S::UNAUTHORIZED, "token_audience", "the token is meant for somebody else (aud)")
-            }
-            Self::TokenExpired => (S::UNAUTHORIZED, "token_expired", "the token has run out (exp)"),
-            Self::TokenNotYet => (S::UNAUTHORIZED, "token_not_yet", "the token is not valid yet (nbf)"),
-            Self::TokenSignature => {
-                (S::UNAUTHORIZED, "token_signature", "the token's signature is by none of its issuer's keys")
-            }
-            Self::NoRole => (S::FORBIDDEN, "no_role", "the token is good, but no role is configured for it"),
-            Self::NoPerson => {
-                (S::FORBIDDEN, "no_person", "the token is good, but names no person by their number")
-            }
-            Self::Level => {
-                (S::FORBIDDEN, "level", "the level of sign-in (acr) is too low; sign in at a higher one")
-            }
-            Self::IssuerUnavailable => (
-                S::SERVICE_UNAVAILABLE,
-                "issuer_unavailable",
-                "the keys of the token's issuer cannot be fetched at the moment; try again",
-            ),
+    const fn forbidden(reason: &'static str, detail: &'static str) -> Self {
+        Refusal { status: StatusCode::FORBIDDEN, ..Self::unauthorized(reason, detail) }
+    }
+
+    /// Whoever shows nothing is told no error, but how to ask.
+    const fn unasked(reason: &'static str, detail: &'static str) -> Self {
+        Refusal { challenge: None, ..Self::unauthorized(reason, detail) }
+    }
+
+    pub const MISSING: Self =
+        Self::unasked("missing", "send a key (ApiKey: …) or a token (Authorization: Bearer …)");
+    pub const DOUBLED: Self = Refusal {
+        status: StatusCode::BAD_REQUEST,
+        challenge: Some("invalid_request"),
+        reason: "doubled",
+        detail: "the request says twice who sends it; send one ApiKey header or one Authorization header",
+    };
+    pub const SCHEME: Self = Self::unasked("scheme", "of the Authorization schemes, only Bearer is taken");
+    pub const UNKNOWN_KEY: Self = Self::unauthorized("key_unknown", "there is no such key");
+    pub const REVOKED_KEY: Self =
+        Self::unauthorized("key_revoked", "this key was revoked; ask for a new one");
+    pub const EXPIRED_KEY: Self =
+        Self::unauthorized("key_expired", "this key has run out; ask for a new one");
+    pub const KEY_FOR_PERSON: Self =
+        Self::unauthorized("key_for_person", "this takes the token of a person, not a key");
+    pub const TOKEN_TOO_LONG: Self = Self::unauthorized("token_too_long", "the token is too long");
+    pub const TOKEN_MALFORMED: Self =
+        Self::unauthorized("token_malformed", "this is neither a key of ours nor a JSON Web Token");
+    pub const TOKEN_CRITICAL: Self =
+        Self::unauthorized("token_critical", "the token has a crit header, which is not supported");
+    pub const TOKEN_TYPE: Self =
+        Self::unauthorized("token_type", "this is no access token, by its typ header");
+    pub const TOKEN_ALGORITHM: Self =
+        Self::unauthorized("token_algorithm", "the token is not signed with an algorithm that is taken");
+    pub const TOKEN_ISSUER: Self =
+        Self::unauthorized("token_issuer", "tokens of this issuer (iss) are not taken");
+    pub const TOKEN_AUDIENCE: Self =
+        Self::unauthorized("token_audience", "the token is meant for somebody else (aud)");
+    pub const TOKEN_EXPIRED: Self = Self::unauthorized("token_expired", "the token has run out (exp)");
+    pub const TOKEN_NOT_YET: Self = Self::unauthorized("token_not_yet", "the token is not valid yet (nbf)");
+    pub const TOKEN_SIGNATURE: Self =
+        Self::unauthorized("token_signature", "the token's signature is by none of its issuer's keys");
+    pub const NO_ROLE: Self =
+        Self::forbidden("no_role", "the token is good, but no role is configured for it");
+    pub const NO_PERSON: Self =
+        Self::forbidden("no_person", "the token is good, but names no person by their number");
+    pub const LEVEL: Self =
+        Self::forbidden("level", "the level of sign-in (acr) is too low; sign in at a higher one");
+    pub const ISSUER_UNAVAILABLE: Self = Refusal {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        challenge: None,
+        reason: "issuer_unavailable",
+        detail: "the keys of the token's issuer cannot be fetched at the moment; try again",
+    };
+
+    /// Counts and logs it, and says it to the client.
+    pub(super) fn refuse(self) -> Problem {
+        let Refusal { status, challenge, reason, detail } = self;
+        metrics::counter!("sporlog_auth_refused_total", "reason" => reason).increment(1);
+        tracing::info!(target: "sporlog::access", reason, status = status.as_u16(), "not let in");
+        match status {
+            StatusCode::SERVICE_UNAVAILABLE => Problem::unavailable(detail),
+            StatusCode::FORBIDDEN => Problem::forbidden(detail),
+            status => Problem { challenge, ..Problem::new(status, detail) },
         }
     }
 }
@@ -124,9 +97,9 @@ impl Refusal {
 impl From<KeyRefusal> for Refusal {
     fn from(refusal: KeyRefusal) -> Self {
         match refusal {
-            KeyRefusal::Unknown => Refusal::UnknownKey,
-            KeyRefusal::Revoked => Refusal::RevokedKey,
-            KeyRefusal::Expired => Refusal::ExpiredKey,
+            KeyRefusal::Unknown => Refusal::UNKNOWN_KEY,
+            KeyRefusal::Revoked => Refusal::REVOKED_KEY,
+            KeyRefusal::Expired => Refusal::EXPIRED_KEY,
         }
     }
 }
@@ -140,9 +113,9 @@ mod tests {
     fn each_refusal_is_counted_under_its_reason() {
         let recorder = PrometheusBuilder::new().build_recorder();
         metrics::with_local_recorder(&recorder, || {
-            Refusal::RevokedKey.refuse();
-            Refusal::RevokedKey.refuse();
-            Refusal::TokenExpired.refuse();
+            Refusal::REVOKED_KEY.refuse();
+            Refusal::REVOKED_KEY.refuse();
+            Refusal::TOKEN_EXPIRED.refuse();
         });
         let counted = recorder.handle().render();
         for line in [
@@ -155,9 +128,9 @@ mod tests {
 
     #[test]
     fn what_may_work_later_says_when() {
-        let problem = Refusal::IssuerUnavailable.refuse();
+        let problem = Refusal::ISSUER_UNAVAILABLE.refuse();
         assert_eq!((problem.status, problem.retry_after.is_some()), (503, true));
-        assert_eq!(Refusal::Doubled.refuse().status, 400);
-        assert_eq!(Refusal::Level.refuse().status, 403);
+        assert_eq!(Refusal::DOUBLED.refuse().status, 400);
+        assert_eq!(Refusal::LEVEL.refuse().status, 403);
     }
 }

@@ -134,28 +134,20 @@ fn pid() -> Vec<String> {
     vec!["pid".to_owned()]
 }
 
-/// What is wrong with the settings.
+/// Why settings of access or of signing in cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// More would keep tokens in use that have run out.
-    #[error("access.leeway_seconds: at most {MOST_LEEWAY} seconds are allowed")]
-    Leeway,
-    /// Something about an issuer cannot be what it is.
-    #[error("access.issuer '{issuer}': {reason}")]
-    Issuer {
-        /// The issuer's name, as given.
-        issuer: String,
-        /// What is wrong, and what is expected.
-        reason: String,
-    },
+    /// A setting cannot be what it is: which one, and what is expected.
+    #[error("{0}")]
+    Wrong(String),
     /// No HTTP client can be had on this machine.
-    #[error("issuers' keys cannot be fetched on this machine: {0}")]
+    #[error("issuers and providers cannot be asked from this machine: {0}")]
     Client(#[from] reqwest::Error),
 }
 
 impl SettingsError {
-    pub(super) fn issuer(issuer: &str, reason: impl Into<String>) -> Self {
-        SettingsError::Issuer { issuer: issuer.to_owned(), reason: reason.into() }
+    pub(super) fn issuer(issuer: &str, reason: &str) -> Self {
+        SettingsError::Wrong(format!("access.issuer '{issuer}': {reason}"))
     }
 }
 
@@ -163,14 +155,15 @@ impl AccessSettings {
     /// Says what is wrong with the settings, as far as can be seen without asking an issuer.
     pub fn check(&self) -> Result<(), SettingsError> {
         if self.leeway_seconds > MOST_LEEWAY {
-            return Err(SettingsError::Leeway);
+            let text = format!("access.leeway_seconds: at most {MOST_LEEWAY} seconds are allowed");
+            return Err(SettingsError::Wrong(text));
         }
         let mut names = HashSet::new();
         for issuer in &self.issuer {
             let checked = issuer.check().and_then(|()| {
                 names.insert(&issuer.issuer).then_some(()).ok_or_else(|| "it is there twice".to_owned())
             });
-            checked.map_err(|reason| SettingsError::issuer(&issuer.issuer, reason))?;
+            checked.map_err(|reason| SettingsError::issuer(&issuer.issuer, &reason))?;
         }
         Ok(())
     }

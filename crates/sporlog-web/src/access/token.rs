@@ -15,21 +15,21 @@ const LONGEST: usize = 16 << 10;
 /// Takes a token apart.
 pub(super) fn parse(token: &str) -> Result<Token<'_>, Refusal> {
     if token.len() > LONGEST {
-        return Err(Refusal::TokenTooLong);
+        return Err(Refusal::TOKEN_TOO_LONG);
     }
-    let token = Token::parse(token, &STRICT).map_err(|_| Refusal::TokenMalformed)?;
+    let token = Token::parse(token, &STRICT).map_err(|_| Refusal::TOKEN_MALFORMED)?;
     if token.header.contains_key("crit") {
-        return Err(Refusal::TokenCritical);
+        return Err(Refusal::TOKEN_CRITICAL);
     }
     if let Some(typ) = token.header.get("typ") {
-        let typ = typ.as_str().ok_or(Refusal::TokenMalformed)?.to_ascii_lowercase();
+        let typ = typ.as_str().ok_or(Refusal::TOKEN_MALFORMED)?.to_ascii_lowercase();
         let typ = typ.strip_prefix("application/").unwrap_or(&typ);
         if !matches!(typ, "jwt" | "at+jwt") {
-            return Err(Refusal::TokenType);
+            return Err(Refusal::TOKEN_TYPE);
         }
     }
     if token.header.get("kid").is_some_and(|id| !id.is_string()) {
-        return Err(Refusal::TokenMalformed);
+        return Err(Refusal::TOKEN_MALFORMED);
     }
     Ok(token)
 }
@@ -54,14 +54,14 @@ pub(super) fn is_for(claims: &Claims, audience: &[String]) -> bool {
 pub(super) fn valid_until(claims: &Claims, now: f64, leeway: f64) -> Result<f64, Refusal> {
     let time = |name| match claims.get(name) {
         None => Ok(None),
-        Some(value) => value.as_f64().map(Some).ok_or(Refusal::TokenMalformed),
+        Some(value) => value.as_f64().map(Some).ok_or(Refusal::TOKEN_MALFORMED),
     };
-    let until = time("exp")?.ok_or(Refusal::TokenExpired)? + leeway;
+    let until = time("exp")?.ok_or(Refusal::TOKEN_EXPIRED)? + leeway;
     if until <= now {
-        return Err(Refusal::TokenExpired);
+        return Err(Refusal::TOKEN_EXPIRED);
     }
     match time("nbf")? {
-        Some(from) if from - leeway > now => Err(Refusal::TokenNotYet),
+        Some(from) if from - leeway > now => Err(Refusal::TOKEN_NOT_YET),
         _ => Ok(until),
     }
 }

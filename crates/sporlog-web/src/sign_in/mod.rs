@@ -34,7 +34,7 @@ pub use demo::{Country, DemoError, DemoPerson};
 pub use extract::renew;
 pub use keys::{SessionKeys, SessionKeysError, SessionRegistry};
 pub use session::{CSRF_FIELD, SignedIn};
-pub use settings::{ProviderSettings, SessionSettings, SignInSettingsError, check_providers};
+pub use settings::{ProviderSettings, SessionSettings, check_providers};
 pub use ways::{Button, SignIn};
 
 /// The routes of signing in and out. [`renew`] goes around them and the pages.

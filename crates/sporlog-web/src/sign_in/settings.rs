@@ -22,7 +22,7 @@ use serde::Deserialize;
 use url::Url;
 
 use super::demo;
-use crate::access::is_allowed;
+use crate::access::{SettingsError, is_allowed};
 
 /// The longest session that may be set.
 const MOST_HOURS: u32 = 24;
@@ -93,33 +93,6 @@ fn pid() -> Vec<String> {
     vec!["pid".to_owned()]
 }
 
-/// What is wrong with the settings of the sign-in.
-#[derive(Debug, thiserror::Error)]
-pub enum SignInSettingsError {
-    /// The times of sessions.
-    #[error(
-        "pages.session: hours is 1 to {MOST_HOURS}, and idle_minutes at least 1 and no longer than hours"
-    )]
-    Session,
-    /// Where this server is reached.
-    #[error(
-        "pages.address: the address at which persons reach this server is expected, such as \
-         \"https://innsyn.example.org\": https (or http on this machine), without a path"
-    )]
-    Address,
-    /// Something about a provider.
-    #[error("pages.provider '{id}': {reason}")]
-    Provider {
-        /// The provider's id, as given.
-        id: String,
-        /// What is wrong, and what is expected.
-        reason: String,
-    },
-    /// No HTTP client can be had on this machine.
-    #[error("providers cannot be asked from this machine: {0}")]
-    Client(#[from] reqwest::Error),
-}
-
 impl SessionSettings {
     /// The idle time in seconds.
     pub fn idle(&self) -> i64 {
@@ -132,10 +105,14 @@ impl SessionSettings {
     }
 
     /// Says what is wrong with the settings.
-    pub fn check(&self) -> Result<(), SignInSettingsError> {
+    pub fn check(&self) -> Result<(), SettingsError> {
         let right =
             (1..=MOST_HOURS).contains(&self.hours) && (1..=self.hours * 60).contains(&self.idle_minutes);
-        right.then_some(()).ok_or(SignInSettingsError::Session)
+        right.then_some(()).ok_or_else(|| {
+            SettingsError::Wrong(format!(
+                "pages.session: hours is 1 to {MOST_HOURS}, and idle_minutes at least 1 and no longer than hours"
+            ))
+        })
     }
 }
 
@@ -192,23 +169,24 @@ impl ProviderSettings {
 }
 
 /// Says what is wrong with providers, as far as can be seen without asking them.
-pub fn check_providers(
-    providers: &[ProviderSettings],
-    address: Option<&Url>,
-) -> Result<(), SignInSettingsError> {
+pub fn check_providers(providers: &[ProviderSettings], address: Option<&Url>) -> Result<(), SettingsError> {
     let mut ids = HashSet::new();
     for provider in providers {
         let mut twice = || ids.insert(&provider.id).then_some(()).ok_or("its id is there twice");
-        provider.check().and_then(|()| twice()).map_err(|reason| SignInSettingsError::Provider {
-            id: provider.id.clone(),
-            reason: reason.to_owned(),
-        })?;
+        let wrong = |reason| SettingsError::Wrong(format!("pages.provider '{}': {reason}", provider.id));
+        provider.check().and_then(|()| twice()).map_err(wrong)?;
     }
     let right = |url: &Url| {
         is_allowed(url, false) && url.path() == "/" && url.query().is_none() && url.username().is_empty()
     };
     let needed = !providers.is_empty();
-    (!needed || address.is_some_and(right)).then_some(()).ok_or(SignInSettingsError::Address)
+    (!needed || address.is_some_and(right)).then_some(()).ok_or_else(|| {
+        SettingsError::Wrong(
+            "pages.address: the address at which persons reach this server is expected, such as \
+             \"https://innsyn.example.org\": https (or http on this machine), without a path"
+                .into(),
+        )
+    })
 }
 
 #[cfg(test)]

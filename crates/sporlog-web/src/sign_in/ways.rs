@@ -10,7 +10,8 @@ use super::demo::{self, DemoError, DemoPerson};
 use super::keys::SessionRegistry;
 use super::provider::Provider;
 use super::session::Sessions;
-use super::settings::{ProviderSettings, SessionSettings, SignInSettingsError};
+use super::settings::{ProviderSettings, SessionSettings};
+use crate::access::SettingsError;
 
 /// A way to sign in, as a page offers it: a link to `/sign-in/{id}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +38,7 @@ impl SignIn {
         leeway: TimeDelta,
         settings: SessionSettings,
         registry: Arc<dyn SessionRegistry>,
-    ) -> Result<Self, SignInSettingsError> {
+    ) -> Result<Self, SettingsError> {
         let new = |(settings, secret)| Provider::new(settings, secret, address, leeway);
         let providers = providers.into_iter().map(new).collect::<Result<_, _>>()?;
         let sessions = Sessions { cookies: Cookies { registry, secure: true }, settings };

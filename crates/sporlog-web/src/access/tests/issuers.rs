@@ -197,8 +197,8 @@ async fn no_more_tokens_are_kept_than_there_is_room_for() {
     let keys = made.current().expect("keys");
     let cache = cache::TokenCache::with_capacity(100);
     let grant = Arc::new(grant::Grant {
-        principal: Err(refusal::Refusal::NoRole),
-        person: Err(refusal::Refusal::NoPerson),
+        principal: Err(refusal::Refusal::NO_ROLE),
+        person: Err(refusal::Refusal::NO_PERSON),
     });
     for n in 0..1000_u32 {
         let good =
