@@ -27,7 +27,7 @@ mod retention;
 pub mod server;
 pub mod sign_in;
 
-pub use app::App;
+pub use app::{App, AppState, Exchange};
 pub use catalog::Catalog;
 pub use problem::Problem;
 pub use retention::Retention;

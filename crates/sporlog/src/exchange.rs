@@ -19,10 +19,11 @@ use crate::session::Session;
 
 /// The exchange's running tasks.
 pub struct Exchange {
-    inbox: Inbox,
+    pub inbox: Inbox,
     monitor: Monitor,
     nightly: Option<Nightly>,
-    server: Option<SftpServer>,
+    /// The SFTP server, if it was started.
+    pub server: Option<SftpServer>,
 }
 
 /// The section `[sftp]` of the configuration, which has to be there, and the exchange's folder.
@@ -84,21 +85,6 @@ impl Exchange {
         let server = SftpServer::start(settings, root, writers, self.inbox.events()).await;
         self.server = Some(server.context("serving SFTP")?);
         Ok(())
-    }
-
-    /// The SFTP server, if it was started.
-    pub fn server(&self) -> Option<&SftpServer> {
-        self.server.as_ref()
-    }
-
-    /// The inbox.
-    pub fn inbox(&self) -> &Inbox {
-        &self.inbox
-    }
-
-    /// Waits until the inbox ends: in [`Mode::Once`] when all files are taken, otherwise only if it fails.
-    pub async fn ended(&mut self) -> Result<()> {
-        Ok(self.inbox.ended().await?)
     }
 
     /// Ends all tasks: first the server, so that no more files come in, and the inbox last.

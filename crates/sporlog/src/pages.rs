@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sporlog_intake::names::NamesFiles;
 use sporlog_record::identifier::mask_text;
-use sporlog_web::App;
+use sporlog_web::AppState;
 use sporlog_web::pages::{Explanations, Pages, PagesSettings};
 use sporlog_web::sign_in::{DemoPerson, ProviderSettings, SignIn};
 
@@ -60,24 +60,20 @@ impl Shown {
         }))
     }
 
-    /// The app with all of this, and the names in the folder `names`, which are to be followed. To be called on a runtime.
-    pub fn set_up(self, app: App, names: PathBuf, keys: &Path) -> Result<(App, Arc<NamesFiles>)> {
+    /// Has the app show all of this, with the names in the folder `names`, which are to be followed. To be called on a runtime.
+    pub fn set_up(self, app: &mut AppState, names: PathBuf, keys: &Path) -> Result<()> {
         let session = self.settings.session;
         let registry = SessionFiles::follow(keys.to_owned(), session.longest())?;
-        let sign_in = match (self.people, &self.settings.address) {
+        app.sign_in = match (self.people, &self.settings.address) {
             (Some(people), _) => Some(SignIn::demo(people, session, registry)?),
             (None, Some(address)) if !self.providers.is_empty() => {
                 Some(SignIn::with_providers(self.providers, address, self.leeway, session, registry)?)
             }
             _ => None,
         };
-        let names = Arc::new(NamesFiles::open(names)?);
-        let app = app.with_pages(self.pages).with_names(Arc::clone(&names));
-        let app = match sign_in {
-            Some(sign_in) => app.with_sign_in(sign_in),
-            None => app,
-        };
-        Ok((app, names))
+        app.names = Some(Arc::new(NamesFiles::open(names)?));
+        app.pages = self.pages;
+        Ok(())
     }
 }
 

@@ -5,11 +5,12 @@
 
 use axum::Json;
 use axum::extract::{Path, RawQuery, State};
-use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use chrono::{DateTime, NaiveTime, Utc};
 use sporlog_exchange::monitor::{self, Query, SupplierStatus};
 use sporlog_exchange::receipt::{Note, Outcome};
 use sporlog_exchange::{Receipt, Register};
 use sporlog_record::identifier::mask_text;
+use sporlog_record::time::parse_date;
 
 use super::params::Params;
 use super::reader::Reader;
@@ -75,7 +76,7 @@ pub async fn list(
 pub async fn suppliers(State(app): State<App>, reader: Reader) -> Result<Json<Vec<SupplierStatus>>, Problem> {
     check(&app, &reader)?;
     let none = || Problem::not_found("there is no exchange here: the configuration has no section [sftp]");
-    let Exchange { settings, root } = app.exchange().cloned().ok_or_else(none)?;
+    let Exchange { settings, root } = app.exchange.clone().ok_or_else(none)?;
     Ok(Json(blocking(move || monitor::suppliers(&settings.now(), &root, Utc::now())).await?))
 }
 
@@ -108,12 +109,12 @@ fn register(app: &App, reader: &Reader) -> Result<Register, Problem> {
     check(app, reader)?;
     let none =
         || Problem::not_found("there is no register of deliveries here: set `sftp.root` to a folder for it");
-    app.register().cloned().ok_or_else(none)
+    app.register.clone().ok_or_else(none)
 }
 
 /// Refuses whoever may not audit the log that the exchange delivers into.
 fn check(app: &App, reader: &Reader) -> Result<(), Problem> {
-    let delivered = app.exchange().map(|exchange| exchange.settings.now().log.clone());
+    let delivered = app.exchange.as_ref().map(|exchange| exchange.settings.now().log.clone());
     let log = delivered.as_ref().unwrap_or(&app.settings.revision);
     reader.principal.require(Permission::Audit, log)?;
     if reader.principal.bounded_to().is_some() {
@@ -154,12 +155,8 @@ fn wanted(params: &Params<'_>) -> Result<Query, Problem> {
 
 /// The beginning of a day, in UTC.
 fn first_moment(day: &str) -> Result<DateTime<Utc>, Problem> {
-    // Chrono alone would let `2026-1-3` and `+2026-01-03` pass.
-    let fits =
-        |(at, byte): (usize, u8)| if at == 4 || at == 7 { byte == b'-' } else { byte.is_ascii_digit() };
-    let shaped = day.len() == 10 && day.bytes().enumerate().all(fits);
-    let day = shaped.then(|| NaiveDate::parse_from_str(day, "%Y-%m-%d").ok()).flatten();
-    let day = day.ok_or_else(|| Problem::bad_request("'since' has to be a date such as 2026-11-03"))?;
+    let expected = || Problem::bad_request("'since' has to be a date such as 2026-11-03");
+    let day = parse_date(day).ok_or_else(expected)?;
     Ok(day.and_time(NaiveTime::MIN).and_utc())
 }
 

@@ -116,7 +116,7 @@ struct Answer {
 
 /// Adds a delivery to the register. Its rows are stored already, so a failure is none of the sender's.
 async fn register(app: &App, receipt: &Receipt) {
-    let Some(register) = app.register().cloned() else { return };
+    let Some(register) = app.register.clone() else { return };
     let (delivery, receipt) = (receipt.delivery.clone(), receipt.clone());
     let added = tokio::task::spawn_blocking(move || register.add(&receipt)).await;
     if let Err(error) = added.unwrap_or_else(|error| Err(error.into())) {
@@ -218,7 +218,8 @@ async fn import_spooled(
 
 async fn try_import(app: &App, kind: Kind, spooled: &Spooled, begun: &Receipt) -> Result<Receipt, Error> {
     let writer = app.catalog.writer(&begun.log).await?;
-    let overlap = app.exchange().map(|exchange| exchange.settings.now().overlap_policy()).unwrap_or_default();
+    let overlap =
+        app.exchange.as_ref().map(|exchange| exchange.settings.now().overlap_policy()).unwrap_or_default();
     let options = Options { overlap, ..Options::new(kind, app.rules()) };
     let source = spooled.source(&begun.file)?;
     let import = import(&writer, app.catalog.quarantine(), source, options, |_| ()).await?;

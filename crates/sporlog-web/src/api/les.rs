@@ -1,7 +1,6 @@
 //! A person's own disclosures, at the path and in the shape of the service that runs at NAV.
 
-use axum::extract::{FromRequestParts, State};
-use axum::http::request::Parts;
+use axum::extract::State;
 use axum::response::Response;
 use futures::{StreamExt, TryStreamExt};
 use serde_json::json;
@@ -14,22 +13,6 @@ use crate::access::Person;
 use crate::app::App;
 use crate::problem::Problem;
 
-/// A person who asks about themselves.
-pub struct Oneself {
-    person: Person,
-    trace: Trace,
-}
-
-impl FromRequestParts<App> for Oneself {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let person = Person::from_request_parts(parts, app).await?;
-        let Ok(trace) = Trace::from_request_parts(parts, app).await;
-        Ok(Oneself { person, trace })
-    }
-}
-
 /// What has been handed out about you: to whom, when and on what ground; the newest first.
 #[utoipa::path(get, path = "/api/les", tag = "Disclosures (Sporingslogg)",
     security(("token" = [])),
@@ -39,7 +22,7 @@ impl FromRequestParts<App> for Oneself {
         (status = 401, description = "The token is missing or not valid", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "You have to sign in at a higher level", body = Problem, content_type = "application/problem+json"),
     ))]
-pub async fn les(State(app): State<App>, Oneself { person, trace }: Oneself) -> Result<Response, Problem> {
+pub async fn les(State(app): State<App>, person: Person, trace: Trace) -> Result<Response, Problem> {
     let logs = app.catalog.matching(Kind::Disclosure, &app.settings.les).await?;
     let names: Vec<_> = logs.iter().map(|log| log.name().to_owned()).collect();
     let parameters = json!({"logs": names, "issuer": &*person.issuer, "acr": person.acr});

@@ -4,6 +4,7 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use serde_json::Value;
 use sporlog_intake::access_event::AccessEvent;
+use sporlog_intake::writers;
 use sporlog_ledger::Log;
 
 use crate::access::{Permission, Principal};
@@ -48,7 +49,10 @@ impl Trace {
             message,
             parameters,
         };
-        app.record_access(&access).await
+        writers::record_access(&app.catalog, &access).await.map_err(|error| {
+            tracing::error!(%error, "an access could not be recorded");
+            Problem::unavailable("the access log cannot be written to, so nothing is shown; try again")
+        })
     }
 }
 

@@ -38,6 +38,16 @@ impl Witness {
     }
 }
 
+/// An answer that pages of any other site may read, too.
+fn to_anyone(content_type: &'static str, cache: &'static str, body: impl IntoResponse) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, content_type),
+        (header::CACHE_CONTROL, cache),
+        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+    ];
+    (headers, body).into_response()
+}
+
 /// The newest signed checkpoint: the tree's size and root (C2SP tlog-checkpoint).
 #[utoipa::path(get, path = "/tlog/{log}/checkpoint", tag = "Transparency log",
     params(("log" = String, Path, description = "The log's name", example = "auditlog")),
@@ -51,12 +61,7 @@ pub async fn checkpoint(
     witness: Witness,
 ) -> Result<Response, Problem> {
     let note = witness.log(&app, &log).await?.checkpoint().await?;
-    let headers = [
-        (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
-        (header::CACHE_CONTROL, "no-cache"),
-        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
-    ];
-    Ok((headers, note).into_response())
+    Ok(to_anyone("text/plain; charset=utf-8", "no-cache", note))
 }
 
 /// The public key that checkpoints are signed with (C2SP signed-note). Whoever checks the log takes it
@@ -93,12 +98,7 @@ pub async fn keys(
 ) -> Result<Response, Problem> {
     let note = witness.log(&app, &log).await?.keys_note().await?;
     let note = note.ok_or_else(|| Problem::not_found("the log has the key that it was made with"))?;
-    let headers = [
-        (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
-        (header::CACHE_CONTROL, "no-cache"),
-        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
-    ];
-    Ok((headers, note).into_response())
+    Ok(to_anyone("text/plain; charset=utf-8", "no-cache", note))
 }
 
 /// A tile of the tree (`<L>/<N>`, `<L>/<N>.p/<W>`) or a bundle of entries (`entries/<N>`,
@@ -121,12 +121,7 @@ pub async fn tile(
     let Wanted { level, index, width } = Wanted::parse(&tile).ok_or_else(no_such)?;
     let log = witness.log(&app, &log).await?;
     let bytes = log.tile(level, index, width).await?.ok_or_else(no_such)?;
-    let headers = [
-        (header::CONTENT_TYPE, "application/octet-stream"),
-        (header::CACHE_CONTROL, IMMUTABLE),
-        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
-    ];
-    Ok((headers, bytes).into_response())
+    Ok(to_anyone("application/octet-stream", IMMUTABLE, bytes))
 }
 
 /// What the path of a tile says (C2SP tlog-tiles).

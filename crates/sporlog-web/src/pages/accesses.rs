@@ -27,7 +27,7 @@ pub(super) async fn accesses(
     trace: &Trace,
     person: &SignedIn,
 ) -> Result<Response, Problem> {
-    let pages = app.pages();
+    let pages = &app.pages;
     let names = app.names();
     let words = Words { t: visitor.t, pages, names: &names };
     let recorded = record_access(app, trace, person, "MY_ACCESSES", "a person read who looked", json!({}));

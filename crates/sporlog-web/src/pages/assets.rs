@@ -14,7 +14,7 @@ const ICON: &str = include_str!("../../assets/icon.svg");
 
 /// One of the files that pages refer to. They hold nothing personal and may be kept for an hour.
 pub async fn asset(State(app): State<App>, Path(name): Path<String>) -> Response {
-    let pages = app.pages();
+    let pages = &app.pages;
     let (mime, bytes) = match name.as_str() {
         "style.css" => {
             let (light, dark) = (&pages.settings.accent, &pages.settings.accent_dark);

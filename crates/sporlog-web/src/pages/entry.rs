@@ -3,10 +3,11 @@
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
-use chrono::NaiveDateTime;
+use chrono::{Days, NaiveDateTime};
 use sporlog_ledger::{Error, Log, Result, matches, numbers};
 use sporlog_record::Kind;
-use sporlog_record::kind::{ENVELOPE, EXTRA};
+use sporlog_record::column::Names;
+use sporlog_record::kind::{ENVELOPE, EXTRA, Roles};
 use sporlog_record::time::micros;
 
 use super::settings::{EMPLOYEE, Embargo, PagesSettings, ShownLog, columns, usual_fields};
@@ -20,28 +21,13 @@ pub struct Visible {
     embargoes: Vec<Embargo>,
 }
 
+/// The column that an embargo's topic is compared with.
+const TOPIC: &str = "tema";
 /// How `leverteData` is stored, which no record shows.
 const ENCODING: &str = "leverteDataEncoding";
 
-/// What a list needs of a record.
-const LISTED: [&str; 16] = [
-    "mottaker",
-    "tema",
-    "behandlingsGrunnlag",
-    "leverandoer",
-    "KalderOrganisation",
-    "BrugerOrganisationEnhedNavn",
-    "KalderItSystemInstans",
-    "KalderItSystemNavn",
-    "BrugerNavn",
-    "ServiceNavn",
-    "Note",
-    "personDomain",
-    "performerName",
-    "logAction",
-    "message",
-    "occurred_at",
-];
+/// The unit, and the employee: what a list needs of a record besides the columns of its kind's roles.
+const LISTED: [&str; 3] = ["BrugerOrganisationEnhedNavn", "BrugerNavn", "performerName"];
 
 impl Visible {
     /// What is shown of `log`; `None` if it is not shown to persons.
@@ -75,13 +61,15 @@ impl Visible {
 
     /// The columns that a list needs. Those that embargoes ask for are among them, whether shown or not.
     pub fn listed(&self) -> Vec<&'static str> {
-        let asked = ["tema", "mottaker", "KalderOrganisation", "occurred_at"];
-        let columns: Vec<_> = columns(self.log.kind()).collect();
-        let listed = LISTED.into_iter().filter(|name| {
-            *name == "occurred_at"
-                || columns.contains(name) && (self.fields.contains(name) || asked.contains(name))
+        let kind = self.log.kind();
+        let roles = kind.definition().roles.iter();
+        let roles = roles.flat_map(|r| [r.recipient, r.organisation, r.system, r.action, r.ground]);
+        let needed = roles.flatten().chain(&LISTED);
+        let asked = |name| name == TOPIC || kind.organisation_columns().first() == Some(&name);
+        let listed = columns(kind).filter(|name| {
+            needed.clone().any(|needed| needed == name) && (self.fields.contains(name) || asked(*name))
         });
-        listed.collect()
+        listed.chain(["occurred_at"]).collect()
     }
 
     /// The columns of a whole record.
@@ -133,11 +121,11 @@ impl Visible {
             until: None,
         };
         let organisation = kind.organisation_columns().first().and_then(|column| text(column));
-        let topic = text("tema");
+        let topic = text(TOPIC);
         let mut all = false;
         for embargo in &self.embargoes {
             let meant = |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
-            let until = calendar(occurred.unwrap_or(received)).checked_add_signed(embargo.length());
+            let until = calendar(occurred.unwrap_or(received)).checked_add_days(Days::new(embargo.days.into()));
             let Some(until) = until.filter(|until| *until > now) else { continue };
             let fields: Vec<_> = columns(kind).filter(|c| embargo.fields.iter().any(|f| f == c)).collect();
             let something = embargo.fields.is_empty() || !fields.is_empty();
@@ -254,6 +242,11 @@ impl Entry {
         fields.iter().find_map(|field| self.text(field))
     }
 
+    /// What plays a role in the record.
+    fn role(&self, columns: fn(&Roles) -> Names) -> Option<&str> {
+        self.first(columns(self.kind.definition().roles.as_ref()?))
+    }
+
     /// The whole record is withheld.
     pub fn is_withheld(&self) -> bool {
         self.until.is_some() && self.fields.is_empty()
@@ -271,7 +264,7 @@ impl Entry {
 
     /// The number of who got the data or looked at it.
     pub fn organisation(&self) -> Option<&str> {
-        self.first(&["mottaker", "KalderOrganisation", "personDomain"])
+        self.role(|roles| if roles.recipient.is_empty() { roles.organisation } else { roles.recipient })
     }
 
     /// The unit within the organisation.
@@ -281,12 +274,12 @@ impl Entry {
 
     /// What kind of data: a code of *Tema*, a service's name, or an action.
     pub fn topic(&self) -> Option<&str> {
-        self.first(&["tema", "ServiceNavn", "logAction"])
+        self.role(|roles| roles.action.get(..1).unwrap_or_default())
     }
 
     /// On what ground, or for what purpose.
     pub fn ground(&self) -> Option<&str> {
-        self.first(&["behandlingsGrunnlag", "Note", "message"])
+        self.role(|roles| roles.ground)
     }
 
     /// Which employee, if that is shown.
@@ -296,7 +289,7 @@ impl Entry {
 
     /// The number of the supplier that it went through.
     pub fn supplier(&self) -> Option<&str> {
-        self.text("leverandoer")
+        self.role(|roles| if roles.recipient.is_empty() { &[] } else { roles.organisation })
     }
 
     /// The identifier of the system that it went through.

@@ -33,7 +33,8 @@ pub async fn proof(
 ) -> Response {
     let Some(person) = visitor.signed.clone() else { return Redirect::to("/").into_response() };
     let answer = async {
-        let (visible, entry) = own(&app, &person, &log, &id).await?;
+        // The proof reads the record; whether the person may have it is in the columns of a list.
+        let (visible, entry) = own(&app, &person, &log, &id, Visible::listed).await?;
         if !entry.is_provable() {
             return Err(Problem::forbidden(
                 "a part of this record is not shown, and a proof would hold all of it",
@@ -62,7 +63,7 @@ pub async fn export(State(app): State<App>, visitor: Visitor, trace: Trace) -> R
             _ => return Err(Problem::bad_request("'format' is csv or json")),
         };
         let mut logs = Vec::new();
-        for visible in app.pages().visible(&app.catalog).await? {
+        for visible in app.pages.visible(&app.catalog).await? {
             logs.push((visible.log.locate(Key::Subject(person.pid.clone())).await?, visible));
         }
         let names: Vec<_> = logs.iter().map(|(_, visible)| visible.log.name()).collect();

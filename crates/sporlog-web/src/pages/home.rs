@@ -14,7 +14,7 @@ use crate::{App, Problem};
 
 /// What this is, and the ways to sign in.
 pub async fn home(State(app): State<App>, visitor: Visitor) -> Response {
-    let sign_in = app.sign_in().filter(|_| visitor.signed.is_none());
+    let sign_in = app.sign_in.as_ref().filter(|_| visitor.signed.is_none());
     let buttons = sign_in.map(SignIn::buttons).unwrap_or_default();
     visitor.page(StatusCode::OK, &Home { page: &visitor, buttons })
 }
@@ -29,7 +29,7 @@ struct Home<'a> {
 /// What is covered and what is not, for how long, and who is responsible.
 pub async fn about(State(app): State<App>, visitor: Visitor) -> Response {
     let sources = sources(&app, visitor.t).await;
-    let settings = &app.pages().settings;
+    let settings = &app.pages.settings;
     let contact = settings.contact.as_deref();
     let page = |sources| About {
         page: &visitor,
@@ -81,12 +81,12 @@ async fn sources(app: &App, t: &'static Texts) -> Result<Vec<Source>, Problem> {
         }),
         whole: visible.is_whole(),
     };
-    Ok(app.pages().visible(&app.catalog).await?.into_iter().map(source).collect())
+    Ok(app.pages.visible(&app.catalog).await?.into_iter().map(source).collect())
 }
 
 /// Where anybody checks a proof, without sending it anywhere.
 pub async fn check(State(app): State<App>, visitor: Visitor) -> Response {
-    let keys = app.pages().visible(&app.catalog).await;
+    let keys = app.pages.visible(&app.catalog).await;
     let keys = keys.map(|logs| logs.iter().map(|visible| visible.log.vkey().to_owned()).collect());
     visitor.answer(keys.map(|keys| visitor.page(StatusCode::OK, &Check { page: &visitor, keys })))
 }

@@ -46,7 +46,7 @@ impl FromRequestParts<App> for Visitor {
         let chosen = langs.first().and_then(|(_, code)| Lang::of_code(code));
         let lang = chosen.or_else(|| remembered(&parts.headers)).unwrap_or(Lang::Nb);
         let Ok(signed) = <SignedIn as OptionalFromRequestParts<App>>::from_request_parts(parts, app).await;
-        let pages = app.pages();
+        let pages = &app.pages;
         Ok(Visitor {
             t: Texts::of(lang),
             path: parts.uri.path().to_owned(),
@@ -54,7 +54,7 @@ impl FromRequestParts<App> for Visitor {
             chosen: chosen.is_some(),
             service: pages.settings.name.clone(),
             logo: pages.logo.is_some(),
-            demo: app.sign_in().is_some_and(SignIn::is_demo),
+            demo: app.sign_in.as_ref().is_some_and(SignIn::is_demo),
             signed,
         })
     }

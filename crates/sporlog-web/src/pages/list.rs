@@ -52,7 +52,7 @@ async fn answer(
     person: &SignedIn,
     filter: Filter,
 ) -> Result<Response, Problem> {
-    let pages = app.pages();
+    let pages = &app.pages;
     let names = app.names();
     let words = Words { t: visitor.t, pages, names: &names };
     let all = pages.visible(&app.catalog).await?;

@@ -31,22 +31,23 @@ use crate::{App, Problem};
 const CONTENTS: [&str; 6] =
     ["leverteData", "dataForespoersel", "Parametre", "SvarReaktion", "detailContent", "detailSupplement"];
 
-/// The person's own record.
+/// The person's own record, with some of its columns.
 pub(super) async fn own(
     app: &App,
     person: &SignedIn,
     log: &str,
     id: &str,
+    columns: fn(&Visible) -> Vec<&'static str>,
 ) -> Result<(Visible, Entry), Problem> {
     let none = || Problem::not_found("there is no such entry for you");
-    let visible = app.pages().visible_log(&app.catalog, log).await?.ok_or_else(none)?;
+    let visible = app.pages.visible_log(&app.catalog, log).await?.ok_or_else(none)?;
     let digits = (1..=19).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_digit());
     let id: u64 = digits.then(|| id.parse().ok()).flatten().ok_or_else(none)?;
     let located = visible.log.locate(Key::Subject(person.pid.clone())).await?;
     if !located.may_have(id) {
         return Err(none());
     }
-    let (batches, _) = located.read(id + 1, 1, &visible.all()).await?;
+    let (batches, _) = located.read(id + 1, 1, &columns(&visible)).await?;
     let batch = batches.first().ok_or_else(none)?;
     let entry = visible.entries(batch, now())?.into_iter().find(|entry| entry.id == id).ok_or_else(none)?;
     Ok((visible, entry))
@@ -71,7 +72,7 @@ async fn answer(
     log: &str,
     id: &str,
 ) -> Result<Response, Problem> {
-    let (_, entry) = own(app, person, log, id).await?;
+    let (_, entry) = own(app, person, log, id, Visible::all).await?;
     let parameters = json!({"log": log, "id": entry.id});
     record_access(app, trace, person, "MY_RECORD", "a person read an own record", parameters).await?;
     match visitor.parameter("raw") {
@@ -141,7 +142,7 @@ struct Content {
 }
 
 fn page<'a>(app: &'a App, visitor: &'a Visitor, person: &SignedIn, entry: &Entry) -> Record<'a> {
-    let (t, pages) = (visitor.t, app.pages());
+    let (t, pages) = (visitor.t, &app.pages);
     let names = app.names();
     let words = Words { t, pages, names: &names };
     let address = format!("/my/{}/{}", entry.log, entry.id);
@@ -234,16 +235,19 @@ fn facts(entry: &Entry, words: &Words<'_>) -> Vec<Fact> {
     };
     let fact = |(name, value): (&str, &Value)| {
         let Value::Text(text) = value else { return None };
-        let shown =
-            !CONTENTS.contains(&name) && !["samtykkeToken", "person", "BorgerId", "cpr"].contains(&name);
+        let elsewhere = CONTENTS.contains(&name)
+            || name == "samtykkeToken"
+            || entry.kind.subject_columns().contains(&name);
         let value = match name {
-            _ if !shown || text.is_empty() => return None,
+            _ if elsewhere || text.is_empty() => return None,
+            _ if entry.kind.definition().roles.as_ref().is_some_and(|roles| roles.time == name) => {
+                data(&words.when(entry), LONG)
+            }
             "mottaker" | "leverandoer" | "KalderOrganisation" => {
                 named(text, words.organisation(text, entry.occurred))
             }
             "tema" => named(text, words.topic_name(text, entry.occurred)),
             "KalderItSystemInstans" => named(text, words.system_name(text, entry.occurred)),
-            "uthentingsTidspunkt" | "TransaktionsTid" | "tts" => data(&words.when(entry), LONG),
             _ => data(text, LONG),
         };
         Some(Fact { name: field(name).map_or(name, |key| t.t(key)).to_owned(), value })

@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use chrono::TimeDelta;
 use serde::Deserialize;
 use sporlog_record::Kind;
 use url::Url;
@@ -118,13 +117,6 @@ pub struct Embargo {
     pub fields: Vec<String>,
     /// For how many days from the record's own time.
     pub days: u32,
-}
-
-impl Embargo {
-    /// How long it holds, from a record's own time on.
-    pub fn length(&self) -> TimeDelta {
-        TimeDelta::days(self.days.into())
-    }
 }
 
 /// What is known of an organisation.

@@ -24,7 +24,7 @@ pub async fn renew(State(app): State<App>, mut request: Request, next: Next) -> 
     let used = Used::default();
     request.extensions_mut().insert(used.clone());
     let mut response = next.run(request).await;
-    if let (Some(sign_in), Some(session)) = (app.sign_in(), used.0.get())
+    if let (Some(sign_in), Some(session)) = (app.sign_in.as_ref(), used.0.get())
         && !response.headers().get_all(header::SET_COOKIE).iter().any(|set| sign_in.sessions.is_session(set))
         && let Some(cookie) = sign_in.sessions.cookie(session, Utc::now().timestamp())
     {
@@ -38,7 +38,7 @@ impl OptionalFromRequestParts<App> for SignedIn {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Option<Self>, Self::Rejection> {
         let open = |sign_in: &SignIn| sign_in.sessions.open(&parts.headers, Utc::now().timestamp());
-        let session = app.sign_in().and_then(open);
+        let session = app.sign_in.as_ref().and_then(open);
         if let (Some(session), Some(used)) = (&session, parts.extensions.get::<Used>()) {
             let _ = used.0.set(session.clone());
         }

@@ -50,7 +50,7 @@ pub(super) async fn begin(
     permit: RequestPermit,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    let sign_in = app.sign_in().ok_or_else(no_such_way)?;
+    let sign_in = app.sign_in.as_ref().ok_or_else(no_such_way)?;
     let provider = sign_in.provider(&id).ok_or_else(no_such_way)?;
     permit.move_to(Class::Issuer)?;
     let now = Utc::now().timestamp();
@@ -71,7 +71,7 @@ pub(super) async fn callback(
     headers: HeaderMap,
     Query(answer): Query<Answer>,
 ) -> Result<Response, Problem> {
-    let sign_in = app.sign_in().ok_or_else(no_such_way)?;
+    let sign_in = app.sign_in.as_ref().ok_or_else(no_such_way)?;
     permit.move_to(Class::Issuer)?;
     let cookies = &sign_in.sessions.cookies;
     match finish(sign_in, &headers, answer).await {
@@ -122,7 +122,7 @@ async fn finish<'a>(
 
 /// The people to choose from.
 pub(super) async fn choose(State(app): State<App>, visitor: Visitor) -> Result<Response, Problem> {
-    let people = app.sign_in().and_then(|sign_in| sign_in.demo_people()).ok_or_else(no_such_way)?;
+    let people = app.sign_in.as_ref().and_then(|sign_in| sign_in.demo_people()).ok_or_else(no_such_way)?;
     Ok(visitor.page(StatusCode::OK, &Chooser { page: &visitor, people }))
 }
 
@@ -135,7 +135,7 @@ struct Chooser<'a> {
 
 /// Signs the chosen person in.
 pub(super) async fn sign_in_as(State(app): State<App>, body: Bytes) -> Result<Response, Problem> {
-    let people = app.sign_in().and_then(|sign_in| sign_in.demo_people()).ok_or_else(no_such_way)?;
+    let people = app.sign_in.as_ref().and_then(|sign_in| sign_in.demo_people()).ok_or_else(no_such_way)?;
     let chosen = url::form_urlencoded::parse(&body).find(|(name, _)| name == "person");
     let person = chosen.and_then(|(_, at)| people.get(at.parse::<usize>().ok()?));
     let person = person.ok_or_else(|| Problem::bad_request("choose one of the demo people"))?;
@@ -154,7 +154,7 @@ pub(super) fn signed_in(
     who: Identity,
     cookies: impl IntoIterator<Item = Option<HeaderValue>>,
 ) -> Result<Response, Problem> {
-    let sign_in = app.sign_in().ok_or_else(no_such_way)?;
+    let sign_in = app.sign_in.as_ref().ok_or_else(no_such_way)?;
     let now = Utc::now().timestamp();
     let session = sign_in.sessions.begin(who, now).map_err(|error| Problem::internal(&error))?;
     let cookie = sign_in.sessions.cookie(&session, now).filter(|cookie| cookie.len() <= LONGEST_COOKIE);
@@ -171,7 +171,7 @@ pub(super) async fn sign_out(
     body: Bytes,
 ) -> Result<Response, Problem> {
     session.check_form(&body)?;
-    let sign_in = app.sign_in().ok_or_else(no_such_way)?;
+    let sign_in = app.sign_in.as_ref().ok_or_else(no_such_way)?;
     let cookies = &sign_in.sessions.cookies;
     let removed = [cookies.remove(SESSION), cookies.remove(ID_TOKEN)];
     sign_in.sessions.end(&session).await;
@@ -231,7 +231,7 @@ pub(super) async fn front_channel(
     State(app): State<App>,
     Query(ended): Query<Ended>,
 ) -> Result<Response, Problem> {
-    let sign_in = app.sign_in().ok_or_else(no_such_way)?;
+    let sign_in = app.sign_in.as_ref().ok_or_else(no_such_way)?;
     if !sign_in.has_issuer(&ended.iss) {
         return Err(Problem::bad_request("iss is no provider of this server"));
     }

@@ -13,8 +13,9 @@ use tower::ServiceExt;
 
 use super::session::Identity;
 use super::*;
-use crate::Catalog;
 use crate::access::{AccessControl, KeyRegistry, KeyRing};
+use crate::pages::Pages;
+use crate::{AppState, Catalog};
 
 /// Keys and ended sessions in memory.
 #[derive(Default)]
@@ -61,8 +62,8 @@ impl KeyRegistry for NoKeys {
 const NORWEGIAN: &str = "25922947409";
 const DANISH: &str = "6101010000";
 
-/// What handlers work with, over a store in this folder, with two demo people.
-pub(crate) fn demo_app(folder: &std::path::Path) -> App {
+/// What handlers work with, over a store in this folder, with two demo people and these pages.
+pub(crate) fn demo_app(folder: &std::path::Path, pages: Pages) -> App {
     let address = folder.join("store").display().to_string();
     let store =
         Store::open(StoreOptions { address, create: true, ..StoreOptions::default() }).expect("a store");
@@ -71,7 +72,9 @@ pub(crate) fn demo_app(folder: &std::path::Path) -> App {
     let people = vec![person("Kari <Test>", NORWEGIAN, Country::No), person("Bo", DANISH, Country::Dk)];
     let registry = InMemory::new(Utc::now().timestamp());
     let sign_in = SignIn::demo(people, SessionSettings::default(), registry).expect("demo people");
-    App::new(Catalog::new(store, []), access, Default::default(), Default::default()).with_sign_in(sign_in)
+    let mut state = AppState::new(Catalog::new(store, []), access, Default::default(), Default::default());
+    (state.sign_in, state.pages) = (Some(sign_in), pages);
+    state.into()
 }
 
 /// The header `Cookie` of this person's new session.
@@ -112,8 +115,11 @@ fn is_sent_to(response: &Response<Body>, place: &str) {
 #[tokio::test]
 async fn a_demo_person_signs_in_is_known_and_signs_out() {
     let folder = tempfile::tempdir().expect("a folder");
-    let app = demo_app(folder.path());
-    assert_eq!(app.sign_in().expect("a way").buttons(), [Button { id: "demo".into(), label: "Demo".into() }]);
+    let app = demo_app(folder.path(), Pages::default());
+    assert_eq!(
+        app.sign_in.as_ref().expect("a way").buttons(),
+        [Button { id: "demo".into(), label: "Demo".into() }]
+    );
     is_sent_to(&ask(&app, "GET", "/my", "", String::new()).await, "/");
     let chooser = text(ask(&app, "GET", "/sign-in/demo", "", String::new()).await).await;
     assert!(chooser.contains("Kari &#60;Test&#62; (Norge)") && !chooser.contains(NORWEGIAN), "{chooser}");
@@ -145,7 +151,7 @@ async fn a_demo_person_signs_in_is_known_and_signs_out() {
 #[tokio::test]
 async fn nobody_else_can_be_chosen() {
     let folder = tempfile::tempdir().expect("a folder");
-    let app = demo_app(folder.path());
+    let app = demo_app(folder.path(), Pages::default());
     for body in ["", "person=2", "person=-1", "person=Bo", "pid=25922947409"] {
         let response = ask(&app, "POST", "/sign-in/demo", "", body.into()).await;
         assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{body}");

@@ -1,11 +1,10 @@
 //! `sporlog serve`: the logs over HTTP.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use sporlog_exchange::LiveSettings;
 use sporlog_exchange::inbox::Mode;
+use sporlog_exchange::{LiveSettings, Register};
 use sporlog_intake::kafka::{self, Consumer};
 use sporlog_intake::pull::{self, Pull, PullConfig};
 use sporlog_intake::writers::Writers;
@@ -13,7 +12,7 @@ use sporlog_ledger::Store;
 use sporlog_record::Kind;
 use sporlog_web::access::AccessControl;
 use sporlog_web::server::{Health, Rates, Server, ServerSettings, layers, metrics, process};
-use sporlog_web::{App, Catalog, api, pages};
+use sporlog_web::{self as web, App, AppState, Catalog, api, pages};
 
 use crate::cli::ServeArgs;
 use crate::commands::backup::exchange_root;
@@ -43,25 +42,18 @@ pub async fn run(session: &Session, args: &ServeArgs) -> Result<Outcome> {
     let pulled = session.config().pulls.iter().map(|pull| (pull.log.clone(), pull.kind));
     let declared = declared.chain(exchanged_in).chain(pulled);
     let catalog = Catalog::new(store.clone(), declared);
-    let app = App::new(catalog.clone(), access.clone(), session.config().api.clone(), session.rules()?);
     let exchanged = session.config().sftp.is_some().then(|| configured(session, &store)).transpose()?;
-    let exchanged = exchanged.map(|(settings, root)| (LiveSettings::from(settings), root));
-    let app = match exchanged.clone() {
-        Some((settings, root)) => app.with_exchange(settings, root),
-        None => app,
-    };
-    let app = match exchange_root(session, &store) {
-        Some(root) => app.with_register(&root),
-        None => app,
-    };
-
-    let (app, names) = match shown {
-        Some(shown) => {
-            let (app, names) = shown.set_up(app, session.names(&store)?, &key_folder)?;
-            (app, Some(names))
-        }
-        None => (app, None),
-    };
+    let exchanged =
+        exchanged.map(|(settings, root)| web::Exchange { settings: LiveSettings::from(settings), root });
+    let mut app =
+        AppState::new(catalog.clone(), access.clone(), session.config().api.clone(), session.rules()?);
+    app.exchange = exchanged.clone();
+    app.register = exchange_root(session, &store).map(|root| Register::new(&root));
+    if let Some(shown) = shown {
+        shown.set_up(&mut app, session.names(&store)?, &key_folder)?;
+    }
+    let app = App::from(app);
+    let names = app.names.clone();
     let health = Health::new();
     let router = match names {
         Some(_) => api::routes(app.clone()).merge(pages::served(app.clone())),
@@ -79,11 +71,11 @@ pub async fn run(session: &Session, args: &ServeArgs) -> Result<Outcome> {
     let live = Live {
         access: Some(access),
         rates: Some(rates.clone()),
-        exchange: exchanged.as_ref().map(|(settings, _)| settings.clone()),
+        exchange: exchanged.as_ref().map(|exchange| exchange.settings.clone()),
     };
     let reloading = tokio::spawn(reload::follow(session.global().clone(), live)?);
     let router = layers(router, &settings, rates, api::limits(&session.config().api));
-    let reserved = exchanged.as_ref().map_or(0, |(exchange, _)| exchange.now().files());
+    let reserved = exchanged.as_ref().map_or(0, |exchange| exchange.settings.now().files());
     let server = Server::bind(&settings, reserved).await?;
 
     // Nobody is told that the server is ready before it is.
@@ -185,7 +177,7 @@ fn pull_all(session: &Session, catalog: &Catalog) -> Result<Vec<Pull>> {
 async fn exchange(
     session: &Session,
     store: &Store,
-    (settings, root): (LiveSettings, PathBuf),
+    web::Exchange { settings, root }: web::Exchange,
     catalog: &Catalog,
     health: &Health,
 ) -> Result<Exchange> {
@@ -196,8 +188,8 @@ async fn exchange(
     let mut exchange =
         Exchange::start(session, store, configured, writers.clone(), quarantine, mode, |_| ()).await?;
     exchange.serve(settings, &root, writers).await?;
-    health.check("exchange", exchange.inbox().health());
-    if let Some(server) = exchange.server() {
+    health.check("exchange", exchange.inbox.health());
+    if let Some(server) = &exchange.server {
         let (address, keys) = (server.local_addr(), server.fingerprints().join(", "));
         inform(&format!("listening for SFTP on {address}; host key {keys}"));
     }

@@ -22,7 +22,7 @@ impl Exchange {
     }
 
     async fn into_log(log: &str) -> Self {
-        let (place, root) = (Place::new().await, tempfile::tempdir().unwrap());
+        let (mut place, root) = (Place::new().await, tempfile::tempdir().unwrap());
         let register = Register::new(root.path());
         for (account, day, outcome) in [
             ("a", 1, "accepted"),
@@ -39,7 +39,10 @@ impl Exchange {
         let municipality = json!({"name": "k", "role": "municipality", "cvr": ["64942212"]});
         let settings = json!({"log": log, "account": [supplier("b"), municipality, supplier("a")]});
         let settings: Settings = serde_json::from_value(settings).unwrap();
-        let _ = place.app.clone().with_exchange(settings.into(), root.path().to_owned());
+        place.set_up(|app| {
+            app.register = Some(register);
+            app.exchange = Some(crate::Exchange { settings: settings.into(), root: root.path().to_owned() });
+        });
         Exchange { place, _root: root }
     }
 

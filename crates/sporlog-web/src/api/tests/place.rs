@@ -18,7 +18,7 @@ use tower::ServiceExt;
 use crate::access::{AccessControl, KeyRegistry, KeyRing, NewKey, Role};
 use crate::api::{ApiSettings, limits, routes};
 use crate::server::{Rates, ServerSettings, layers};
-use crate::{App, Catalog};
+use crate::{App, AppState, Catalog};
 
 /// Keys in memory.
 struct Keys(Arc<KeyRing>);
@@ -105,7 +105,7 @@ impl Place {
         let mut rules = Rules::default();
         set(&mut settings, &mut rules);
         let keys = Arc::new(ring);
-        let (app, router) = open(&folder, &keys, &settings, &rules);
+        let (app, router) = open(&folder, &keys, &settings, &rules, |_| ());
         Place { folder, keys, secrets, settings, rules, app, router }
     }
 
@@ -114,7 +114,12 @@ impl Place {
         if orderly {
             self.app.catalog.close().await.unwrap();
         }
-        (self.app, self.router) = open(&self.folder, &self.keys, &self.settings, &self.rules);
+        self.set_up(|_| ());
+    }
+
+    /// Starts over the same store with something else set.
+    pub fn set_up(&mut self, set: impl FnOnce(&mut AppState)) {
+        (self.app, self.router) = open(&self.folder, &self.keys, &self.settings, &self.rules, set);
     }
 
     /// The same with other rules.
@@ -217,11 +222,19 @@ fn served(app: App) -> Router {
     layers(routes(app), &ServerSettings::default(), Rates::new(&Default::default()), own)
 }
 
-fn open(folder: &TempDir, keys: &Arc<KeyRing>, settings: &ApiSettings, rules: &Rules) -> (App, Router) {
+fn open(
+    folder: &TempDir,
+    keys: &Arc<KeyRing>,
+    settings: &ApiSettings,
+    rules: &Rules,
+    set: impl FnOnce(&mut AppState),
+) -> (App, Router) {
     let address = folder.path().join("store").display().to_string();
     let store = Store::open(StoreOptions { address, create: true, ..StoreOptions::default() }).unwrap();
     let access = AccessControl::new(&Default::default(), Arc::new(Keys(keys.clone()))).unwrap();
-    let app = App::new(Catalog::new(store, []), access, settings.clone(), rules.clone());
+    let mut state = AppState::new(Catalog::new(store, []), access, settings.clone(), rules.clone());
+    set(&mut state);
+    let app = App::from(state);
     let router = served(app.clone());
     (app, router)
 }

@@ -47,7 +47,7 @@ impl Site {
         let mut settings = PagesSettings::default();
         set(&mut settings);
         settings.check().expect("good settings");
-        let app = demo_app(folder.path()).with_pages(Pages::new(settings, Explanations::default(), None));
+        let app = demo_app(folder.path(), Pages::new(settings, Explanations::default(), None));
         let router = served(app.clone()).merge(crate::api::routes(app.clone()));
         let router = layers(router, &ServerSettings::default(), Rates::new(&Default::default()), []);
         Site { _folder: folder, app, router }

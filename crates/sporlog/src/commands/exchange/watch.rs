@@ -58,11 +58,11 @@ pub async fn run(session: &Session, args: &ExchangeArgs) -> Result<Outcome> {
     let reloading =
         reload::follow(session.global().clone(), Live { exchange: Some(live), ..Live::default() })?;
     let ended = tokio::select! {
-        ended = exchange.ended() => Some(ended),
+        ended = exchange.inbox.ended() => Some(ended),
         () = signals.recv() => None,
         () = reloading => None,
     };
-    let stuck = exchange.inbox().stuck();
+    let stuck = exchange.inbox.stuck();
     let stopped = exchange.stop().await;
     let closed = writers.close().await;
     quarantine.close().await?;
