@@ -36,6 +36,13 @@ pub struct Access {
     pub parameters: Value,
 }
 
+impl Access {
+    /// An access that names no person.
+    pub fn new(action: &'static str, message: String, parameters: Value) -> Self {
+        Access { action, subjects: Vec::new(), message, parameters }
+    }
+}
+
 /// Records an access, before the data is shown.
 pub async fn record_access(session: &Session, store: &Store, access: Access) -> Result<()> {
     if session.keys(store).is_none_or(|keys| !keys.is_dir()) {

@@ -12,11 +12,13 @@
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
+use sporlog_intake::blocking::blocking;
 use sporlog_ledger::local_files;
 use sporlog_web::access::KeyRing;
 
@@ -46,17 +48,16 @@ impl KeyFile {
 
     /// The keys; none if there is no file.
     pub fn ring(&self) -> Result<KeyRing> {
-        Ok(match open(&self.keys())? {
-            Some(file) => read_ring(file, &self.keys())?,
-            None => KeyRing::default(),
-        })
+        let path = self.keys();
+        let Some(json) = read(&path)? else { return Ok(KeyRing::default()) };
+        KeyRing::from_json(&json).with_context(|| path.display().to_string())
     }
 
     /// When keys were last used.
     pub fn last_use(&self) -> Result<LastUse> {
         let path = self.uses();
-        let Some(file) = open(&path)? else { return Ok(LastUse::new()) };
-        serde_json::from_reader(io::BufReader::new(file)).with_context(|| path.display().to_string())
+        let Some(json) = read(&path)? else { return Ok(LastUse::new()) };
+        serde_json::from_slice(&json).with_context(|| path.display().to_string())
     }
 
     /// Waits until nobody else changes the files. Makes the folder if it is not there.
@@ -110,18 +111,42 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     replaced.with_context(|| path.display().to_string())
 }
 
-fn open(path: &Path) -> Result<Option<File>> {
-    match File::open(path) {
-        Ok(file) => Ok(Some(file)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(|| path.display().to_string()),
+/// What a file holds, if there is one.
+pub fn read(path: &Path) -> Result<Option<Vec<u8>>> {
+    found(std::fs::read(path)).with_context(|| path.display().to_string())
+}
+
+/// What tells one state of a file from another: every change makes a new file, or a longer one.
+pub type Stamp = (u64, (i64, i64), u64);
+
+/// The state that a file is in, if there is one.
+pub fn stamp(path: &Path) -> Result<Option<Stamp>> {
+    let file = found(path.metadata()).with_context(|| path.display().to_string())?;
+    Ok(file.map(|file| (file.ino(), (file.mtime(), file.mtime_nsec()), file.len())))
+}
+
+/// Does work that may block once a second, with the second's number. Of failures one after the other, `failed` is logged
+/// once, and not every second.
+pub async fn every_second(failed: &'static str, work: impl Fn(u32) -> Result<()> + Clone + Send + 'static) {
+    let mut failing = false;
+    for second in 1.. {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let work = work.clone();
+        let done = blocking(move || work(second)).await;
+        if let Err(error) = done.as_ref()
+            && !failing
+        {
+            tracing::error!(error = format!("{error:#}"), "{failed}");
+        }
+        failing = done.is_err();
     }
 }
 
-fn read_ring(mut file: File, path: &Path) -> Result<KeyRing> {
-    let mut json = Vec::new();
-    io::Read::read_to_end(&mut file, &mut json).with_context(|| path.display().to_string())?;
-    KeyRing::from_json(&json).with_context(|| path.display().to_string())
+fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        result => result.map(Some),
+    }
 }
 
 #[cfg(test)]

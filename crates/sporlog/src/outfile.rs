@@ -10,6 +10,49 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use sporlog_ledger::local_files::{rename_new, sync_parent};
 
+use crate::cli::OutArgs;
+use crate::output::Output;
+
+/// Where a result goes.
+pub enum Sink {
+    File(OutFile),
+    Standard(Output),
+}
+
+impl Sink {
+    /// The file that is asked for, or else standard output.
+    pub fn open(args: &OutArgs) -> Result<Self> {
+        Ok(match &args.out {
+            Some(path) => Sink::File(OutFile::create(path, args.force)?),
+            None => Sink::Standard(Output::new()?),
+        })
+    }
+
+    /// Makes the result visible, all of it.
+    pub fn finish(self) -> Result<()> {
+        match self {
+            Sink::File(file) => file.finish(),
+            Sink::Standard(mut out) => Ok(out.flush()?),
+        }
+    }
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Sink::File(file) => file.write(bytes),
+            Sink::Standard(out) => out.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Sink::File(file) => file.flush(),
+            Sink::Standard(out) => out.flush(),
+        }
+    }
+}
+
 /// A file that is being written.
 pub struct OutFile {
     file: Option<BufWriter<File>>,

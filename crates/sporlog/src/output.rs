@@ -72,6 +72,11 @@ pub fn note(message: &str) {
     }
 }
 
+/// Where to look, behind the number of records that were refused.
+pub fn refused_hint(refused: u64) -> &'static str {
+    if refused > 0 { "; `sporlog quarantine list` says why" } else { "" }
+}
+
 /// A message on standard error that says what the program does now, whatever is asked for.
 pub fn inform(message: &str) {
     logging::print("INFO", message);

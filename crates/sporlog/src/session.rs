@@ -1,8 +1,11 @@
 //! A command's surroundings: its configuration, the store, the rules.
 
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use serde::Serialize;
 use sporlog_intake::access_event;
 use sporlog_intake::delivery::{Overlap, OverlapPolicy};
 use sporlog_intake::names;
@@ -11,6 +14,7 @@ use sporlog_record::{Kind, Rules};
 
 use crate::cli::Global;
 use crate::config::Config;
+use crate::output::Output;
 
 /// What a command works with.
 pub struct Session {
@@ -36,6 +40,17 @@ impl Session {
         &self.global
     }
 
+    /// Prints the one result of a command: for machines as an object, and else in words.
+    pub fn print(&self, facts: &impl Serialize, text: &str) -> io::Result<()> {
+        let mut out = Output::new()?;
+        if self.json {
+            out.json(facts)?
+        } else {
+            writeln!(out, "{text}")?
+        }
+        out.flush()
+    }
+
     /// The store, which must be there.
     pub fn store(&self) -> Result<Store> {
         self.open(false)
@@ -48,8 +63,8 @@ impl Session {
 
     fn open(&self, create: bool) -> Result<Store> {
         let options = StoreOptions {
-            address: self.config.store.clone(),
-            keys: self.config.keys.clone(),
+            address: self.config.store(),
+            keys: self.config.keys(),
             origin: self.config.origin.clone(),
             create,
             cache_bytes: Some(self.config.ledger.cache_bytes),
@@ -67,7 +82,7 @@ impl Session {
     /// The folder of the keys, if it is known.
     pub fn keys(&self, store: &Store) -> Option<PathBuf> {
         let in_store = || Some(store.directory()?.join("keys"));
-        self.config.keys.clone().or_else(in_store)
+        self.config.keys().or_else(in_store)
     }
 
     /// The folder of what organisations, topics and systems are called: in the store, or beside the keys of one in a
@@ -142,6 +157,17 @@ impl Session {
             _ => Ok(()),
         }
     }
+}
+
+/// At most so many bytes of a file, or of standard input where `-` stands for it.
+pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let read = match path == Path::new("-") {
+        true => io::stdin().take(limit).read_to_end(&mut bytes),
+        false => File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)),
+    };
+    read.with_context(|| path.display().to_string())?;
+    Ok(bytes)
 }
 
 /// A public key as it is given on the command line: the key itself, or a file with it.

@@ -8,12 +8,11 @@
 //! | `pages.lock` | nothing; whoever replaces one of the others holds a lock on it |
 
 use std::collections::HashMap;
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use chrono::Utc;
@@ -21,11 +20,9 @@ use futures::future::BoxFuture;
 use sporlog_web::sign_in::{SessionKeys, SessionRegistry};
 use tokio::task::JoinHandle;
 
-use crate::keyfile::{lock, replace};
+use crate::keyfile::{Stamp, every_second, lock, read, replace, stamp};
 
-/// How often the files are looked at.
-const LOOK: Duration = Duration::from_secs(1);
-/// After so many looks old keys and old lines are removed, and a new key is made if it is time.
+/// After so many seconds old keys and old lines are removed, and a new key is made if it is time.
 const TIDY: u32 = 600;
 
 /// The files as a running server has them, until this is dropped.
@@ -45,13 +42,6 @@ struct Shared {
     read: Mutex<[Option<Stamp>; 2]>,
 }
 
-/// What tells one state of a file from another.
-type Stamp = (u64, (i64, i64), u64);
-
-fn stamp(file: &Metadata) -> Stamp {
-    (file.ino(), (file.mtime(), file.mtime_nsec()), file.len())
-}
-
 impl SessionFiles {
     /// Reads the files in this folder, which are made if they are not there, and keeps up with them. Sessions last
     /// at most `longest` seconds. To be called on a runtime.
@@ -65,7 +55,14 @@ impl SessionFiles {
         });
         shared.tidy()?;
         shared.look()?;
-        let following = tokio::spawn(Arc::clone(&shared).follow());
+        let files = Arc::clone(&shared);
+        let failed = "the files of persons' sessions cannot be used; the sessions stay as they are";
+        let following = tokio::spawn(every_second(failed, move |second| {
+            if second % TIDY == 0 {
+                files.tidy()?;
+            }
+            files.look()
+        }));
         Ok(Arc::new(SessionFiles { shared, following }))
     }
 }
@@ -77,27 +74,6 @@ impl Drop for SessionFiles {
 }
 
 impl Shared {
-    async fn follow(self: Arc<Self>) {
-        let mut failing = false;
-        for looks in 1.. {
-            tokio::time::sleep(LOOK).await;
-            let files = Arc::clone(&self);
-            let work =
-                move || if looks % TIDY == 0 { files.tidy() } else { Ok(()) }.and_then(|()| files.look());
-            let done = tokio::task::spawn_blocking(work).await;
-            // Once, and not every second for as long as the failure lasts.
-            let error = done.map_err(anyhow::Error::from).flatten().err();
-            if let Some(error) = error.as_ref().filter(|_| !failing) {
-                let error = format!("{error:#}");
-                tracing::error!(
-                    error,
-                    "the files of persons' sessions cannot be used; the sessions stay as they are"
-                );
-            }
-            failing = error.is_some();
-        }
-    }
-
     fn keys_file(&self) -> PathBuf {
         self.folder.join("pages.session")
     }
@@ -185,17 +161,9 @@ impl SessionRegistry for SessionFiles {
     }
 }
 
-fn read(path: &Path) -> Result<Option<Vec<u8>>> {
-    match std::fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(|| path.display().to_string()),
-    }
-}
-
 /// What the file holds, if the file is there and not the one that was read before.
 fn changed(path: &Path, before: &mut Option<Stamp>) -> Result<Option<Vec<u8>>> {
-    let found = path.metadata().ok().as_ref().map(stamp);
+    let found = stamp(path)?;
     if found.is_none() || found == *before {
         return Ok(None);
     }
@@ -217,6 +185,7 @@ fn lines(text: &[u8]) -> HashMap<String, i64> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
+    use std::time::Duration;
 
     use super::*;
 

@@ -5,11 +5,11 @@
 //! of day means what was before it.
 
 use chrono::{Days, NaiveDate, NaiveTime};
-use sporlog_record::time::{TimeError, micros, parse_iso};
+use sporlog_record::time::{self, TimeError, micros, parse_iso};
 
 /// Reads `--from`: the first moment that is meant, in microseconds.
 pub fn parse_from(text: &str) -> Result<i64, String> {
-    match date(text) {
+    match time::parse_date(text) {
         Some(date) => Ok(micros(date.and_time(NaiveTime::MIN))),
         None => moment(text),
     }
@@ -17,7 +17,7 @@ pub fn parse_from(text: &str) -> Result<i64, String> {
 
 /// Reads `--to`: the first moment that is no longer meant, in microseconds.
 pub fn parse_to(text: &str) -> Result<i64, String> {
-    match date(text) {
+    match time::parse_date(text) {
         Some(date) => {
             let next = date.checked_add_days(Days::new(1)).ok_or("the calendar ends before this")?;
             Ok(micros(next.and_time(NaiveTime::MIN)))
@@ -28,21 +28,15 @@ pub fn parse_to(text: &str) -> Result<i64, String> {
 
 /// Reads a date.
 pub fn parse_date(text: &str) -> Result<NaiveDate, String> {
-    date(text).ok_or_else(|| "a date such as 2026-11-03 is expected".to_owned())
+    time::parse_date(text).ok_or_else(|| "a date such as 2026-11-03 is expected".to_owned())
 }
 
 /// Reads a month, such as `2026-11`.
 pub fn parse_month(text: &str) -> Result<String, String> {
-    match date(&format!("{text}-01")) {
+    match time::parse_date(&format!("{text}-01")) {
         Some(_) => Ok(text.to_owned()),
         None => Err("a month such as 2026-11 is expected".to_owned()),
     }
-}
-
-fn date(text: &str) -> Option<NaiveDate> {
-    // Chrono alone would let `2026-1-3` and `+2026-01-03` pass.
-    let shaped = text.len() == 10 && text.bytes().all(|b| b.is_ascii_digit() || b == b'-');
-    shaped.then(|| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()).flatten()
 }
 
 fn moment(text: &str) -> Result<i64, String> {

@@ -76,15 +76,9 @@ async fn rotate(session: &Session, name: &str, overlap: u16) -> Result<Outcome> 
 }
 
 fn print(session: &Session, key: &Key, secret: &str) -> std::io::Result<()> {
-    let mut out = Output::new()?;
-    if session.json {
-        let mut shown = as_json(key, &LastUse::new());
-        shown["key"] = secret.into();
-        out.json(&shown)?;
-    } else {
-        writeln!(out, "{secret}")?;
-    }
-    out.flush()
+    let mut facts = as_json(key, &LastUse::new());
+    facts["key"] = secret.into();
+    session.print(&facts, secret)
 }
 
 fn list(session: &Session) -> Result<Outcome> {
@@ -129,13 +123,8 @@ async fn revoke(session: &Session, name: &str) -> Result<Outcome> {
     // First of all the key must be dead. Unlike an access, this is not to wait for its record.
     locked.save(&ring)?;
     drop(locked);
-    let mut out = Output::new()?;
-    if session.json {
-        out.json(&as_json(&key, &files.last_use().unwrap_or_default()))?;
-    } else {
-        writeln!(out, "revoked {} ({})", key.name, key.id)?;
-    }
-    out.flush()?;
+    let facts = as_json(&key, &files.last_use().unwrap_or_default());
+    session.print(&facts, &format!("revoked {} ({})", key.name, key.id))?;
     let message = format!("revoked the API key '{}'", key.name);
     let recorded = record(session, &store, "APIKEY_REVOKE", message, &key).await;
     recorded.with_context(|| format!("the key '{}' is revoked, but that is not on record", key.name))?;
@@ -159,7 +148,7 @@ async fn record(
         "id": key.id, "name": key.name, "role": key.role, "logs": key.logs,
         "organisations": key.organisations, "expires": key.expires.map(rfc3339),
     });
-    access::record_access(session, store, Access { action, subjects: Vec::new(), message, parameters }).await
+    access::record_access(session, store, Access::new(action, message, parameters)).await
 }
 
 fn as_json(key: &Key, last_use: &LastUse) -> Value {

@@ -22,12 +22,8 @@ pub async fn run(session: &Session, args: &BackupArgs) -> Result<Outcome> {
     }
     let backup = Backup::create(&dest)?;
     // All records leave the store with it.
-    let access = Access {
-        action: "BACKUP",
-        subjects: Vec::new(),
-        message: format!("backup of all logs to {}", dest.display()),
-        parameters: json!({"destination": dest.display().to_string(), "withKeys": args.with_keys}),
-    };
+    let parameters = json!({"destination": dest.display().to_string(), "withKeys": args.with_keys});
+    let access = Access::new("BACKUP", format!("backup of all logs to {}", dest.display()), parameters);
     record_access(session, &store, access).await?;
     // The register first: of what it says is in a log, the copy of that log may have more, and not less.
     let mut out = Output::new()?;

@@ -1,6 +1,5 @@
 //! `sporlog compact` and `sporlog expire`: housekeeping and retention.
 
-use std::io::Write;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -10,7 +9,7 @@ use sporlog_ledger::{Expired, Writer, WriterOptions};
 
 use crate::access::{Access, record_access};
 use crate::cli::{CompactArgs, ExpireArgs};
-use crate::output::{Outcome, Output, counted, note};
+use crate::output::{Outcome, counted, note};
 use crate::session::Session;
 
 pub async fn compact(session: &Session, args: &CompactArgs) -> Result<Outcome> {
@@ -18,16 +17,10 @@ pub async fn compact(session: &Session, args: &CompactArgs) -> Result<Outcome> {
     let done = writer.compact(Duration::from_mins(args.grace)).await;
     writer.close().await?;
     let done = done?;
-    let mut out = Output::new()?;
-    let (merged, into, cleaned) = (done.merged as u64, done.into as u64, done.cleaned as u64);
-    if session.json {
-        out.json(&json!({"log": args.log.log, "merged": merged, "into": into, "removed": cleaned}))?;
-    } else {
-        let merged = counted(merged, "file");
-        let left = counted(cleaned, "left-over file");
-        writeln!(out, "{}: {merged} merged into {into}, {left} removed", args.log.log)?;
-    }
-    out.flush()?;
+    let (merged, into, removed) = (done.merged as u64, done.into as u64, done.cleaned as u64);
+    let facts = json!({"log": args.log.log, "merged": merged, "into": into, "removed": removed});
+    let (merged, left) = (counted(merged, "file"), counted(removed, "left-over file"));
+    session.print(&facts, &format!("{}: {merged} merged into {into}, {left} removed", args.log.log))?;
     Ok(Outcome::Done)
 }
 
@@ -42,19 +35,15 @@ pub async fn expire(session: &Session, args: &ExpireArgs) -> Result<Outcome> {
     writer.close().await?;
     let expired = expired?;
     let first = expired.first_left;
-    let mut out = Output::new()?;
-    if session.json {
-        out.json(&json!({
-            "log": args.log.log, "before": args.before, "dryRun": args.dry_run, "records": expired.records,
-            "files": expired.files, "bytes": expired.bytes, "firstLeft": first, "needsForce": needs_force,
-        }))?;
-    } else {
-        let verb = if args.dry_run { "would be removed" } else { "removed" };
-        let (records, files) = (counted(expired.records, "record"), counted(expired.files as u64, "file"));
-        let (log, bytes) = (&args.log.log, expired.bytes);
-        writeln!(out, "{log}: {records} in {files}, {bytes} bytes, {verb}; the first left is {first}")?;
-    }
-    out.flush()?;
+    let facts = json!({
+        "log": args.log.log, "before": args.before, "dryRun": args.dry_run, "records": expired.records,
+        "files": expired.files, "bytes": expired.bytes, "firstLeft": first, "needsForce": needs_force,
+    });
+    let verb = if args.dry_run { "would be removed" } else { "removed" };
+    let (records, files) = (counted(expired.records, "record"), counted(expired.files as u64, "file"));
+    let (log, bytes) = (&args.log.log, expired.bytes);
+    let text = format!("{log}: {records} in {files}, {bytes} bytes, {verb}; the first left is {first}");
+    session.print(&facts, &text)?;
     if args.dry_run && needs_force && !args.force {
         note(&format!("--force will be needed: {} is after the running month ({month})", args.before));
     }
@@ -67,8 +56,7 @@ async fn expire_on_record(session: &Session, writer: &Writer, args: &ExpireArgs)
         return Ok(writer.log().expirable(&args.before));
     }
     expiry::expire(writer, &args.before, async |message, parameters| {
-        let access = Access { action: expiry::ACTION, subjects: Vec::new(), message, parameters };
-        record_access(session, &session.store()?, access).await
+        record_access(session, &session.store()?, Access::new(expiry::ACTION, message, parameters)).await
     })
     .await
 }

@@ -1,13 +1,11 @@
 //! `sporlog consume`: takes messages from Kafka into their logs.
 
-use std::io::Write;
-
 use anyhow::{Context, Result, bail};
 use sporlog_intake::kafka::{Consumer, Mode, Totals};
 
 use crate::cli::ConsumeArgs;
 use crate::interrupt::{StopSignals, until_asked};
-use crate::output::{Outcome, Output};
+use crate::output::{Outcome, refused_hint};
 use crate::session::Session;
 
 pub async fn run(session: &Session, args: &ConsumeArgs) -> Result<Outcome> {
@@ -24,25 +22,13 @@ pub async fn run(session: &Session, args: &ConsumeArgs) -> Result<Outcome> {
     let consumer = Consumer::start(settings, session.store_or_new()?, session.rules()?, mode)?;
     let (totals, interrupted) = until_asked(consumer, Consumer::ended, Consumer::stop, signals).await;
     let totals = totals.context("consuming")?;
-    print(session, &totals)?;
+    let Totals { accepted, refused, skipped } = totals;
+    let hint = refused_hint(refused);
+    let text = format!("accepted     {accepted}\nquarantined  {refused}{hint}\nempty        {skipped}");
+    session.print(&totals, &text)?;
     Ok(match (args.until_end, interrupted) {
         (true, true) => Outcome::Interrupted,
         (true, false) if totals.refused > 0 => Outcome::Differs,
         _ => Outcome::Done,
     })
-}
-
-fn print(session: &Session, totals: &Totals) -> Result<()> {
-    let mut out = Output::new()?;
-    if session.json {
-        out.json(totals)?;
-    } else {
-        let Totals { accepted, refused, skipped } = totals;
-        writeln!(out, "accepted     {accepted}")?;
-        let hint = if *refused > 0 { "; `sporlog quarantine list` says why" } else { "" };
-        writeln!(out, "quarantined  {refused}{hint}")?;
-        writeln!(out, "empty        {skipped}")?;
-    }
-    out.flush()?;
-    Ok(())
 }

@@ -9,6 +9,7 @@ use sporlog_exchange::monitor::rhythm::{Missing, State, Timeliness};
 use sporlog_exchange::monitor::{self, Query, SupplierStatus};
 use sporlog_exchange::receipt::{Outcome as Decision, Receipt};
 use sporlog_exchange::{Register, Settings};
+use sporlog_record::invisible::shown;
 
 use crate::cli::DeliveriesArgs;
 use crate::output::{Outcome, Output};
@@ -140,7 +141,7 @@ fn print_deliveries(out: &mut Output, deliveries: &[Receipt]) -> io::Result<()> 
     )?;
     for delivery in deliveries {
         let Receipt { account, quarantined, skipped, bytes, seconds, delivery: id, .. } = delivery;
-        let (taken, rows, file) = (moment(delivery.taken_at), delivery.rows(), plain(&delivery.file));
+        let (taken, rows, file) = (moment(delivery.taken_at), delivery.rows(), shown(&delivery.file));
         let outcome = delivery.outcome;
         writeln!(
             out,
@@ -149,19 +150,6 @@ fn print_deliveries(out: &mut Output, deliveries: &[Receipt]) -> io::Result<()> 
         )?;
     }
     Ok(())
-}
-
-/// A file name from outside, with control characters for terminals escaped.
-fn plain(name: &str) -> String {
-    let moves = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
-    let mut plain = String::with_capacity(name.len());
-    for c in name.chars() {
-        if moves(c) { plain.extend(c.escape_default()) } else { plain.push(c) }
-    }
-    plain
 }
 
 fn moment(time: DateTime<Utc>) -> String {
@@ -177,12 +165,6 @@ fn percent(rate: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_name_cannot_move_about_on_a_terminal() {
-        assert_eq!(plain("løn \\n 'a' журнал.csv"), "løn \\n 'a' журнал.csv");
-        assert_eq!(plain("a\u{1b}[2J\n\u{202e}b\u{7f}"), "a\\u{1b}[2J\\n\\u{202e}b\\u{7f}");
-    }
 
     #[test]
     fn something_is_never_shown_as_nothing() {

@@ -30,12 +30,8 @@ pub async fn run(session: &Session, args: &ExportRevisionArgs) -> Result<Outcome
     {
         bail!("the log '{}' holds {} records, not revision", log.name(), log.kind());
     }
-    let access = Access {
-        action: "EXPORT",
-        subjects: Vec::new(),
-        message: format!("export {} of {}", args.log, args.organisation),
-        parameters: json!({"log": args.log, "organisation": args.organisation, "from": from, "to": to}),
-    };
+    let parameters = json!({"log": args.log, "organisation": args.organisation, "from": from, "to": to});
+    let access = Access::new("EXPORT", format!("export {} of {}", args.log, args.organisation), parameters);
     record_access(session, &store, access).await?;
     std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
     let request = ExportRequest {

@@ -29,17 +29,13 @@ pub async fn run(session: &Session, args: &ExportAuditlogArgs) -> Result<Outcome
     if log.kind() != Kind::Auditlog {
         bail!("the log '{}' holds {} records, not auditlog", log.name(), log.kind());
     }
-    let access = Access {
-        action: "EXPORT",
-        subjects: Vec::new(),
-        message: format!("export {} as revision", args.log),
-        parameters: json!({
-            "log": args.log,
-            "organisation": args.organisation,
-            "from": args.from.map(format_local),
-            "to": args.to.map(format_local),
-        }),
-    };
+    let parameters = json!({
+        "log": args.log,
+        "organisation": args.organisation,
+        "from": args.from.map(format_local),
+        "to": args.to.map(format_local),
+    });
+    let access = Access::new("EXPORT", format!("export {} as revision", args.log), parameters);
     record_access(session, &store, access).await?;
     let caller = Caller { organisation: &args.organisation, system: &args.system };
     let (mut rows, mut bytes) = (0, 0);

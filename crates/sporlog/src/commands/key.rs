@@ -1,12 +1,10 @@
 //! `sporlog key`: a log's public key, and another one for it.
 
-use std::io::Write;
-
 use anyhow::Result;
 use serde_json::json;
 
 use crate::access::{Access, record_access};
-use crate::output::{Outcome, Output, print_error};
+use crate::output::{Outcome, print_error};
 use crate::session::Session;
 
 pub async fn show(session: &Session, name: &str, vkey_alone: bool) -> Result<Outcome> {
@@ -14,15 +12,8 @@ pub async fn show(session: &Session, name: &str, vkey_alone: bool) -> Result<Out
     let vkey = log.vkey();
     // A key's name is the origin of what it signs.
     let origin = vkey.split('+').next().unwrap_or_default();
-    let mut out = Output::new()?;
-    if session.json {
-        out.json(&json!({"log": name, "origin": origin, "vkey": vkey}))?;
-    } else if vkey_alone {
-        writeln!(out, "{vkey}")?;
-    } else {
-        writeln!(out, "origin  {origin}\nvkey    {vkey}")?;
-    }
-    out.flush()?;
+    let text = if vkey_alone { vkey.to_owned() } else { format!("origin  {origin}\nvkey    {vkey}") };
+    session.print(&json!({"log": name, "origin": origin, "vkey": vkey}), &text)?;
     Ok(Outcome::Done)
 }
 
@@ -31,13 +22,7 @@ pub async fn rotate(session: &Session, name: &str) -> Result<Outcome> {
     let store = session.store()?;
     record(session, name, "KEY_ROTATE", "gives the log another signing key").await?;
     let vkey = store.rotate_key(name).await?;
-    let mut out = Output::new()?;
-    if session.json {
-        out.json(&json!({"log": name, "vkey": vkey}))?;
-    } else {
-        writeln!(out, "{vkey}")?;
-    }
-    out.flush()?;
+    session.print(&json!({"log": name, "vkey": vkey}), &vkey)?;
     print_error(&format!(
         "note: this is the log's public key from now on. The old one signs checkpoints, too, until \
          `sporlog key retire {name}`. Copy the key file anew, and start the server again"
@@ -56,6 +41,5 @@ pub async fn retire(session: &Session, name: &str) -> Result<Outcome> {
 async fn record(session: &Session, name: &str, action: &'static str, does: &str) -> Result<()> {
     let store = session.store()?;
     let parameters = json!({"log": name, "vkey": store.log(name).await?.vkey()});
-    let access = Access { action, subjects: Vec::new(), message: format!("{does}: '{name}'"), parameters };
-    record_access(session, &store, access).await
+    record_access(session, &store, Access::new(action, format!("{does}: '{name}'"), parameters)).await
 }

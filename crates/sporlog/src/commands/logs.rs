@@ -89,12 +89,6 @@ fn size_of(folder: &Path) -> std::io::Result<u64> {
 pub async fn head(session: &Session, name: &str) -> Result<Outcome> {
     let store = session.store()?;
     let head = session.log_if_begun(&store, name).await?.map_or(0, |log| log.head());
-    let mut out = Output::new()?;
-    if session.json {
-        out.json(&json!({"head": head}))?;
-    } else {
-        writeln!(out, "{head}")?;
-    }
-    out.flush()?;
+    session.print(&json!({"head": head}), &head.to_string())?;
     Ok(Outcome::Done)
 }

@@ -7,32 +7,19 @@ use serde_json::json;
 
 use crate::access::{Access, record_access};
 use crate::cli::ProveArgs;
-use crate::outfile::OutFile;
-use crate::output::{Outcome, Output};
+use crate::outfile::Sink;
+use crate::output::Outcome;
 use crate::session::Session;
 
 pub async fn run(session: &Session, args: &ProveArgs) -> Result<Outcome> {
     let store = session.store()?;
     let log = store.log(&args.log.log).await?;
-    let access = Access {
-        action: "PROVE",
-        subjects: Vec::new(),
-        message: format!("prove {} {}", log.name(), args.id),
-        parameters: json!({"log": log.name(), "id": args.id}),
-    };
+    let parameters = json!({"log": log.name(), "id": args.id});
+    let access = Access::new("PROVE", format!("prove {} {}", log.name(), args.id), parameters);
     record_access(session, &store, access).await?;
     let proof = log.prove(args.id).await?;
-    match &args.out.out {
-        Some(path) => {
-            let mut file = OutFile::create(path, args.out.force)?;
-            file.write_all(proof.as_bytes())?;
-            file.finish()?;
-        }
-        None => {
-            let mut out = Output::new()?;
-            out.write_all(proof.as_bytes())?;
-            out.flush()?;
-        }
-    }
+    let mut out = Sink::open(&args.out)?;
+    out.write_all(proof.as_bytes())?;
+    out.finish()?;
     Ok(Outcome::Done)
 }

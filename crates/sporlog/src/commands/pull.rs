@@ -11,7 +11,7 @@ use sporlog_intake::writers::OwnWriters;
 
 use crate::cli::PullLogArgs;
 use crate::interrupt::{StopSignals, until_asked};
-use crate::output::{Outcome, Output};
+use crate::output::{Outcome, Output, refused_hint};
 use crate::progress::{Progress, Results};
 use crate::session::Session;
 
@@ -65,27 +65,16 @@ pub async fn run(session: &Session, args: &PullLogArgs) -> Result<Outcome> {
     quarantine.close().await?;
     let totals = totals.with_context(|| format!("pulling {} from {}", settings.name, settings.url))?;
     closed?;
-    print(session, &totals)?;
+    let Totals { accepted, late, refused } = totals;
+    let hint = refused_hint(refused);
+    let text = format!("accepted     {accepted}\nof them late {late}\nquarantined  {refused}{hint}");
+    session.print(&totals, &text)?;
     Ok(match (mode, interrupted) {
         (Mode::Forever, _) => Outcome::Done,
         (_, true) => Outcome::Interrupted,
         (_, false) if totals.refused > 0 => Outcome::Differs,
         _ => Outcome::Done,
     })
-}
-
-fn print(session: &Session, totals: &Totals) -> Result<()> {
-    let mut out = Output::new()?;
-    if session.json {
-        out.json(totals)?;
-    } else {
-        let Totals { accepted, late, refused } = totals;
-        writeln!(out, "accepted     {accepted}")?;
-        writeln!(out, "of them late {late}")?;
-        let hint = if *refused > 0 { "; `sporlog quarantine list` says why" } else { "" };
-        writeln!(out, "quarantined  {refused}{hint}")?;
-    }
-    Ok(out.flush()?)
 }
 
 async fn compared(session: &Session, settings: &Settings) -> Result<Outcome> {

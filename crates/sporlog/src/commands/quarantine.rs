@@ -1,9 +1,9 @@
 //! `sporlog quarantine`: what was refused and why, and what becomes of it.
 
-use std::io::{Read, Write, stdin};
+use std::io::Write;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ use sporlog_record::identifier::mask_text;
 use crate::access::{Access, record_access};
 use crate::cli;
 use crate::output::{Outcome, Output, utc};
-use crate::session::Session;
+use crate::session::{Session, read_bounded};
 
 pub async fn run(session: &Session, what: cli::Quarantine) -> Result<Outcome> {
     match what {
@@ -53,12 +53,8 @@ async fn list(session: &Session, log: Option<&str>) -> Result<Outcome> {
 
 async fn show(session: &Session, id: u64, content: bool) -> Result<Outcome> {
     let store = session.store()?;
-    let access = Access {
-        action: "QUARANTINE_SHOW",
-        subjects: Vec::new(),
-        message: format!("quarantine show {id}"),
-        parameters: json!({"item": id}),
-    };
+    let parameters = json!({"item": id});
+    let access = Access::new("QUARANTINE_SHOW", format!("quarantine show {id}"), parameters);
     record_access(session, &store, access).await?;
     let quarantine = Quarantine::new(store);
     let Refused { item, content: bytes, header, organisations } = quarantine.show(id).await?;
@@ -108,49 +104,40 @@ async fn show(session: &Session, id: u64, content: bool) -> Result<Outcome> {
 
 async fn replay(session: &Session, id: u64, file: Option<&Path>, force: bool) -> Result<Outcome> {
     let rules = session.rules()?;
-    let corrected = file.map(|file| read_corrected(file, rules.max_record_bytes as u64)).transpose()?;
+    // Somewhat more than the limit is read, so that the record's own check can refuse it.
+    let limit = (rules.max_record_bytes as u64).saturating_add(1 << 20);
+    let corrected = file.map(|file| read_bounded(file, limit)).transpose()?;
     let quarantine = Quarantine::new(session.store()?);
     let log = quarantine.show(id).await?.item.log;
     let replayed = quarantine.replay(id, corrected, &rules, session.overlap_policy(force)).await;
     quarantine.close().await?;
     let replayed = replayed?;
-    let mut out = Output::new()?;
-    let outcome = match replayed {
-        Replay::Appended(appended) => {
-            if session.json {
-                out.json(&json!({"item": id, "log": log, "id": appended.last}))?;
-            } else {
-                writeln!(out, "item {id} is now record {} of {log}", appended.last)?;
-            }
-            Outcome::Done
-        }
-        Replay::AlreadyThere(ReceivedBefore { at, first_id, .. }) => {
-            if session.json {
-                out.json(&json!({"item": id, "log": log, "same": first_id, "receivedAt": utc(at)}))?;
-            } else {
-                writeln!(
-                    out,
-                    "item {id} is the same row as record {first_id} of {log}, received at {}; nothing has changed: \
-                     discard the item, or store it all the same with --force",
-                    utc(at)
-                )?;
-            }
-            Outcome::Differs
-        }
+    let (outcome, facts, text) = match replayed {
+        Replay::Appended(appended) => (
+            Outcome::Done,
+            json!({"item": id, "log": log, "id": appended.last}),
+            format!("item {id} is now record {} of {log}", appended.last),
+        ),
+        Replay::AlreadyThere(ReceivedBefore { at, first_id, .. }) => (
+            Outcome::Differs,
+            json!({"item": id, "log": log, "same": first_id, "receivedAt": utc(at)}),
+            format!(
+                "item {id} is the same row as record {first_id} of {log}, received at {}; nothing has changed: \
+                 discard the item, or store it all the same with --force",
+                utc(at)
+            ),
+        ),
         Replay::StillRefused(findings) => {
-            if session.json {
-                out.json(&json!({"item": id, "log": log, "refused": findings}))?;
-            } else {
-                let file = file.map_or_else(|| format!("item {id}"), |file| file.display().to_string());
-                for finding in findings {
-                    writeln!(out, "{file}:{finding}")?;
-                }
-                writeln!(out, "item {id} is still refused; nothing has changed")?;
-            }
-            Outcome::Differs
+            let file = file.map_or_else(|| format!("item {id}"), |file| file.display().to_string());
+            let lines: String = findings.iter().map(|finding| format!("{file}:{finding}\n")).collect();
+            (
+                Outcome::Differs,
+                json!({"item": id, "log": log, "refused": findings}),
+                format!("{lines}item {id} is still refused; nothing has changed"),
+            )
         }
     };
-    out.flush()?;
+    session.print(&facts, &text)?;
     Ok(outcome)
 }
 
@@ -175,19 +162,6 @@ async fn discard(session: &Session, meant: &[Meant], reason: &str) -> Result<Out
     }
     out.flush()?;
     Ok(Outcome::Done)
-}
-
-/// A corrected record. Somewhat more than the limit is read, so that its own check can refuse it.
-fn read_corrected(file: &Path, max_record_bytes: u64) -> Result<Vec<u8>> {
-    let mut reader: Box<dyn Read> = if file == Path::new("-") {
-        Box::new(stdin())
-    } else {
-        Box::new(std::fs::File::open(file).with_context(|| file.display().to_string())?)
-    };
-    let mut bytes = Vec::new();
-    let limit = max_record_bytes.saturating_add(1 << 20);
-    reader.by_ref().take(limit).read_to_end(&mut bytes).with_context(|| file.display().to_string())?;
-    Ok(bytes)
 }
 
 fn facts(item: &Item) -> Value {

@@ -15,12 +15,8 @@ use crate::session::Session;
 pub async fn run(session: &Session, args: &ReadArgs) -> Result<Outcome> {
     let store = session.store()?;
     let Some(log) = session.log_if_begun(&store, &args.log.log).await? else { return Ok(Outcome::Done) };
-    let access = Access {
-        action: "READ",
-        subjects: Vec::new(),
-        message: format!("read {} after {}", log.name(), args.after),
-        parameters: json!({"log": log.name(), "after": args.after, "limit": args.rows.limit}),
-    };
+    let parameters = json!({"log": log.name(), "after": args.after, "limit": args.rows.limit});
+    let access = Access::new("READ", format!("read {} after {}", log.name(), args.after), parameters);
     record_access(session, &store, access).await?;
     include_own_access(&log).await?;
     let mut out = Output::new()?;

@@ -28,7 +28,7 @@ pub async fn run(session: &Session, args: &RestoreArgs) -> Result<Outcome> {
 async fn from_backup(session: &Session, args: &RestoreArgs, backup: &Backup, from: &Path) -> Result<Outcome> {
     // The store may be there already, and be empty but for its keys.
     let in_store = || session.keys(&session.store().ok()?);
-    let keys = session.config().keys.clone().or_else(in_store);
+    let keys = session.config().keys().or_else(in_store);
     if let Some(keys) = &keys {
         backup.check_keys(keys)?;
     }
@@ -81,12 +81,8 @@ async fn from_backup(session: &Session, args: &RestoreArgs, backup: &Backup, fro
         copy_path(&backup.exchange(), &root, false)?;
     }
     let from = std::path::absolute(from)?.display().to_string();
-    let access = Access {
-        action: "RESTORE",
-        subjects: Vec::new(),
-        message: format!("restored from the backup {from}"),
-        parameters: json!({"backup": from, "logs": restored}),
-    };
+    let parameters = json!({"backup": from, "logs": restored});
+    let access = Access::new("RESTORE", format!("restored from the backup {from}"), parameters);
     record_access(session, &store, access).await?;
     Ok(outcome)
 }
@@ -172,26 +168,21 @@ async fn finish(store: &Store, log: &Log, copied: &Copied, out: &mut Output) -> 
 async fn in_place(session: &Session, name: &str, dry_run: bool) -> Result<Outcome> {
     let store = session.store()?;
     let rolled_back = store.roll_back(name, dry_run).await?;
-    let mut out = Output::new()?;
-    match &rolled_back {
-        Some(rolled_back) if session.json => {
-            let mut facts = facts(rolled_back);
-            facts["log"] = name.into();
-            facts["dryRun"] = dry_run.into();
-            out.json(&facts)?;
-        }
-        Some(rolled_back) => writeln!(out, "{name}: {}", lost(rolled_back, dry_run))?,
-        None if session.json => out.json(&json!({"log": name, "dryRun": dry_run, "from": null}))?,
-        None => writeln!(out, "{name}: nothing is missing at its end, and nothing was changed")?,
-    }
-    out.flush()?;
+    let (result, text) = match &rolled_back {
+        Some(rolled_back @ RolledBack { from, to }) => (
+            json!({"from": from, "to": to, "log": name, "dryRun": dry_run}),
+            format!("{name}: {}", lost(rolled_back, dry_run)),
+        ),
+        None => (
+            json!({"log": name, "dryRun": dry_run, "from": null}),
+            format!("{name}: nothing is missing at its end, and nothing was changed"),
+        ),
+    };
+    session.print(&result, &text)?;
     if let (Some(rolled_back), false) = (&rolled_back, dry_run) {
-        let access = Access {
-            action: "ROLLBACK",
-            subjects: Vec::new(),
-            message: format!("rolled back {name} to record {}", rolled_back.to),
-            parameters: json!({"log": name, "givenUp": facts(rolled_back)}),
-        };
+        let parameters = json!({"log": name, "givenUp": facts(rolled_back)});
+        let access =
+            Access::new("ROLLBACK", format!("rolled back {name} to record {}", rolled_back.to), parameters);
         record_access(session, &store, access).await?;
         return check_log(session, name, None).await;
     }

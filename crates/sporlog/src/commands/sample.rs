@@ -1,13 +1,11 @@
 //! `sporlog sample`: synthetic records.
 
-use std::io::Write;
-
 use anyhow::Result;
 use sporlog_sample::{Options, write};
 
 use crate::cli::SampleArgs;
-use crate::outfile::OutFile;
-use crate::output::{Outcome, Output};
+use crate::outfile::Sink;
+use crate::output::Outcome;
 use crate::progress::{Progress, Results};
 
 pub fn run(args: &SampleArgs) -> Result<Outcome> {
@@ -21,17 +19,8 @@ pub fn run(args: &SampleArgs) -> Result<Outcome> {
     };
     let progress = Progress::records("sample", args.records, Results::Meanwhile);
     let told = |done| progress.at(done);
-    match &args.out.out {
-        Some(path) => {
-            let mut file = OutFile::create(path, args.out.force)?;
-            write(&options, &mut file, &told)?;
-            file.finish()?;
-        }
-        None => {
-            let mut out = Output::new()?;
-            write(&options, &mut out, &told)?;
-            out.flush()?;
-        }
-    }
+    let mut out = Sink::open(&args.out)?;
+    write(&options, &mut out, &told)?;
+    out.finish()?;
     Ok(Outcome::Done)
 }

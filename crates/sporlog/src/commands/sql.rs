@@ -19,9 +19,9 @@ use sporlog_ledger::Store;
 use sporlog_record::identifier::personal_numbers;
 
 use crate::access::{Access, record_access};
-use crate::cli::{Engine, OutArgs, SqlArgs, SqlFormat};
-use crate::outfile::OutFile;
-use crate::output::{Outcome, Output};
+use crate::cli::{Engine, SqlArgs, SqlFormat};
+use crate::outfile::Sink;
+use crate::output::Outcome;
 use crate::session::Session;
 use crate::text::{Table, print_table, terminal_width, write_csv};
 
@@ -33,7 +33,9 @@ const MESSAGE_CHARS: usize = 200;
 pub async fn run(session: &Session, args: &SqlArgs) -> Result<Outcome> {
     if let Some(Engine::Spark) = args.views {
         let views = sporlog_ledger::spark_views(&session.store()?.logs().await?);
-        write_to(&args.out, async |out, _| Ok(out.write_all(views.as_bytes())?)).await?;
+        let mut out = Sink::open(&args.out)?;
+        out.write_all(views.as_bytes())?;
+        out.finish()?;
         return Ok(Outcome::Done);
     }
     let default = if session.json { SqlFormat::Json } else { SqlFormat::Table };
@@ -58,44 +60,23 @@ pub async fn run(session: &Session, args: &SqlArgs) -> Result<Outcome> {
         bail!("a Parquet file holds the rows of one statement, and there are {}", queries.len());
     }
     let store = session.store()?;
-    write_to(&args.out, async |mut out, terminal| {
-        for (n, query) in queries.iter().enumerate() {
-            if n > 0 && matches!(format, SqlFormat::Table | SqlFormat::Csv) {
-                writeln!(out)?;
-            }
-            if args.file.is_some() && format == SqlFormat::Table {
-                write_comments(query, &mut out)?;
-            }
-            let answered = answer(session, &store, query, format, terminal, &mut out).await;
-            match &args.file {
-                Some(file) => answered.with_context(|| format!("{}, statement {}", file.display(), n + 1))?,
-                None => answered?,
-            }
+    let mut out = Sink::open(&args.out)?;
+    let terminal = args.out.out.is_none().then(terminal_width).flatten();
+    for (n, query) in queries.iter().enumerate() {
+        if n > 0 && matches!(format, SqlFormat::Table | SqlFormat::Csv) {
+            writeln!(out)?;
         }
-        Ok(())
-    })
-    .await?;
-    Ok(Outcome::Done)
-}
-
-/// Has `write` write to the file that is asked for, or to standard output, which may be a terminal of so many columns.
-async fn write_to(
-    args: &OutArgs,
-    write: impl AsyncFnOnce(&mut (dyn Write + Send), Option<usize>) -> Result<()>,
-) -> Result<()> {
-    match &args.out {
-        Some(path) => {
-            let mut file = OutFile::create(path, args.force)?;
-            write(&mut file, None).await?;
-            file.finish()?;
+        if args.file.is_some() && format == SqlFormat::Table {
+            write_comments(query, &mut out)?;
         }
-        None => {
-            let mut out = Output::new()?;
-            write(&mut out, terminal_width()).await?;
-            out.flush()?;
+        let answered = answer(session, &store, query, format, terminal, &mut out).await;
+        match &args.file {
+            Some(file) => answered.with_context(|| format!("{}, statement {}", file.display(), n + 1))?,
+            None => answered?,
         }
     }
-    Ok(())
+    out.finish()?;
+    Ok(Outcome::Done)
 }
 
 /// The comment lines that a statement begins with, as a heading.

@@ -12,7 +12,7 @@ use crate::session::Session;
 
 pub async fn run(session: &Session, what: StoreCommand) -> Result<Outcome> {
     let StoreCommand::Check { url } = what;
-    let address = url.unwrap_or_else(|| session.config().store.clone());
+    let address = url.unwrap_or_else(|| session.config().store());
     let store = Store::open(StoreOptions { address, ..StoreOptions::default() })?;
     let mut out = Output::new()?;
     let mut outcome = Outcome::Done;

@@ -1,18 +1,19 @@
 //! `sporlog verify`: a whole log, at once or in parts, a served log, one proof, or that a log continues an earlier checkpoint.
 
-use std::io::{Write, stdin};
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
-use sporlog_ledger::{Error, KeySource, Problem, Served, Verified, check_vkey, verify_proof, verify_served};
+use sporlog_ledger::{
+    Error, KeySource, Log, Problem, Served, Store, Verified, check_vkey, verify_proof, verify_served,
+};
 
 use crate::cli::VerifyArgs;
 use crate::output::{Outcome, Output, counted, note};
 use crate::progress::{Progress, Results};
 use crate::served::ServedLog;
-use crate::session::{Session, public_key};
+use crate::session::{Session, public_key, read_bounded};
 
 /// A proof is hardly larger than its record, and that is bounded, too.
 const MAX_PROOF_BYTES: u64 = 256 << 20;
@@ -72,13 +73,25 @@ pub fn warn_of_own_copy(source: KeySource) {
     }
 }
 
+/// What of a log is verified.
+enum Wanted {
+    /// All of it.
+    Whole,
+    Part,
+}
+
+/// Opens a log; signatures are checked with the given key, or else with the one that is at hand.
+async fn open(store: &Store, name: &str, key: Option<&str>, wanted: Wanted) -> Result<Log, Error> {
+    match (wanted, key) {
+        (Wanted::Whole, Some(key)) => store.log_to_verify_with_key(name, key).await,
+        (Wanted::Whole, None) => store.log_to_verify(name).await,
+        (Wanted::Part, Some(key)) => store.log_with_key(name, key).await,
+        (Wanted::Part, None) => store.log(name).await,
+    }
+}
+
 pub async fn check_log(session: &Session, name: &str, key: Option<&str>) -> Result<Outcome> {
-    let store = session.store()?;
-    let opened = match key {
-        Some(key) => store.log_to_verify_with_key(name, key).await,
-        None => store.log_to_verify(name).await,
-    };
-    let (verified, source) = match opened {
+    let (verified, source) = match open(&session.store()?, name, key, Wanted::Whole).await {
         Ok(log) => {
             let progress =
                 Progress::records("verify", log.covered().await.unwrap_or_default(), Results::After);
@@ -98,12 +111,7 @@ async fn check_range(
     (first, last): (u64, Option<u64>),
     checkpoint: Option<&[u8]>,
 ) -> Result<Outcome> {
-    let store = session.store()?;
-    let opened = match key {
-        Some(key) => store.log_with_key(name, key).await,
-        None => store.log(name).await,
-    };
-    let (verified, source) = match opened {
+    let (verified, source) = match open(&session.store()?, name, key, Wanted::Part).await {
         Ok(log) => {
             let covered = log.covered().await.unwrap_or_default();
             let progress = Progress::records(
@@ -140,12 +148,7 @@ async fn join(
     results: &[(String, Vec<u8>)],
     checkpoint: Option<&[u8]>,
 ) -> Result<Outcome> {
-    let store = session.store()?;
-    let opened = match key {
-        Some(key) => store.log_to_verify_with_key(name, key).await,
-        None => store.log_to_verify(name).await,
-    };
-    let (verified, source) = match opened {
+    let (verified, source) = match open(&session.store()?, name, key, Wanted::Whole).await {
         Ok(log) => (log.verify_join(results, checkpoint).await, Some(log.key_source())),
         Err(error) => (Err(error), None),
     };
@@ -223,11 +226,7 @@ fn verdict(problems: &[Problem]) -> String {
 async fn check_served(session: &Session, url: &str, key: &str, since: Option<&[u8]>) -> Result<Outcome> {
     let served = ServedLog::new(url)?;
     // How many entries there are turns out when the checkpoint is there.
-    let bar = OnceLock::new();
-    let progress = |done, total| {
-        bar.get_or_init(|| Progress::records("verify", total, Results::After)).at(done);
-    };
-    let found = match verify_served(&served, key, since, progress).await {
+    let found = match verify_served(&served, key, since, Progress::of_records("verify")).await {
         Err(Error::Damaged { file, problem }) => {
             Served { problems: vec![Problem { file, problem }], ..Served::default() }
         }
@@ -272,11 +271,7 @@ fn damage(error: Error) -> Result<Verified, Error> {
 
 async fn check_since(session: &Session, name: &str, key: Option<&str>, earlier: &[u8]) -> Result<Outcome> {
     let checked = async {
-        let store = session.store()?;
-        let log = match key {
-            Some(key) => store.log_with_key(name, key).await?,
-            None => store.log(name).await?,
-        };
+        let log = open(&session.store()?, name, key, Wanted::Part).await?;
         let sizes = log.verify_since(earlier).await?;
         anyhow::Ok((sizes, log.key_source()))
     };
@@ -299,8 +294,9 @@ async fn check_since(session: &Session, name: &str, key: Option<&str>, earlier: 
 }
 
 fn check_proof(session: &Session, path: &Path, vkey: &str) -> Result<Outcome> {
-    let proof = read_bounded(path)?;
-    let proven = match verify_proof(&proof, vkey) {
+    let proof = read_bounded(path, MAX_PROOF_BYTES)?;
+    // What is not text is no proof, and the check says so.
+    let proven = match verify_proof(&String::from_utf8_lossy(&proof), vkey) {
         Ok(proven) => proven,
         Err(error) => {
             return say(session, Outcome::Differs, &format!("the proof does not hold: {error}"), json!({}));
@@ -318,34 +314,12 @@ fn check_proof(session: &Session, path: &Path, vkey: &str) -> Result<Outcome> {
     say(session, Outcome::Done, &text, facts)
 }
 
-fn read_bounded(path: &Path) -> Result<String> {
-    use std::io::Read;
-    let mut reader: Box<dyn Read> = if path == Path::new("-") {
-        Box::new(stdin())
-    } else {
-        Box::new(std::fs::File::open(path).with_context(|| path.display().to_string())?)
-    };
-    let mut bytes = Vec::new();
-    let read = reader.by_ref().take(MAX_PROOF_BYTES).read_to_end(&mut bytes);
-    read.with_context(|| path.display().to_string())?;
-    // What is not text is no proof; the check will say so.
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
 /// One result, in a sentence or as an object.
 fn say(session: &Session, outcome: Outcome, text: &str, mut facts: Value) -> Result<Outcome> {
-    let mut out = Output::new()?;
-    if session.json {
-        if let Some(facts) = facts.as_object_mut() {
-            facts.insert("ok".into(), (outcome == Outcome::Done).into());
-            if outcome != Outcome::Done {
-                facts.insert("problem".into(), text.into());
-            }
-        }
-        out.json(&facts)?;
-    } else {
-        writeln!(out, "{text}")?;
+    facts["ok"] = (outcome == Outcome::Done).into();
+    if outcome != Outcome::Done {
+        facts["problem"] = text.into();
     }
-    out.flush()?;
+    session.print(&facts, text)?;
     Ok(outcome)
 }

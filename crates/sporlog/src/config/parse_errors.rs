@@ -9,7 +9,7 @@ use figment::value::{Map, Value};
 use figment::{Error, Figment, Profile, Provider};
 
 use super::remark::{Remark, Severity};
-use super::{Settings, removed};
+use super::{Config, removed};
 
 /// Errors that are looked for at most.
 const ENOUGH: usize = 100;
@@ -24,7 +24,7 @@ pub fn parse_errors(figment: &Figment) -> Vec<Remark> {
     let mut remarks: Vec<Remark> = Vec::new();
     let mut removed = Vec::new();
     for _ in 0..ENOUGH {
-        let read = Figment::from(Serialized::defaults(&values)).extract::<Settings>();
+        let read = Figment::from(Serialized::defaults(&values)).extract::<Config>();
         let Some(error) = read.err() else { break };
         let error = words_expected(&values, &error).unwrap_or(error);
         let missing = match &error.kind {
@@ -159,7 +159,7 @@ fn words_expected(values: &Value, error: &Error) -> Option<Error> {
         };
     }
     *value = Value::from(shown(found));
-    let other = Figment::from(Serialized::defaults(&values)).extract::<Settings>().err()?;
+    let other = Figment::from(Serialized::defaults(&values)).extract::<Config>().err()?;
     matches!(other.kind, Kind::UnknownVariant(..)).then_some(other)
 }
 

@@ -2,8 +2,6 @@
 //! waiting for a disk.
 
 use std::collections::HashMap;
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -14,31 +12,23 @@ use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
 use sporlog_intake::blocking::blocking;
 use sporlog_web::access::{KeyRegistry, KeyRing};
-use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 
-use super::{KeyFile, LastUse, open, read_ring};
+use super::{KeyFile, LastUse, Stamp, every_second, stamp};
 
-/// How often the file is looked at.
-const LOOK: Duration = Duration::from_secs(1);
-/// How often it is looked at, at most, because somebody shows a key that is not known.
+/// How often the file is looked at, at most, because somebody shows a key that is not known.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
-/// How often it is written down when keys were last used.
-const NOTE: Duration = Duration::from_secs(30);
+/// After so many seconds it is written down when keys were last used.
+const NOTE: u32 = 30;
+const UNUSABLE: &str = "the API keys stay as they are: their files cannot be used";
 
 /// The keys as a running server has them, until it is closed or dropped.
 pub struct FollowedKeys {
     shared: Arc<Shared>,
     /// When the file was last looked at because of an unknown key.
     renewed: tokio::sync::Mutex<Option<Instant>>,
-    following: Mutex<Option<Following>>,
-}
-
-/// The task that keeps the keys up to date. It ends when its sender is dropped.
-struct Following {
-    _until_dropped: oneshot::Sender<()>,
-    task: JoinHandle<()>,
+    following: JoinHandle<()>,
 }
 
 struct Shared {
@@ -50,21 +40,6 @@ struct Shared {
     used: RwLock<HashMap<String, AtomicI64>>,
     /// Whether any was used since that was last written down.
     unwritten: AtomicBool,
-}
-
-/// What tells one state of a file from another: every change makes a new file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    inode: u64,
-    modified: (i64, i64),
-    length: u64,
-}
-
-impl From<Metadata> for Stamp {
-    fn from(metadata: Metadata) -> Self {
-        let modified = (metadata.mtime(), metadata.mtime_nsec());
-        Stamp { inode: metadata.ino(), modified, length: metadata.len() }
-    }
 }
 
 impl KeyFile {
@@ -80,76 +55,42 @@ impl KeyFile {
             unwritten: AtomicBool::new(false),
         });
         shared.look()?;
-        let (until_dropped, dropped) = oneshot::channel();
-        let task = tokio::spawn(Arc::clone(&shared).follow(dropped));
-        let following = Following { _until_dropped: until_dropped, task };
-        let following = Mutex::new(Some(following));
+        let files = Arc::clone(&shared);
+        let following = tokio::spawn(every_second(UNUSABLE, move |second| {
+            let looked = files.look();
+            let noted = if second % NOTE == 0 { files.note() } else { Ok(()) };
+            looked.and(noted)
+        }));
         Ok(Arc::new(FollowedKeys { shared, renewed: tokio::sync::Mutex::new(None), following }))
     }
 }
 
 impl FollowedKeys {
-    /// Writes down when keys were last used, and stops following the file.
+    /// Stops following the file, and writes down when keys were last used.
     pub async fn close(&self) {
-        let following = self.following.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(Following { _until_dropped: until_dropped, task }) = following {
-            drop(until_dropped);
-            // It can only have panicked, and then that has been said.
-            let _ = task.await;
+        self.following.abort();
+        let shared = Arc::clone(&self.shared);
+        if let Err(error) = blocking(move || shared.note()).await {
+            tracing::error!(error = format!("{error:#}"), "{UNUSABLE}");
         }
     }
 }
 
+impl Drop for FollowedKeys {
+    fn drop(&mut self) {
+        self.following.abort();
+    }
+}
+
 impl Shared {
-    async fn follow(self: Arc<Self>, mut dropped: oneshot::Receiver<()>) {
-        let mut ticks = tokio::time::interval(LOOK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut noted = Instant::now();
-        let mut failing = false;
-        loop {
-            let stopping = tokio::select! {
-                _ = &mut dropped => true,
-                _ = ticks.tick() => false,
-            };
-            let note = stopping || noted.elapsed() >= NOTE;
-            if note {
-                noted = Instant::now();
-            }
-            let done = self.off_the_runtime(note).await;
-            // Once, and not every second for as long as it lasts.
-            if let Err(error) = &done
-                && !failing
-            {
-                let error = format!("{error:#}");
-                tracing::error!(error, "the API keys stay as they are: their files cannot be used");
-            }
-            failing = done.is_err();
-            if stopping {
-                return;
-            }
-        }
-    }
-
-    async fn off_the_runtime(self: &Arc<Self>, note: bool) -> Result<()> {
-        let registry = Arc::clone(self);
-        blocking(move || {
-            let looked = registry.look();
-            let noted = if note { registry.note() } else { Ok(()) };
-            looked.and(noted)
-        })
-        .await
-    }
-
     /// Reads the file if it is another one than before.
     fn look(&self) -> Result<()> {
-        let path = self.files.keys();
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        let file = open(&path)?;
-        let stamp = file.as_ref().map(|file| file.metadata().map(Stamp::from)).transpose()?;
+        let stamp = stamp(&self.files.keys())?;
         if *read == stamp {
             return Ok(());
         }
-        let ring = file.map(|file| read_ring(file, &path)).transpose()?.unwrap_or_default();
+        let ring = self.files.ring()?;
         tracing::info!(keys = ring.keys().len(), "read the API keys");
         *self.ring.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(ring);
         *read = stamp;
@@ -186,7 +127,8 @@ impl KeyRegistry for FollowedKeys {
                 tokio::time::sleep(LOOK_AGAIN.saturating_sub(last.elapsed())).await;
             }
             *renewed = Some(Instant::now());
-            if let Err(error) = self.shared.off_the_runtime(false).await {
+            let shared = Arc::clone(&self.shared);
+            if let Err(error) = blocking(move || shared.look()).await {
                 tracing::debug!(error = format!("{error:#}"), "the API keys could not be looked at");
             }
         })

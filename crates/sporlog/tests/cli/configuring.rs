@@ -217,6 +217,8 @@ fn other_commands_say_what_is_wrong_as_config_check_does() {
         let ran = place.run(command).code(2);
         assert_eq!(ran.err, format!("sporlog: the configuration cannot be used:\n{checked}"));
     }
+    place.file("sporlog.toml", "[[log]]\nname = 'Å'\nkind = 'revision'\n");
+    place.run("logs").code(2).complains("Å");
     // What the values mean together is found out by the command itself, and has its place, too.
     let pair = |name: &str| rcgen::generate_simple_self_signed([name.to_owned()]).expect("a certificate");
     place.file("tls.crt", pair("a.example").cert.pem());

@@ -79,7 +79,7 @@ fn certificate(tls: &TlsSettings, remarks: &mut Remarks) {
         Ok(Err(error)) => remarks.error("server.tls", error.to_string()),
         Err(error) => remarks.error("server.tls", error.to_string()),
     }
-    if mode(&tls.key).is_some_and(|mode| mode & READ_BY_OTHERS != 0) {
+    if others_may(READ_BY_OTHERS, &tls.key) {
         remarks.warn("server.tls.key", "everybody on this machine may read it (chmod 600, or 640)");
     }
 }
@@ -112,7 +112,7 @@ fn pages(config: &Config, remarks: &mut Remarks) {
             remarks.error(&key("client_secret_file"), format!("{error:#}"));
         }
         let file = provider.client_secret_file.as_deref();
-        if file.and_then(mode).is_some_and(|mode| mode & READ_BY_OTHERS != 0) {
+        if file.is_some_and(|file| others_may(READ_BY_OTHERS, file)) {
             remarks.warn(
                 &key("client_secret_file"),
                 "everybody on this machine may read the secret (chmod 600, or 640)",
@@ -125,14 +125,14 @@ fn pages(config: &Config, remarks: &mut Remarks) {
 }
 
 fn store(config: &Config, remarks: &mut Remarks) {
-    let folder = folder_of(&config.store);
-    let keys = config.keys.clone().or_else(|| Some(folder.as_ref()?.join("keys")));
+    let folder = folder_of(&config.store());
+    let keys = config.keys().or_else(|| Some(folder.as_ref()?.join("keys")));
     for (key, folder) in [("store", folder), ("keys", keys.clone())] {
         if let Some(reason) = folder.and_then(|folder| unwritable(&folder)) {
             remarks.warn(key, reason);
         }
     }
-    if keys.and_then(|keys| mode(&keys)).is_some_and(|mode| mode & FOR_OTHERS != 0) {
+    if keys.is_some_and(|keys| others_may(FOR_OTHERS, &keys)) {
         remarks.warn("keys", "others on this machine may look into the folder (chmod 700)");
     }
 }
@@ -167,7 +167,7 @@ fn kafka(config: &Config, file: Option<&Path>, remarks: &mut Remarks) {
     let variable =
         |name: &str| format!("{PREFIX}KAFKA__PROPERTIES__{}", name.to_uppercase().replace('.', "__"));
     let in_file = |name: &String| super::is_secret(name) && std::env::var_os(variable(name)).is_none();
-    if properties.keys().any(in_file) && file.and_then(mode).is_some_and(|mode| mode & READ_BY_OTHERS != 0) {
+    if properties.keys().any(in_file) && file.is_some_and(|file| others_may(READ_BY_OTHERS, file)) {
         remarks
             .warn("kafka.properties", "there is a secret in a file that everybody on this machine may read");
     }
@@ -181,7 +181,7 @@ fn pulls(config: &Config, remarks: &mut Remarks) {
         let key = |name: &str| format!("pull.{at}.{name}");
         match &pull.key_file {
             Some(file) if !file.is_file() => remarks.error(&key("key_file"), "there is no such file"),
-            Some(file) if mode(file).is_some_and(|mode| mode & READ_BY_OTHERS != 0) => remarks
+            Some(file) if others_may(READ_BY_OTHERS, file) => remarks
                 .warn(&key("key_file"), "everybody on this machine may read the API key (chmod 600, or 640)"),
             _ => {}
         }
@@ -206,6 +206,7 @@ fn variables(remarks: &mut Remarks) {
     }
 }
 
-fn mode(path: &Path) -> Option<u32> {
-    Some(std::fs::metadata(path).ok()?.permissions().mode())
+/// Whether the file's mode has one of these bits.
+fn others_may(bits: u32, path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & bits != 0)
 }

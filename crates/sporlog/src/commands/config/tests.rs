@@ -8,7 +8,7 @@ use sporlog_web::pages::PagesSettings;
 use sporlog_web::server::{Limits, ServerSettings};
 
 use super::EXAMPLE;
-use crate::config::{LedgerSettings, Settings};
+use crate::config::{Config, LedgerSettings};
 
 /// The example with all settings in force: `#name = value` is one, `# prose` is not.
 fn in_force() -> String {
@@ -22,7 +22,7 @@ fn in_force() -> String {
 #[test]
 fn the_example_can_be_read_as_it_is_and_with_all_settings_in_force() {
     for text in [EXAMPLE.to_owned(), in_force()] {
-        let read = Figment::from(Toml::string(&text)).extract::<Settings>();
+        let read = Figment::from(Toml::string(&text)).extract::<Config>();
         assert!(read.is_ok(), "{}", read.err().map(|e| e.to_string()).unwrap_or_default());
     }
 }

@@ -9,7 +9,7 @@ use sporlog_exchange::settings::{Account, Limits, Role};
 use sporlog_exchange::tree::Home;
 use sporlog_record::Kind;
 
-use super::{FOR_OTHERS, Remarks, folder_of, mode, unwritable};
+use super::{FOR_OTHERS, Remarks, folder_of, others_may, unwritable};
 use crate::config::Config;
 
 /// A file of the format's full size takes days at less than this.
@@ -63,7 +63,7 @@ fn host_keys(sftp: &Settings, remarks: &mut Remarks) {
         let key = format!("sftp.host_keys.{at}");
         if let Err(error) = std::fs::File::open(file) {
             remarks.error(&key, format!("{}: {error}", file.display()));
-        } else if mode(file).is_some_and(|mode| mode & FOR_OTHERS != 0) {
+        } else if others_may(FOR_OTHERS, file) {
             remarks.error(&key, "others may read this private key, and pass for this server (chmod 600)");
         }
     }
@@ -72,7 +72,7 @@ fn host_keys(sftp: &Settings, remarks: &mut Remarks) {
 /// Where the exchange's folder and the homes are: there is one, it can be written to, and nobody looks
 /// into another's.
 fn folders(config: &Config, sftp: &Settings, remarks: &mut Remarks) {
-    let root = match sftp.root(folder_of(&config.store).as_deref()) {
+    let root = match sftp.root(folder_of(&config.store()).as_deref()) {
         Ok(root) => root,
         Err(error) => return remarks.error("sftp.root", error.to_string()),
     };
