@@ -125,7 +125,8 @@ impl Visible {
         let mut all = false;
         for embargo in &self.embargoes {
             let meant = |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
-            let until = calendar(occurred.unwrap_or(received)).checked_add_days(Days::new(embargo.days.into()));
+            let until =
+                calendar(occurred.unwrap_or(received)).checked_add_days(Days::new(embargo.days.into()));
             let Some(until) = until.filter(|until| *until > now) else { continue };
             let fields: Vec<_> = columns(kind).filter(|c| embargo.fields.iter().any(|f| f == c)).collect();
             let something = embargo.fields.is_empty() || !fields.is_empty();
