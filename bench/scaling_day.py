@@ -44,7 +44,7 @@ class Rules:
         self.neighbours = rule("compact.rs", "NEIGHBOURS")
         self.file_rows = rule("bulk.rs", "FILE_ROWS")
         self.part = rule("bulk.rs", "PART")
-        self.parallel = rule("storage.rs", "PARALLEL")
+        self.parallel = rule("storage.rs", "SMALL_PARALLEL")
         self.tile = rule("tree.rs", "TILE_WIDTH")
         self.find_at_once = rule("locate.rs", "AT_ONCE")
 

@@ -21,6 +21,7 @@ use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload};
 use parquet::arrow::arrow_writer::ArrowColumnChunk;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 use crate::datafile::{FileWriter, GroupEncoder};
 use crate::delta::DataFile;
@@ -44,6 +45,8 @@ const FILE_BYTES: u64 = 512 << 20;
 const WAITING_GROUPS: usize = 1;
 /// Bytes of a part of a multipart upload; a bucket takes no smaller ones.
 const PART: usize = 8 << 20;
+/// Parts of a file that may be on their way at once: each is in memory until a bucket has answered.
+const PARTS_AT_ONCE: usize = 4;
 
 /// A row group on its way to the assembler.
 struct Group {
@@ -335,13 +338,16 @@ pub(crate) struct PartSink {
     store: Arc<dyn ObjectStore>,
     path: object_store::path::Path,
     upload: Option<Box<dyn MultipartUpload>>,
+    /// Parts on their way.
+    parts: JoinSet<object_store::Result<()>>,
     buffer: Vec<u8>,
 }
 
 impl PartSink {
     pub(crate) fn new(runtime: Handle, storage: &Storage, name: &str) -> Self {
         let (store, path) = (storage.store(), storage.path(name));
-        PartSink { runtime, store, path, upload: None, buffer: Vec::with_capacity(PART) }
+        let (parts, buffer) = (JoinSet::new(), Vec::with_capacity(PART));
+        PartSink { runtime, store, path, upload: None, parts, buffer }
     }
 
     fn send_part(&mut self) -> object_store::Result<()> {
@@ -353,7 +359,18 @@ impl PartSink {
                 self.upload.insert(begun)
             }
         };
-        self.runtime.block_on(upload.put_part(PutPayload::from(part)))
+        self.parts.spawn_on(upload.put_part(PutPayload::from(part)), &self.runtime);
+        self.wait_for_parts(PARTS_AT_ONCE - 1)
+    }
+
+    /// Waits until at most so many parts are on their way.
+    fn wait_for_parts(&mut self, most: usize) -> object_store::Result<()> {
+        while self.parts.len() > most {
+            if let Some(part) = self.runtime.block_on(self.parts.join_next()) {
+                part??;
+            }
+        }
+        Ok(())
     }
 
     /// The file is durable when this returns.
@@ -365,6 +382,7 @@ impl PartSink {
         if !self.buffer.is_empty() {
             self.send_part()?;
         }
+        self.wait_for_parts(0)?;
         match self.upload.take() {
             Some(mut upload) => self.runtime.block_on(upload.complete()).map(drop),
             None => Ok(()),
@@ -375,6 +393,7 @@ impl PartSink {
 impl Drop for PartSink {
     fn drop(&mut self) {
         if let Some(mut upload) = self.upload.take() {
+            self.runtime.block_on(self.parts.shutdown());
             let _ = self.runtime.block_on(upload.abort());
         }
     }

@@ -37,8 +37,10 @@ pub(crate) struct Storage {
     address: String,
 }
 
-/// How many requests are under way at once when many small objects are written or removed.
+/// How many requests are under way at once when many files are removed or a large one is written.
 const PARALLEL: usize = 32;
+/// How many are when many small objects are put: a million records have 7,800 tiles, and a put may take 50 ms.
+const SMALL_PARALLEL: usize = 128;
 
 /// What an object in a bucket says of the put that made it: a random name that no other put has.
 const PUT_BY: Attribute = Attribute::Metadata(Cow::Borrowed("sporlog-put"));
@@ -232,7 +234,7 @@ impl Storage {
             return disk.put_many(files).await.map_err(Error::storage("tlog"));
         }
         let put = |(name, bytes): (String, Bytes)| async move { self.put(&name, bytes).await };
-        futures::stream::iter(files).map(put).buffer_unordered(PARALLEL).try_collect().await
+        futures::stream::iter(files).map(put).buffer_unordered(SMALL_PARALLEL).try_collect().await
     }
 
     /// Makes durable what [`put_many`](Self::put_many) wrote.

@@ -8,9 +8,10 @@
 //! is signed by the log's key ([`crate::commit`]); and so it is with the frames of the journal, which follow the
 //! newest commit ([`crate::journal`]).
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use futures::stream::{BoxStream, StreamExt};
 use sporlog_record::Kind;
 use tlog_tiles::tlog::EMPTY_HASH;
@@ -23,7 +24,7 @@ use crate::high_water_mark::HighWaterMark;
 use crate::journal::{Extent, JOURNAL, scan};
 use crate::keys::{LogKeys, PublicKey};
 use crate::recent::Recent;
-use crate::segment::Segments;
+use crate::segment::{Segments, TRUSTED};
 use crate::segment_files::MISSING;
 use crate::storage::Storage;
 use crate::table_state::{Positions, Sources, TableState, forget_old};
@@ -113,12 +114,15 @@ pub(crate) struct Table {
     log: Arc<str>,
     storage: Storage,
     pub segments: Segments,
+    /// In a bucket: an extent after which there was nothing, and when that was. By the clock of the machine, which goes on while
+    /// the machine sleeps.
+    end: Mutex<Option<(Extent, DateTime<Utc>)>>,
 }
 
 impl Table {
     /// The table of `log`, in the log's folder `storage`.
     pub(crate) fn new(log: &str, storage: Storage) -> Self {
-        Table { log: log.into(), segments: Segments::of(&storage), storage }
+        Table { log: log.into(), segments: Segments::of(&storage), storage, end: Mutex::default() }
     }
 
     /// Makes the table, empty, as version 0; nothing happens if it is there.
@@ -223,9 +227,11 @@ impl Table {
     /// Moves `state` on by what others have committed and appended since.
     pub(crate) async fn catch_up(&self, expected: &Expected<'_>, state: &mut TableState) -> Result<CaughtUp> {
         let mut found = CaughtUp::default();
+        // In a bucket a commit follows a seal, and so whoever was at the end a short time ago looks for a frame first.
+        let mut commit_possible = !self.was_end(&state.recent.extent);
         loop {
-            let mut newest = None;
-            while let Some(bytes) = self.read_commit(state.version + 1).await? {
+            let (mut newest, began) = (None, Utc::now());
+            while commit_possible && let Some(bytes) = self.read_commit(state.version + 1).await? {
                 let commit = Commit::parse(&commit_name(state.version + 1), &bytes)?;
                 expected.take_over(state, &commit)?;
                 found.sources.committed(commit.positions());
@@ -236,6 +242,11 @@ impl Table {
                 expected.check_signature(state.version, &state.chain, &commit)?;
             }
             if self.read_journal(expected, state, &mut found.sources.journal).await? {
+                if state.recent.sealed && !commit_possible {
+                    commit_possible = true;
+                    continue;
+                }
+                self.note_end(state, began);
                 return Ok(found);
             }
             // A segment goes after the commit that takes its frames over. Where there is no such commit, there
@@ -249,6 +260,22 @@ impl Table {
                     }
                 };
             }
+        }
+    }
+
+    /// Whether there was nothing after `extent` less than [`TRUSTED`] ago. A commit that came since follows a seal, which
+    /// is still there.
+    fn was_end(&self, extent: &Extent) -> bool {
+        let end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
+        let lately = |at: &DateTime<Utc>| (Utc::now() - at).to_std().is_ok_and(|age| age < TRUSTED);
+        end.as_ref().is_some_and(|(end, at)| end == extent && lately(at))
+    }
+
+    /// There was nothing after `state` at the time `at`.
+    fn note_end(&self, state: &TableState, at: DateTime<Utc>) {
+        if self.segments.are_sealed() && !state.recent.sealed {
+            *self.end.lock().unwrap_or_else(PoisonError::into_inner) =
+                Some((state.recent.extent.clone(), at));
         }
     }
 

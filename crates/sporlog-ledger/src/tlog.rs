@@ -16,6 +16,7 @@
 use std::collections::hash_map::Entry;
 
 use bytes::Bytes;
+use futures::future::try_join_all;
 use tlog_tiles::checkpoint::Checkpoint;
 use tlog_tiles::tile::{Tile, TileHashReader, TileReader};
 use tlog_tiles::tlog::{self, Hash};
@@ -216,8 +217,11 @@ impl Publisher {
 /// The edge of the tree as it was at `size`, by the tiles of the published one, of `published` entries.
 pub(crate) async fn read_tree(storage: &Storage, size: u64, published: u64) -> Result<Tree> {
     let mut files = std::collections::HashMap::new();
-    for path in partial_names(size) {
+    let tile = |path: String| async move {
         let (_, bytes) = get_earlier_tile(storage, &path, published).await?;
+        Ok::<_, Error>((path, bytes))
+    };
+    for (path, bytes) in try_join_all(partial_names(size).into_iter().map(tile)).await? {
         if finished_file(&path).is_none_or(|(_, length)| bytes.len() != length) {
             return Err(Error::damaged(tlog_name(&path), "it does not have the length that its name says"));
         }

@@ -320,7 +320,7 @@ async fn nothing_takes_more_requests_than_it_needs() {
         ("append", 1),
         ("publication", 20),
         ("idle writer", 0),
-        ("refresh", 2),
+        ("refresh", 1),
         ("page", 6),
         ("next page", 6),
         ("look-up", 6),

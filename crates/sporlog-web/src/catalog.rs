@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use metrics::gauge;
 use sporlog_intake::access_event;
 use sporlog_intake::quarantine::{self, Quarantine};
@@ -187,7 +187,11 @@ impl Catalog {
             tracing::debug!(%error, "the store cannot be written to");
             trouble = Some("the store cannot be written to: its disk is full or read-only");
         }
-        if self.inner.store.names().await.is_err() {
+        let open: Vec<Log> = self.open().values().cloned().collect();
+        // In a bucket a listing is paid for, and the logs themselves say whether it can be read.
+        if (open.is_empty() || self.inner.store.directory().is_some())
+            && self.inner.store.names().await.is_err()
+        {
             trouble = Some(UNREADABLE);
         }
         if !self.inner.records_accesses.load(Ordering::Relaxed) && trouble.is_none() {
@@ -201,9 +205,9 @@ impl Catalog {
                 }
             }
         }
-        let open: Vec<Log> = self.open().values().cloned().collect();
-        for log in open {
-            if let Err(error) = log.refresh().await {
+        let refreshed = open.iter().map(async |log| (log, log.refresh().await));
+        for (log, refreshed) in join_all(refreshed).await {
+            if let Err(error) = refreshed {
                 tracing::warn!(log = log.name(), %error, "other writers' records cannot be seen");
                 trouble = Some(UNREADABLE);
             }
