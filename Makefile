@@ -46,6 +46,7 @@ bench: release ## Measure against DuckDB, PostgreSQL, kcat, OpenSSH and curl, in
 	bench/kafka.py
 	bench/sftp.py
 	bench/pull.py
+	bench/bucket.py
 
 fuzz: ## Fuzz each parser for a minute (SECONDS_EACH=600 for ten)
 	scripts/fuzz

@@ -133,11 +133,11 @@ class Bench:
         read_once(self.file)
         broker.produce(TOPIC, self.file, 1)
 
-    def consume(self, name, topic, log, messages):
-        """A new store and a new group; the whole process, until all is durable."""
+    def consume(self, name, topic, log, messages, store=None):
+        """A new store, in the workplace unless another is given, and a new group; the whole process, until all is durable."""
         config = self.place / f"{name}.toml"
         config.write_text(
-            f'store = "{self.place / name}"\n[kafka]\nbrokers = "{self.broker.address}"\ngroup = "{name}"\n'
+            f'store = "{store or self.place / name}"\nkeys = "{self.place / name}-keys"\n[kafka]\nbrokers = "{self.broker.address}"\ngroup = "{name}"\n'
             f'[[kafka.topic]]\nname = "{topic}"\nlog = "{log}"\n'
         )
         ran = self.place.run([self.program, "--quiet", "--config", config, "--json", "consume", "--until-end"])

@@ -8,6 +8,8 @@ import time
 import urllib.request
 from pathlib import Path
 
+from sporlog import options
+
 LISTENING = re.compile(r"listening on (http://127\.0\.0\.1:\d+)")
 TICK = os.sysconf("SC_CLK_TCK")
 
@@ -90,7 +92,7 @@ class Server:
 def sporlog(place, program, store):
     """With its defaults, and a key for all that there is."""
     key = json.loads(program.command(place, store, "apikey", "create", "--name", "bench", "--role", "admin").stdout)
-    argv = [program.path, "--store", store, "serve", "--listen", "127.0.0.1:0"]
+    argv = [program.path, *options(store), "serve", "--listen", "127.0.0.1:0"]
     return Server(place, "sporlog", argv, (f"ApiKey: {key['key']}",))
 
 

@@ -3,13 +3,19 @@
 import json
 
 
+def options(store):
+    """For a store in a folder, or for one in a bucket: its address and the folder of its keys."""
+    address, *keys = store if isinstance(store, tuple) else (store,)
+    return ["--store", address, *(part for folder in keys for part in ("--keys", folder))]
+
+
 class Sporlog:
     def __init__(self, path, measure):
         self.path = path
         self.measure_path = measure
 
     def command(self, place, store, *args):
-        return place.run([self.path, "--quiet", "--json", "--store", store, *args])
+        return place.run([self.path, "--quiet", "--json", *options(store), *args])
 
     def sample(self, place, rows, out):
         """Revision logs without faults."""

@@ -2,7 +2,8 @@
 //! starting a program would take longer than what is measured.
 //!
 //! ```text
-//! measure page STORE LOG ROWS ITERATIONS      pages of ROWS records at random ids
+//! measure page STORE LOG ROWS ITERATIONS [CACHE] pages of ROWS records at random ids; parts of a store in a bucket are kept in CACHE
+//! measure cold STORE LOG ROWS ITERATIONS      the same, each by a store that was just opened: no page of it was read before
 //! measure read-on STORE LOG ROWS ITERATIONS   pages of ROWS records, each after the one before
 //! measure find STORE LOG LIMIT KEYS           the newest LIMIT records of each person in the file KEYS
 //! measure append STORE RECORDS TASKS SECONDS  audit records (JSON lines), one each, by TASKS at once
@@ -18,6 +19,8 @@
 
 use std::error::Error;
 use std::future::Future;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -37,6 +40,8 @@ type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 const WARM_UP: usize = 100;
 /// The same where the measure is a time: so long.
 const WARM_UP_TIME: Duration = Duration::from_secs(1);
+/// Bytes of a bucket that are kept on a local disk.
+const CACHE_BYTES: u64 = 4 << 30;
 /// Where the random ids begin: the same ones each time.
 const SEED: u64 = 0x53_504f_524c_4f47;
 
@@ -45,13 +50,16 @@ async fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let result = match args[..] {
-        [order @ ("page" | "read-on"), store, log, rows, iterations] => {
-            let log = open(store, log).await?;
+        [order @ ("page" | "read-on"), store, log, rows, iterations, ref cache @ ..] => {
+            let log = open(store, log, cache.first().copied()).await?;
             page(&log, rows.parse()?, iterations.parse()?, order == "read-on").await?
+        }
+        ["cold", store, log, rows, iterations] => {
+            cold(store, log, rows.parse()?, iterations.parse()?).await?
         }
         ["find", store, log, limit, keys] => {
             let keys = std::fs::read_to_string(keys)?;
-            find(&open(store, log).await?, limit.parse()?, &keys.lines().collect::<Vec<_>>()).await?
+            find(&open(store, log, None).await?, limit.parse()?, &keys.lines().collect::<Vec<_>>()).await?
         }
         ["append", store, records, tasks, seconds] => {
             append(store, &std::fs::read(records)?, tasks.parse()?, seconds.parse()?).await?
@@ -63,7 +71,7 @@ async fn main() -> Result<()> {
         }
         _ => {
             return Err(
-                "measure page|read-on|find|append|kill|recover|commits …: see the head of its source".into(),
+                "measure page|cold|read-on|find|append|kill|recover|commits …: see the head of its source".into(),
             );
         }
     };
@@ -71,9 +79,39 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-async fn open(store: &str, log: &str) -> Result<Log> {
-    let options = StoreOptions { address: store.into(), ..StoreOptions::default() };
+async fn open(store: &str, log: &str, cache: Option<&str>) -> Result<Log> {
+    let cache_folder = cache.map(|folder| (folder.into(), CACHE_BYTES));
+    let options = StoreOptions { address: store.into(), cache_folder, ..StoreOptions::default() };
     Ok(Store::open(options)?.log(log).await?)
+}
+
+/// A page of `rows` records by each of `iterations` stores that were just opened, and the requests to a bucket that it took.
+async fn cold(store: &str, log: &str, rows: u64, iterations: usize) -> Result<Value> {
+    let (mut times, mut requests, mut random) = (Vec::new(), Vec::new(), Random(SEED));
+    for _ in 0..iterations {
+        let log = open(store, log, None).await?;
+        let after = log.first().saturating_sub(1) + random.below(log.head().saturating_sub(rows) + 1);
+        requests_so_far()?;
+        let mut answers = Answers::default();
+        if answers.take(&log, || log.read(after, Some(rows))).await? as u64 != rows {
+            return Err("a page has too few records".into());
+        }
+        requests.push(requests_so_far()?);
+        times.append(&mut answers.times);
+    }
+    Ok(
+        json!({ "milliseconds": spread(times), "most_requests": requests.iter().max(), "median_requests": median(requests) }),
+    )
+}
+
+/// How many requests `bucket_proxy` before the bucket has seen since it was last asked.
+fn requests_so_far() -> Result<usize> {
+    let url = std::env::var("AWS_ENDPOINT_URL")?;
+    let mut proxy = TcpStream::connect(url.trim_start_matches("http://"))?;
+    proxy.write_all(b"MARK measure\r\n\r\n")?;
+    let mut answer = String::new();
+    proxy.read_to_string(&mut answer)?;
+    Ok(answer.parse()?)
 }
 
 /// Pages of `rows` records, each somewhere else, or `on` from the end of the one before.

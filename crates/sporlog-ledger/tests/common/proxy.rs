@@ -34,7 +34,8 @@ pub struct Faults {
 /// How many requests of each kind there were.
 pub type Counts = BTreeMap<&'static str, u64>;
 
-/// A running proxy. A request `MARK NAME`, which is not passed on, puts the counts up to it aside under that name.
+/// A running proxy. A request `MARK NAME`, which is not passed on, puts the counts up to it aside under that name, and is answered
+/// by their sum.
 pub struct Proxy {
     pub url: String,
     counts: Arc<Mutex<Counts>>,
@@ -129,8 +130,9 @@ async fn serve(
     let text = String::from_utf8_lossy(&request[..head]).into_owned();
     if let Some(name) = text.strip_prefix("MARK ") {
         let before = std::mem::take(&mut *counts.lock().unwrap());
+        let sum: u64 = before.values().sum();
         marked.lock().unwrap().insert(name.trim_end().to_owned(), before);
-        return client.write_all(b"done").await.ok();
+        return client.write_all(sum.to_string().as_bytes()).await.ok();
     }
     let kind = kind(&text);
     *counts.lock().unwrap().entry(kind).or_default() += 1;
