@@ -18,6 +18,8 @@ pub struct Place {
     config: PathBuf,
     log: PathBuf,
     settings: String,
+    /// Where those that go on reach a bucket; as the test itself does if not given.
+    pub endpoint: Option<String>,
 }
 
 impl Place {
@@ -34,13 +36,14 @@ impl Place {
             config: cluster.path(&format!("{name}.toml")),
             log: cluster.path(&format!("{name}.log")),
             settings: settings.to_owned(),
+            endpoint: None,
         };
         place.configure(cluster, log, further);
         place
     }
 
     pub fn configure(&self, cluster: &Cluster, log: &str, further: &str) {
-        // In the bucket, where the folder of its objects is given (`tests/bucket/with tests/kafka/run`).
+        // In the bucket, where the folder of its objects is given (`tests/bucket/with`).
         let bucket = std::env::var("SPORLOG_TEST_BUCKET").ok();
         let address = match bucket.and_then(|bucket| self.store.strip_prefix(bucket).ok()) {
             Some(prefix) => format!("s3://sporlog/{}", prefix.display()),
@@ -116,6 +119,7 @@ impl Place {
     pub fn consume(&self) -> Running {
         let log = std::fs::File::options().create(true).append(true).open(&self.log).expect("a file");
         let mut command = self.command(&["consume", "-v"]);
+        command.envs(self.endpoint.iter().map(|endpoint| ("AWS_ENDPOINT_URL", endpoint)));
         Running(command.stdout(Stdio::null()).stderr(log).spawn().expect("started"))
     }
 

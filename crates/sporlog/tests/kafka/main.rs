@@ -4,6 +4,8 @@
 mod cluster;
 mod instance;
 mod messages;
+#[path = "../../../sporlog-ledger/tests/common/proxy.rs"]
+mod proxy;
 mod secured;
 mod small;
 mod storm;
