@@ -1,6 +1,6 @@
 """Asks Spark the questions of a file, over views that another file makes.
 
-    questions.py JARS VIEWS QUESTIONS ANSWERS TABLE
+    questions.py JARS VIEWS QUESTIONS ANSWERS [TABLE]
 
 ANSWERS has a line for each question: the rows that `sporlog sql --format json` has given, as a JSON array. Prints a line for
 each question: its number, whether Spark gives the same rows, and how many they are, or a row that differs.
@@ -26,7 +26,7 @@ def plain(value):
 
 
 def main() -> None:
-    jars, views, questions, answers, table = sys.argv[1:]
+    jars, views, questions, answers, *written = sys.argv[1:]
     spark = session(jars)
     for statement in statements(views):
         spark.sql(statement)
@@ -38,7 +38,8 @@ def main() -> None:
         other = next((pair for pair in zip(wanted, found) if pair[0] != pair[1]), None)
         same = other is None and len(wanted) == len(found)
         print(number, "same" if same else "OTHER", f"{len(found)} of {len(wanted)} rows" if other is None else other, flush=True)
-    spark.read.format("delta").load(table).limit(1).write.format("delta").mode("append").save(table)
+    for table in written:
+        spark.read.format("delta").load(table).limit(1).write.format("delta").mode("append").save(table)
     spark.stop()
 
 

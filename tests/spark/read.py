@@ -8,6 +8,7 @@ day that samples are of. If the table cannot be read, the line has the name, `er
 The last line is what EXPRESSION, Python with `spark` in it, gives.
 """
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -45,6 +46,11 @@ def session(jars: str) -> SparkSession:
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
+        # A store in a bucket: as its addresses begin with s3://, and where and as whom the environment says.
+        "spark.hadoop.fs.s3.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem",
+        "spark.hadoop.fs.s3a.endpoint": os.environ.get("AWS_ENDPOINT_URL", ""),
+        "spark.hadoop.fs.s3a.endpoint.region": os.environ.get("AWS_REGION", ""),
+        "spark.hadoop.fs.s3a.path.style.access": "true",
     }
     builder = SparkSession.builder.master("local[2]").appName("sporlog")
     for name, value in settings.items():
