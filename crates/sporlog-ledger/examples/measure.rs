@@ -71,7 +71,8 @@ async fn main() -> Result<()> {
         }
         _ => {
             return Err(
-                "measure page|cold|read-on|find|append|kill|recover|commits …: see the head of its source".into(),
+                "measure page|cold|read-on|find|append|kill|recover|commits …: see the head of its source"
+                    .into(),
             );
         }
     };
