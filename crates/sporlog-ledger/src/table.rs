@@ -260,6 +260,7 @@ impl Table {
                     }
                 };
             }
+            commit_possible = true;
         }
     }
 
