@@ -5,10 +5,10 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/sporlog-target
 export CARGO_TERM_COLOR ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint release bench fuzz
+.PHONY: help demo test test-ballista lint release bench fuzz
 
 help: ## What there is to make
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## Build, take in sample data of all kinds, show what Sporlog does with it, and serve a citizen's pages
 	scripts/need cargo cc cmake ssl curl sftp
@@ -29,6 +29,10 @@ test: ## Install what the tests need, and run them all
 	tests/sftp/run
 	tests/signin/run
 	tests/pages/run
+
+test-ballista: ## Build DataFusion once more, with Ballista's features, and have a cluster answer queries
+	scripts/need cargo cc cmake ssl go python3
+	tests/ballista/run
 
 lint: ## Formatting, clippy, licences and sources of dependencies
 	scripts/need cargo cc cmake ssl python3

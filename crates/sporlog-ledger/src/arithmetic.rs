@@ -2,6 +2,9 @@
 //!
 //! [`CheckOverflow`] puts checked functions in the place of `+`, `-` and `*`, and of the sign `-`; [`CheckedSum`] adds up
 //! decimals. Decimals, times and divisions are checked by DataFusion; floating-point numbers become infinite.
+//!
+//! A cluster does not know these functions. For its plans [`CheckOverflow`] has DataFusion's own calculate with decimals, and
+//! the results cast back, which fails for a number that has no place in its type.
 
 use arrow::array::ArrayRef;
 use arrow::compute::cast;
@@ -9,7 +12,7 @@ use arrow::compute::kernels::numeric::{add, mul, sub};
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, FieldRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{DFSchema, ScalarValue, exec_err};
+use datafusion::common::{Column, DFSchema, ScalarValue, exec_err};
 use datafusion::error::Result;
 use datafusion::functions_aggregate::sum::Sum;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
@@ -17,7 +20,8 @@ use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
     Accumulator, AggregateUDFImpl, BinaryExpr, ColumnarValue, Expr, ExprSchemable, GroupsAccumulator,
-    LogicalPlan, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit,
+    LogicalPlan, LogicalPlanBuilder, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    Volatility, binary_expr, cast as cast_expr, lit,
 };
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::physical_expr_common::datum::apply;
@@ -25,9 +29,15 @@ use datafusion::physical_expr_common::datum::apply;
 /// The type in which whole numbers are added up.
 const WIDE: DataType = DataType::Decimal128(DECIMAL128_MAX_PRECISION, 0);
 
-/// Replaces the operators on whole numbers by [`Checked`]. Runs after DataFusion has made the types of both sides the same.
+/// Replaces the operators on whole numbers. Runs after DataFusion has made the types of both sides the same.
 #[derive(Debug)]
-pub(crate) struct CheckOverflow;
+pub(crate) enum CheckOverflow {
+    /// By [`Checked`]; sums are [`CheckedSum`]'s.
+    WithFunctions,
+    /// By decimals, sums too: the plan has nothing in it that DataFusion does not have.
+    #[cfg_attr(not(feature = "ballista"), expect(dead_code))]
+    WithDecimals,
+}
 
 impl AnalyzerRule for CheckOverflow {
     fn name(&self) -> &str {
@@ -37,36 +47,75 @@ impl AnalyzerRule for CheckOverflow {
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
         plan.transform_up_with_subqueries(|plan| {
             let (schema, names) = (merge_schema(&plan.inputs()), NamePreserver::new(&plan));
+            let given = plan.schema().clone();
             let rewritten = plan.map_expressions(|expr| {
                 // A column is still called `a + b`.
                 let name = names.save(&expr);
-                let checked = expr.transform_up(|expr| Ok(checked(expr, &schema)))?;
+                let checked = expr.transform_up(|expr| Ok(self.checked(expr, &schema)))?;
                 Ok(checked.update_data(|expr| name.restore(expr)))
             })?;
-            rewritten.map_data(LogicalPlan::recompute_schema)
+            rewritten.map_data(|plan| match plan.recompute_schema()? {
+                plan @ (LogicalPlan::Aggregate(_) | LogicalPlan::Window(_)) => narrowed(plan, &given),
+                plan => Ok(plan),
+            })
         })
         .map(|rewritten| rewritten.data)
     }
 }
 
-fn checked(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
-    let whole = |expr: &Expr| expr.get_type(schema).ok().filter(DataType::is_integer);
-    let call = |op, left, right| {
-        let signature = Signature::any(2, Volatility::Immutable);
-        Transformed::yes(ScalarUDF::from(Checked { op, signature }).call(vec![left, right]))
-    };
-    match expr {
-        Expr::BinaryExpr(BinaryExpr { left, op, right })
-            if matches!(op, Operator::Plus | Operator::Minus | Operator::Multiply)
-                && whole(&left).is_some_and(|left| whole(&right) == Some(left)) =>
-        {
-            call(op, *left, *right)
+/// The plan with columns of the types that those of `given` have.
+fn narrowed(plan: LogicalPlan, given: &DFSchema) -> Result<LogicalPlan> {
+    let types = given.fields().iter().map(|field| field.data_type());
+    let columns = plan.schema().iter().zip(types).map(|((table, field), given)| {
+        let column = Expr::Column(Column::from((table, field)));
+        match field.data_type() == given {
+            true => column,
+            false => cast_expr(column, given.clone()).alias_qualified(table.cloned(), field.name()),
         }
-        Expr::Negative(negated) => match whole(&negated).map(|whole| ScalarValue::new_zero(&whole)) {
-            Some(Ok(zero)) => call(Operator::Minus, lit(zero), *negated),
-            _ => Transformed::no(Expr::Negative(negated)),
-        },
-        expr => Transformed::no(expr),
+    });
+    let columns: Vec<_> = columns.collect();
+    match columns.iter().all(|column| matches!(column, Expr::Column(_))) {
+        true => Ok(plan),
+        false => LogicalPlanBuilder::from(plan).project(columns)?.build(),
+    }
+}
+
+impl CheckOverflow {
+    fn checked(&self, expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
+        let whole = |expr: &Expr| expr.get_type(schema).ok().filter(DataType::is_integer);
+        let with_decimals = matches!(self, CheckOverflow::WithDecimals);
+        let wide = |expr| cast_expr(expr, WIDE);
+        let call = |op, left: Expr, right| match whole(&left).filter(|_| with_decimals) {
+            Some(kind) => Transformed::yes(cast_expr(binary_expr(wide(left), op, wide(right)), kind)),
+            None => {
+                let signature = Signature::any(2, Volatility::Immutable);
+                Transformed::yes(ScalarUDF::from(Checked { op, signature }).call(vec![left, right]))
+            }
+        };
+        let sums_whole = |name: &str, args: &[Expr]| {
+            with_decimals && name == "sum" && args.iter().all(|arg| whole(arg).is_some())
+        };
+        match expr {
+            Expr::AggregateFunction(mut sum) if sums_whole(sum.func.name(), &sum.params.args) => {
+                sum.params.args = sum.params.args.into_iter().map(wide).collect();
+                Transformed::yes(Expr::AggregateFunction(sum))
+            }
+            Expr::WindowFunction(mut sum) if sums_whole(sum.fun.name(), &sum.params.args) => {
+                sum.params.args = sum.params.args.into_iter().map(wide).collect();
+                Transformed::yes(Expr::WindowFunction(sum))
+            }
+            Expr::BinaryExpr(BinaryExpr { left, op, right })
+                if matches!(op, Operator::Plus | Operator::Minus | Operator::Multiply)
+                    && whole(&left).is_some_and(|left| whole(&right) == Some(left)) =>
+            {
+                call(op, *left, *right)
+            }
+            Expr::Negative(negated) => match whole(&negated).map(|whole| ScalarValue::new_zero(&whole)) {
+                Some(Ok(zero)) => call(Operator::Minus, lit(zero), *negated),
+                _ => Transformed::no(Expr::Negative(negated)),
+            },
+            expr => Transformed::no(expr),
+        }
     }
 }
 

@@ -27,6 +27,7 @@
 //! | `received_times` | which records were received when |
 //! | `scan`, `find`, `sql` | records by id, by person or user, by query |
 //! | `blocks`, `disk_cache` | decoded rows, kept for whoever reads on; parts of files in a bucket, kept on a disk |
+//! | `cluster` | queries that a Ballista cluster runs (with the feature `ballista`) |
 //! | `arithmetic` | whole numbers of queries do not wrap around |
 //! | `overlap` | which of many rows a log has already |
 //! | `locate` | which records are a person's, by the index alone; then just what is asked of them |
@@ -51,6 +52,8 @@ mod blocks;
 mod bucket;
 mod bulk;
 mod clock;
+#[cfg(feature = "ballista")]
+mod cluster;
 mod commit;
 mod compact;
 mod copy;
@@ -109,6 +112,8 @@ pub use backup::{Backup, copy_path};
 pub use blocks::CACHE_BYTES;
 pub use bulk::{Bulk, BulkPusher};
 pub use clock::Clock;
+#[cfg(feature = "ballista")]
+pub use cluster::query_on_cluster;
 pub use commit::{Position, RolledBack};
 pub use compact::{Compacted, Expired};
 pub use copy::Copied;
@@ -126,7 +131,7 @@ pub use prove::{Proven, verify_proof};
 pub use row_commitments::numbers;
 pub use scan::Batches;
 pub use schema::table_schema;
-pub use sql::{query, spark_views, statements};
+pub use sql::{Rows, query, spark_views, statements};
 pub use storage::local_directory;
 pub use store::{Store, StoreOptions, is_log_name};
 pub use table_state::{ONCE, REMEMBERED};

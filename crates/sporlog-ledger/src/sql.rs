@@ -22,12 +22,13 @@ use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
-use datafusion::prelude::{SQLOptions, SessionConfig, SessionContext};
+use datafusion::prelude::{DataFrame, SQLOptions, SessionConfig, SessionContext};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use object_store::ObjectMeta;
+use object_store::path::Path;
 use sporlog_record::Kind;
 use sporlog_record::time::DATE_CHARACTERS;
 
@@ -45,18 +46,16 @@ const SETTING_ADVICE: &str = " or disable the datafusion.sql_parser.enable_ident
 /// The name under which DataFusion knows the store.
 const STORE: &str = "sporlog://store";
 
-/// Runs a query over `logs`, which are seen as they are now, in DataFusion's dialect of SQL: the result's columns, and its
-/// rows as they come.
+/// A query's result: its columns, and its rows as they come.
+pub type Rows = (SchemaRef, BoxStream<'static, Result<RecordBatch>>);
+
+/// Runs a query over `logs`, which are seen as they are now, in DataFusion's dialect of SQL.
 ///
 /// Only queries: nothing that would change, create or set anything. A log's name stands for its
 /// records; `events` is what all kinds have in common. The columns of the result have names of their own: of two that are
 /// called `a`, the second is called `a_1`. A query that needs more than `memory` bytes goes on in the folder for
 /// temporary files where that can be done, and otherwise fails.
-pub async fn query(
-    logs: &[Log],
-    sql: &str,
-    memory: usize,
-) -> Result<(SchemaRef, BoxStream<'static, Result<RecordBatch>>)> {
+pub async fn query(logs: &[Log], sql: &str, memory: usize) -> Result<Rows> {
     // Merging what was spilled takes a batch of each part, and memory that is set aside: with a small limit, less of both.
     let batch_size = (memory >> 15).clamp(64, 8_192);
     let mut config = SessionConfig::new().with_information_schema(true).with_batch_size(batch_size);
@@ -65,21 +64,14 @@ pub async fn query(
     let runtime =
         RuntimeEnvBuilder::new().with_memory_pool(Arc::new(FairSpillPool::new(memory))).build_arc()?;
     let context = SessionContext::new_with_config_rt(config, runtime);
-    context.add_analyzer_rule(Arc::new(CheckOverflow));
+    context.add_analyzer_rule(Arc::new(CheckOverflow::WithFunctions));
     context.register_udaf(CheckedSum::default().into());
     let url = ObjectStoreUrl::parse(STORE)?;
     for log in logs {
         context.register_object_store(url.as_ref(), log.shared.storage.store());
-        let table = LogTable { log: log.clone(), state: log.state(), url: url.clone() };
-        context.register_table(log.name(), Arc::new(table))?;
     }
-    if let Some(events) = events_over(logs) {
-        context.sql(&format!("CREATE VIEW events AS {events}")).await?;
-    }
-    register_patterns(&context, logs, sql).await?;
-    let only_queries =
-        SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-    let planned = async { context.sql_with_options(sql, only_queries).await?.execute_stream().await };
+    register(&context, logs, sql, |_| Ok((url.clone(), Path::default()))).await?;
+    let planned = async { plan(&context, sql).await?.execute_stream().await };
     let batches = planned.await.map_err(|error| match out_of_memory(&error, memory) {
         Some(error) => error,
         None => Error::Query(explain(&context, sql, &error)),
@@ -89,6 +81,32 @@ pub async fn query(
         schema,
         batches.map(move |batch| batch.map_err(|e| out_of_memory(&e, memory).unwrap_or(e.into()))).boxed(),
     ))
+}
+
+/// Makes the tables and views known that a query may name. `place` says where a log's files are: the URL of an object store,
+/// and what the paths that the log's storage gives begin with there.
+pub(crate) async fn register(
+    context: &SessionContext,
+    logs: &[Log],
+    sql: &str,
+    place: impl Fn(&Log) -> Result<(ObjectStoreUrl, Path)>,
+) -> Result<()> {
+    for log in logs {
+        let (url, prefix) = place(log)?;
+        let table = LogTable { log: log.clone(), state: log.state(), url, prefix };
+        context.register_table(log.name(), Arc::new(table))?;
+    }
+    if let Some(events) = events_over(logs) {
+        context.sql(&format!("CREATE VIEW events AS {events}")).await?;
+    }
+    register_patterns(context, logs, sql).await
+}
+
+/// The plan of a statement, which has to be a query.
+pub(crate) async fn plan(context: &SessionContext, sql: &str) -> DataFusionResult<DataFrame> {
+    let only_queries =
+        SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+    context.sql_with_options(sql, only_queries).await
 }
 
 /// What is said of a query for which the memory did not suffice.
@@ -128,7 +146,7 @@ fn spark_view(name: &str, query: &str) -> String {
 }
 
 /// Why a query cannot be run, without advice that only a program could follow.
-fn explain(context: &SessionContext, sql: &str, error: &DataFusionError) -> String {
+pub(crate) fn explain(context: &SessionContext, sql: &str, error: &DataFusionError) -> String {
     let state = context.state();
     let references = state.sql_to_statement(sql, &Dialect::Generic).and_then(|statement| {
         // Functions that give tables are among them.
@@ -161,7 +179,7 @@ fn explain(context: &SessionContext, sql: &str, error: &DataFusionError) -> Stri
 }
 
 /// The result with different names for different columns: JSON and Parquet have no others.
-fn with_unique_names(
+pub(crate) fn with_unique_names(
     batches: SendableRecordBatchStream,
 ) -> (SchemaRef, BoxStream<'static, DataFusionResult<RecordBatch>>) {
     let given = batches.schema();
@@ -241,6 +259,7 @@ struct LogTable {
     log: Log,
     state: Arc<TableState>,
     url: ObjectStoreUrl,
+    prefix: Path,
 }
 
 #[async_trait]
@@ -265,7 +284,8 @@ impl TableProvider for LogTable {
         let count = groups.len();
         for (n, file) in self.state.files.iter().enumerate() {
             // As it is: built from a string, the path would be encoded once more.
-            let location = self.log.shared.storage.path(&file.name());
+            let path = self.log.shared.storage.path(&file.name());
+            let location = self.prefix.parts().chain(path.parts()).collect();
             let last_modified = DateTime::UNIX_EPOCH;
             let object = ObjectMeta { location, last_modified, size: file.size, e_tag: None, version: None };
             groups[n % count].push(PartitionedFile::new_from_meta(object));

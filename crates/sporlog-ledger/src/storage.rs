@@ -18,6 +18,8 @@ use object_store::{
     Attribute, Attributes, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
     UpdateVersion, WriteMultipart,
 };
+#[cfg(feature = "ballista")]
+use url::Position;
 use url::Url;
 
 use crate::bucket::{self, PATIENCE, SUPPORTED};
@@ -94,6 +96,23 @@ impl Storage {
         match &self.disk {
             Some(disk) => disk.fs_path(&self.path(name)).to_string_lossy().into_owned(),
             None => format!("{}{name}", self.address),
+        }
+    }
+
+    /// Where other programs find the objects: the URL of a file system or a bucket, and what goes before a
+    /// [`path`](Self::path) there.
+    #[cfg(feature = "ballista")]
+    pub(crate) fn shared(&self) -> Result<(String, Path)> {
+        let fail = |reason: String| Error::Location { url: self.location(""), reason };
+        match &self.disk {
+            Some(disk) => {
+                let root = Path::from_absolute_path(disk.fs_path(&Path::default()));
+                Ok(("file:///".into(), root.map_err(|e| fail(e.to_string()))?))
+            }
+            None => {
+                let url = Url::parse(&self.address).map_err(|e| fail(e.to_string()))?;
+                Ok((url[..Position::BeforePath].to_owned(), Path::default()))
+            }
         }
     }
 

@@ -38,7 +38,7 @@
 //! before a name, and two underscores stand between a section and what is in it:
 //! `SPORLOG_RULES__DISCLOSURE__BEHANDLINGSGRUNNLAG=110`.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -124,11 +124,16 @@ pub struct Config {
 pub struct SqlSettings {
     /// The memory that a query may use before it goes on on disk, or fails.
     pub memory_bytes: NonZeroUsize,
+    /// How long a cluster may take to answer a query.
+    pub cluster_seconds: NonZeroU64,
 }
 
 impl Default for SqlSettings {
     fn default() -> Self {
-        SqlSettings { memory_bytes: const { NonZeroUsize::new(256 << 20).unwrap() } }
+        SqlSettings {
+            memory_bytes: const { NonZeroUsize::new(256 << 20).unwrap() },
+            cluster_seconds: const { NonZeroU64::new(3_600).unwrap() },
+        }
     }
 }
 

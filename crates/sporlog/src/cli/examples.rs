@@ -138,6 +138,8 @@ Examples:
   sporlog sql 'SELECT * FROM events' --format parquet --out events.parquet
   sporlog sql 'SELECT log, count(*) FROM \"disclosure*\" GROUP BY log'
   sporlog sql --file docs/questions.sql                    an auditor's twenty questions
+  sporlog sql --file docs/questions.sql --cluster df://scheduler:50050
+                                                           the same, run by a cluster of Apache Ballista
   sporlog sql --views spark > views.sql                    the same tables in Spark
 
 Binary columns (leverteData, content) are shown in hexadecimal. Floating-point results that are no numbers are inf, -inf and NaN;

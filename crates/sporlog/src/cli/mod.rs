@@ -407,6 +407,9 @@ pub struct SqlArgs {
     /// heading
     #[arg(long, value_name = "FILE", conflicts_with = "query", value_hint = ValueHint::FilePath)]
     pub file: Option<PathBuf>,
+    /// Have a cluster of Apache Ballista run the queries: the address of its scheduler, df://HOST:PORT
+    #[arg(long, value_name = "URL", conflicts_with = "views")]
+    pub cluster: Option<String>,
     /// Print statements by which another program has the same views: each log, and `events`
     #[arg(long, value_name = "PROGRAM", value_enum, conflicts_with_all = ["query", "file", "format"])]
     pub views: Option<Engine>,

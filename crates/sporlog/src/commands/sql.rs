@@ -31,6 +31,13 @@ mod shell;
 const MESSAGE_CHARS: usize = 200;
 
 pub async fn run(session: &Session, args: &SqlArgs) -> Result<Outcome> {
+    #[cfg(not(feature = "ballista"))]
+    if args.cluster.is_some() {
+        bail!(
+            "this sporlog was built without clusters; `cargo build --release --workspace --features ballista` builds one with \
+             them"
+        );
+    }
     if let Some(Engine::Spark) = args.views {
         let views = sporlog_ledger::spark_views(&session.store()?.logs().await?);
         let mut out = Sink::open(&args.out)?;
@@ -53,13 +60,15 @@ pub async fn run(session: &Session, args: &SqlArgs) -> Result<Outcome> {
         (None, _) if stdin().is_terminal() && args.out.out.is_some() => {
             bail!("--out is for one query; give the query before it")
         }
-        (None, _) if stdin().is_terminal() => return shell::run(session, format).await,
+        (None, _) if stdin().is_terminal() => {
+            return shell::run(session, format, args.cluster.as_deref()).await;
+        }
         _ => vec![std::io::read_to_string(stdin().take(1 << 20)).context("standard input")?],
     };
     if format == SqlFormat::Parquet && queries.len() > 1 {
         bail!("a Parquet file holds the rows of one statement, and there are {}", queries.len());
     }
-    let store = session.store()?;
+    let (store, cluster) = (session.store()?, args.cluster.as_deref());
     let mut out = Sink::open(&args.out)?;
     let terminal = args.out.out.is_none().then(terminal_width).flatten();
     for (n, query) in queries.iter().enumerate() {
@@ -69,7 +78,7 @@ pub async fn run(session: &Session, args: &SqlArgs) -> Result<Outcome> {
         if args.file.is_some() && format == SqlFormat::Table {
             write_comments(query, &mut out)?;
         }
-        let answered = answer(session, &store, query, format, terminal, &mut out).await;
+        let answered = answer(session, &store, cluster, query, format, terminal, &mut out).await;
         match &args.file {
             Some(file) => answered.with_context(|| format!("{}, statement {}", file.display(), n + 1))?,
             None => answered?,
@@ -87,25 +96,38 @@ fn write_comments(statement: &str, out: &mut impl Write) -> Result<()> {
     Ok(())
 }
 
-/// Records the access, and writes what the query gives, for a terminal of so many columns if there is one.
+/// Records the access, and writes what the query gives, for a terminal of so many columns if there is one. The query is run
+/// here, or by a cluster.
 async fn answer(
     session: &Session,
     store: &Store,
+    cluster: Option<&str>,
     query: &str,
     format: SqlFormat,
     terminal: Option<usize>,
     out: &mut (impl Write + Send),
 ) -> Result<()> {
+    let mut parameters = json!({"query": query});
+    if let Some(cluster) = cluster {
+        parameters["cluster"] = cluster.into();
+    }
     let access = Access {
         action: "SQL",
         subjects: personal_numbers(query),
         message: format!("sql {}", query.chars().take(MESSAGE_CHARS).collect::<String>()),
-        parameters: json!({"query": query}),
+        parameters,
     };
     record_access(session, store, access).await?;
     let logs = store.logs().await?;
-    let memory = session.config().sql.memory_bytes.get();
-    let (schema, batches) = sporlog_ledger::query(&logs, query, memory).await?;
+    let settings = &session.config().sql;
+    let (schema, batches) = match cluster {
+        #[cfg(feature = "ballista")]
+        Some(cluster) => {
+            let limit = std::time::Duration::from_secs(settings.cluster_seconds.get());
+            sporlog_ledger::query_on_cluster(&logs, query, cluster, limit).await?
+        }
+        _ => sporlog_ledger::query(&logs, query, settings.memory_bytes.get()).await?,
+    };
     write(format, terminal, schema, batches, out).await
 }
 

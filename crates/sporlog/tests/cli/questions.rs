@@ -105,3 +105,11 @@ fn a_query_goes_on_on_disk_or_says_what_it_lacks() {
     ask(100_000, join).code(2).complains("100000 bytes of memory").complains("(sql.memory_bytes)");
     ask(0, "SELECT 1").code(2).complains("memory_bytes");
 }
+
+#[cfg(not(feature = "ballista"))]
+#[test]
+fn a_program_without_clusters_says_how_to_build_one_with_them() {
+    let place = Place::new();
+    let asked = place.run_args(&["sql", "--cluster", "df://127.0.0.1:50050", "SELECT 1"]);
+    asked.code(2).complains("--features ballista");
+}

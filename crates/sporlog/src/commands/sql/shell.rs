@@ -46,7 +46,7 @@ const KEYWORDS: &str = "ALL AND AS ASC BETWEEN BY CASE CAST COUNT DESC DESCRIBE 
                         WHERE WITH";
 
 /// Reads and answers statements until the user has had enough.
-pub async fn run(session: &Session, format: SqlFormat) -> Result<Outcome> {
+pub async fn run(session: &Session, format: SqlFormat, cluster: Option<&str>) -> Result<Outcome> {
     let store = session.store()?;
     let completion = CompletionType::List;
     let config = Config::builder().completion_type(completion).completion_show_all_if_ambiguous(true).build();
@@ -84,7 +84,7 @@ pub async fn run(session: &Session, format: SqlFormat) -> Result<Outcome> {
             note(&format!("{}: the statement is not kept in the history: {error:#}", file.display()));
         }
         tokio::select! {
-            answered = show(session, &store, statement, format) => {
+            answered = show(session, &store, cluster, statement, format) => {
                 if let Err(error) = answered {
                     print_error(&explain(&error));
                 }
@@ -94,9 +94,15 @@ pub async fn run(session: &Session, format: SqlFormat) -> Result<Outcome> {
     }
 }
 
-async fn show(session: &Session, store: &Store, statement: &str, format: SqlFormat) -> Result<()> {
+async fn show(
+    session: &Session,
+    store: &Store,
+    cluster: Option<&str>,
+    statement: &str,
+    format: SqlFormat,
+) -> Result<()> {
     let mut out = Output::new()?;
-    answer(session, store, statement, format, terminal_width(), &mut out).await?;
+    answer(session, store, cluster, statement, format, terminal_width(), &mut out).await?;
     Ok(out.flush()?)
 }
 
