@@ -89,10 +89,12 @@ class Server:
             before = now
 
 
-def sporlog(place, program, store):
-    """With its defaults, and a key for all that there is."""
+def sporlog(place, program, store, settings=""):
+    """With its defaults but for these settings, and a key for all that there is."""
+    config = place / f"sporlog-{place.processes}.toml"
+    config.write_text(settings)
     key = json.loads(program.command(place, store, "apikey", "create", "--name", "bench", "--role", "admin").stdout)
-    argv = [program.path, *options(store), "serve", "--listen", "127.0.0.1:0"]
+    argv = [program.path, *options(store), "--config", config, "serve", "--listen", "127.0.0.1:0"]
     return Server(place, "sporlog", argv, (f"ApiKey: {key['key']}",))
 
 
