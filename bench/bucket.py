@@ -14,7 +14,6 @@ import signal
 import subprocess
 import sys
 import time
-import traceback
 from pathlib import Path
 from statistics import median
 
@@ -26,7 +25,7 @@ prepare.enter_environment()
 
 import kafka
 import servers
-from figures import Figure
+from figures import Figure, measure_all
 from load import Load, result
 from sporlog import Sporlog
 from workplace import Workplace, end_with, read_once, say, take_turns
@@ -251,33 +250,15 @@ def main():
         os.execv(TESTS / "bucket/with", ["with", sys.executable, *sys.argv])
     for sign in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(sign, lambda *_: sys.exit(130))
-    figures, failures = [], []
     with contextlib.ExitStack() as stack:
         place = stack.enter_context(Workplace(Path(os.environ["SPORLOG_TEST_BUCKET"]).parents[1]))
         os.environ["TMPDIR"] = str(place.path)
         ours = Sporlog(program, measure)
-        load, about = os.getloadavg()[0], place.machine(ours) | {"rows": args.rows, "latency_ms": args.latency}
+        about = place.machine(ours) | {"rows": args.rows, "latency_ms": args.latency}
         stack.enter_context(latency(place, proxy, args.latency))
-        bench = Bench(args, place, ours, stack)
-        for name in args.only:
-            say(f"== {name}")
-            try:
-                figures += MEASURES[name](bench)
-            except Exception as error:  # one that fails must not take the others' results with it
-                traceback.print_exc()
-                failures.append((name, error))
         at_scale = args.rows >= 1_000_000 and args.latency >= 20
-        print(kafka.table(figures, failures, at_scale), flush=True)
-        print(f"- versitygw on the same machine, each request held up by {args.latency} ms; {about['cpu']}, {about['cores']} cores; "
-              f"{about['file_system']}; {about['sporlog']} ({about['commit']}); {about['date']}")  # fmt: skip
-        if load > 0.5:
-            print(f"- The machine was busy when this began (load average {load:.2f}).")
-        if args.json:
-            results = [vars(figure) | {"met": figure.met() if at_scale else None} for figure in figures]
-            failed = [{"name": name, "error": str(error)} for name, error in failures]
-            told = {"about": about, "at_the_goals_sizes": at_scale, "figures": results, "failed": failed}
-            args.json.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return 1 if failures else 0
+        peers = f"versitygw on the same machine, each request held up by {args.latency} ms"
+        return measure_all(Bench(args, place, ours, stack), MEASURES, about, at_scale, peers)
 
 
 if __name__ == "__main__":

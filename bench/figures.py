@@ -1,7 +1,10 @@
 """What was measured, against what it was to be: figures, and the report that they make."""
 
 import json
+import traceback
 from dataclasses import asdict, dataclass, field
+
+from workplace import say
 
 GOAL_ROWS, GOAL_LARGE = 1_000_000, 10_000_000
 
@@ -102,3 +105,41 @@ class Report:
             "notes": self.notes,
         }
         path.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def measure_all(bench, measures, about, at_scale, peers=""):
+    """Takes the measures that were asked for, prints what came of them, and writes them where that was asked for, too. `about` is
+    what is known of the machine, and `peers` what else is to be said of the run. Gives the exit code."""
+    args, figures, failures = bench.args, [], []
+    for name in args.only:
+        say(f"== {name}")
+        try:
+            figures += measures[name](bench)
+        except Exception as error:  # one that fails must not take the others' results with it
+            traceback.print_exc()
+            failures.append((name, error))
+    print(table(figures, failures, at_scale), flush=True)
+    where = (f"{about['cpu']}, {about['cores']} cores", about["file_system"], f"{about['sporlog']} ({about['commit']})", peers, about["date"])
+    print(f"- {'; '.join(filter(None, where))}")
+    if about["load_average_before"] > 0.5:
+        print(f"- The machine was busy when this began (load average {about['load_average_before']:.2f}).")
+    if args.json:
+        results = [vars(figure) | {"met": figure.met() if at_scale else None} for figure in figures]
+        failed = [{"name": name, "error": str(error)} for name, error in failures]
+        told = {"about": about, "at_the_goals_sizes": at_scale, "figures": results, "failed": failed}
+        args.json.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return 1 if failures else 0
+
+
+def table(figures, failures, at_scale):
+    rows = [["what", "sporlog", "peer", "ratio", "goal", "met"]]
+    for figure in figures:
+        peer = f"{figure.peer} {number(figure.peer_value, figure.unit)}" if figure.peer else "–"
+        ratio = number(figure.ratio, "×") if figure.ratio else "–"
+        goal = "–" if figure.goal is None else number(figure.goal, "×" if figure.of_ratio else figure.unit)
+        met = {True: "yes", False: "NO", None: "–"}[figure.met()] if at_scale else "–"
+        rows.append([figure.what, number(figure.sporlog, figure.unit), peer, ratio, goal, met])
+    rows += [[name, f"failed: {error}", "–", "–", "–", "NO"] for name, error in failures]
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    lines.insert(1, "|" + "---|" * 6)
+    return "\n".join([*lines, "", *(f"- {figure.what}: {figure.note}" for figure in figures if figure.note)])

@@ -24,7 +24,7 @@ import prepare
 
 prepare.enter_environment()
 
-from figures import Figure, number
+from figures import Figure, measure_all
 from postgres import Postgres
 from sporlog import Sporlog
 from workplace import GB, MB, Workplace, end_with, read_once, say, take_turns
@@ -232,20 +232,6 @@ def measure_memory(bench):
     yield Figure("memory", what, "MB", max(peak[0] for peak in runs.values()), goal=512, runs=runs, note=note)
 
 
-def table(figures, failures, at_scale):
-    rows = [["what", "sporlog", "peer", "ratio", "goal", "met"]]
-    for figure in figures:
-        peer = f"{figure.peer} {number(figure.peer_value, figure.unit)}" if figure.peer else "–"
-        ratio = number(figure.ratio, "×") if figure.ratio else "–"
-        goal = "–" if figure.goal is None else number(figure.goal, "×" if figure.of_ratio else figure.unit)
-        met = {True: "yes", False: "NO", None: "–"}[figure.met()] if at_scale else "–"
-        rows.append([figure.what, number(figure.sporlog, figure.unit), peer, ratio, goal, met])
-    rows += [[name, f"failed: {error}", "–", "–", "–", "NO"] for name, error in failures]
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    lines.insert(1, "|" + "---|" * 6)
-    return "\n".join([*lines, "", *(f"- {figure.what}: {figure.note}" for figure in figures if figure.note)])
-
-
 def main():
     args = parse_args()
     program = (args.program or prepare.target_folder(None) / "release/sporlog").resolve()
@@ -259,35 +245,18 @@ def main():
     jars = fetched.stdout.strip().splitlines()[-1]
     for sign in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(sign, lambda *_: sys.exit(130))
-    figures, failures = [], []
     with contextlib.ExitStack() as stack:
         place = stack.enter_context(Workplace(args.dir))
-        load, about = os.getloadavg()[0], place.machine(Sporlog(program, None))
+        about = place.machine(Sporlog(program, None))
         broker = stack.enter_context(Broker(place, jars))
-        bench = Bench(args, place, program, broker, stack)
         measures = {
             "throughput": measure_throughput,
             "single": measure_single,
             "transactions": measure_transactions,
             "memory": measure_memory,
         }
-        for name in args.only:
-            say(f"== {name}")
-            try:
-                figures += measures[name](bench)
-            except Exception as error:  # one that fails must not take the others' results with it
-                failures.append((name, error))
-                say(f"  failed: {error}")
         at_scale = args.messages >= 1_000_000 and args.backlog >= 5
-        print(table(figures, failures, at_scale), flush=True)
-        if load > 0.5:
-            print(f"- The machine was busy when this began (load average {load:.2f}).")
-        if args.json:
-            results = [vars(figure) | {"met": figure.met() if at_scale else None} for figure in figures]
-            failed = [{"name": name, "error": str(error)} for name, error in failures]
-            told = {"about": about, "at_the_goals_sizes": at_scale, "figures": results, "failed": failed}
-            args.json.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return 1 if failures else 0
+        return measure_all(Bench(args, place, program, broker, stack), measures, about, at_scale)
 
 
 if __name__ == "__main__":

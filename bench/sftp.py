@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
 from pathlib import Path
 from statistics import median
 
@@ -28,8 +27,7 @@ prepare.enter_environment()
 import openssh
 from data import rows_of
 from duck import DuckDB
-from figures import Figure
-from kafka import table
+from figures import Figure, measure_all
 from servers import Server
 from sporlog import Sporlog
 from workplace import GB, MB, Workplace, end_with, read_once, say, settle, take_turns
@@ -377,34 +375,17 @@ def main():
         raise prepare.CannotBegin(f"{parent} has {free / GB:.0f} GB free, and {needed / GB:.0f} GB are needed: use --dir")
     for sign in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(sign, lambda *_: sys.exit(130))
-    figures, failures = [], []
     with contextlib.ExitStack() as stack:
         place = stack.enter_context(Workplace(args.dir))
-        load, ours = os.getloadavg()[0], Sporlog(program, None)
+        ours = Sporlog(program, None)
         about = place.machine(ours) | {end: openssh.version(tools / end) for end in ("sshd", "ssh")} | {"rows": args.rows}
-        bench = Bench(args, place, ours, tools, stack)
         measures = {name: (lambda bench, name=name: measure_transfer(bench, name)) for name in CIPHERS}
         measures |= {"delivery": measure_delivery, "collect": measure_collect, "memory": measure_memory}
-        for name in args.only:
-            say(f"== {name}")
-            try:
-                figures += measures[name](bench)
-            except Exception as error:  # one that fails must not take the others' results with it
-                traceback.print_exc()
-                failures.append((name, error))
         at_scale = args.bytes >= GB and args.delivery >= 2 * GB and args.rows >= 10_000_000
-        print(table(figures, failures, at_scale), flush=True)
-        print(f"- {about['cpu']}, {about['cores']} cores; {about['file_system']}; {about['sporlog']} ({about['commit']}), "
-              f"{about['sshd']} and its client ({about['ssh']}); {about['date']}")  # fmt: skip
-        if load > 0.5:
-            print(f"- The machine was busy when this began (load average {load:.2f}).")
-        if args.json:
-            results = [vars(figure) | {"met": figure.met() if at_scale else None} for figure in figures]
-            failed = [{"name": name, "error": str(error)} for name, error in failures]
-            told = {"about": about, "at_the_goals_sizes": at_scale, "figures": results, "failed": failed}
-            args.json.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        peers = f"{about['sshd']} and its client ({about['ssh']})"
+        code = measure_all(Bench(args, place, ours, tools, stack), measures, about, at_scale, peers)
         say("clearing up")
-    return 1 if failures else 0
+    return code
 
 
 if __name__ == "__main__":

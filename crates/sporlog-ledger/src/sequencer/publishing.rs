@@ -63,7 +63,8 @@ impl Publishing {
 }
 
 impl Sequencer {
-    /// When nothing comes for so long, it is published; `None` if there is nothing to be published.
+    /// How long to wait for a command: then it is time to publish, or to look whether a publication is done. `None` if there is
+    /// nothing to publish.
     pub(super) fn until_publish(&self) -> Option<Duration> {
         let Publishing { task, unpublished, began, .. } = &self.publishing;
         if task.is_some() {
@@ -77,10 +78,11 @@ impl Sequencer {
 
     /// Publishes what has waited long enough, in the background.
     pub(super) fn publish_if_due(&mut self) {
+        if self.publishing.task.as_ref().is_some_and(JoinHandle::is_finished) {
+            self.settle();
+        }
         if self.publishing.unpublished.is_some_and(|since| since.elapsed() >= self.pace().delay) {
             self.publish_in_background();
-        } else if self.publishing.task.as_ref().is_some_and(JoinHandle::is_finished) {
-            self.settle();
         }
     }
 
@@ -90,19 +92,15 @@ impl Sequencer {
 
     /// Begins to publish, unless something is being published.
     pub(super) fn publish_in_background(&mut self) {
-        if self.publishing.task.as_ref().is_some_and(|task| !task.is_finished()) {
-            return;
-        }
-        self.settle();
-        let Publishing { publisher, full, unpublished, began, .. } = &mut self.publishing;
-        if self.stopped.is_some() || unpublished.is_none() {
+        let Publishing { publisher, task, full, unpublished, began } = &mut self.publishing;
+        if task.is_some() || self.stopped.is_some() || unpublished.is_none() {
             return;
         }
         (*unpublished, *began) = (None, Some(Instant::now()));
         let (publisher, full) = (publisher.clone(), std::mem::take(full));
         let (tree, state, mark) = (self.tree.clone(), self.state.clone(), self.mark.clone());
         let (keys, runtime) = (self.committer.keys.clone(), self.runtime.clone());
-        self.publishing.task = Some(self.runtime.spawn_blocking(move || {
+        *task = Some(self.runtime.spawn_blocking(move || {
             let mut publisher = lock(&publisher);
             publisher.write_later(full);
             runtime.block_on(publisher.publish(&tree, &state, &keys))?;
@@ -175,7 +173,7 @@ impl Sequencer {
     }
 }
 
-/// A panic has been reported by the task.
+/// The publisher, also after a publication that panicked: whoever waited for that has the error.
 pub(super) fn lock(publisher: &Mutex<Publisher>) -> MutexGuard<'_, Publisher> {
     publisher.lock().unwrap_or_else(PoisonError::into_inner)
 }
