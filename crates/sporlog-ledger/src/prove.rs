@@ -4,6 +4,8 @@
 //! (16 bytes) and then the entry, so that the SHA-256 of what it encodes *is* the log's entry, and
 //! the rest is the inclusion proof and the signed checkpoint.
 
+use std::time::{Duration, Instant};
+
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
@@ -16,11 +18,16 @@ use crate::keys::{Salt, commitment};
 use crate::log::Log;
 use crate::row_commitments::{entry_writer, numbers};
 use crate::tlog::{
-    FetchedTiles, KEYS, open_checkpoint, read_checkpoint, sign_checkpoint, tlog_name, try_get_tile,
+    CHECKPOINT, FetchedTiles, KEYS, open_checkpoint, parse_checkpoint, read_checkpoint, sign_checkpoint,
+    tlog_name, try_get_tile,
 };
 use crate::tree::{bundle_path, tile_path};
 
 const PROOF: &str = "c2sp.org/tlog-proof@v1";
+/// A checkpoint that is to cover a record is waited for so long: more than what lies between two of a bucket.
+const CHECKPOINT_WAIT: Duration = Duration::from_secs(10);
+/// Between looks for a checkpoint.
+const CHECKPOINT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What a proof proves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,9 +52,9 @@ impl Log {
         Ok(entry)
     }
 
-    /// The newest signed checkpoint.
+    /// The newest signed checkpoint. The first one of a log is waited for.
     pub async fn checkpoint(&self) -> Result<Vec<u8>> {
-        Ok(self.shared.storage.get(&tlog_name("checkpoint")).await?.to_vec())
+        Ok(self.checkpoint_covering(0).await?.0.to_vec())
     }
 
     /// The signed note on the keys that the log has had, if its key was replaced.
@@ -61,6 +68,26 @@ impl Log {
         Ok(newest.map_or(0, |newest| newest.size()))
     }
 
+    /// The newest checkpoint, and its signed note. A record is visible before the checkpoint that covers it is
+    /// published: one that covers `size` records is waited for.
+    async fn checkpoint_covering(&self, size: u64) -> Result<(Bytes, Checkpoint)> {
+        let began = Instant::now();
+        loop {
+            let mut covered = 0;
+            if let Some(note) = self.shared.storage.try_get(&tlog_name(CHECKPOINT)).await? {
+                let newest = parse_checkpoint(&note, self.vkey())?;
+                covered = newest.size();
+                if covered >= size {
+                    return Ok((note, newest));
+                }
+            }
+            if began.elapsed() > CHECKPOINT_WAIT {
+                return Err(Error::NotCovered { id: size, size: covered });
+            }
+            tokio::time::sleep(CHECKPOINT_PAUSE).await;
+        }
+    }
+
     /// The checkpoint of the tree as it was at `size`, signed now: the same bytes each time. Its root
     /// comes from the tiles, which are checked against the newest checkpoint; so it is one of the
     /// same log, whether or not one of that size has ever been published.
@@ -68,19 +95,19 @@ impl Log {
     /// Tiles outlast the records, so this works for any size up to that of the newest checkpoint.
     pub async fn checkpoint_at(&self, size: u64) -> Result<Vec<u8>> {
         let keys = self.keys()?;
-        let newest = read_checkpoint(&self.shared.storage, self.vkey()).await?;
-        let covered = newest.as_ref().map_or(0, Checkpoint::size);
-        let root = match &newest {
-            _ if size == 0 => tlog::EMPTY_HASH,
-            Some(newest) if size == covered => *newest.hash(),
-            Some(newest) if size < covered => {
-                let tiles = FetchedTiles::fetch(&self.shared.storage, covered, &[size - 1]).await?;
-                let reader = TileHashReader::new(covered, *newest.hash(), &tiles);
+        if size > self.head() {
+            return Err(Error::NotCovered { id: size, size: self.covered().await? });
+        }
+        let root = match size {
+            0 => tlog::EMPTY_HASH,
+            _ => {
+                let (_, newest) = self.checkpoint_covering(size).await?;
+                let tiles = FetchedTiles::fetch(&self.shared.storage, newest.size(), &[size - 1]).await?;
+                let reader = TileHashReader::new(newest.size(), *newest.hash(), &tiles);
                 tlog::tree_hash(size, &reader).map_err(|e| {
                     Error::damaged(tlog_name("tile"), format!("they do not belong to the checkpoint: {e:?}"))
                 })?
             }
-            _ => return Err(Error::NotCovered { id: size, size: covered }),
         };
         sign_checkpoint(keys, size, root)
     }
@@ -107,13 +134,8 @@ impl Log {
     pub async fn prove(&self, id: u64) -> Result<String> {
         let entry = self.entry(id).await?;
         let salt = self.keys()?.salt(id);
-        let note = self.checkpoint().await?;
-        let checkpoint =
-            open_checkpoint(&note, self.vkey()).map_err(|e| Error::damaged(tlog_name("checkpoint"), e))?;
+        let (note, checkpoint) = self.checkpoint_covering(id).await?;
         let (size, root) = (checkpoint.size(), *checkpoint.hash());
-        if id > size {
-            return Err(Error::NotCovered { id, size });
-        }
         let tiles = FetchedTiles::fetch(&self.shared.storage, size, &[id - 1]).await?;
         let reader = TileHashReader::new(size, root, &tiles);
         let damaged =
@@ -143,7 +165,7 @@ impl Log {
             .open_earlier_checkpoint(earlier)
             .map_err(|e| Error::Proof(format!("the earlier checkpoint: {e}")))?;
         let now = read_checkpoint(&self.shared.storage, self.vkey()).await?;
-        let now = now.ok_or_else(|| Error::damaged(tlog_name("checkpoint"), "it is missing"))?;
+        let now = now.ok_or_else(|| Error::damaged(tlog_name(CHECKPOINT), "it is missing"))?;
         self.check_consistency(&earlier, &now).await?;
         Ok((earlier.size(), now.size()))
     }

@@ -280,7 +280,7 @@ fn open_table_note(note: &[u8], vkey: &str) -> Option<TableNote> {
     open_note(note, vkey).ok().and_then(|text| TableNote::parse(&text))
 }
 
-const CHECKPOINT: &str = "checkpoint";
+pub(crate) const CHECKPOINT: &str = "checkpoint";
 
 /// The newest checkpoint, if one has been published; its signature is checked.
 pub(crate) async fn read_checkpoint(storage: &Storage, vkey: &str) -> Result<Option<Checkpoint>> {
@@ -295,7 +295,7 @@ pub(crate) fn sign_checkpoint(keys: &LogKeys, size: u64, root: Hash) -> Result<V
     keys.sign(&String::from_utf8_lossy(&checkpoint.to_bytes()))
 }
 
-fn parse_checkpoint(note: &[u8], vkey: &str) -> Result<Checkpoint> {
+pub(crate) fn parse_checkpoint(note: &[u8], vkey: &str) -> Result<Checkpoint> {
     open_checkpoint(note, vkey).map_err(|e| Error::damaged(tlog_name(CHECKPOINT), e))
 }
 

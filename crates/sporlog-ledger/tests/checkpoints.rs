@@ -3,7 +3,7 @@
 #[allow(dead_code)]
 mod common;
 
-use common::{append, writer};
+use common::{append, store, writer};
 use sporlog_ledger::{Error, open_checkpoint, open_note};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -40,4 +40,23 @@ async fn an_earlier_checkpoint_can_be_made_again() {
     assert_eq!(open_note(&note, log.vkey()).unwrap(), format!("a-sort/1\n{origin}\none line\n"));
     assert!(open_checkpoint(&note, log.vkey()).is_err());
     writer.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_proof_waits_for_the_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = writer(dir.path()).await;
+    append(&writer, 0, 3).await;
+    writer.log().prove(3).await.unwrap();
+    writer.close().await;
+    let checkpoint = dir.path().join("logs/auditlog/tlog/checkpoint");
+    let published = std::fs::read(&checkpoint).unwrap();
+    std::fs::remove_file(&checkpoint).unwrap();
+
+    let log = store(dir.path()).log("auditlog").await.unwrap();
+    let is_proven = tokio::spawn(async move { log.prove(3).await.map(|_| log.vkey().to_owned()) });
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    assert!(!is_proven.is_finished());
+    std::fs::write(&checkpoint, published).unwrap();
+    is_proven.await.unwrap().unwrap();
 }

@@ -119,6 +119,7 @@ impl From<sporlog_ledger::Error> for Problem {
         match &error {
             E::NoSuchLog(name) => Self::not_found(format!("there is no log '{name}'")),
             E::NoSuchRecord { .. } => Self::not_found(error.to_string()),
+            E::NotCovered { .. } => Self::unavailable(error.to_string()),
             E::Fenced { .. } | E::Stopped { .. } | E::Failed { .. } => {
                 tracing::error!(%error, "an append failed");
                 Self::unavailable("nothing was stored; try again")

@@ -1,8 +1,6 @@
 //! A day's files, from the log to the outboxes: written in one pass, made durable, signed, recorded in the access
 //! log, and published.
 
-use std::time::Duration;
-
 use futures::{StreamExt, TryStreamExt};
 use serde_json::json;
 use sporlog_intake::Result;
@@ -21,9 +19,6 @@ use super::{Collected, Collection};
 const OPEN_FILES: usize = 256;
 /// Access events that are recorded side by side.
 const RECORDING: usize = 16;
-/// How often the log is asked for its newest checkpoint, and the pause in between.
-const CHECKPOINT_TRIES: u32 = 100;
-const CHECKPOINT_PAUSE: Duration = Duration::from_millis(100);
 
 impl Collection<'_> {
     /// Writes the files of all days, or counts their rows.
@@ -56,7 +51,7 @@ impl Collection<'_> {
         // removes these.
         let writer = |outbox: &Outbox| outbox.writer(day.day, self.request.max_bytes);
         let written = scan.write(outboxes.iter().map(writer).collect()).await?;
-        let checkpoint = String::from_utf8_lossy(&self.checkpoint_at(day.size).await?).into_owned();
+        let checkpoint = String::from_utf8_lossy(&self.log.checkpoint_at(day.size).await?).into_owned();
         let mut ready = Vec::with_capacity(outboxes.len());
         for (outbox, written) in outboxes.iter().zip(written) {
             ready.push((outbox, self.manifest(day, outbox, &written, &checkpoint)?, written));
@@ -133,17 +128,6 @@ impl Collection<'_> {
             }),
         };
         record_access(self.writers, &event).await
-    }
-
-    /// The log's checkpoint of this size. A record is visible a moment before its checkpoint is.
-    async fn checkpoint_at(&self, size: u64) -> Result<Vec<u8>> {
-        for _ in 0..CHECKPOINT_TRIES {
-            match self.log.checkpoint_at(size).await {
-                Err(sporlog_ledger::Error::NotCovered { .. }) => tokio::time::sleep(CHECKPOINT_PAUSE).await,
-                checkpoint => return Ok(checkpoint?),
-            }
-        }
-        Ok(self.log.checkpoint_at(size).await?)
     }
 }
 

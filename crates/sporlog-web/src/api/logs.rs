@@ -26,9 +26,6 @@ const MAX_PAGE: u64 = 1_000;
 pub(super) const MAX_WAIT: u64 = 60;
 /// A log that another process writes to, or that is begun by another, is looked at again so often.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// How often, and how many times, a checkpoint is waited for that covers a record.
-const CHECKPOINT_EVERY: Duration = Duration::from_millis(100);
-const CHECKPOINT_TRIES: usize = 20;
 
 /// How far a log goes.
 #[derive(Debug, Serialize, ToSchema)]
@@ -235,22 +232,9 @@ pub async fn proof(
     reader: Reader,
 ) -> Result<Response, Problem> {
     let (log, id) = one(&app, &log, &id, "PROVE", &reader).await?;
-    let proof = prove(&log, id).await?;
+    let proof = log.prove(id).await?;
     let content_type = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
     Ok((content_type, proof).into_response())
-}
-
-/// The proof of an entry. The checkpoint follows the record by some milliseconds, and is waited for.
-pub(crate) async fn prove(log: &Log, id: u64) -> Result<String, Problem> {
-    let mut tries = 0;
-    loop {
-        match log.prove(id).await {
-            Err(Error::NotCovered { .. }) if tries < CHECKPOINT_TRIES => tries += 1,
-            Err(error @ Error::NotCovered { .. }) => return Err(Problem::unavailable(error.to_string())),
-            proof => return Ok(proof?),
-        }
-        tokio::time::sleep(CHECKPOINT_EVERY).await;
-    }
 }
 
 /// The log of an entry that the reader may see, and the entry's id; the access is recorded.

@@ -55,7 +55,6 @@ use crate::app::App;
 use crate::problem::Problem;
 use crate::server::{RequestPermit, RequestedBy, RouteLimits};
 
-pub(crate) use logs::prove;
 pub use settings::ApiSettings;
 
 /// Where the API describes itself, and where it can be tried.

@@ -15,7 +15,6 @@ use sporlog_ledger::{Key, Located, Result as LedgerResult};
 use super::entry::{Entry, Value, Visible, now};
 use super::layout::{Visitor, record_access};
 use super::record::own;
-use crate::api::prove;
 use crate::api::reader::Trace;
 use crate::{App, Problem};
 
@@ -48,7 +47,7 @@ pub async fn proof(
             (header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8")),
             (header::CONTENT_DISPOSITION, name),
         ];
-        Ok((headers, prove(&visible.log, entry.id).await?).into_response())
+        Ok((headers, visible.log.prove(entry.id).await?).into_response())
     };
     visitor.answer(answer.await)
 }
