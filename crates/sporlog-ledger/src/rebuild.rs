@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::stream::{self, StreamExt};
 use tlog_tiles::tlog::{self, Hash};
 
 use crate::delta::DataFile;
@@ -16,6 +17,9 @@ use crate::storage::Storage;
 use crate::tlog::{BUNDLE_ENTRY, ENTRIES, HASH, get_earlier_tile, get_tile, tlog_name};
 use crate::tree::{TILE_WIDTH, TileFile, Tree, bundle_path, place_of, tile_path};
 use crate::verified::Verified;
+
+/// Stored files that are read at once: in a bucket, each takes a request.
+const AT_ONCE: usize = 32;
 
 /// See the [module](self).
 pub(crate) struct Rebuilt<'a> {
@@ -74,24 +78,31 @@ impl<'a> Rebuilt<'a> {
     /// Takes entries from the stored bundles, up to the id `last`.
     pub(crate) async fn copy_entries(&mut self, verified: &mut Verified, last: u64) {
         let last = last.min(self.end);
-        while self.tree.size() < last {
-            let (n, skip) = (self.tree.size() / TILE_WIDTH, (self.tree.size() % TILE_WIDTH) as usize);
-            let width = (self.covered - n * TILE_WIDTH).min(TILE_WIDTH);
-            let wanted = (last - self.tree.size()) as usize;
-            let path = bundle_path(n, width);
-            let bundle = get_tile(self.storage, &path).await;
+        let (storage, covered) = (self.storage, self.covered);
+        let read = |n: u64| async move {
+            let width = (covered - n * TILE_WIDTH).min(TILE_WIDTH);
+            let (bundle, tile) = (bundle_path(n, width), tile_path(0, n, width));
+            let stored = futures::join!(get_tile(storage, &bundle), get_tile(storage, &tile));
+            (n, width, bundle, tile, stored)
+        };
+        let numbers = self.tree.size() / TILE_WIDTH..last.div_ceil(TILE_WIDTH);
+        let mut read = stream::iter(numbers).map(read).buffered(AT_ONCE);
+        while self.tree.size() < last
+            && let Some((n, width, path, tile, (bundle, hashes))) = read.next().await
+        {
+            let (skip, wanted) =
+                ((self.tree.size() % TILE_WIDTH) as usize, (last - self.tree.size()) as usize);
             let bundle = bundle.unwrap_or_else(|error| {
                 verified.found(error);
                 Bytes::new()
             });
-            let whole = bundle.len() == width as usize * BUNDLE_ENTRY;
-            if !whole && !bundle.is_empty() {
+            if bundle.len() != width as usize * BUNDLE_ENTRY && !bundle.is_empty() {
                 verified.found(Error::damaged(
                     tlog_name(&path),
                     "it does not have the length that its name says",
                 ));
             }
-            verified.check(self.verify_bundle(&path, &bundle, &tile_path(0, n, width)).await);
+            verified.check(hashes.and_then(|hashes| verify_bundle(&path, &bundle, &tile, &hashes)));
             let before = self.tree.size();
             for entry in bundle.chunks_exact(BUNDLE_ENTRY).skip(skip).take(wanted) {
                 if let Ok(commitment) = Commitment::try_from(&entry[2..]) {
@@ -103,41 +114,30 @@ impl<'a> Rebuilt<'a> {
             while self.tree.size() < reached {
                 self.push(&Commitment::default(), &tlog::record_hash(&Commitment::default()));
             }
-            self.compare(verified).await;
+            if self.full.len() >= AT_ONCE {
+                self.compare(verified).await;
+            }
         }
-    }
-
-    /// Entries that are taken as they are have to be those that the stored tile has the hashes of.
-    async fn verify_bundle(&self, path: &str, bundle: &[u8], tile: &str) -> Result<()> {
-        let hashes = get_tile(self.storage, tile).await?;
-        let matches = |(entry, hash): &(&[u8], &[u8])| {
-            let length = size_of::<Commitment>() as u16;
-            entry.strip_prefix(&length.to_be_bytes()).is_some_and(|e| tlog::record_hash(e).0 == **hash)
-        };
-        let pairs = bundle.chunks(BUNDLE_ENTRY).zip(hashes.chunks(HASH));
-        let same = pairs.take_while(matches).count();
-        if same * BUNDLE_ENTRY == bundle.len() {
-            return Ok(());
-        }
-        let record = place_of(path).1 * TILE_WIDTH + same as u64 + 1;
-        let problem = format!("it does not match {} from record {record} on", tlog_name(tile));
-        Err(Error::damaged(tlog_name(path), problem))
     }
 
     /// Compares what has become full with the stored files.
     pub(crate) async fn compare(&mut self, verified: &mut Verified) {
-        for (path, bytes) in std::mem::take(&mut self.full) {
-            self.compare_file(verified, &path, &bytes).await;
+        let full = std::mem::take(&mut self.full);
+        self.compare_files(verified, &full).await;
+    }
+
+    async fn compare_files(&self, verified: &mut Verified, files: &[TileFile]) {
+        let compares: Vec<_> = files.iter().map(|(path, bytes)| self.compare_file(path, bytes)).collect();
+        let mut compared = stream::iter(compares).buffered(AT_ONCE);
+        while let Some(result) = compared.next().await {
+            verified.check(result);
         }
     }
 
-    async fn compare_file(&self, verified: &mut Verified, path: &str, computed: &[u8]) {
-        let (name, stored) = match get_earlier_tile(self.storage, path, self.covered).await {
-            Ok(stored) => stored,
-            Err(error) => return verified.found(error),
-        };
+    async fn compare_file(&self, path: &str, computed: &[u8]) -> Result<()> {
+        let (name, stored) = get_earlier_tile(self.storage, path, self.covered).await?;
         if stored == computed {
-            return;
+            return Ok(());
         }
         let mut problem = "it does not match what is computed from the records".to_owned();
         if path.starts_with(ENTRIES) {
@@ -149,7 +149,7 @@ impl<'a> Rebuilt<'a> {
                 None => format!("it does not match record {n}"),
             };
         }
-        verified.found(Error::damaged(name, problem));
+        Err(Error::damaged(name, problem))
     }
 
     /// Compares all up to the end; gives the root there.
@@ -157,9 +157,23 @@ impl<'a> Rebuilt<'a> {
         self.copy_entries(verified, self.end).await;
         self.compare(verified).await;
         let (root, partial) = std::mem::take(&mut self.at_end);
-        for (path, bytes) in &partial {
-            self.compare_file(verified, path, bytes).await;
-        }
+        self.compare_files(verified, &partial).await;
         root
     }
+}
+
+/// Entries that are taken as they are have to be those that the stored tile has the hashes of.
+fn verify_bundle(path: &str, bundle: &[u8], tile: &str, hashes: &[u8]) -> Result<()> {
+    let matches = |(entry, hash): &(&[u8], &[u8])| {
+        let length = size_of::<Commitment>() as u16;
+        entry.strip_prefix(&length.to_be_bytes()).is_some_and(|e| tlog::record_hash(e).0 == **hash)
+    };
+    let pairs = bundle.chunks(BUNDLE_ENTRY).zip(hashes.chunks(HASH));
+    let same = pairs.take_while(matches).count();
+    if same * BUNDLE_ENTRY == bundle.len() {
+        return Ok(());
+    }
+    let record = place_of(path).1 * TILE_WIDTH + same as u64 + 1;
+    let problem = format!("it does not match {} from record {record} on", tlog_name(tile));
+    Err(Error::damaged(tlog_name(path), problem))
 }

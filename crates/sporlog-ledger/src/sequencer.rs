@@ -42,6 +42,7 @@ use crate::writer::{
 use crate::writer_lock::{WriterLock, is_used};
 use appending::{Waiting, batch_with};
 use flushing::Encoding;
+use other_writers::Turn;
 use publishing::{Publishing, lock};
 
 /// Requests that may wait before senders have to.
@@ -78,6 +79,7 @@ pub(crate) struct Sequencer {
     lock: Option<WriterLock>,
     /// The log's size when this sequencer last appended, or took over what others have appended since.
     ours: u64,
+    turn: Turn,
     /// When it was last certain what others have written.
     known_at: Instant,
     /// When segments that the table has were last removed.
@@ -150,6 +152,7 @@ impl Sequencer {
             mark: Arc::new(mark),
             lock,
             ours,
+            turn: Turn::default(),
             known_at: Instant::now(),
             swept: None,
             encoding: None,

@@ -137,9 +137,15 @@ impl Log {
                 continue;
             }
             next = to + 1;
-            let whole = verify_digest(&shared.storage, &file.name(), file.sha256).await;
-            if let Some(index) = file.index {
-                verified.check(verify_digest(&shared.storage, &file.index_name(), index).await);
+            let digest = |name: String, expected| {
+                let storage = shared.storage.clone();
+                let digest = tokio::spawn(async move { verify_digest(&storage, &name, expected).await });
+                async { digest.await.map_err(|e| Error::failed(&shared.name, e))? }
+            };
+            let index = file.index.map(|index| digest(file.index_name(), index));
+            let whole = digest(file.name(), file.sha256).await;
+            if let Some(index) = index {
+                verified.check(index.await);
             }
             verified.files += 1;
             // A file that is not what was written is not even opened.

@@ -333,3 +333,41 @@ async fn nothing_takes_more_requests_than_it_needs() {
         assert!(sums[step] <= most, "{step} takes {}, and not {most}: {counts:#?}", sums[step]);
     }
 }
+
+const TAKING_TURNS: WriterOptions = WriterOptions { take_turns: true };
+
+#[test]
+fn child_waits_for_its_turn() {
+    child(async |dir| {
+        let open = async || store(&dir).writer("auditlog", Kind::Auditlog, TAKING_TURNS).await.unwrap();
+        let (busy, other) = (open().await, open().await);
+        let appends: Vec<_> = (0..16)
+            .map(|_| {
+                let busy = busy.clone();
+                tokio::spawn(async move {
+                    loop {
+                        append(&busy, 0, 1).await;
+                    }
+                })
+            })
+            .collect();
+        for _ in 0..3 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            append(&other, 0, 1).await;
+        }
+        appends.iter().for_each(tokio::task::JoinHandle::abort);
+        println!("\ntook turns");
+    });
+}
+
+/// Whoever has put the last frame knows first which number is free, and would be first for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_appends_without_a_break_leaves_others_their_turn() {
+    let Some(dir) = folder() else { return };
+    let delay = (20, 20);
+    let proxy = proxy(Faults { delay, ..Faults::default() }).await;
+    let turns = run_child(&proxy, dir.path(), "child_waits_for_its_turn");
+    let said =
+        tokio::time::timeout(Duration::from_mins(1), turns).await.expect("the other writer gets its turn");
+    assert!(said.contains("took turns"), "{said}");
+}

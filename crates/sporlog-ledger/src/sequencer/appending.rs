@@ -126,6 +126,7 @@ impl Sequencer {
         let extent = self.state.recent.extent.clone();
         self.lock()?;
         let in_bucket = self.shared.table.segments.are_sealed();
+        self.pause_after_turn();
         if in_bucket && self.known_at.elapsed() > TRUSTED {
             self.catch_up()?;
         }
@@ -193,7 +194,12 @@ impl Sequencer {
             Ok(()) if shared.table.segments.are_sealed() && self.known_at.elapsed() > TRUSTED => {
                 return Err(self.unsure(Error::failed(&shared.name, TOO_LATE)));
             }
-            Ok(()) => self.known_at = began,
+            Ok(()) => {
+                self.known_at = began;
+                if shared.table.segments.are_sealed() {
+                    self.count_frame(began.elapsed());
+                }
+            }
             Err(Failed::Taken) => return self.catch_up().map(|()| false),
             Err(Failed::Cleanly(error)) => return Err(error),
             Err(Failed::Unsure(error)) => return Err(self.unsure(error)),

@@ -3,13 +3,17 @@
 //! Whoever has the writer lock writes, and takes over first what others have written since. The lock is let go when
 //! nothing more waits, or when somebody waits for it.
 //!
+//! In a bucket nobody waits for a lock: a frame is put under the next number, and whoever has put the last one is the first to know
+//! which number is free. The others would never be in time while records keep coming. So a sequencer that takes turns
+//! pauses after [`TURN`] frames, long enough for another to read on and to put a frame of its own.
+//!
 //! A commit is put under the name of the version after the one that this sequencer knows, besides. Where there are no
 //! locks, that name may be taken. Then the sequencer takes over what others have committed, and tries again
 //! only if its change still holds: nobody has appended or moved its positions meanwhile, the files that it removes are
 //! in the table, and those that it adds have not been deleted. Otherwise whoever asked begins anew.
 
 use std::collections::HashSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 
@@ -23,6 +27,19 @@ use crate::schema::table_schema;
 use crate::table::{Committed, Expected};
 use crate::table_state::{Sources, TableState};
 use crate::tlog::Publisher;
+
+/// Frames that a sequencer puts into a bucket before it pauses.
+const TURN: u32 = 32;
+/// The pause from the last put on, in times of what that took: another's put fails, it reads the frames since its last one in two or
+/// three steps, and puts again.
+const PAUSE: u32 = 6;
+
+/// The frames that this sequencer has put since its last pause, and how long the last one took.
+#[derive(Default)]
+pub(super) struct Turn {
+    frames: u32,
+    took: Duration,
+}
 
 /// What a change is made on.
 pub(super) struct Before {
@@ -145,6 +162,19 @@ impl Sequencer {
         Ok(!appended && !stale && self.still_applies(change))
     }
 
+    /// A frame was put, which `took` so long.
+    pub(super) fn count_frame(&mut self, took: Duration) {
+        self.turn = Turn { frames: self.turn.frames + 1, took };
+    }
+
+    /// Pauses if other sequencers of a bucket are to have their turn.
+    pub(super) fn pause_after_turn(&mut self) {
+        if self.options.take_turns && self.turn.frames >= TURN {
+            std::thread::sleep((PAUSE * self.turn.took).saturating_sub(self.known_at.elapsed()));
+            self.turn = Turn::default();
+        }
+    }
+
     /// If another process has appended, fails, now and from now on, unless this one takes turns.
     pub(super) fn check_turn(&mut self) -> Result<()> {
         if self.options.take_turns {
@@ -205,6 +235,9 @@ impl Sequencer {
         if self.tree.size() == self.state.size {
             return Ok(false);
         }
+        if self.follow_journal()? {
+            return Ok(true);
+        }
         self.settle();
         loop {
             // What others have published need not be derived, and may have expired since. The state has
@@ -233,5 +266,29 @@ impl Sequencer {
                 }
             }
         }
+    }
+
+    /// Moves the tree on over what others have appended to the journal in a bucket, which takes no request. False if some of these
+    /// records are in the table by now. On a disk it is not done: there, tiles that others have published must not be written
+    /// a second time.
+    fn follow_journal(&mut self) -> Result<bool> {
+        let (recent, mut tree) = (&self.state.recent, self.tree.clone());
+        let is_there = recent.parts().first().is_some_and(|part| part.first <= tree.size() + 1);
+        let Some(records) =
+            recent.after(tree.size())?.filter(|_| is_there && self.shared.table.segments.are_sealed())
+        else {
+            return Ok(false);
+        };
+        let mut full = Vec::new();
+        let entries = self.committer.commitments(&records.rows, &mut Vec::new())?;
+        entries.iter().for_each(|(entry, leaf)| tree.push(entry, leaf, &mut |file| full.push(file)));
+        if tree.root() != self.state.root {
+            let name = recent.extent.name();
+            let error = Error::damaged(name, "the newest records are not those that were committed");
+            return Err(self.poison(error));
+        }
+        self.tree = tree;
+        self.add_full_tiles(full);
+        Ok(true)
     }
 }
