@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use futures::StreamExt;
 
 use crate::commit::{Change, commit_name};
@@ -23,6 +24,8 @@ use crate::table_state::TableState;
 use crate::tlog::{Publisher, read_note};
 use crate::tree::Tree;
 
+/// Batches of records whose commitments are computed at once.
+const AT_ONCE: usize = 3;
 /// How often recovery is tried while other processes change the log.
 const TRIES: usize = 5;
 
@@ -139,11 +142,16 @@ pub(crate) async fn follow_table(
         return Err(Error::damaged(TABLE, problem));
     }
     tracing::info!(log = %shared.name, from = tree.size() + 1, to = state.size, "deriving tiles from the records");
-    let mut batches = scan::in_order(shared.clone(), Arc::new(state.clone()), tree.size(), None);
-    while let Some(batch) = batches.next().await {
+    let batches = scan::in_order(shared.clone(), Arc::new(state.clone()), tree.size(), None);
+    let commit = |batch: Result<RecordBatch>| {
+        let committer = committer.clone();
+        let computed = tokio::task::spawn_blocking(move || committer.commitments(&batch?, &mut Vec::new()));
+        async { computed.await.map_err(|e| Error::failed(&shared.name, e))? }
+    };
+    let mut computed = batches.map(commit).buffered(AT_ONCE);
+    while let Some(entries) = computed.next().await {
         let mut full = Vec::new();
-        let entries = committer.commitments(&batch?, &mut Vec::new())?;
-        entries.iter().for_each(|(entry, leaf)| tree.push(entry, leaf, &mut |file| full.push(file)));
+        entries?.iter().for_each(|(entry, leaf)| tree.push(entry, leaf, &mut |file| full.push(file)));
         publisher.write(full).await?;
     }
     if tree.size() != state.size || tree.root() != state.root {
