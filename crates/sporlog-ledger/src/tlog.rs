@@ -111,6 +111,14 @@ impl Publisher {
         self.waiting.extend(files);
     }
 
+    /// Of the tiles that wait, those are left out that other writers have published.
+    pub(crate) async fn leave_out_published(&mut self, vkey: &str) -> Result<()> {
+        let newest = read_checkpoint(&self.storage, vkey).await?;
+        let size = newest.map_or(0, |newest| newest.size());
+        self.waiting.retain(|(path, _)| path_at(path, size) != *path);
+        Ok(())
+    }
+
     /// How many tiles wait.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.len()

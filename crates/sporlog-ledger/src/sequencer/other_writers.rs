@@ -288,7 +288,7 @@ impl Sequencer {
             return Err(self.poison(error));
         }
         self.tree = tree;
-        self.add_full_tiles(full);
+        self.add_tiles_of_others(full);
         Ok(true)
     }
 }

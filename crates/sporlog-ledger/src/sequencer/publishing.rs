@@ -43,6 +43,8 @@ pub(super) struct Publishing {
     task: Option<JoinHandle<Result<()>>>,
     /// Tiles that have become full since the last one began.
     full: Vec<TileFile>,
+    /// Whether others, who may have published them, have filled some of these.
+    others: bool,
     /// When the oldest change was made that is to be published yet.
     unpublished: Option<Instant>,
     /// When a publication last began.
@@ -53,7 +55,8 @@ impl Publishing {
     /// What a crash has left unpublished is to be published.
     pub(super) fn new(publisher: Publisher) -> Self {
         let publisher = Arc::new(Mutex::new(publisher));
-        Publishing { publisher, task: None, full: Vec::new(), unpublished: Some(Instant::now()), began: None }
+        let (full, unpublished) = (Vec::new(), Some(Instant::now()));
+        Publishing { publisher, task: None, full, others: false, unpublished, began: None }
     }
 
     /// There is something to be published.
@@ -92,17 +95,20 @@ impl Sequencer {
 
     /// Begins to publish, unless something is being published.
     pub(super) fn publish_in_background(&mut self) {
-        let Publishing { publisher, task, full, unpublished, began } = &mut self.publishing;
+        let Publishing { publisher, task, full, others, unpublished, began } = &mut self.publishing;
         if task.is_some() || self.stopped.is_some() || unpublished.is_none() {
             return;
         }
         (*unpublished, *began) = (None, Some(Instant::now()));
-        let (publisher, full) = (publisher.clone(), std::mem::take(full));
+        let (publisher, full, others) = (publisher.clone(), std::mem::take(full), std::mem::take(others));
         let (tree, state, mark) = (self.tree.clone(), self.state.clone(), self.mark.clone());
         let (keys, runtime) = (self.committer.keys.clone(), self.runtime.clone());
         *task = Some(self.runtime.spawn_blocking(move || {
             let mut publisher = lock(&publisher);
             publisher.write_later(full);
+            if others {
+                runtime.block_on(publisher.leave_out_published(keys.vkey()))?;
+            }
             runtime.block_on(publisher.publish(&tree, &state, &keys))?;
             mark.sync()
         }));
@@ -152,6 +158,12 @@ impl Sequencer {
         if self.publishing.full.len() > MOST_TILES {
             self.settle();
         }
+    }
+
+    /// The same of tiles with records of others.
+    pub(super) fn add_tiles_of_others(&mut self, full: Vec<TileFile>) {
+        self.publishing.others = true;
+        self.add_full_tiles(full);
     }
 
     /// Writes tiles ahead of the checkpoint: there are too many to keep them in memory.
