@@ -87,10 +87,8 @@ async fn another_persons_record_is_as_one_that_does_not_exist() {
             }
         }
     }
-    let [theirs, none] = times.map(|mut times| {
-        times.sort();
-        times[times.len() / 2]
-    });
+    // The quickest of many: what else runs on the machine only makes answers slower.
+    let [theirs, none] = times.map(|times| times.into_iter().min().expect("times"));
     assert!(theirs < 2 * none && none < 2 * theirs, "{theirs:?} and {none:?}");
 }
 
