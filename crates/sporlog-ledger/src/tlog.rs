@@ -26,7 +26,7 @@ use crate::error::{Error, Result};
 use crate::keys::{Commitment, LogKeys, open_note};
 use crate::storage::Storage;
 use crate::table_state::TableState;
-use crate::tree::{TILE_HEIGHT, TileFile, Tree, partial_names, path_at, tile_path};
+use crate::tree::{TILE_HEIGHT, TileFile, Tree, is_full_at, partial_names, path_at, tile_path};
 use sporlog_record::hex;
 
 /// The folder of the transparency log within the log's.
@@ -115,7 +115,7 @@ impl Publisher {
     pub(crate) async fn leave_out_published(&mut self, vkey: &str) -> Result<()> {
         let newest = read_checkpoint(&self.storage, vkey).await?;
         let size = newest.map_or(0, |newest| newest.size());
-        self.waiting.retain(|(path, _)| path_at(path, size) != *path);
+        self.waiting.retain(|(path, _)| !is_full_at(path, size));
         Ok(())
     }
 

@@ -137,6 +137,12 @@ pub(crate) fn bundle_path(n: u64, width: u64) -> String {
     tile_path(0, n, width).replacen("tile/0/", "tile/entries/", 1)
 }
 
+/// Whether the tile or bundle at `path` is full in a tree of `size`.
+pub(crate) fn is_full_at(path: &str, size: u64) -> bool {
+    let (level, n) = place_of(path);
+    size >> (TILE_HEIGHT * level.unwrap_or(0)) >= (n + 1) * TILE_WIDTH
+}
+
 /// The path that a tile or bundle has in a tree of `size`, which may have more hashes or entries in it.
 pub(crate) fn path_at(path: &str, size: u64) -> String {
     let (level, n) = place_of(path);
@@ -223,5 +229,7 @@ mod tests {
         assert_eq!(path_at("tile/0/x001/x234/067.p/2", 1_234_067 * 256 + 3), "tile/0/x001/x234/067.p/3");
         assert_eq!(path_at("tile/1/002.p/2", 5 * 65_536 * 256), "tile/1/002");
         assert_eq!(path_at("tile/entries/002.p/2", 2 * 256 + 9), "tile/entries/002.p/9");
+        assert!(is_full_at("tile/1/001", 2 * 65_536) && !is_full_at("tile/1/001", 2 * 65_536 - 1));
+        assert!(is_full_at("tile/entries/000", 256) && !is_full_at("tile/entries/001", 3));
     }
 }
