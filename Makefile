@@ -5,7 +5,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/sporlog-target
 export CARGO_TERM_COLOR ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-ballista lint release bench fuzz
+.PHONY: help demo test test-ballista test-minio lint release bench fuzz
 
 help: ## What there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,12 @@ test: ## Install what the tests need, and run them all
 test-ballista: ## Build DataFusion once more, with Ballista's features, and have a cluster answer queries
 	scripts/need cargo cc cmake ssl go python3
 	tests/ballista/run
+
+test-minio: ## Build MinIO (ten minutes), and use each command on a store in it
+	scripts/need cargo cc cmake ssl openssl curl go python3 sftp
+	cargo build --workspace --locked --bin sporlog --example bucket_proxy
+	SPORLOG=$(CARGO_TARGET_DIR)/debug/sporlog PROXY=$(CARGO_TARGET_DIR)/debug/examples/bucket_proxy \
+		BUCKET_SERVER=minio tests/bucket/with tests/bucket/commands
 
 lint: ## Formatting, clippy, licences and sources of dependencies
 	scripts/need cargo cc cmake ssl python3
