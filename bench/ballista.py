@@ -106,7 +106,7 @@ def measure_person(bench):
 
 def measure_users(bench):
     """Who looked the most people up without a case: all records are grouped."""
-    question = re.search(r"^-- 3\..*?;", QUESTIONS.read_text(), re.M | re.S)[0]
+    question = re.search(r"^-- 3\..*\n([^;]*)", QUESTIONS.read_text(), re.M)[1]
     yield from bench.compare("users", "question 3 of docs/questions.sql", question)
 
 
