@@ -11,6 +11,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -54,7 +55,7 @@ def cluster(stack, place, ballista):
     """Starts a scheduler and two executors, which share the processors; gives the scheduler's address."""
     scheduler, *ports = map(str, free_ports(5))
     address = ["--bind-host", "127.0.0.1", "--external-host", "127.0.0.1", "--bind-port"]
-    vcores = str(max(1, len(os.sched_getaffinity(0)) // 2))
+    vcores = str(max(2, len(os.sched_getaffinity(0)) // 2))
 
     def start(name, *argv):
         with (place / f"{name}.log").open("wb") as log:
@@ -67,13 +68,13 @@ def cluster(stack, place, ballista):
         (place / name).mkdir()
         more = ["--scheduler-host", "127.0.0.1", "--scheduler-port", scheduler, "--scheduler-connect-timeout-seconds", "20"]
         start(name, "executor", *address, flight, "--bind-grpc-port", grpc, "--vcores", vcores, "--work-dir", place / name, *more)
-    for name in ("one", "two"):
-        for _ in range(100):
-            if "registration succeed" in (place / f"{name}.log").read_text():
-                break
+    # An executor takes connections there once the scheduler knows it.
+    for port in ports[::2]:
+        deadline = time.monotonic() + 20
+        while socket.socket().connect_ex(("127.0.0.1", int(port))):
+            if time.monotonic() > deadline:
+                raise RuntimeError("an executor does not start")
             time.sleep(0.1)
-        else:
-            raise RuntimeError(f"executor {name} does not start")
     return f"df://127.0.0.1:{scheduler}"
 
 
