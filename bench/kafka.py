@@ -27,7 +27,7 @@ prepare.enter_environment()
 from figures import Figure, measure_all
 from postgres import Postgres
 from sporlog import Sporlog
-from workplace import GB, MB, Workplace, end_with, read_once, say, take_turns
+from workplace import GB, MB, Workplace, end_with, free_ports, read_once, say, take_turns
 
 TOPIC, PARTITIONS = "disclosures", 6
 ALL = ("throughput", "single", "transactions", "memory")
@@ -51,14 +51,6 @@ def parse_args():
         if name not in ALL:
             parser.error(f"there is no measurement '{name}': {', '.join(ALL)}")
     return args
-
-
-def free_ports(count):
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 class Broker:

@@ -1,8 +1,10 @@
 """Where measuring takes place: a folder of its own, processes with their time and memory, turns."""
 
+import contextlib
 import os
 import platform
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -132,6 +134,14 @@ def read_once(path):
         with name.open("rb", buffering=0) as file:
             while file.readinto(buffer):
                 pass
+
+
+def free_ports(count):
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
 
 
 def take_turns(runs, contenders):

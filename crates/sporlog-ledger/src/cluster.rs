@@ -94,11 +94,12 @@ pub async fn query_on_cluster(logs: &[Log], sql: &str, address: &str, limit: Dur
         config,
     );
     let address = address.to_owned();
-    // If the scheduler has lost a task's result, the job never ends.
+    // If the scheduler has lost a task's result, or no executor can take a task, the job never ends.
     let answer = tokio::time::timeout(limit, answer).await.map_err(|_| {
         let seconds = limit.as_secs();
         Error::Query(format!(
-            "the cluster at {address} did not answer the query within {seconds} seconds (sql.cluster_seconds)"
+            "the cluster at {address} did not answer the query within {seconds} seconds (sql.cluster_seconds); the scheduler's log \
+             says whether executors were lost or could not take a task"
         ))
     })?;
     let (schema, batches) = with_unique_names(answer.map_err(|error| failed(&address, &error))?);
