@@ -17,7 +17,7 @@ use crate::segment_objects::GRACE;
 /// The journal goes into the table at once when it has so many records or bytes: they are in memory, and read anew
 /// when the log is opened.
 pub(super) const MOST_RECORDS: u64 = 64 << 10;
-pub(super) const MOST_BYTES: usize = 64 << 20;
+pub(super) const MOST_BYTES: usize = 32 << 20;
 /// With at least so many records, a file of its own is worth while …
 pub(super) const MANY_RECORDS: u64 = 4_096;
 /// … after this time, in which more may come.
@@ -29,8 +29,9 @@ const MOST_OBJECTS: u64 = 256;
 /// After a failure, it is tried again after this time.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Appends wait if so many records come while files are written in the background.
+/// Appends wait if so many records or bytes come while files are written in the background.
 const TOO_MANY_RECORDS: u64 = 4 * MOST_RECORDS;
+const TOO_MANY_BYTES: u64 = 2 * MOST_BYTES as u64;
 
 /// Files of the journal's oldest records, written in the background.
 pub(super) struct Encoding {
@@ -47,7 +48,7 @@ impl Sequencer {
         let recent = &self.state.recent;
         let records = recent.records();
         if let Some(next) = self.encoding.as_ref().and_then(|encoding| encoding.next.as_ref()) {
-            let wait = !next.is_finished() && records < TOO_MANY_RECORDS;
+            let wait = !next.is_finished() && !self.is_too_large();
             return Some(if wait { LOOK } else { Duration::ZERO });
         }
         if recent.is_empty() || self.stopped.is_some() {
@@ -68,6 +69,12 @@ impl Sequencer {
         Some(keep.saturating_sub(Duration::from_millis(age)).max(pause))
     }
 
+    /// Whether there is so much in the journal that nothing more is appended before it is in the table.
+    fn is_too_large(&self) -> bool {
+        let recent = &self.state.recent;
+        recent.records() >= TOO_MANY_RECORDS || recent.extent.bytes >= TOO_MANY_BYTES
+    }
+
     /// Puts the journal into the table if it is time. The records are stored already: a failure is tried again.
     pub(super) fn flush_if_due(&mut self) {
         if self.until_flush() != Some(Duration::ZERO) {
@@ -81,7 +88,7 @@ impl Sequencer {
         let records = self.state.recent.records();
         let is_large = files.is_empty() && self.state.recent.extent.bytes >= MOST_BYTES as u64;
         let many = records - written >= MANY_RECORDS || is_large;
-        let next = (many && records < TOO_MANY_RECORDS).then(|| self.write_in_background(&files));
+        let next = (many && !self.is_too_large()).then(|| self.write_in_background(&files));
         let goes_on = next.is_some();
         self.encoding = Some(Encoding { version: self.state.version, files, next });
         if goes_on {
