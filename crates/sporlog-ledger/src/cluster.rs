@@ -24,6 +24,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::joins::NestedLoopJoinExec;
+use datafusion::physical_plan::limit::GlobalLimitExec;
 use datafusion::physical_plan::placeholder_row::PlaceholderRowExec;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream, replace_children_if_necessary};
 use datafusion::prelude::{SessionConfig, SessionContext};
@@ -151,7 +152,8 @@ fn refuse_many_rows_for_one(plan: &LogicalPlan) -> DataFusionResult<()> {
 /// The plan with two changes.
 ///
 /// A nested-loop join that gives out rows of its left side by what all of the right side has, gets the right side in one
-/// task. DataFusion has its tasks share what they found; in different processes they cannot.
+/// task. DataFusion has its tasks share what they found; in different processes they cannot. Coalescing alone would not do: when
+/// the scheduler plans a stage, it drops that again where no operator asks for one partition, as a limit does.
 ///
 /// A row, or no row, that comes from no table is read from memory. Ballista changes these nodes in those tasks of a
 /// `UNION ALL` that have other parts to do, and the scheduler drops the results of tasks whose plans have different metrics.
@@ -163,7 +165,7 @@ fn as_ballista_needs(plan: Arc<dyn ExecutionPlan>) -> DataFusionResult<Arc<dyn E
                 return Ok(Transformed::no(plan));
             }
             let right = Arc::new(CoalescePartitionsExec::new(join.right().clone()));
-            let children = vec![join.left().clone(), right as _];
+            let children = vec![join.left().clone(), Arc::new(GlobalLimitExec::new(right, 0, None)) as _];
             return Ok(Transformed::yes(replace_children_if_necessary(plan.clone(), children)?));
         }
         let rows = usize::from(plan.is::<PlaceholderRowExec>());

@@ -48,7 +48,7 @@ async fn a_proof_waits_for_the_checkpoint() {
     let writer = writer(dir.path()).await;
     append(&writer, 0, 3).await;
     writer.log().prove(3).await.unwrap();
-    writer.close().await;
+    writer.close().await.unwrap();
     let checkpoint = dir.path().join("logs/auditlog/tlog/checkpoint");
     let published = std::fs::read(&checkpoint).unwrap();
     std::fs::remove_file(&checkpoint).unwrap();
