@@ -195,6 +195,7 @@ def measure_post(bench):
         "bucket-post", what, "/s", speed["one"], "a folder", speed["disk"], speed["one"] / speed["disk"], "as many", 1_000,
         at_least=True, runs=runs, note=f"{waits['disclosure', 1, fleet[0]]:.0f} ms at the median",
     )  # fmt: skip
+
     def several(name, how, key, rate):
         note = f"{waits[key]:.0f} ms at the median"
         return Figure(f"bucket-post-{name}", f"the same {how}", "/s", rate, *peer, rate / speed["one"], "as many", note=note)

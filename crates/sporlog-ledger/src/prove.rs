@@ -98,10 +98,14 @@ impl Log {
         if size > self.head() {
             return Err(Error::NotCovered { id: size, size: self.covered().await? });
         }
-        let root = match size {
-            0 => tlog::EMPTY_HASH,
-            _ => {
-                let (_, newest) = self.checkpoint_covering(size).await?;
+        let newest = match size {
+            0 => None,
+            _ => Some(self.checkpoint_covering(size).await?.1),
+        };
+        let root = match newest {
+            None => tlog::EMPTY_HASH,
+            Some(newest) if newest.size() == size => *newest.hash(),
+            Some(newest) => {
                 let tiles = FetchedTiles::fetch(&self.shared.storage, newest.size(), &[size - 1]).await?;
                 let reader = TileHashReader::new(newest.size(), *newest.hash(), &tiles);
                 tlog::tree_hash(size, &reader).map_err(|e| {

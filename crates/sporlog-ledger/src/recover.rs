@@ -150,9 +150,7 @@ pub(crate) async fn follow_table(
     };
     let mut computed = batches.map(commit).buffered(AT_ONCE);
     while let Some(entries) = computed.next().await {
-        let mut full = Vec::new();
-        entries?.iter().for_each(|(entry, leaf)| tree.push(entry, leaf, &mut |file| full.push(file)));
-        publisher.write(full).await?;
+        publisher.write(tree.push_all(&entries?)).await?;
     }
     if tree.size() != state.size || tree.root() != state.root {
         let name =

@@ -64,6 +64,13 @@ impl Tree {
         self.push_hash(0, leaf, full);
     }
 
+    /// Adds these entries; gives what becomes full.
+    pub(crate) fn push_all(&mut self, entries: &[(Commitment, Hash)]) -> Vec<TileFile> {
+        let mut full = Vec::new();
+        entries.iter().for_each(|(entry, leaf)| self.push(entry, leaf, &mut |file| full.push(file)));
+        full
+    }
+
     fn push_hash(&mut self, level: usize, hash: &Hash, full: &mut impl FnMut(TileFile)) {
         if self.edge.len() <= level {
             self.edge.push(Vec::new());

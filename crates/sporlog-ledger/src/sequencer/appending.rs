@@ -150,8 +150,7 @@ impl Sequencer {
         }
         let numbered = self.committer.number_and_commit(&rows, first, received_at)?;
         let mut tree = self.tree.clone();
-        let mut full = Vec::new();
-        numbered.entries.iter().for_each(|(entry, leaf)| tree.push(entry, leaf, &mut |file| full.push(file)));
+        let full = tree.push_all(&numbered.entries);
 
         let mut positions = Vec::new();
         let (mut next, at) = (first, chrono::Utc::now().timestamp_millis());

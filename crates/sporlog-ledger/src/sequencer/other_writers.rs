@@ -279,9 +279,7 @@ impl Sequencer {
         else {
             return Ok(false);
         };
-        let mut full = Vec::new();
-        let entries = self.committer.commitments(&records.rows, &mut Vec::new())?;
-        entries.iter().for_each(|(entry, leaf)| tree.push(entry, leaf, &mut |file| full.push(file)));
+        let full = tree.push_all(&self.committer.commitments(&records.rows, &mut Vec::new())?);
         if tree.root() != self.state.root {
             let name = recent.extent.name();
             let error = Error::damaged(name, "the newest records are not those that were committed");
