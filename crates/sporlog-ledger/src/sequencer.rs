@@ -41,7 +41,7 @@ use crate::writer::{
 };
 use crate::writer_lock::{WriterLock, is_used};
 use appending::{Waiting, batch_with};
-use flushing::Encoding;
+use flushing::{CountedBytes, Encoding};
 use other_writers::Turn;
 use publishing::{Publishing, lock};
 
@@ -86,6 +86,8 @@ pub(crate) struct Sequencer {
     swept: Option<Instant>,
     /// Files that are being written of the journal's records.
     encoding: Option<Encoding>,
+    /// The journal's bytes, as they are counted for the process.
+    counted: CountedBytes,
     /// When the journal could not be put into the table.
     flush_failed: Option<Instant>,
     /// Files that a commit of any process has said are deleted, since this sequencer began. What is
@@ -156,6 +158,7 @@ impl Sequencer {
             known_at: Instant::now(),
             swept: None,
             encoding: None,
+            counted: CountedBytes::default(),
             flush_failed: None,
             discarded: HashSet::new(),
             checkpointed: None,

@@ -4,6 +4,7 @@
 //! records to write. A crash before the commit leaves the journal as it was, and perhaps files that nothing refers to;
 //! after it, a segment of an earlier version, which the next flush removes.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
@@ -20,10 +21,14 @@ pub(super) const MOST_RECORDS: u64 = 64 << 10;
 pub(super) const MOST_BYTES: usize = 32 << 20;
 /// With at least so many records, a file of its own is worth while …
 pub(super) const MANY_RECORDS: u64 = 4_096;
-/// … after this time, in which more may come.
-const KEEP_MANY: Duration = Duration::from_secs(1);
+/// … after this time, in which more may come. Whoever reads the table alone is behind by it; and each flush leaves a commit
+/// for good.
+const KEEP_MANY: Duration = Duration::from_secs(5);
 /// Fewer are kept so long: a log that gets a record a minute becomes a file an hour.
 const KEEP_FEW: Duration = Duration::from_hours(1);
+/// If all journals of the process have so many bytes, each that has its share of them goes into the table at once.
+const MOST_BYTES_OF_ALL: u64 = 2 * MOST_BYTES as u64;
+const SHARE: u64 = 4 << 20;
 /// In a bucket each frame is an object, which whoever opens the log has to get.
 const MOST_OBJECTS: u64 = 256;
 /// After a failure, it is tried again after this time.
@@ -32,6 +37,26 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Appends wait if so many records or bytes come while files are written in the background.
 const TOO_MANY_RECORDS: u64 = 4 * MOST_RECORDS;
 const TOO_MANY_BYTES: u64 = 2 * MOST_BYTES as u64;
+
+/// The bytes of all journals that this process appends to.
+static BYTES_OF_ALL: AtomicU64 = AtomicU64::new(0);
+
+/// What one journal adds to [`BYTES_OF_ALL`].
+#[derive(Default)]
+pub(super) struct CountedBytes(u64);
+
+impl CountedBytes {
+    fn set(&mut self, bytes: u64) {
+        BYTES_OF_ALL.fetch_add(bytes, Ordering::Relaxed);
+        BYTES_OF_ALL.fetch_sub(std::mem::replace(&mut self.0, bytes), Ordering::Relaxed);
+    }
+}
+
+impl Drop for CountedBytes {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
 
 /// Files of the journal's oldest records, written in the background.
 pub(super) struct Encoding {
@@ -54,9 +79,13 @@ impl Sequencer {
         if recent.is_empty() || self.stopped.is_some() {
             return None;
         }
+        let bytes = recent.extent.bytes;
         let keep = match records {
             MOST_RECORDS.. => Duration::ZERO,
-            _ if recent.extent.bytes >= MOST_BYTES as u64 || recent.sealed => Duration::ZERO,
+            _ if bytes >= MOST_BYTES as u64 || recent.sealed => Duration::ZERO,
+            _ if bytes >= SHARE && BYTES_OF_ALL.load(Ordering::Relaxed) >= MOST_BYTES_OF_ALL => {
+                Duration::ZERO
+            }
             _ if recent.extent.frames >= MOST_OBJECTS && self.shared.table.segments.are_sealed() => {
                 Duration::ZERO
             }
@@ -77,6 +106,7 @@ impl Sequencer {
 
     /// Puts the journal into the table if it is time. The records are stored already: a failure is tried again.
     pub(super) fn flush_if_due(&mut self) {
+        self.counted.set(self.state.recent.extent.bytes);
         if self.until_flush() != Some(Duration::ZERO) {
             return;
         }
