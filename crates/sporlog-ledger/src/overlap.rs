@@ -28,29 +28,42 @@ const AT_ONCE: usize = 4;
 /// If more than one in so many of a file's rows come up, reading all of them is as quick.
 const MOST: usize = 4;
 
-/// The rows of a bulk append, as far as they are pushed: their keys, and how many came before each part.
+/// The rows of a bulk append, as far as they are pushed.
 #[derive(Default)]
 pub(crate) struct PushedRows {
+    parts: BTreeMap<u64, PushedPart>,
+}
+
+struct PushedPart {
+    /// Where the part's rows are among all.
+    rows: Range<usize>,
+    /// Their keys, which count from the first of all rows.
     keys: Vec<RowKey>,
-    parts: BTreeMap<u64, Range<usize>>,
 }
 
 impl PushedRows {
     /// Adds a part that comes after `before` rows; its keys count from its own first row.
     pub(crate) fn push(&mut self, part: u64, before: u64, rows: usize, keys: &[RowKey]) {
-        self.parts.insert(part, before as usize..before as usize + rows);
-        self.keys.extend(keys.iter().map(|key| key + RowKey::from(before)));
+        let keys = keys.iter().map(|key| key + RowKey::from(before)).collect();
+        let rows = before as usize..before as usize + rows;
+        self.parts.insert(part, PushedPart { rows, keys });
     }
 
     /// Which of these rows `log` has, received at `from` (microseconds UTC) or later.
     pub(crate) async fn compare(self, log: &Log, from: i64) -> Result<Overlap> {
-        let PushedRows { mut keys, parts } = self;
         let failed = |e: JoinError| Error::failed(log.name(), format!("comparing rows: {e}"));
         let sort = move || {
+            let mut keys = Vec::with_capacity(self.parts.values().map(|part| part.keys.len()).sum());
+            let mut parts = BTreeMap::new();
+            for (number, part) in self.parts {
+                keys.extend(part.keys);
+                parts.insert(number, part.rows);
+            }
             keys.sort_unstable();
-            keys
+            (keys, parts)
         };
-        let keys = Arc::new(tokio::task::spawn_blocking(sort).await.map_err(failed)?);
+        let (keys, parts) = tokio::task::spawn_blocking(sort).await.map_err(failed)?;
+        let keys = Arc::new(keys);
         let (mut known, mut received) = (BooleanBufferBuilder::new(keys.len()), BTreeMap::new());
         known.append_n(keys.len(), false);
         let mut parts_there: Vec<_> = log.state().parts().collect();
