@@ -25,7 +25,7 @@ use walkdir::WalkDir;
 use crate::local_files::{make_folder, private_file};
 
 /// Bytes in a chunk. A page of a column has some ten thousand.
-const CHUNK: u64 = 64 << 10;
+const CHUNK: u64 = 16 << 10;
 const CHECKSUM: usize = size_of::<u64>();
 /// The name of the file that has an object's size.
 const SIZE: &str = "size";
