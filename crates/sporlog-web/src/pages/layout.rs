@@ -1,8 +1,6 @@
 //! What all pages share: who looks, in which language, the head and foot, safe headers, and the page that says
 //! that something is not there.
 
-use std::convert::Infallible;
-
 use askama::Template;
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum::http::request::Parts;
@@ -38,14 +36,14 @@ pub struct Visitor {
 }
 
 impl FromRequestParts<App> for Visitor {
-    type Rejection = Infallible;
+    type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let pairs = url::form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes());
         let (langs, query): (Vec<_>, Vec<_>) = pairs.into_owned().partition(|(name, _)| name == LANG);
         let chosen = langs.first().and_then(|(_, code)| Lang::of_code(code));
         let lang = chosen.or_else(|| remembered(&parts.headers)).unwrap_or(Lang::Nb);
-        let Ok(signed) = <SignedIn as OptionalFromRequestParts<App>>::from_request_parts(parts, app).await;
+        let signed = <SignedIn as OptionalFromRequestParts<App>>::from_request_parts(parts, app).await?;
         let pages = &app.pages;
         Ok(Visitor {
             t: Texts::of(lang),

@@ -12,9 +12,9 @@
 //! | `Issuer` | whoever waits for an issuer of tokens or a provider of sign-in to answer | 64 | 16 |
 //!
 //! The holder is the client's address (IPv6: its network of 64 bits) until it is known who asks, and then the
-//! principal: clients behind one address hold no more than an address's share without keys, and one client holds no more
-//! than a principal's share, wherever it asks from. Nobody queues: without a permit, the answer is 503 with
-//! `Retry-After`. Probes and `/metrics` hold no permit.
+//! principal or the person; whatever finds out who asks says so to the permit. Clients behind one address hold no more
+//! than an address's share without keys, and one client holds no more than a principal's share, wherever it asks from.
+//! Nobody queues: without a permit, the answer is 503 with `Retry-After`. Probes and `/metrics` hold no permit.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
