@@ -100,6 +100,7 @@ async fn filters_find_what_fits_and_stand_as_chips() {
         let page = site.get(KARI, &format!("/my?{query}")).await;
         assert_eq!(linked(&page.body), expected, "{query}");
         assert_eq!(page.body.matches("Remove the filter").count(), query.matches('=').count(), "{query}");
+        assert_eq!(page.body.contains("No more entries match"), expected.is_empty(), "{query}");
     }
     let page = site.get(KARI, "/my?topic=AAP&from=2018-10-20").await.body;
     assert!(page.contains("1 entry matches") && page.contains("href=\"/my?from=2018-10-20\""), "{page}");
