@@ -62,6 +62,18 @@ fn whole_characters(bytes: &[u8]) -> (std::borrow::Cow<'_, str>, bool) {
     }
 }
 
+/// Whether a content begins as JSON or XML does.
+pub fn is_markup(bytes: &[u8]) -> bool {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    matches!(bytes.trim_ascii_start().first(), Some(b'{' | b'[' | b'<'))
+}
+
+/// Whether bytes are a text, which may be cut within a character.
+pub fn is_text(bytes: &[u8]) -> bool {
+    let whole = std::str::from_utf8(bytes).err().and_then(|error| error.error_len()).is_none();
+    whole && !bytes.iter().any(|byte| byte.is_ascii_control() && !byte.is_ascii_whitespace())
+}
+
 /// Base64 of either alphabet, with or without padding, also cut at any character.
 pub fn decode_liberally(text: &str) -> Option<Vec<u8>> {
     const LIBERAL: GeneralPurposeConfig = GeneralPurposeConfig::new()

@@ -90,6 +90,21 @@ async fn a_cut_content_shows_what_is_whole() {
 }
 
 #[tokio::test]
+async fn words_in_the_place_of_base64_are_shown_as_they_came() {
+    let site = Site::new(|_| {});
+    // The fourth is Base64 by chance; the last two are Base64 of JSON, without padding and cut.
+    let delivered = ["Navn og adresse", "hallo", "Ja", "Adresser", "eyJhIjoxfQ", "eyJhIjoxf"];
+    for (data, raw) in delivered.into_iter().zip(delivered[..4].iter().chain(&["{\"a\":1}", "{\"a\":1"])) {
+        site.put("disclosure", &[disclosure_with("2018-10-19T12:00:00", json!({"leverteData": data}))]).await;
+        let id = site.app.catalog.log("disclosure").await.unwrap().unwrap().head();
+        assert_eq!(site.get(KARI, &format!("/my/disclosure/{id}?raw=leverteData")).await.body, *raw);
+        let page = site.get(KARI, &format!("/my/disclosure/{id}")).await.body;
+        let shown = if *raw == data { data } else { "class=\"tree\"" };
+        assert!(page.contains(shown), "{shown} is not in {page}");
+    }
+}
+
+#[tokio::test]
 async fn a_consent_is_told_in_words() {
     let token = |until: &str| {
         let claims = json!({"authorization_details": [{
