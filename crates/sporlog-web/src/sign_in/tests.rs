@@ -11,10 +11,13 @@ use futures::future::BoxFuture;
 use sporlog_ledger::{Store, StoreOptions};
 use tower::ServiceExt;
 
+use super::failure::Failure;
+use super::provider::Provider;
 use super::session::Identity;
 use super::*;
 use crate::access::{AccessControl, KeyRegistry, KeyRing};
 use crate::pages::Pages;
+use crate::server::tests::log::Kept;
 use crate::{AppState, Catalog};
 
 /// Keys and ended sessions in memory.
@@ -146,6 +149,23 @@ async fn a_demo_person_signs_in_is_known_and_signs_out() {
         assert_eq!(text(ask(&app, "GET", "/", copy, String::new()).await).await, "false");
     }
     assert_eq!(text(ask(&app, "GET", "/", &cookie_of(&app, NORWEGIAN), String::new()).await).await, "true");
+}
+
+#[test]
+fn what_comes_from_outside_makes_no_line_of_the_log() {
+    let settings = serde_json::from_value(serde_json::json!({
+        "id": "a", "label": "A", "issuer": "https://a.example", "client_id": "x", "acr_values": ["1"],
+    }));
+    let address = "https://innsyn.example.org".parse().expect("an address");
+    let provider = Provider::new(settings.expect("settings"), None, &address, Default::default());
+    let kept = Kept::default();
+    // With a single subscriber, whichever test comes by first decides for all threads what is logged.
+    let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
+    tracing::subscriber::with_default(kept.clone(), || {
+        provider.expect("a provider").failed(Failure::Refused, "error 'x\n2026-11-29 WARN forged'");
+    });
+    let lines = kept.lines();
+    assert!(lines.len() == 1 && !lines[0].contains('\n'), "{lines:?}");
 }
 
 #[tokio::test]
