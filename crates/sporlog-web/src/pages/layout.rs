@@ -4,7 +4,7 @@
 use askama::Template;
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::html::{Html, encode};
@@ -23,7 +23,7 @@ const LANG: &str = "lang";
 /// Whoever looks at a page.
 pub struct Visitor {
     pub t: &'static Texts,
-    /// The page's address without what stands behind the question mark.
+    /// The page's address without what stands behind the question mark; the front page's if only a form leads to the page.
     path: String,
     /// What stands behind it, without the language.
     query: Vec<(String, String)>,
@@ -47,7 +47,7 @@ impl FromRequestParts<App> for Visitor {
         let pages = &app.pages;
         Ok(Visitor {
             t: Texts::of(lang),
-            path: parts.uri.path().to_owned(),
+            path: if parts.method == Method::POST { "/" } else { parts.uri.path() }.to_owned(),
             query,
             chosen: chosen.is_some(),
             service: pages.settings.name.clone(),

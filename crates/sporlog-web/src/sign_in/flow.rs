@@ -170,7 +170,9 @@ pub(super) async fn sign_out(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    session.check_form(&body)?;
+    if !session.has_made(&body) {
+        return Ok(visitor.message(StatusCode::FORBIDDEN, "sign-out.failed", "sign-out.failed-text"));
+    }
     let sign_in = app.sign_in.as_ref().ok_or_else(no_such_way)?;
     let cookies = &sign_in.sessions.cookies;
     let removed = [cookies.remove(SESSION), cookies.remove(ID_TOKEN)];

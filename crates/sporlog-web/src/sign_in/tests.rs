@@ -141,6 +141,10 @@ async fn a_demo_person_signs_in_is_known_and_signs_out() {
 
     let refused = ask(&app, "POST", "/sign-out", &renewed, "csrf=guessed".into()).await;
     assert_eq!(refused.status(), StatusCode::FORBIDDEN);
+    // A form of an earlier session's page: the answer has one that is this session's.
+    let page = text(refused).await;
+    assert!(page.contains("Du er fortsatt logget inn") && page.contains(csrf), "{page}");
+    assert!(page.contains("href=\"/?lang=da\"") && !page.contains("/sign-out?"), "{page}");
     let response = ask(&app, "POST", "/sign-out", &renewed, format!("csrf={csrf}")).await;
     is_sent_to(&response, "/");
     assert_eq!(set_cookie(&response).expect("removed"), "sporlog-session=");
