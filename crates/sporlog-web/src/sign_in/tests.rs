@@ -173,6 +173,23 @@ fn what_comes_from_outside_makes_no_line_of_the_log() {
 }
 
 #[tokio::test]
+async fn a_page_says_why_a_session_will_end_and_offers_to_stay_only_if_that_helps() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let app = demo_app(folder.path(), Pages::default());
+    let (now, sessions) = (Utc::now().timestamp(), &app.sign_in.as_ref().expect("a way").sessions);
+    for (left, stay) in [(8 * 3600, true), (5 * 60, false)] {
+        let mut session = sessions.begin(Identity::default(), now).expect("begun");
+        session.ends = now + left;
+        let cookie = sessions.cookie(&session, now).expect("a cookie");
+        let request = Request::get("/?lang=en").header(header::COOKIE, cookie);
+        let page = crate::pages::served(app.clone()).oneshot(request.body(Body::empty()).expect("a request"));
+        let page = text(page.await.expect("answered")).await;
+        assert_eq!(page.contains("been inactive") && page.contains("Stay signed in"), stay, "{page}");
+        assert_eq!(page.contains("lasts only so long"), !stay, "{page}");
+    }
+}
+
+#[tokio::test]
 async fn nobody_else_can_be_chosen() {
     let folder = tempfile::tempdir().expect("a folder");
     let app = demo_app(folder.path(), Pages::default());
