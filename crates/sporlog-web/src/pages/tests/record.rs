@@ -115,7 +115,14 @@ async fn a_consent_is_told_in_words() {
         let part = |json: Value| BASE64_URL_SAFE_NO_PAD.encode(json.to_string());
         format!("{}.{}.AAAA", part(json!({"alg": "ES256"})), part(claims))
     };
-    let site = Site::new(|_| {});
+    let embargo = |field: &str, topic: &str| Embargo {
+        log: "disclosure".into(),
+        topic: Some(topic.into()),
+        organisation: None,
+        fields: vec![field.into()],
+        days: 100_000,
+    };
+    let site = Site::new(|settings| settings.embargo = vec![embargo("mottaker", "KON")]);
     for until in ["2019-01-01T00:00:00+00:00", "2018-10-02T00:00:00+00:00"] {
         let record = disclosure_with("2018-10-19T12:00:00", json!({"samtykkeToken": token(until)}));
         site.put("disclosure", &[record]).await;
@@ -134,6 +141,14 @@ async fn a_consent_is_told_in_words() {
     }
     let expired = site.get(KARI, "/my/disclosure/2").await.body;
     assert!(expired.contains("The consent had run out") && !expired.contains("The consent fits"));
+    // The token names the recipient, and is withheld as the recipient is.
+    let fields = json!({"tema": "KON", "samtykkeToken": token("2019-01-01T00:00:00+00:00")});
+    site.put("disclosure", &[disclosure_with("2018-10-19T12:00:00", fields)]).await;
+    let withheld = site.get(KARI, "/my/disclosure/3").await.body;
+    assert!(withheld.contains("A part is withheld") && !withheld.contains("consent"), "{withheld}");
+    assert_eq!(site.get(KARI, "/my/disclosure/3?raw=samtykkeToken").await.status, 404);
+    let export = site.get(KARI, "/my/export?format=json").await.body;
+    assert_eq!(export.matches("\"samtykkeToken\":").count(), 2, "{export}");
 }
 
 #[tokio::test]
