@@ -190,6 +190,17 @@ async fn a_page_says_why_a_session_will_end_and_offers_to_stay_only_if_that_help
 }
 
 #[tokio::test]
+async fn whoever_comes_back_once_more_from_a_provider_is_signed_in_all_the_same() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let app = demo_app(folder.path(), Pages::default());
+    let back = "/sign-in/callback?code=a&state=b";
+    let stranger = ask(&app, "GET", back, "", String::new()).await;
+    assert_eq!(stranger.status(), StatusCode::BAD_REQUEST);
+    assert!(text(stranger).await.contains("Du er ikke logget inn"));
+    is_sent_to(&ask(&app, "GET", back, &cookie_of(&app, DANISH), String::new()).await, "/my");
+}
+
+#[tokio::test]
 async fn nobody_else_can_be_chosen() {
     let folder = tempfile::tempdir().expect("a folder");
     let app = demo_app(folder.path(), Pages::default());
