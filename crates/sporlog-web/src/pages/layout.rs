@@ -138,6 +138,17 @@ impl Visitor {
     }
 }
 
+/// What is at no address: to a browser a page that says so, to a program a problem. The page's links do not repeat an
+/// address that anybody may have made up.
+pub(super) async fn missing(mut visitor: Visitor, headers: HeaderMap) -> Response {
+    let mut accepted = headers.get_all(header::ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
+    if !accepted.any(|accept| accept.contains("text/html")) {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    (visitor.path, visitor.query) = ("/".to_owned(), Vec::new());
+    visitor.message(StatusCode::NOT_FOUND, "error.missing", "error.no-page")
+}
+
 /// Records an access of a person to their own records. Nothing may be shown unless this succeeds.
 pub(super) async fn record_access(
     app: &App,
