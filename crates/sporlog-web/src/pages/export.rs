@@ -16,6 +16,7 @@ use super::entry::{Entry, Value, Visible, now};
 use super::layout::{Visitor, record_access};
 use super::record::own;
 use crate::api::reader::Trace;
+use crate::server::{Class, RequestPermit};
 use crate::{App, Problem};
 
 /// Records read at once.
@@ -53,7 +54,12 @@ pub async fn proof(
 }
 
 /// Everything that is shown to the person, the newest of each log first.
-pub async fn export(State(app): State<App>, visitor: Visitor, trace: Trace) -> Response {
+pub async fn export(
+    State(app): State<App>,
+    visitor: Visitor,
+    trace: Trace,
+    permit: RequestPermit,
+) -> Response {
     let Some(person) = visitor.signed.clone() else { return Redirect::to("/").into_response() };
     let answer = async {
         let (csv, mime, name) = match visitor.parameter("format") {
@@ -61,6 +67,7 @@ pub async fn export(State(app): State<App>, visitor: Visitor, trace: Trace) -> R
             Some("json") => (false, "application/json", "attachment; filename=\"sporlog.json\""),
             _ => return Err(Problem::bad_request("'format' is csv or json")),
         };
+        permit.move_to(Class::Export)?;
         let mut logs = Vec::new();
         for visible in app.pages.visible(&app.catalog).await? {
             logs.push((visible.log.locate(Key::Subject(person.pid.clone())).await?, visible));

@@ -133,7 +133,10 @@ impl Visitor {
                 _ => ("error.failed", "error.failed-text"),
             };
             let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            self.message(status, title, text)
+            let mut response = self.message(status, title, text);
+            let later = problem.retry_after.map(|seconds| (header::RETRY_AFTER, seconds.into()));
+            response.headers_mut().extend(later);
+            response
         })
     }
 }
