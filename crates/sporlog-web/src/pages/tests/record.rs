@@ -146,6 +146,8 @@ async fn a_consent_is_told_in_words() {
     site.put("disclosure", &[disclosure_with("2018-10-19T12:00:00", fields)]).await;
     let withheld = site.get(KARI, "/my/disclosure/3").await.body;
     assert!(withheld.contains("A part is withheld") && !withheld.contains("consent"), "{withheld}");
+    assert!(withheld.contains("An organisation that is not shown</bdi></strong> was given"), "{withheld}");
+    assert!(site.get(KARI, "/my").await.body.contains("An organisation that is not shown"));
     assert_eq!(site.get(KARI, "/my/disclosure/3?raw=samtykkeToken").await.status, 404);
     let export = site.get(KARI, "/my/export?format=json").await.body;
     assert_eq!(export.matches("\"samtykkeToken\":").count(), 2, "{export}");
