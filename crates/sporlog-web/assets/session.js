@@ -9,7 +9,7 @@
   const WARN = 2 * 60 * 1000;
   setTimeout(() => { warning.hidden = false; }, Math.max(0, left - WARN));
   setTimeout(() => { location.replace("/"); }, left);
-  warning.querySelector("a").addEventListener("click", (event) => {
+  warning.querySelector("a")?.addEventListener("click", (event) => {
     event.preventDefault();
     location.reload();
   });

@@ -79,7 +79,7 @@ impl Problem {
 
     /// 500, for a failure of ours; `error` goes to the log and not to the client.
     pub fn internal(error: &dyn std::error::Error) -> Self {
-        tracing::error!(error = %mask_text(&error.to_string()), "a request failed");
+        tracing::error!(error = &*mask_text(&error.to_string()), "a request failed");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "the server's log says more, under this request's id")
     }
 

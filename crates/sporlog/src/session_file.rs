@@ -142,6 +142,10 @@ impl SessionRegistry for SessionFiles {
         let add = move || {
             {
                 let mut ended = shared.ended.write().unwrap_or_else(PoisonError::into_inner);
+                // Anybody may end a provider's session again and again; the file is not to grow by that.
+                if ended.contains_key(&id) {
+                    return;
+                }
                 if ended.len() >= most {
                     tracing::error!(
                         "{most} sessions have been ended within hours; this one is not remembered"
@@ -220,6 +224,18 @@ mod tests {
             let mode = folder.join(name).metadata().expect("there").permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{name}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_session_that_is_ended_again_takes_no_more_room() {
+        let place = tempfile::tempdir().expect("a folder");
+        let files = SessionFiles::follow(place.path().into(), LONGEST).expect("followed");
+        let until = Utc::now().timestamp() + LONGEST;
+        for later in 0..3 {
+            files.end("one".into(), until + later, 9).await;
+        }
+        let text = std::fs::read_to_string(place.path().join("pages.ended")).expect("read");
+        assert_eq!(text, format!("{until} one\n"));
     }
 
     #[tokio::test]

@@ -116,7 +116,7 @@ impl AccessControl {
             Err(refusal) => Err(refusal),
         };
         let person = found.map_err(Refusal::refuse)?;
-        permit.held_by((&person.issuer, &person.pid))?;
+        permit.held_by(&person.pid)?;
         Ok(person)
     }
 

@@ -33,7 +33,7 @@ pub(super) async fn accesses(
     let recorded = record_access(app, trace, person, "MY_ACCESSES", "a person read who looked", json!({}));
     let found = async {
         let Some(log) = app.catalog.log(access_event::LOG).await? else {
-            return Ok((Tally::new(), Tally::new(), false));
+            return Ok((Tally::new(), Some(Tally::new()), false));
         };
         let located = log.locate(Key::Subject(person.pid.clone())).await?;
         let (batches, next) = located.read(u64::MAX, NEWEST, &COLUMNS).await?;
@@ -47,7 +47,8 @@ pub(super) async fn accesses(
     let (recorded, found) = futures::join!(recorded, found);
     recorded?;
     let (own, copies, more) = found?;
-    let page = Accesses { page: visitor, own: lines(own, &words), copies: lines(copies, &words), more };
+    let copies = copies.map(|copies| lines(copies, &words));
+    let page = Accesses { page: visitor, own: lines(own, &words), copies, more };
     Ok(visitor.page(StatusCode::OK, &page))
 }
 
@@ -56,7 +57,8 @@ pub(super) async fn accesses(
 struct Accesses<'a> {
     page: &'a Visitor,
     own: Vec<Line>,
-    copies: Vec<Line>,
+    /// None while they are being counted.
+    copies: Option<Vec<Line>>,
     /// There are older accesses that are not counted.
     more: bool,
 }

@@ -26,6 +26,10 @@ const TOPIC: &str = "tema";
 /// How `leverteData` is stored, which no record shows.
 const ENCODING: &str = "leverteDataEncoding";
 
+/// The consent token, and what the token names besides the person: the token is withheld with either.
+const TOKEN: &str = "samtykkeToken";
+const IN_TOKEN: [&str; 2] = ["mottaker", "leverandoer"];
+
 /// The unit, and the employee: what a list needs of a record besides the columns of its kind's roles.
 const LISTED: [&str; 3] = ["BrugerOrganisationEnhedNavn", "BrugerNavn", "performerName"];
 
@@ -128,7 +132,10 @@ impl Visible {
             let until =
                 calendar(occurred.unwrap_or(received)).checked_add_days(Days::new(embargo.days.into()));
             let Some(until) = until.filter(|until| *until > now) else { continue };
-            let fields: Vec<_> = columns(kind).filter(|c| embargo.fields.iter().any(|f| f == c)).collect();
+            let withheld = |c: &str| {
+                embargo.fields.iter().any(|f| f == c || c == TOKEN && IN_TOKEN.contains(&f.as_str()))
+            };
+            let fields: Vec<_> = columns(kind).filter(|c| withheld(c)).collect();
             let something = embargo.fields.is_empty() || !fields.is_empty();
             if something && meant(&embargo.topic, &topic) && meant(&embargo.organisation, &organisation) {
                 entry.until = entry.until.max(Some(until));

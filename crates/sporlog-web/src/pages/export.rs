@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use chrono::{NaiveDateTime, SecondsFormat};
-use futures::{StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use serde_json::{Map, Value as Json, json};
 use sporlog_ledger::{Key, Located, Result as LedgerResult};
 
@@ -16,6 +16,7 @@ use super::entry::{Entry, Value, Visible, now};
 use super::layout::{Visitor, record_access};
 use super::record::own;
 use crate::api::reader::Trace;
+use crate::server::{Class, RequestPermit};
 use crate::{App, Problem};
 
 /// Records read at once.
@@ -53,7 +54,12 @@ pub async fn proof(
 }
 
 /// Everything that is shown to the person, the newest of each log first.
-pub async fn export(State(app): State<App>, visitor: Visitor, trace: Trace) -> Response {
+pub async fn export(
+    State(app): State<App>,
+    visitor: Visitor,
+    trace: Trace,
+    permit: RequestPermit,
+) -> Response {
     let Some(person) = visitor.signed.clone() else { return Redirect::to("/").into_response() };
     let answer = async {
         let (csv, mime, name) = match visitor.parameter("format") {
@@ -61,6 +67,7 @@ pub async fn export(State(app): State<App>, visitor: Visitor, trace: Trace) -> R
             Some("json") => (false, "application/json", "attachment; filename=\"sporlog.json\""),
             _ => return Err(Problem::bad_request("'format' is csv or json")),
         };
+        permit.move_to(Class::Export)?;
         let mut logs = Vec::new();
         for visible in app.pages.visible(&app.catalog).await? {
             logs.push((visible.log.locate(Key::Subject(person.pid.clone())).await?, visible));
@@ -75,9 +82,14 @@ pub async fn export(State(app): State<App>, visitor: Visitor, trace: Trace) -> R
             }
         }
         let headers = [(header::CONTENT_TYPE, mime), (header::CONTENT_DISPOSITION, name)];
-        Ok((headers, Body::from_stream(written(logs, csv, fields))).into_response())
+        Ok((headers, body(written(logs, csv, fields))).into_response())
     };
     visitor.answer(answer.await)
+}
+
+/// The body of an export. If the text breaks off, so does the answer: no browser takes a part for the whole.
+fn body(written: impl Stream<Item = LedgerResult<Vec<u8>>> + Send + 'static) -> Body {
+    Body::from_stream(written.inspect_err(|error| tracing::error!(%error, "an export broke off")))
 }
 
 /// The text of an export, chunk by chunk.
@@ -85,7 +97,7 @@ fn written(
     logs: Vec<(Located, Visible)>,
     csv: bool,
     fields: Vec<&'static str>,
-) -> impl futures::Stream<Item = LedgerResult<Vec<u8>>> {
+) -> impl Stream<Item = LedgerResult<Vec<u8>>> {
     let begin = if csv { csv_row(FIRST.into_iter().chain(fields.iter().copied())) } else { b"[".to_vec() };
     let end = if csv { Vec::new() } else { b"\n]\n".to_vec() };
     let entries = futures::stream::iter(logs).map(|(located, visible)| {
@@ -172,7 +184,20 @@ fn csv_row<'a>(cells: impl Iterator<Item = &'a str>) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::csv_row;
+    use super::*;
+    use crate::server::tests::log::Kept;
+
+    #[tokio::test]
+    async fn an_export_that_breaks_off_is_no_whole_answer_and_in_the_log() {
+        let kept = Kept::default();
+        // With a single subscriber, whichever test comes by first decides for all threads what is logged.
+        let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
+        let _guard = tracing::subscriber::set_default(kept.clone());
+        let pieces = [Ok(b"[".to_vec()), Err(sporlog_ledger::Error::Columns("gone".into()))];
+        let body = body(futures::stream::iter(pieces));
+        assert!(axum::body::to_bytes(body, usize::MAX).await.is_err());
+        assert!(kept.lines().iter().any(|line| line.contains("an export broke off")), "{:?}", kept.lines());
+    }
 
     #[test]
     fn cells_are_quoted_and_not_computed() {

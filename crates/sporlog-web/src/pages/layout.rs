@@ -1,12 +1,10 @@
 //! What all pages share: who looks, in which language, the head and foot, safe headers, and the page that says
 //! that something is not there.
 
-use std::convert::Infallible;
-
 use askama::Template;
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::html::{Html, encode};
@@ -25,7 +23,7 @@ const LANG: &str = "lang";
 /// Whoever looks at a page.
 pub struct Visitor {
     pub t: &'static Texts,
-    /// The page's address without what stands behind the question mark.
+    /// The page's address without what stands behind the question mark; the front page's if only a form leads to the page.
     path: String,
     /// What stands behind it, without the language.
     query: Vec<(String, String)>,
@@ -38,18 +36,18 @@ pub struct Visitor {
 }
 
 impl FromRequestParts<App> for Visitor {
-    type Rejection = Infallible;
+    type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let pairs = url::form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes());
         let (langs, query): (Vec<_>, Vec<_>) = pairs.into_owned().partition(|(name, _)| name == LANG);
         let chosen = langs.first().and_then(|(_, code)| Lang::of_code(code));
         let lang = chosen.or_else(|| remembered(&parts.headers)).unwrap_or(Lang::Nb);
-        let Ok(signed) = <SignedIn as OptionalFromRequestParts<App>>::from_request_parts(parts, app).await;
+        let signed = <SignedIn as OptionalFromRequestParts<App>>::from_request_parts(parts, app).await?;
         let pages = &app.pages;
         Ok(Visitor {
             t: Texts::of(lang),
-            path: parts.uri.path().to_owned(),
+            path: if parts.method == Method::POST { "/" } else { parts.uri.path() }.to_owned(),
             query,
             chosen: chosen.is_some(),
             service: pages.settings.name.clone(),
@@ -135,9 +133,23 @@ impl Visitor {
                 _ => ("error.failed", "error.failed-text"),
             };
             let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            self.message(status, title, text)
+            let mut response = self.message(status, title, text);
+            let later = problem.retry_after.map(|seconds| (header::RETRY_AFTER, seconds.into()));
+            response.headers_mut().extend(later);
+            response
         })
     }
+}
+
+/// What is at no address: to a browser a page that says so, to a program a problem. The page's links do not repeat an
+/// address that anybody may have made up.
+pub(super) async fn missing(mut visitor: Visitor, headers: HeaderMap) -> Response {
+    let mut accepted = headers.get_all(header::ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
+    if !accepted.any(|accept| accept.contains("text/html")) {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    (visitor.path, visitor.query) = ("/".to_owned(), Vec::new());
+    visitor.message(StatusCode::NOT_FOUND, "error.missing", "error.no-page")
 }
 
 /// Records an access of a person to their own records. Nothing may be shown unless this succeeds.

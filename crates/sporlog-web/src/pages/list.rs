@@ -5,7 +5,7 @@
 //! ones, and moves nothing. Only the page's own rows are read, and of them only what the list shows; the
 //! number of all comes from the key indexes.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use askama::Template;
 use axum::extract::State;
@@ -280,9 +280,12 @@ fn visit_of(entries: &[Entry], words: &Words<'_>) -> Option<(NaiveDate, Visit)> 
         when: words.t.fill("time.moment", &[&day(entry), &words.t.clock(time(entry))]),
         iso: time(entry).format("%Y-%m-%dT%H:%M:%S").to_string(),
     };
-    let mut grounds: Vec<_> = entries.iter().filter_map(Entry::ground).collect();
-    grounds.dedup();
     let short = |text: Option<String>| text.map(|text| data(&text, SHORT));
+    // What the records may differ in.
+    let each = |texts: &mut dyn Iterator<Item = String>| {
+        let texts: Vec<_> = texts.collect::<BTreeSet<_>>().into_iter().collect();
+        short((!texts.is_empty()).then(|| texts.join("; ")))
+    };
     let (from, to) = (words.t.clock(time(oldest)), words.t.clock(time(newest)));
     let when = if from == to { from } else { format!("{from}–{to}") };
     let visit = Visit {
@@ -295,8 +298,8 @@ fn visit_of(entries: &[Entry], words: &Words<'_>) -> Option<(NaiveDate, Visit)> 
             .topic()
             .filter(|code| words.topic(newest).as_deref() != Some(code))
             .map(|c| data(c, SHORT)),
-        ground: short((!grounds.is_empty()).then(|| grounds.join("; "))),
-        through: short(words.through(newest)),
+        ground: each(&mut entries.iter().filter_map(|entry| entry.ground().map(str::to_owned))),
+        through: each(&mut entries.iter().filter_map(|entry| words.through(entry))),
         until: words.until(newest),
         is_withheld: newest.is_withheld(),
     };

@@ -49,7 +49,7 @@ pub use settings::{Embargo, Organisation, PagesSettings, ShownLog, Translated};
 
 /// The routes of the pages and of signing in and out.
 pub fn served(app: App) -> Router {
-    let routes = routes().merge(sign_in::routes());
+    let routes = routes().merge(sign_in::routes()).fallback(layout::missing);
     routes.layer(from_fn_with_state(app.clone(), sign_in::renew)).with_state(app)
 }
 

@@ -3,12 +3,15 @@
 //! Whether a record of this id belongs to somebody else or is not there at all is not told, not by the time it
 //! takes either: the person's own records are located, and then it is not among them.
 
+use std::borrow::Cow;
 use std::io::Read;
 
 use askama::Template;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use flate2::read::DeflateDecoder;
 use serde_json::json;
 use sporlog_ledger::Key;
@@ -88,20 +91,24 @@ fn raw_field(entry: &Entry, name: &str) -> Result<Response, Problem> {
     Ok((headers, content(value).to_vec()).into_response())
 }
 
-/// The bytes that a field stands for.
-fn content(value: &Value) -> std::borrow::Cow<'_, [u8]> {
+/// The bytes that a field stands for: decoded from Base64 if that can be read, and otherwise as they were delivered.
+/// Words that are no Base64, or are so by chance, decode to nonsense.
+fn content(value: &Value) -> Cow<'_, [u8]> {
     match value {
         Value::Text(text) => text.as_bytes().into(),
-        Value::Bytes { bytes, base64: true } => bytes.into(),
+        Value::Bytes { bytes, base64: true } if tree::is_markup(bytes) || tree::is_text(bytes) => {
+            bytes.into()
+        }
+        Value::Bytes { bytes, base64: true } => BASE64_STANDARD.encode(bytes).into_bytes().into(),
         Value::Bytes { bytes, base64: false } => {
-            let text = std::str::from_utf8(bytes).ok();
-            text.and_then(tree::decode_liberally).map_or(bytes.into(), Into::into)
+            let decoded = std::str::from_utf8(bytes).ok().and_then(tree::decode_liberally);
+            decoded.filter(|decoded| tree::is_markup(decoded)).map_or(bytes.into(), Into::into)
         }
     }
 }
 
 /// The same, inflated where it says that it is Base64 of raw deflate. Of what is longer, a beginning is enough to show.
-fn readable<'e>(entry: &'e Entry, name: &str, value: &'e Value) -> std::borrow::Cow<'e, [u8]> {
+fn readable<'e>(entry: &'e Entry, name: &str, value: &'e Value) -> Cow<'e, [u8]> {
     const MOST: u64 = 1 << 20;
     let bytes = content(value);
     if name != "detailContent" || entry.text("detailType") != Some("XML_ZIP") {

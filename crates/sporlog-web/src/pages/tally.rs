@@ -125,8 +125,9 @@ struct Counted {
 }
 
 impl Copies {
-    /// The tally as it is now, or as it was when it could not be brought up to date within a moment.
-    pub(super) async fn tally(&self, log: &Log) -> Tally {
+    /// The tally as it is now, or as it was when it could not be brought up to date within a moment; `None` before it
+    /// was counted for the first time.
+    pub(super) async fn tally(&self, log: &Log) -> Option<Tally> {
         let counted = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let stale = {
             let mut counted = counted();
@@ -153,7 +154,8 @@ impl Copies {
             });
             let _ = tokio::time::timeout(WAIT, counting).await;
         }
-        counted().tally.clone()
+        let counted = counted();
+        counted.at.map(|_| counted.tally.clone())
     }
 }
 
@@ -187,6 +189,20 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::pages::tests::{KARI, Site};
+
+    #[tokio::test]
+    async fn nobody_is_said_to_copy_no_logs_before_that_is_counted() {
+        let site = Site::new(|_| {});
+        let busy = |busy| site.app.pages.copies.0.lock().expect("a lock").busy = busy;
+        site.get(KARI, "/my").await;
+        // Another page counts for the first time.
+        busy(true);
+        let page = site.get(KARI, "/my?log=access").await.body;
+        assert!(page.contains("still being counted") && !page.contains("No system copies"), "{page}");
+        busy(false);
+        assert!(site.get(KARI, "/my?log=access").await.body.contains("No system copies"));
+    }
 
     #[test]
     fn a_statement_counts_once_for_all_and_for_each_person_that_it_names() {

@@ -10,6 +10,8 @@ use super::html::{Html, push_data, push_visible};
 
 /// HTML of one content: at this many bytes it ends, so that a page stays below 100 kB.
 const BUDGET: usize = 24 << 10;
+/// So many bytes of a content are looked at: a tree of the largest content that is taken in would take half a GiB.
+const MOST: usize = 1 << 20;
 /// Levels of a tree that are shown.
 const DEPTH: usize = 24;
 /// Characters of one value that are shown.
@@ -26,16 +28,19 @@ pub struct Shown {
 
 /// Shows a content.
 pub fn show(bytes: &[u8]) -> Shown {
-    let (text, cut) = whole_characters(bytes);
+    let beginning = bytes.get(..MOST).unwrap_or(bytes);
+    // Where a longer content ends is not seen.
+    let long = beginning.len() < bytes.len();
+    let (text, cut) = whole_characters(beginning);
     let trimmed = text.trim_start_matches('\u{feff}').trim();
     if trimmed.starts_with(['{', '['])
         && let Some((node, json_cut)) = parse(trimmed)
     {
         let mut out = Out { html: String::new(), full: false };
         out.node(&node, 0);
-        return Shown { html: Safe(out.html), cut: cut || json_cut, shortened: out.full };
+        return Shown { html: Safe(out.html), cut: !long && (cut || json_cut), shortened: long || out.full };
     }
-    let (text, lang) = if trimmed.starts_with('<') && trimmed.ends_with('>') {
+    let (text, lang) = if trimmed.starts_with('<') && (long || trimmed.ends_with('>')) {
         (indent(trimmed), "xml")
     } else {
         (trimmed.to_owned(), "text")
@@ -48,7 +53,7 @@ pub fn show(bytes: &[u8]) -> Shown {
         push_visible(character.encode_utf8(&mut [0; 4]), 1, &mut html);
     }
     html.push_str("</bdi></pre>");
-    Shown { html: Safe(html), cut, shortened: characters.next().is_some() }
+    Shown { html: Safe(html), cut: !long && cut, shortened: long || characters.next().is_some() }
 }
 
 /// The text, and whether it ends within a character. Bytes that are no text become replacement characters.
@@ -60,6 +65,18 @@ fn whole_characters(bytes: &[u8]) -> (std::borrow::Cow<'_, str>, bool) {
         }
         _ => (String::from_utf8_lossy(bytes), false),
     }
+}
+
+/// Whether a content begins as JSON or XML does.
+pub fn is_markup(bytes: &[u8]) -> bool {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    matches!(bytes.trim_ascii_start().first(), Some(b'{' | b'[' | b'<'))
+}
+
+/// Whether bytes are a text, which may be cut within a character.
+pub fn is_text(bytes: &[u8]) -> bool {
+    let whole = std::str::from_utf8(bytes).err().and_then(|error| error.error_len()).is_none();
+    whole && !bytes.iter().any(|byte| byte.is_ascii_control() && !byte.is_ascii_whitespace())
 }
 
 /// Base64 of either alphabet, with or without padding, also cut at any character.
@@ -372,6 +389,17 @@ mod tests {
         for hostile in [&deep, &wide, &word, &format!("{{\"{word}\":\"{word}\"}}"), &tags, &controls] {
             let shown = show(hostile.as_bytes());
             assert!(shown.html.0.len() < 80 << 10, "{} bytes", shown.html.0.len());
+        }
+    }
+
+    #[test]
+    fn of_a_long_content_only_the_beginning_is_looked_at() {
+        for (one, end, shown_as) in
+            [("1,", "not JSON", "class=\"tree\""), ("<a/>", "no end", "class=\"xml\"")]
+        {
+            let begin = if one == "1," { "[" } else { "<b>" };
+            let shown = show(format!("{begin}{}{end}", one.repeat(MOST)).as_bytes());
+            assert!(shown.html.0.contains(shown_as) && shown.shortened && !shown.cut, "{end}");
         }
     }
 

@@ -51,15 +51,24 @@ impl<'a> Words<'a> {
 
     /// The organisation in plain text.
     pub fn whom(&self, entry: &Entry) -> String {
-        let number = entry.organisation().unwrap_or_else(|| self.t.t("entry.unknown"));
+        let number = entry.organisation().unwrap_or_else(|| self.nobody(entry));
         self.organisation(number, entry.occurred).unwrap_or(number).to_owned()
     }
 
     pub fn whom_named(&self, entry: &Entry) -> Named {
         match entry.organisation() {
             Some(number) => Named::new(self.organisation(number, entry.occurred), number),
-            None => Named::new(None, self.t.t("entry.unknown")),
+            None => Named::new(None, self.nobody(entry)),
         }
+    }
+
+    /// What stands in the place of an organisation. Disclosures and look-ups always have one, which is then withheld or
+    /// not shown.
+    fn nobody(&self, entry: &Entry) -> &'a str {
+        self.t.t(match entry.kind {
+            Kind::Disclosure | Kind::Revision => "entry.hidden",
+            Kind::Auditlog | Kind::Mfa | Kind::Quarantine => "entry.unknown",
+        })
     }
 
     /// What kind of data, in plain text.

@@ -91,7 +91,7 @@ fn usual(status: StatusCode) -> &'static str {
 pub(super) fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response<Body> {
     let said = panic.downcast_ref::<String>().map(String::as_str);
     let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("nothing");
-    tracing::error!(said = %mask_text(said), "a request panicked");
+    tracing::error!(said = &*mask_text(said), "a request panicked");
     counter!(metrics::HTTP_REFUSED, "reason" => "panic").increment(1);
     let status = StatusCode::INTERNAL_SERVER_ERROR;
     Problem::new(status, usual(status)).into_response()

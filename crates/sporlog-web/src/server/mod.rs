@@ -38,7 +38,7 @@ mod settings;
 mod tls;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use client::{ClientAddress, ForwardedHeader, Network};
 pub use error::ServerError;

@@ -9,12 +9,13 @@
 //! | `Request` | every request | `limits.requests` | a quarter |
 //! | `LongPoll` | `head?wait=…`, once it has to wait | four times `limits.requests` | a quarter |
 //! | `Delivery` | `POST /api/deliveries`, once its sender is known | 8 | 4 |
+//! | `Export` | `/my/export`, in which 100 records are in memory at a time | 64 | 4 |
 //! | `Issuer` | whoever waits for an issuer of tokens or a provider of sign-in to answer | 64 | 16 |
 //!
 //! The holder is the client's address (IPv6: its network of 64 bits) until it is known who asks, and then the
-//! principal: clients behind one address hold no more than an address's share without keys, and one client holds no more
-//! than a principal's share, wherever it asks from. Nobody queues: without a permit, the answer is 503 with
-//! `Retry-After`. Probes and `/metrics` hold no permit.
+//! principal or the person; whatever finds out who asks says so to the permit. Clients behind one address hold no more
+//! than an address's share without keys, and one client holds no more than a principal's share, wherever it asks from.
+//! Nobody queues: without a permit, the answer is 503 with `Retry-After`. Probes and `/metrics` hold no permit.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -32,6 +33,8 @@ use crate::Problem;
 
 /// Deliveries at once: each may take a worker's time and a writer's.
 const DELIVERIES: (usize, usize) = (8, 4);
+/// Exports at once: each may have a hundred large records in memory, for as long as its reader takes.
+const EXPORTS: (usize, usize) = (64, 4);
 /// Requests that wait for an issuer. Those of other tokens go on meanwhile, so few of them are honest.
 const ISSUER: (usize, usize) = (64, 16);
 /// A long poll costs a connection and a timer, so more of them are let in than of other requests.
@@ -48,13 +51,15 @@ pub enum Class {
     LongPoll,
     /// Taking a file in.
     Delivery,
+    /// Writing out all of a person's records.
+    Export,
     /// Waiting for an issuer of tokens, or a provider of sign-in.
     Issuer,
 }
 
 /// The permits of all requests.
 pub(super) struct Permits {
-    classes: [Counts; 4],
+    classes: [Counts; 5],
     hasher: RandomState,
 }
 
@@ -78,7 +83,7 @@ impl Permits {
         let shared = |all: usize| counts((all, (all / SHARES).max(1)));
         let long_polls = shared(requests.saturating_mul(LONG_POLLS));
         Permits {
-            classes: [shared(requests), long_polls, counts(DELIVERIES), counts(ISSUER)],
+            classes: [shared(requests), long_polls, counts(DELIVERIES), counts(EXPORTS), counts(ISSUER)],
             hasher: RandomState::new(),
         }
     }

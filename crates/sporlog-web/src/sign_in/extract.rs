@@ -11,8 +11,8 @@ use chrono::Utc;
 
 use super::session::SignedIn;
 use super::ways::SignIn;
-use crate::App;
 use crate::server::RequestPermit;
+use crate::{App, Problem};
 
 /// The session that a handler asked for, to be renewed with the answer.
 #[derive(Clone, Default)]
@@ -34,15 +34,17 @@ pub async fn renew(State(app): State<App>, mut request: Request, next: Next) -> 
 }
 
 impl OptionalFromRequestParts<App> for SignedIn {
-    type Rejection = std::convert::Infallible;
+    type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Option<Self>, Self::Rejection> {
+    /// The request's permit is the person's from then on.
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Option<Self>, Problem> {
         let open = |sign_in: &SignIn| sign_in.sessions.open(&parts.headers, Utc::now().timestamp());
-        let session = app.sign_in.as_ref().and_then(open);
-        if let (Some(session), Some(used)) = (&session, parts.extensions.get::<Used>()) {
+        let Some(session) = app.sign_in.as_ref().and_then(open) else { return Ok(None) };
+        RequestPermit::of(&parts.extensions).held_by(&session.pid)?;
+        if let Some(used) = parts.extensions.get::<Used>() {
             let _ = used.0.set(session.clone());
         }
-        Ok(session)
+        Ok(Some(session))
     }
 }
 
@@ -50,10 +52,8 @@ impl FromRequestParts<App> for SignedIn {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Response> {
-        let Ok(session) = <Self as OptionalFromRequestParts<App>>::from_request_parts(parts, app).await;
-        let session = session.ok_or_else(|| Redirect::to("/").into_response())?;
-        let permit = RequestPermit::of(&parts.extensions);
-        permit.held_by((&session.provider, &session.pid)).map_err(IntoResponse::into_response)?;
-        Ok(session)
+        let session = <Self as OptionalFromRequestParts<App>>::from_request_parts(parts, app).await;
+        let session = session.map_err(IntoResponse::into_response)?;
+        session.ok_or_else(|| Redirect::to("/").into_response())
     }
 }

@@ -82,6 +82,8 @@ pub(super) async fn callback(
                 hint.filter(|cookie| cookie.len() <= LONGEST_COOKIE).or_else(|| cookies.remove(ID_TOKEN));
             signed_in(&app, identity, [cookies.remove(BEGUN), hint])
         }
+        // A person who has signed in and comes this way once more, by a reload or the history, stays signed in.
+        Err(Failure::Begun) if visitor.signed.is_some() => Ok(Redirect::to(HOME).into_response()),
         // Whoever has to begin again begins with a cookie of its own; another tab may be under way.
         Err(Failure::Begun) => Ok(page(Failure::Begun, &visitor)),
         Err(failure) => Ok(with_cookies(page(failure, &visitor), [cookies.remove(BEGUN)])),
@@ -170,7 +172,9 @@ pub(super) async fn sign_out(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    session.check_form(&body)?;
+    if !session.has_made(&body) {
+        return Ok(visitor.message(StatusCode::FORBIDDEN, "sign-out.failed", "sign-out.failed-text"));
+    }
     let sign_in = app.sign_in.as_ref().ok_or_else(no_such_way)?;
     let cookies = &sign_in.sessions.cookies;
     let removed = [cookies.remove(SESSION), cookies.remove(ID_TOKEN)];

@@ -370,7 +370,8 @@ impl Provider {
     /// Says in the log why something failed, without personal numbers.
     pub(super) fn failed(&self, failure: Failure, reason: &str) -> Failure {
         let reason = mask_text(reason);
-        tracing::warn!(provider = %self.settings.id, %reason, "a person could not sign in");
+        // A text in quotes is one line, whatever there is in it.
+        tracing::warn!(provider = %self.settings.id, reason = &*reason, "a person could not sign in");
         failure
     }
 }

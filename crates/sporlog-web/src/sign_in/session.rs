@@ -16,7 +16,6 @@ use subtle::ConstantTimeEq;
 
 use super::cookies::{Cookies, SESSION};
 use super::settings::SessionSettings;
-use crate::Problem;
 
 /// The field of a form that holds [`SignedIn::csrf`].
 pub const CSRF_FIELD: &str = "csrf";
@@ -121,16 +120,11 @@ impl SignedIn {
         URL_SAFE_NO_PAD.encode(digest)
     }
 
-    /// Whether the body of a form (`application/x-www-form-urlencoded`) has this session's token; 403 if not.
-    pub fn check_form(&self, body: &[u8]) -> Result<(), Problem> {
+    /// Whether the body of a form (`application/x-www-form-urlencoded`) has this session's token.
+    pub fn has_made(&self, body: &[u8]) -> bool {
         let token = url::form_urlencoded::parse(body).find(|(name, _)| name == CSRF_FIELD);
         let given = token.map(|(_, token)| token).unwrap_or_default();
-        let same: bool = given.as_bytes().ct_eq(self.csrf().as_bytes()).into();
-        same.then_some(()).ok_or_else(|| {
-            Problem::forbidden(
-                "the form does not belong to this session; load the page again and repeat the step",
-            )
-        })
+        given.as_bytes().ct_eq(self.csrf().as_bytes()).into()
     }
 }
 

@@ -11,10 +11,13 @@ use futures::future::BoxFuture;
 use sporlog_ledger::{Store, StoreOptions};
 use tower::ServiceExt;
 
+use super::failure::Failure;
+use super::provider::Provider;
 use super::session::Identity;
 use super::*;
 use crate::access::{AccessControl, KeyRegistry, KeyRing};
 use crate::pages::Pages;
+use crate::server::tests::log::Kept;
 use crate::{AppState, Catalog};
 
 /// Keys and ended sessions in memory.
@@ -138,6 +141,10 @@ async fn a_demo_person_signs_in_is_known_and_signs_out() {
 
     let refused = ask(&app, "POST", "/sign-out", &renewed, "csrf=guessed".into()).await;
     assert_eq!(refused.status(), StatusCode::FORBIDDEN);
+    // A form of an earlier session's page: the answer has one that is this session's.
+    let page = text(refused).await;
+    assert!(page.contains("Du er fortsatt logget inn") && page.contains(csrf), "{page}");
+    assert!(page.contains("href=\"/?lang=da\"") && !page.contains("/sign-out?"), "{page}");
     let response = ask(&app, "POST", "/sign-out", &renewed, format!("csrf={csrf}")).await;
     is_sent_to(&response, "/");
     assert_eq!(set_cookie(&response).expect("removed"), "sporlog-session=");
@@ -146,6 +153,51 @@ async fn a_demo_person_signs_in_is_known_and_signs_out() {
         assert_eq!(text(ask(&app, "GET", "/", copy, String::new()).await).await, "false");
     }
     assert_eq!(text(ask(&app, "GET", "/", &cookie_of(&app, NORWEGIAN), String::new()).await).await, "true");
+}
+
+#[test]
+fn what_comes_from_outside_makes_no_line_of_the_log() {
+    let settings = serde_json::from_value(serde_json::json!({
+        "id": "a", "label": "A", "issuer": "https://a.example", "client_id": "x", "acr_values": ["1"],
+    }));
+    let address = "https://innsyn.example.org".parse().expect("an address");
+    let provider = Provider::new(settings.expect("settings"), None, &address, Default::default());
+    let kept = Kept::default();
+    // With a single subscriber, whichever test comes by first decides for all threads what is logged.
+    let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
+    tracing::subscriber::with_default(kept.clone(), || {
+        provider.expect("a provider").failed(Failure::Refused, "error 'x\n2026-11-29 WARN forged'");
+    });
+    let lines = kept.lines();
+    assert!(lines.len() == 1 && !lines[0].contains('\n'), "{lines:?}");
+}
+
+#[tokio::test]
+async fn a_page_says_why_a_session_will_end_and_offers_to_stay_only_if_that_helps() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let app = demo_app(folder.path(), Pages::default());
+    let (now, sessions) = (Utc::now().timestamp(), &app.sign_in.as_ref().expect("a way").sessions);
+    for (left, stay) in [(8 * 3600, true), (5 * 60, false)] {
+        let mut session = sessions.begin(Identity::default(), now).expect("begun");
+        session.ends = now + left;
+        let cookie = sessions.cookie(&session, now).expect("a cookie");
+        let request = Request::get("/?lang=en").header(header::COOKIE, cookie);
+        let page = crate::pages::served(app.clone()).oneshot(request.body(Body::empty()).expect("a request"));
+        let page = text(page.await.expect("answered")).await;
+        assert_eq!(page.contains("been inactive") && page.contains("Stay signed in"), stay, "{page}");
+        assert_eq!(page.contains("lasts only so long"), !stay, "{page}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_comes_back_once_more_from_a_provider_is_signed_in_all_the_same() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let app = demo_app(folder.path(), Pages::default());
+    let back = "/sign-in/callback?code=a&state=b";
+    let stranger = ask(&app, "GET", back, "", String::new()).await;
+    assert_eq!(stranger.status(), StatusCode::BAD_REQUEST);
+    assert!(text(stranger).await.contains("Du er ikke logget inn"));
+    is_sent_to(&ask(&app, "GET", back, &cookie_of(&app, DANISH), String::new()).await, "/my");
 }
 
 #[tokio::test]

@@ -27,9 +27,23 @@ async fn records_stand_by_year_month_and_visit() {
     assert!(list.body.contains("<caption>October 2018</caption>") && list.body.contains("<h3>2019</h3>"));
     assert_eq!(list.body.matches("<details><summary>").count(), 1);
     assert!(list.body.contains("<summary>19 October, 12:00–12:14: 2 entries</summary>"));
+    // What the records of a visit differ in is told for each of them, once.
+    let with = |time: &str, supplier: &str| disclosure_with(time, json!({"leverandoer": supplier}));
+    let (one, other) = ("310028142", "974761076");
+    site.put(
+        "disclosure",
+        &[
+            with("2020-01-01T12:00:00", one),
+            with("2020-01-01T12:01:00", other),
+            with("2020-01-01T12:02:00", one),
+        ],
+    )
+    .await;
+    let visit = site.get(KARI, "/my?from=2020-01-01").await.body;
+    assert!(visit.contains(&format!("<bdi>{one}; {other}</bdi>")), "{visit}");
     // One's own, and no other's.
     assert!(site.get(BO, "/my").await.body.contains("Nobody has delivered entries about you"));
-    assert_eq!(site.accesses().await, ["MY_LIST", "MY_LIST"]);
+    assert_eq!(site.accesses().await, ["MY_LIST"; 3]);
 }
 
 #[tokio::test]
@@ -100,6 +114,7 @@ async fn filters_find_what_fits_and_stand_as_chips() {
         let page = site.get(KARI, &format!("/my?{query}")).await;
         assert_eq!(linked(&page.body), expected, "{query}");
         assert_eq!(page.body.matches("Remove the filter").count(), query.matches('=').count(), "{query}");
+        assert_eq!(page.body.contains("No more entries match"), expected.is_empty(), "{query}");
     }
     let page = site.get(KARI, "/my?topic=AAP&from=2018-10-20").await.body;
     assert!(page.contains("1 entry matches") && page.contains("href=\"/my?from=2018-10-20\""), "{page}");

@@ -2,6 +2,7 @@
 
 mod catalogue;
 mod list;
+mod permits;
 mod record;
 mod roles;
 

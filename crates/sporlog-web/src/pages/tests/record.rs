@@ -90,6 +90,21 @@ async fn a_cut_content_shows_what_is_whole() {
 }
 
 #[tokio::test]
+async fn words_in_the_place_of_base64_are_shown_as_they_came() {
+    let site = Site::new(|_| {});
+    // The fourth is Base64 by chance; the last two are Base64 of JSON, without padding and cut.
+    let delivered = ["Navn og adresse", "hallo", "Ja", "Adresser", "eyJhIjoxfQ", "eyJhIjoxf"];
+    for (data, raw) in delivered.into_iter().zip(delivered[..4].iter().chain(&["{\"a\":1}", "{\"a\":1"])) {
+        site.put("disclosure", &[disclosure_with("2018-10-19T12:00:00", json!({"leverteData": data}))]).await;
+        let id = site.app.catalog.log("disclosure").await.unwrap().unwrap().head();
+        assert_eq!(site.get(KARI, &format!("/my/disclosure/{id}?raw=leverteData")).await.body, *raw);
+        let page = site.get(KARI, &format!("/my/disclosure/{id}")).await.body;
+        let shown = if *raw == data { data } else { "class=\"tree\"" };
+        assert!(page.contains(shown), "{shown} is not in {page}");
+    }
+}
+
+#[tokio::test]
 async fn a_consent_is_told_in_words() {
     let token = |until: &str| {
         let claims = json!({"authorization_details": [{
@@ -100,7 +115,14 @@ async fn a_consent_is_told_in_words() {
         let part = |json: Value| BASE64_URL_SAFE_NO_PAD.encode(json.to_string());
         format!("{}.{}.AAAA", part(json!({"alg": "ES256"})), part(claims))
     };
-    let site = Site::new(|_| {});
+    let embargo = |field: &str, topic: &str| Embargo {
+        log: "disclosure".into(),
+        topic: Some(topic.into()),
+        organisation: None,
+        fields: vec![field.into()],
+        days: 100_000,
+    };
+    let site = Site::new(|settings| settings.embargo = vec![embargo("mottaker", "KON")]);
     for until in ["2019-01-01T00:00:00+00:00", "2018-10-02T00:00:00+00:00"] {
         let record = disclosure_with("2018-10-19T12:00:00", json!({"samtykkeToken": token(until)}));
         site.put("disclosure", &[record]).await;
@@ -119,6 +141,16 @@ async fn a_consent_is_told_in_words() {
     }
     let expired = site.get(KARI, "/my/disclosure/2").await.body;
     assert!(expired.contains("The consent had run out") && !expired.contains("The consent fits"));
+    // The token names the recipient, and is withheld as the recipient is.
+    let fields = json!({"tema": "KON", "samtykkeToken": token("2019-01-01T00:00:00+00:00")});
+    site.put("disclosure", &[disclosure_with("2018-10-19T12:00:00", fields)]).await;
+    let withheld = site.get(KARI, "/my/disclosure/3").await.body;
+    assert!(withheld.contains("A part is withheld") && !withheld.contains("consent"), "{withheld}");
+    assert!(withheld.contains("An organisation that is not shown</bdi></strong> was given"), "{withheld}");
+    assert!(site.get(KARI, "/my").await.body.contains("An organisation that is not shown"));
+    assert_eq!(site.get(KARI, "/my/disclosure/3?raw=samtykkeToken").await.status, 404);
+    let export = site.get(KARI, "/my/export?format=json").await.body;
+    assert_eq!(export.matches("\"samtykkeToken\":").count(), 2, "{export}");
 }
 
 #[tokio::test]

@@ -63,6 +63,26 @@ async fn every_role_against_every_address() {
 }
 
 #[tokio::test]
+async fn at_an_address_without_a_page_a_browser_gets_one_that_says_so() {
+    let site = Site::new(|_| {});
+    for path in ["/my/", "/nothing", "//elsewhere.example/my", "/my/disclosure/1/more?x=y"] {
+        let page = site.ask(path, &[("accept", "text/html,*/*;q=0.8"), ("accept-language", "en")]).await;
+        assert_eq!(page.status, 404, "{path}");
+        assert!(page.body.contains("There is no page at this address"), "{}", page.body);
+        assert!(
+            page.body.contains("href=\"/?lang=da\"") && !page.body.contains("elsewhere"),
+            "{}",
+            page.body
+        );
+        let problem = site.ask(path, &[("accept", "*/*")]).await;
+        assert_eq!(
+            (problem.status, &problem.headers["content-type"]),
+            (page.status, &"application/problem+json".parse().unwrap())
+        );
+    }
+}
+
+#[tokio::test]
 async fn another_persons_record_is_as_one_that_does_not_exist() {
     let site = Site::new(|_| {});
     for _ in 0..20 {

@@ -6,7 +6,7 @@ mod exhaustion;
 mod harness;
 mod heads;
 mod http2;
-mod log;
+pub(crate) mod log;
 mod many;
 mod slow;
 mod stopping;
