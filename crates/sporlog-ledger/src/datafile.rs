@@ -72,12 +72,12 @@ pub(crate) fn properties(kind: Kind, packed: bool) -> WriterProperties {
     builder.build()
 }
 
-/// A whole file in memory, for a small batch.
-pub(crate) fn encode(kind: Kind, batch: &RecordBatch) -> Result<Bytes, ParquetError> {
+/// A whole file in memory, for few records.
+pub(crate) fn encode(kind: Kind, batches: &[&RecordBatch]) -> Result<Bytes, ParquetError> {
     let mut bytes = Vec::with_capacity(64 << 10);
-    let packed = batch.get_array_memory_size() >= PACKED_FROM;
+    let packed = batches.iter().map(|batch| batch.get_array_memory_size()).sum::<usize>() >= PACKED_FROM;
     let mut writer = ArrowWriter::try_new(&mut bytes, table_schema(kind), Some(properties(kind, packed)))?;
-    writer.write(batch)?;
+    batches.iter().try_for_each(|batch| writer.write(batch))?;
     writer.close()?;
     Ok(bytes.into())
 }

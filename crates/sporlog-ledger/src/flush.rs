@@ -1,5 +1,7 @@
 //! Records in memory become a data file; and those of the journal a change of the table that takes its frames over.
 
+use std::sync::Arc;
+
 use sha2::{Digest, Sha256};
 
 use crate::commit::Change;
@@ -8,19 +10,27 @@ use crate::delta::{DataFile, names_of};
 use crate::error::{Error, Result};
 use crate::keyindex::{self, Postings};
 use crate::log::Shared;
-use crate::recent::RecentRows;
+use crate::recent::{RecentRows, times_of};
 use crate::table_state::{Positions, TableState};
+use crate::times::Times;
 
-/// Writes these records as a data file, and its key index if they are many.
-pub(crate) async fn write_file(shared: &Shared, records: &RecentRows) -> Result<DataFile> {
-    let RecentRows { first, last, rows, occurred, received } = records;
-    let bytes = datafile::encode(shared.kind, rows).map_err(Error::parquet("a new data file"))?;
-    let mut file = DataFile::new(*first, *last, received.0);
-    (file.occurred, file.received) = (*occurred, *received);
+/// Writes these neighbouring records as a data file, and its key index if they are many.
+pub(crate) async fn write_file(shared: &Shared, records: &[Arc<RecentRows>]) -> Result<DataFile> {
+    let ([oldest, ..], Times { occurred, received: Some(received) }) = (records, times_of(records)) else {
+        return Err(Error::failed(&shared.name, "there is nothing to write"));
+    };
+    let batches: Vec<_> = records.iter().map(|part| &part.rows).collect();
+    let bytes = datafile::encode(shared.kind, &batches).map_err(Error::parquet("a new data file"))?;
+    let rows: usize = batches.iter().map(|batch| batch.num_rows()).sum();
+    let mut file = DataFile::new(oldest.first, oldest.first + rows as u64 - 1, received.0);
+    (file.occurred, file.received) = (occurred, received);
     (file.size, file.sha256) = (bytes.len() as u64, Sha256::digest(&bytes).into());
     let write = async {
         if file.rows() >= keyindex::MIN_ROWS {
-            let postings = Postings::of(shared.kind, rows);
+            let mut postings = Postings::default();
+            for part in records {
+                postings.append(Postings::of(shared.kind, &part.rows), (part.first - oldest.first) as u32);
+            }
             keyindex::write(&shared.storage, shared.kind, &mut file, postings).await?;
         }
         shared.storage.put_unknown(&file.name(), bytes).await
@@ -42,7 +52,7 @@ pub(crate) async fn take_over(
     added: Vec<DataFile>,
 ) -> Result<Change> {
     let recent = &state.recent;
-    let rest = recent.after(added.last().map_or(0, |file| file.last))?;
+    let rest = recent.after(added.last().map_or(0, |file| file.last));
     let mut change = Change {
         added,
         journal: recent.taken_over(),
@@ -50,8 +60,8 @@ pub(crate) async fn take_over(
         appended: Some((state.size, state.root)),
         ..Change::default()
     };
-    if let Some(records) = rest {
-        change.added.push(write_file(shared, &records).await?);
+    if !rest.is_empty() {
+        change.added.push(write_file(shared, &rest).await?);
     }
     Ok(change)
 }

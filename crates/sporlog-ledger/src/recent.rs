@@ -107,8 +107,8 @@ impl Recent {
         Ok(())
     }
 
-    /// The records with ids above `after`, as one part; `None` if there are none.
-    pub(crate) fn after(&self, after: u64) -> Result<Option<Arc<RecentRows>>> {
+    /// The records with ids above `after`.
+    pub(crate) fn after(&self, after: u64) -> Vec<Arc<RecentRows>> {
         let later = |part: &Arc<RecentRows>| match (after + 1).checked_sub(part.first) {
             None | Some(0) => Some(part.clone()),
             Some(skip) => {
@@ -117,7 +117,7 @@ impl Recent {
                 RecentRows::new(after + 1, rest?).map(Arc::new)
             }
         };
-        together(&self.parts.iter().filter_map(later).collect::<Vec<_>>())
+        self.parts.iter().filter_map(later).collect()
     }
 }
 
@@ -125,15 +125,16 @@ impl Recent {
 fn together(parts: &[Arc<RecentRows>]) -> Result<Option<Arc<RecentRows>>> {
     let [oldest, .., newest] = parts else { return Ok(parts.first().cloned()) };
     let rows = concat_batches(&oldest.rows.schema(), parts.iter().map(|part| &part.rows))?;
+    let Times { occurred, received } = times_of(parts);
+    let received = received.unwrap_or(oldest.received);
+    Ok(Some(Arc::new(RecentRows { first: oldest.first, last: newest.last, rows, occurred, received })))
+}
+
+/// The earliest and latest times of all of these.
+pub(crate) fn times_of(parts: &[Arc<RecentRows>]) -> Times {
     let all =
         |of: fn(&RecentRows) -> Option<(i64, i64)>| parts.iter().map(|part| of(part)).fold(None, widest);
-    Ok(Some(Arc::new(RecentRows {
-        first: oldest.first,
-        last: newest.last,
-        rows,
-        occurred: all(|part| part.occurred),
-        received: all(|part| Some(part.received)).unwrap_or(oldest.received),
-    })))
+    Times { occurred: all(|part| part.occurred), received: all(|part| Some(part.received)) }
 }
 
 /// Where some neighbouring records are.

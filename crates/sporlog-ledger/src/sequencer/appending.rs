@@ -1,6 +1,7 @@
 //! How waiting requests become records: numbered, committed to, and appended as one frame or commit.
 
 use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::Instant;
 
 use arrow::compute::concat_batches;
@@ -217,8 +218,8 @@ impl Sequencer {
         let mut change = Change { positions, appended: Some((size, root)), ..Change::default() };
         if rows.num_rows() > 0 {
             let (first, received) = (self.state.size + 1, (received_at, received_at));
-            let records = RecentRows { first, last: size, rows, occurred, received };
-            change.added.push(self.runtime.block_on(write_file(&self.shared, &records))?);
+            let records = Arc::new(RecentRows { first, last: size, rows, occurred, received });
+            change.added.push(self.runtime.block_on(write_file(&self.shared, &[records]))?);
         }
         let written = names_of(&change.added);
         let committed = self.commit(change);

@@ -137,10 +137,7 @@ impl Sequencer {
     fn write_in_background(&self, files: &[DataFile]) -> JoinHandle<Result<DataFile>> {
         let records = self.state.recent.after(files.last().map_or(0, |file| file.last));
         let (shared, runtime) = (self.shared.clone(), self.runtime.clone());
-        self.runtime.spawn_blocking(move || {
-            let records = records?.ok_or_else(|| Error::failed(&shared.name, "there is nothing to write"))?;
-            runtime.block_on(write_file(&shared, &records))
-        })
+        self.runtime.spawn_blocking(move || runtime.block_on(write_file(&shared, &records)))
     }
 
     /// The files that were written in the background, if they are of the journal as it is now. Waits for the last.

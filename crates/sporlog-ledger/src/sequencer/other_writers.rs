@@ -273,13 +273,15 @@ impl Sequencer {
     /// a second time.
     fn follow_journal(&mut self) -> Result<bool> {
         let (recent, mut tree) = (&self.state.recent, self.tree.clone());
-        let is_there = recent.parts().first().is_some_and(|part| part.first <= tree.size() + 1);
-        let Some(records) =
-            recent.after(tree.size())?.filter(|_| is_there && self.shared.table.segments.are_sealed())
-        else {
+        let records = recent.after(tree.size());
+        let is_there = records.first().is_some_and(|part| part.first == tree.size() + 1);
+        if !is_there || !self.shared.table.segments.are_sealed() {
             return Ok(false);
-        };
-        let full = tree.push_all(&self.committer.commitments(&records.rows, &mut Vec::new())?);
+        }
+        let mut full = Vec::new();
+        for part in records {
+            full.extend(tree.push_all(&self.committer.commitments(&part.rows, &mut Vec::new())?));
+        }
         if tree.root() != self.state.root {
             let name = recent.extent.name();
             let error = Error::damaged(name, "the newest records are not those that were committed");
