@@ -161,7 +161,9 @@ mod tests {
             assert_eq!(supplier(&format!("/ind/{name}")), Err(Code::Failure), "{name:?}");
         }
         assert!(resolve(Role::Supplier, b"/ind/\xff.csv").is_err());
-        assert!(resolve(Role::Supplier, &[b'a'; MAX_PATH + 1]).is_err());
+        let path = |length: usize| format!("{}ind", "/".repeat(length - 3));
+        assert_eq!(supplier(&path(MAX_PATH)), Ok(VirtualPath::Folder(Folder::Inbox)));
+        assert_eq!(supplier(&path(MAX_PATH + 1)), Err(Code::Failure));
     }
 
     #[test]

@@ -350,10 +350,13 @@ async fn a_municipality_deletes_only_what_it_has_fetched() {
     let trial = Trial::new(serde_json::json!({})).await;
     let month = trial.home("kom").outbox().join("2026-11");
     std::fs::create_dir(&month).unwrap();
+    std::fs::create_dir(trial.home("kom").outbox().join("notes")).unwrap();
     std::fs::write(month.join("a.csv"), "a").unwrap();
     std::fs::write(month.join("empty.csv"), "").unwrap();
     std::os::unix::fs::symlink("/etc/passwd", month.join("link.csv")).unwrap();
     let sftp = trial.sftp("kom").await;
+    let months: Vec<_> = sftp.read_dir("/ud").await.unwrap().map(|e| e.file_name()).collect();
+    assert_eq!(months, ["2026-11"], "a folder that is no month cannot be opened, and is not listed");
     let mut names: Vec<_> = sftp.read_dir("/ud/2026-11").await.unwrap().map(|e| e.file_name()).collect();
     names.sort();
     assert_eq!(names, ["a.csv", "empty.csv"]);
@@ -415,6 +418,13 @@ async fn limits_hold_and_break_nothing() {
     assert!(third.channel_open_session().await.is_err());
     drop(session);
     assert!(other.read_dir("/ind").await.is_ok());
+}
+
+#[test]
+fn files_are_reserved_for_all_connections_and_for_all_that_is_open_on_them() {
+    let settings = serde_json::json!({ "account": [], "limits": { "connections": 30 } });
+    let settings: Settings = serde_json::from_value(settings).unwrap();
+    assert_eq!(settings.files(), 2 * 30 + context::all_handles());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -105,6 +105,10 @@ fn what_cannot_be_is_not_made() {
     for name in ["", "a\nb", "a\u{1b}[0m", "01010180812", "key of 0101018081", &long] {
         assert!(matches!(ring.create(new(name), now()), Err(KeyRingError::Name)), "{name}");
     }
+    assert!(
+        KeyRing::default().create(new(&"x".repeat(64)), now()).is_ok(),
+        "a name may have so many characters"
+    );
     for log in ["", "Revision", "../x", "a*b", "**", "re vision", "-"] {
         let made = ring.create(NewKey { logs: vec![log.into()], ..new("k") }, now());
         assert!(matches!(made, Err(KeyRingError::Bound(BoundError::Log(_)))), "{log}");
