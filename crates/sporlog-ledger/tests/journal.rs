@@ -274,6 +274,36 @@ async fn a_writer_notices_that_its_log_was_put_back() {
 }
 
 /// A crash between the commit that takes the frames over and the removal of their segment.
+/// The newest commit is missing: what is committed after the gap could not be read.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_committed_after_a_commit_that_is_gone() {
+    let (dir, old) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    log_in(dir.path()).await;
+    let log = dir.path().join(LOG);
+    copy(&log, old.path());
+    let handle = open_writer(dir.path()).await.unwrap();
+    let note = || fs::read(log.join("tlog/table")).unwrap();
+    let before = note();
+    handle.flush().await.unwrap();
+    // Until nothing more is written in the background.
+    while note() == before {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    fs::remove_dir_all(&log).unwrap();
+    copy(old.path(), &log);
+    let refused = match handle.bulk().await {
+        Err(error) => error,
+        Ok(bulk) => {
+            let pusher = bulk.pusher();
+            tokio::task::spawn_blocking(move || pusher.push(0, &rows(40, 45))).await.unwrap().unwrap();
+            bulk.finish(vec![]).await.unwrap_err()
+        }
+    };
+    assert!(refused.to_string().contains("_delta_log/"), "{refused}");
+    assert_eq!(commits(&log), commits(old.path()));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_segment_that_the_table_has_is_dead() {
     if common::needs_a_disk("in a bucket, segments stay for some time") {

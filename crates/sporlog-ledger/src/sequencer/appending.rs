@@ -165,7 +165,7 @@ impl Sequencer {
         let seal = false;
         let frame = Frame { rows: numbered.batch, positions, size: tree.size(), root: tree.root(), at, seal };
         let is_large = rows.num_rows() as u64 >= flushing::MOST_RECORDS
-            || rows.get_array_memory_size() >= flushing::MOST_BYTES;
+            || rows.get_array_memory_size() >= flushing::LARGE_BYTES;
         let stored = if (in_bucket || self.lock.is_some()) && !is_large {
             self.append_frame(&frame)
         } else {
@@ -239,7 +239,7 @@ pub(super) fn batch_with(
     let size = |w: &Waiting| (w.append.rows.num_rows(), w.append.rows.get_array_memory_size());
     let (mut rows, mut bytes) = size(&first);
     let mut batch = vec![first];
-    while rows < flushing::MOST_RECORDS as usize && bytes < flushing::MOST_BYTES {
+    while rows < flushing::MOST_RECORDS as usize && bytes < flushing::LARGE_BYTES {
         match commands.try_recv() {
             Ok(Command::Append(append, answer)) => {
                 let request = Waiting { append, answer };

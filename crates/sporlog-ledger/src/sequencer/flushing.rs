@@ -15,10 +15,14 @@ use crate::error::{Error, Result};
 use crate::flush::{take_over, write_file};
 use crate::segment_objects::GRACE;
 
-/// The journal goes into the table at once when it has so many records or bytes: they are in memory, and read anew
-/// when the log is opened.
+/// The journal goes into the table at once when it has so many records: they are in memory, and read anew when the log is
+/// opened …
 pub(super) const MOST_RECORDS: u64 = 64 << 10;
-pub(super) const MOST_BYTES: usize = 32 << 20;
+/// … or when all journals of the process have so many bytes, and it has its share of them.
+const MOST_BYTES: u64 = 64 << 20;
+const SHARE: u64 = 4 << 20;
+/// What is larger, and comes at once, does not go through the journal.
+pub(super) const LARGE_BYTES: usize = 32 << 20;
 /// With at least so many records, a file of its own is worth while …
 pub(super) const MANY_RECORDS: u64 = 4_096;
 /// … after this time, in which more may come. Whoever reads the table alone is behind by it; and each flush leaves a commit
@@ -26,9 +30,6 @@ pub(super) const MANY_RECORDS: u64 = 4_096;
 const KEEP_MANY: Duration = Duration::from_secs(5);
 /// Fewer are kept so long: a log that gets a record a minute becomes a file an hour.
 const KEEP_FEW: Duration = Duration::from_hours(1);
-/// If all journals of the process have so many bytes, each that has its share of them goes into the table at once.
-const MOST_BYTES_OF_ALL: u64 = 2 * MOST_BYTES as u64;
-const SHARE: u64 = 4 << 20;
 /// In a bucket each frame is an object, which whoever opens the log has to get.
 const MOST_OBJECTS: u64 = 256;
 /// After a failure, it is tried again after this time.
@@ -36,7 +37,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Appends wait if so many records or bytes come while files are written in the background.
 const TOO_MANY_RECORDS: u64 = 4 * MOST_RECORDS;
-const TOO_MANY_BYTES: u64 = 2 * MOST_BYTES as u64;
+const TOO_MANY_BYTES: u64 = 2 * MOST_BYTES;
 
 /// The bytes of all journals that this process appends to.
 static BYTES_OF_ALL: AtomicU64 = AtomicU64::new(0);
@@ -79,13 +80,10 @@ impl Sequencer {
         if recent.is_empty() || self.stopped.is_some() {
             return None;
         }
-        let bytes = recent.extent.bytes;
+        let too_many_bytes = || BYTES_OF_ALL.load(Ordering::Relaxed) >= MOST_BYTES;
         let keep = match records {
             MOST_RECORDS.. => Duration::ZERO,
-            _ if bytes >= MOST_BYTES as u64 || recent.sealed => Duration::ZERO,
-            _ if bytes >= SHARE && BYTES_OF_ALL.load(Ordering::Relaxed) >= MOST_BYTES_OF_ALL => {
-                Duration::ZERO
-            }
+            _ if recent.sealed || recent.extent.bytes >= SHARE && too_many_bytes() => Duration::ZERO,
             _ if recent.extent.frames >= MOST_OBJECTS && self.shared.table.segments.are_sealed() => {
                 Duration::ZERO
             }
@@ -116,7 +114,7 @@ impl Sequencer {
         }
         let written: u64 = files.iter().map(DataFile::rows).sum();
         let records = self.state.recent.records();
-        let is_large = files.is_empty() && self.state.recent.extent.bytes >= MOST_BYTES as u64;
+        let is_large = files.is_empty() && self.state.recent.extent.bytes >= SHARE;
         let many = records - written >= MANY_RECORDS || is_large;
         let next = (many && !self.is_too_large()).then(|| self.write_in_background(&files));
         let goes_on = next.is_some();

@@ -224,7 +224,7 @@ pub enum Value {
 }
 
 /// A remark as it is stored with its record.
-#[derive(Debug, Clone, serde::Deserialize)]
+#[derive(Debug, Clone, serde::Deserialize, serde::Serialize)]
 pub struct Remark {
     pub field: String,
     pub rule: String,

@@ -9,10 +9,12 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use chrono::{NaiveDateTime, SecondsFormat};
 use futures::{Stream, StreamExt, TryStreamExt};
+use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value as Json, json};
-use sporlog_ledger::{Key, Located, Result as LedgerResult};
+use sporlog_ledger::{Error, Key, Located, Result as LedgerResult};
 
-use super::entry::{Entry, Value, Visible, now};
+use super::entry::{Entry, Remark, Value, Visible, now};
 use super::layout::{Visitor, record_access};
 use super::record::own;
 use crate::api::reader::Trace;
@@ -106,24 +108,24 @@ fn written(
             async move {
                 let Some(before) = before else { return Ok(None) };
                 let (batches, next) = located.read(before, CHUNK, &visible.all()).await?;
-                Ok::<_, sporlog_ledger::Error>(Some((entries_of(&visible, batches, now())?, next)))
+                Ok::<_, Error>(Some((entries_of(&visible, batches, now())?, next)))
             }
         });
         chunks.boxed()
     });
     let mut first = true;
-    let chunks = entries.flatten().map_ok(move |entries| {
+    let chunks = entries.flatten().map(move |entries| {
         let mut out = Vec::new();
-        for entry in &entries {
+        for entry in &entries? {
             if csv {
                 out.extend(csv_row(cells(entry, &fields).iter().map(String::as_str)));
             } else {
                 out.extend_from_slice(if first { b"\n" } else { b",\n" });
                 first = false;
-                out.extend(object(entry).to_string().into_bytes());
+                out.extend(object(entry).map_err(|e| Error::Columns(e.to_string()))?);
             }
         }
-        out
+        Ok(out)
     });
     let once = |bytes: Vec<u8>| futures::stream::once(std::future::ready(Ok(bytes)));
     once(begin).chain(chunks).chain(once(end))
@@ -151,16 +153,44 @@ fn text(value: &Value) -> String {
     }
 }
 
-fn object(entry: &Entry) -> Json {
-    let record: Map<_, _> =
-        entry.fields().map(|(name, value)| (name.to_owned(), text(value).into())).collect();
-    let mut object =
-        json!({"log": entry.log, "id": entry.id, "receivedAt": received(entry), "record": record});
-    if let (Some(object), Some(until)) = (object.as_object_mut(), entry.until) {
-        object.insert("withheld".into(), entry.withheld.clone().into());
-        object.insert("withheldUntil".into(), until.date().to_string().into());
-    }
-    object
+/// A record in an export as JSON: what its page shows.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Exported<'a> {
+    log: &'a str,
+    id: u64,
+    received_at: String,
+    record: Map<String, Json>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    remarks: Vec<&'a Remark>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    origin: Option<&'a str>,
+    /// Fields that its kind does not have, and what stood around the record, as delivered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    other_fields: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    envelope: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    withheld: Option<&'a [&'static str]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    withheld_until: Option<String>,
+}
+
+fn object<'e>(entry: &'e Entry) -> serde_json::Result<Vec<u8>> {
+    let raw = |text: &'e Option<String>| text.as_deref().map(serde_json::from_str).transpose();
+    let record = entry.fields().map(|(name, value)| (name.to_owned(), text(value).into())).collect();
+    serde_json::to_vec(&Exported {
+        log: &entry.log,
+        id: entry.id,
+        received_at: received(entry),
+        record,
+        remarks: entry.remarks.iter().flatten().collect(),
+        origin: entry.origin.as_deref(),
+        other_fields: raw(&entry.extra)?,
+        envelope: raw(&entry.envelope)?,
+        withheld: entry.until.map(|_| &*entry.withheld),
+        withheld_until: entry.until.map(|until| until.date().to_string()),
+    })
 }
 
 fn cells(entry: &Entry, fields: &[&str]) -> Vec<String> {
@@ -193,7 +223,7 @@ mod tests {
         // With a single subscriber, whichever test comes by first decides for all threads what is logged.
         let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
         let _guard = tracing::subscriber::set_default(kept.clone());
-        let pieces = [Ok(b"[".to_vec()), Err(sporlog_ledger::Error::Columns("gone".into()))];
+        let pieces = [Ok(b"[".to_vec()), Err(Error::Columns("gone".into()))];
         let body = body(futures::stream::iter(pieces));
         assert!(axum::body::to_bytes(body, usize::MAX).await.is_err());
         assert!(kept.lines().iter().any(|line| line.contains("an export broke off")), "{:?}", kept.lines());

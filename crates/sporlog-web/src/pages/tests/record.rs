@@ -167,11 +167,18 @@ async fn everything_is_exported() {
     assert_eq!(all.as_array().map(Vec::len), Some(250));
     assert_eq!(all[0]["id"], 250);
     assert_eq!(all[0]["record"], records[249]);
+    assert!(all[0]["origin"].is_string() && all[0].get("otherFields").is_none(), "{}", all[0]);
     let csv = site.get(KARI, "/my/export?format=csv").await.body;
     assert_eq!(csv.lines().count(), 251);
     assert!(csv.starts_with("\"log\",\"id\",\"receivedAt\",") && csv.contains("\"'=ground 17\""));
     assert_eq!(site.get(KARI, "/my/export").await.status, 400);
     assert_eq!(site.get(BO, "/my/export?format=json").await.body.trim(), "[\n]");
+    // What no column has, too.
+    let unknown = disclosure_with("2018-10-19T12:00:00", json!({"noget": {"andet": 7}}));
+    site.put("disclosure", &[unknown]).await;
+    let export = site.get(KARI, "/my/export?format=json").await;
+    let all: Value = serde_json::from_str(&export.body).expect("JSON");
+    assert_eq!(all[0]["otherFields"], json!({"noget": {"andet": 7}}), "{}", all[0]);
 }
 
 #[tokio::test]
