@@ -392,7 +392,7 @@ async fn many_journals_together_hold_no_more_than_64_mb() {
     columns[at] = Arc::new(StringArray::from_iter_values((0..1_000).map(|_| &text)));
     let large = RecordBatch::try_new(few.schema(), columns).unwrap();
     let mut writers = Vec::new();
-    for n in 0..8 {
+    for n in 0..10 {
         let name = format!("auditlog-{n}");
         let writer = store.writer(&name, Kind::Auditlog, WriterOptions::default()).await.unwrap();
         writer.append(Append { rows: large.clone(), positions: vec![] }).await.unwrap();
