@@ -12,7 +12,7 @@ use crate::commit::TakenOver;
 use crate::delta::{DataFile, Sha};
 use crate::error::{Error, Result};
 use crate::journal::{Extent, Frame, JOURNAL};
-use crate::times::{Times, widest};
+use crate::times::Times;
 
 /// So many neighbours of about one size are put together.
 const NEIGHBOURS: usize = 8;
@@ -132,9 +132,8 @@ fn together(parts: &[Arc<RecentRows>]) -> Result<Option<Arc<RecentRows>>> {
 
 /// The earliest and latest times of all of these.
 pub(crate) fn times_of(parts: &[Arc<RecentRows>]) -> Times {
-    let all =
-        |of: fn(&RecentRows) -> Option<(i64, i64)>| parts.iter().map(|part| of(part)).fold(None, widest);
-    Times { occurred: all(|part| part.occurred), received: all(|part| Some(part.received)) }
+    let times = |part: &Arc<RecentRows>| Times { occurred: part.occurred, received: Some(part.received) };
+    parts.iter().map(times).fold(Times::default(), Times::and)
 }
 
 /// Where some neighbouring records are.

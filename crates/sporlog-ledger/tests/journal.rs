@@ -6,10 +6,8 @@ mod common;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{RecordBatch, StringArray};
 use common::attacker::{LOG, commits, complaints, copy, files};
 use common::{append, append_file, read, rows, store, writer};
 use sha2::{Digest, Sha256};
@@ -273,7 +271,6 @@ async fn a_writer_notices_that_its_log_was_put_back() {
     assert_whole(dir.path(), 42).await;
 }
 
-/// A crash between the commit that takes the frames over and the removal of their segment.
 /// The newest commit is missing: what is committed after the gap could not be read.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_committed_after_a_commit_that_is_gone() {
@@ -304,6 +301,7 @@ async fn nothing_is_committed_after_a_commit_that_is_gone() {
     assert_eq!(commits(&log), commits(old.path()));
 }
 
+/// A crash between the commit that takes the frames over and the removal of their segment.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_segment_that_the_table_has_is_dead() {
     if common::needs_a_disk("in a bucket, segments stay for some time") {
@@ -379,34 +377,6 @@ async fn few_records_stay_in_the_journal_and_many_follow_into_the_table() {
     let there =
         files(&dir.path().join(LOG)).into_iter().filter(|name| name.starts_with("table/month=")).count();
     assert!(there <= 2, "{there} files");
-}
-
-/// A record is 8 kB here, so that they are few.
-#[tokio::test(flavor = "multi_thread")]
-async fn many_journals_together_hold_no_more_than_64_mb() {
-    let dir = TempDir::new().unwrap();
-    let store = store(dir.path());
-    let (few, text) = (rows(0, 1_000), "x".repeat(8 << 10));
-    let at = few.schema().index_of("message").unwrap();
-    let mut columns = few.columns().to_vec();
-    columns[at] = Arc::new(StringArray::from_iter_values((0..1_000).map(|_| &text)));
-    let large = RecordBatch::try_new(few.schema(), columns).unwrap();
-    let mut writers = Vec::new();
-    for n in 0..10 {
-        let name = format!("auditlog-{n}");
-        let writer = store.writer(&name, Kind::Auditlog, WriterOptions::default()).await.unwrap();
-        writer.append(Append { rows: large.clone(), positions: vec![] }).await.unwrap();
-        writers.push(writer);
-    }
-    // Fewer records than become a file of their own soon.
-    let in_the_table = || writers.iter().any(|writer| !writer.log().data_files().is_empty());
-    for _ in 0..600 {
-        if in_the_table() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    assert!(in_the_table());
 }
 
 async fn assert_whole_by_another(dir: &Path, count: u64) {
