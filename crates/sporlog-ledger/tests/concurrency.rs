@@ -248,6 +248,28 @@ async fn two_compactions_at_once_double_nothing() {
     }
 }
 
+/// Each has its changes overtaken by the others', again and again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_file_is_taken_out_twice_by_processes_that_append_and_merge() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut tasks = JoinSet::new();
+    for process in 0..4u64 {
+        let writer = other_process(dir.path()).await;
+        tasks.spawn(async move {
+            for n in 0..15 {
+                let from = process * 1_000 + n * 10;
+                append(&writer, from, from + 10).await;
+                writer.compact(Duration::from_secs(600)).await.unwrap();
+            }
+            writer.close().await.unwrap();
+        });
+    }
+    while let Some(task) = tasks.join_next().await {
+        task.unwrap();
+    }
+    assert_whole(dir.path(), 600).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_expires_during_a_compaction_stays_away() {
     for round in 0..8u64 {

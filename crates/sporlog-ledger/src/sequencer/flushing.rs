@@ -184,8 +184,7 @@ impl Sequencer {
         let change = take_over(&self.shared, &self.state, &positions, files);
         let change = self.runtime.block_on(change).inspect_err(|_| self.discard(written))?;
         let written = names_of(&change.added);
-        let before = self.before(&change);
-        let committed = self.commit_next(change, &before);
+        let committed = self.commit_next(change);
         match committed {
             Ok(true) => self.remove_dead_segments(),
             // What is left is begun anew.

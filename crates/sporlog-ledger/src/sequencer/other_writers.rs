@@ -75,59 +75,48 @@ impl Sequencer {
 
     /// Commits `change`, whose files are written, after what others have written and after the journal. False, and
     /// nothing is committed, if `change` does not hold there.
-    pub(super) fn commit(&mut self, change: Change) -> Result<bool> {
+    pub(super) fn commit(&mut self, mut change: Change) -> Result<bool> {
         let before = self.before(&change);
         self.lock()?;
         loop {
             self.flush_records()?;
             self.seal()?;
-            if self.state.recent.is_bare() {
-                return Ok(self.holds(&change, &before)? && self.commit_next(change, &before)?);
+            if !self.state.recent.is_bare() {
+                continue;
+            }
+            // Sealing may have taken over a commit of another process, so this comes last.
+            if !self.holds(&change, &before)? {
+                return Ok(false);
+            }
+            change.journal = self.state.recent.taken_over();
+            if self.commit_next(change.clone())? {
+                return Ok(true);
             }
         }
     }
 
-    /// Commits `change` as the next version, with which the journal goes that has been sealed; where another process has
-    /// committed, after that, as long as `change` still holds there. False, and nothing is committed, if it does not: this
-    /// sequencer then stands where the others left the log.
-    pub(super) fn commit_next(&mut self, mut change: Change, before: &Before) -> Result<bool> {
+    /// Commits `change`, which was made on the state as it is now, as the next version. False, and nothing is committed, if
+    /// another process has committed that version: this sequencer then stands where the others left the log.
+    pub(super) fn commit_next(&mut self, mut change: Change) -> Result<bool> {
         let now = chrono::Utc::now().timestamp_millis();
         if let Some((size, _)) = change.appended {
             let position = Position { version: size as i64, at: now };
             change.positions.push((format!("log:{}", self.shared.name), position));
         }
-        let takes_over = change.journal.is_some();
-        loop {
-            if !takes_over {
-                change.journal = self.state.recent.taken_over();
+        let commit = self.shared.table.commit(&self.committer.keys, &self.state, &change, now);
+        match self.runtime.block_on(commit)? {
+            Committed::Done(state) => {
+                self.ours += state.size - self.state.size;
+                self.state = state;
+                self.discarded.extend(change.discarded);
+                self.committed(Sources {
+                    table: change.positions.into_iter().collect(),
+                    ..Sources::default()
+                });
+                Ok(true)
             }
-            let (keys, state) = (&self.committer.keys, &self.state);
-            let commit = self.shared.table.commit(keys, state, &change, now);
-            match self.runtime.block_on(commit)? {
-                Committed::Done(state) => {
-                    self.state = state;
-                    if change.appended.is_some() && !takes_over {
-                        self.ours = self.state.size;
-                    }
-                    self.discarded.extend(change.discarded);
-                    self.committed(Sources {
-                        table: change.positions.into_iter().collect(),
-                        ..Sources::default()
-                    });
-                    return Ok(true);
-                }
-                Committed::Taken => {
-                    self.catch_up()?;
-                    if takes_over || !self.holds(&change, before)? {
-                        return Ok(false);
-                    }
-                    self.seal()?;
-                    if !self.state.recent.is_bare() {
-                        return Ok(false);
-                    }
-                }
-                Committed::Unknown(error) => return Err(self.unsure(error)),
-            }
+            Committed::Taken => self.catch_up().map(|()| false),
+            Committed::Unknown(error) => Err(self.unsure(error)),
         }
     }
 
