@@ -23,8 +23,16 @@ async fn main() {
     let number = |text: &String| text.parse::<u64>().expect("a number");
     let each = each.first().map_or(0, number);
     let delay = (number(shortest), number(longest));
-    let faults =
-        Faults { delay, each, cut: true, slow_down: true, lost: true, late: true, ..Faults::default() };
+    let faults = Faults {
+        delay,
+        each,
+        conflict: true,
+        cut: true,
+        slow_down: true,
+        lost: true,
+        late: true,
+        ..Faults::default()
+    };
     let proxy = Proxy::start(listen, upstream, faults).await;
     println!("{}", proxy.url);
     std::future::pending::<()>().await;

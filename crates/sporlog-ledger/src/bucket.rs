@@ -56,6 +56,11 @@ pub(crate) fn is_missing(error: &Error) -> bool {
     matches!(error, Error::NotFound { source, .. } if source.to_string().contains("NoSuchBucket"))
 }
 
+/// Whether an object was not removed because it is not there: some stores say so if another request has just removed the object.
+pub(crate) fn is_gone(error: &Error) -> bool {
+    matches!(error, Error::NotFound { .. }) || error.to_string().contains("NoSuchKey")
+}
+
 /// The same error, as a person can read it: of an answer in XML, what it says.
 pub(crate) fn in_words(error: Error) -> Error {
     let text = error.to_string();
@@ -104,6 +109,11 @@ mod tests {
             path: "x".into(),
             source: "404: <Code>NoSuchKey</Code>".into()
         }));
+        let failed = |code| {
+            let source = format!("DeleteObjects request failed for key x: It failed (code: {code})").into();
+            Error::Generic { store: "S3", source }
+        };
+        assert!(is_gone(&failed("NoSuchKey")) && !is_gone(&failed("AccessDenied")));
     }
 
     #[test]

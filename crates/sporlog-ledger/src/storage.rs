@@ -140,8 +140,20 @@ impl Storage {
 
     /// Durable when it returns.
     pub(crate) async fn put(&self, name: &str, bytes: Bytes) -> Result<()> {
-        let put = self.store.put(&self.path(name), PutPayload::from(bytes)).await;
-        put.map(drop).map_err(Error::storage(name))
+        let (path, begun, mut attempt) = (self.path(name), Instant::now(), 0);
+        loop {
+            match self.store.put(&path, PutPayload::from(bytes.clone())).await {
+                Ok(_) => return Ok(()),
+                // No condition was asked for: another request is in the way of this one, and is soon done (409).
+                Err(object_store::Error::AlreadyExists { .. })
+                    if self.disk.is_none() && begun.elapsed() < PATIENCE =>
+                {
+                    tokio::time::sleep(bucket::pause(attempt)).await;
+                    attempt += 1;
+                }
+                Err(error) => return Err(Error::storage(name)(error)),
+            }
+        }
     }
 
     /// Durable when it returns; false, and nothing changed, if the name is taken. [`Error::Unsure`] if nobody knows
@@ -335,27 +347,24 @@ impl Storage {
         Ok(listed.common_prefixes.iter().filter_map(|p| p.filename().map(str::to_owned)).collect())
     }
 
-    /// Removes objects; one that is not there is no error.
+    /// Removes objects; one that is not there is no error, and one that stays does not keep the others from being removed.
     pub(crate) async fn remove(&self, names: Vec<String>) -> Result<()> {
         let failed = |name: &str, source| Error::Io { what: format!("removing {name}"), source };
         let Some(dir) = self.directory() else {
             // A bucket takes a thousand names a request.
             let paths: Vec<_> = names.iter().map(|name| Ok(self.path(name))).collect();
             let removed = self.store.delete_stream(futures::stream::iter(paths).boxed());
-            let missing = |e: &object_store::Error| matches!(e, object_store::Error::NotFound { .. });
-            let mut errors =
-                removed.filter_map(async |removed| removed.err().filter(|e| !missing(e))).boxed();
-            return match errors.next().await {
-                Some(error) => Err(failed(&self.location(""), error.into())),
-                None => Ok(()),
-            };
+            let errors = removed.filter_map(async |removed| removed.err().filter(|e| !bucket::is_gone(e)));
+            let first = errors.collect::<Vec<_>>().await.into_iter().next();
+            return first.map_or(Ok(()), |error| Err(failed(&self.location(""), error.into())));
         };
         // By its path: the object store's own names cannot be those of unfinished files.
         let one = async |name: String| match tokio::fs::remove_file(dir.join(&name)).await {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(failed(&name, e)),
             _ => Ok(()),
         };
-        futures::stream::iter(names).map(one).buffer_unordered(PARALLEL).try_collect().await
+        let removed = futures::stream::iter(names).map(one).buffer_unordered(PARALLEL);
+        removed.collect::<Vec<_>>().await.into_iter().collect()
     }
 }
 

@@ -172,6 +172,7 @@ async fn nothing_is_lost_or_doubled_whatever_becomes_of_requests() {
     let faults = Faults {
         delay: (2, 20),
         each: 40,
+        conflict: true,
         cut: true,
         slow_down: true,
         lost: true,

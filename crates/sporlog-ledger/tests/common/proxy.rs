@@ -17,6 +17,8 @@ pub struct Faults {
     pub delay: (u64, u64),
     /// In so many of a thousand requests, each of the following happens.
     pub each: u64,
+    /// A put is answered by 409 OperationAborted, and has no effect.
+    pub conflict: bool,
     /// The connection is cut before the request has any effect.
     pub cut: bool,
     /// The request is answered by 503 SlowDown, and has no effect.
@@ -146,6 +148,9 @@ async fn serve(
     }
     if happens(faults.slow_down) {
         return client.write_all(&answer("503 Slow Down", "SlowDown")).await.ok();
+    }
+    if kind.starts_with("put") && happens(faults.conflict) {
+        return client.write_all(&answer("409 Conflict", "OperationAborted")).await.ok();
     }
     if happens(faults.cut) {
         return None;
