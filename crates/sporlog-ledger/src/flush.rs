@@ -1,8 +1,9 @@
 //! Records in memory become a data file; and those of the journal a change of the table that takes its frames over.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
 
 use crate::commit::Change;
 use crate::datafile;
@@ -14,11 +15,16 @@ use crate::recent::{RecentRows, times_of};
 use crate::table_state::{Positions, TableState};
 use crate::times::Times;
 
+/// A permit for each processor: of several logs, more files would not be done earlier, and each takes memory.
+static WRITING: LazyLock<Semaphore> =
+    LazyLock::new(|| Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)));
+
 /// Writes these neighbouring records as a data file, and its key index if they are many.
 pub(crate) async fn write_file(shared: &Shared, records: &[Arc<RecentRows>]) -> Result<DataFile> {
     let ([oldest, ..], Times { occurred, received: Some(received) }) = (records, times_of(records)) else {
         return Err(Error::failed(&shared.name, "there is nothing to write"));
     };
+    let _permit = WRITING.acquire().await;
     let batches: Vec<_> = records.iter().map(|part| &part.rows).collect();
     let bytes = datafile::encode(shared.kind, &batches).map_err(Error::parquet("a new data file"))?;
     let rows: usize = batches.iter().map(|batch| batch.num_rows()).sum();

@@ -131,7 +131,7 @@ impl Sequencer {
         if in_bucket && self.known_at.elapsed() > TRUSTED {
             self.catch_up()?;
         }
-        if self.state.recent.sealed {
+        if self.state.recent.sealed || self.is_too_large() {
             self.flush()?;
         }
         self.check_turn()?;

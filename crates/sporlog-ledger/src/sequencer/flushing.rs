@@ -35,7 +35,8 @@ const MOST_OBJECTS: u64 = 256;
 /// After a failure, it is tried again after this time.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Appends wait if so many records or bytes come while files are written in the background.
+/// Appends wait if a journal has so many records while files are written in the background, or all of them so many bytes,
+/// and it has its share of them.
 const TOO_MANY_RECORDS: u64 = 4 * MOST_RECORDS;
 const TOO_MANY_BYTES: u64 = 2 * MOST_BYTES;
 
@@ -80,10 +81,9 @@ impl Sequencer {
         if recent.is_empty() || self.stopped.is_some() {
             return None;
         }
-        let too_many_bytes = || BYTES_OF_ALL.load(Ordering::Relaxed) >= MOST_BYTES;
         let keep = match records {
             MOST_RECORDS.. => Duration::ZERO,
-            _ if recent.sealed || recent.extent.bytes >= SHARE && too_many_bytes() => Duration::ZERO,
+            _ if recent.sealed || self.has_share_of(MOST_BYTES) => Duration::ZERO,
             _ if recent.extent.frames >= MOST_OBJECTS && self.shared.table.segments.are_sealed() => {
                 Duration::ZERO
             }
@@ -97,9 +97,13 @@ impl Sequencer {
     }
 
     /// Whether there is so much in the journal that nothing more is appended before it is in the table.
-    fn is_too_large(&self) -> bool {
-        let recent = &self.state.recent;
-        recent.records() >= TOO_MANY_RECORDS || recent.extent.bytes >= TOO_MANY_BYTES
+    pub(super) fn is_too_large(&self) -> bool {
+        self.state.recent.records() >= TOO_MANY_RECORDS || self.has_share_of(TOO_MANY_BYTES)
+    }
+
+    /// Whether all journals have so many bytes, and this one its share of them.
+    fn has_share_of(&self, bytes: u64) -> bool {
+        self.state.recent.extent.bytes >= SHARE && BYTES_OF_ALL.load(Ordering::Relaxed) >= bytes
     }
 
     /// Puts the journal into the table if it is time. The records are stored already: a failure is tried again.
