@@ -39,6 +39,11 @@ impl Retention {
         wrong.map_or(Ok(()), |name| Err(format!("'{name}' is no name of a log, nor one with * in it")))
     }
 
+    /// The names for which months are given.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
     /// The months of a log: those of its own name, or else the most that a name with `*` gives.
     fn months(&self, log: &str) -> Option<Months> {
         let patterns =

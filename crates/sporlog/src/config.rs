@@ -204,6 +204,7 @@ impl Config {
     /// Makes relative paths of sections those below `folder`.
     fn relative_to(&mut self, folder: &Path) {
         self.server.relative_to(folder);
+        self.api.spool.iter_mut().for_each(|spool| *spool = folder.join(&*spool));
         self.kafka.iter_mut().for_each(|kafka| kafka.relative_to(folder));
         self.sftp.iter_mut().for_each(|sftp| sftp.relative_to(folder));
         self.pages.iter_mut().for_each(|pages| pages.relative_to(folder));

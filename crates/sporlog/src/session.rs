@@ -65,7 +65,8 @@ impl Session {
         let options = StoreOptions {
             address: self.config.store(),
             keys: self.config.keys(),
-            origin: self.config.origin.clone(),
+            // A variable that is empty sets nothing.
+            origin: self.config.origin.clone().filter(|origin| !origin.is_empty()),
             create,
             cache_bytes: Some(self.config.ledger.cache_bytes),
             cache_folder: self.config.ledger.cache_folder(),

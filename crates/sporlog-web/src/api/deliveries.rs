@@ -157,7 +157,8 @@ async fn target(app: &App, params: &Params<'_>, sender: &Sender) -> Result<(Stri
 /// The whole body, on disk.
 async fn spool(app: &App, request: Request, limit: u64) -> Result<Spooled, Problem> {
     let no_place = |error: std::io::Error| {
-        tracing::error!(%error, "a delivery could not be spooled");
+        let folder = app.settings.spool.as_ref().map(|folder| folder.display());
+        tracing::error!(%error, folder = folder.map(tracing::field::display), "a delivery could not be spooled");
         Problem::unavailable("there is no place for the file at this moment; try again later")
     };
     let body = request.into_body();

@@ -76,6 +76,8 @@ pub fn values(figment: &Figment) -> Result<Value, Box<Error>> {
 fn explain(error: Error) -> (Vec<String>, String) {
     let removed = removed(&error);
     let mut path = error.path;
+    // How figment marks a path that is relative to its file.
+    path.retain(|part| !part.starts_with("___figment"));
     let text = match error.kind {
         Kind::UnknownField(name, known) => {
             if path.last() != Some(&name) {

@@ -130,6 +130,69 @@ fn what_can_hardly_be_meant_is_warned_about() {
 }
 
 #[test]
+fn what_a_command_would_stumble_over_is_said_beforehand() {
+    for (text, said) in [
+        ("store = 5", "error store: a text in quotes is expected, and not 5"),
+        ("store = ''", "error store: a folder or s3://BUCKET/PREFIX is expected"),
+        ("store = 'http://x'", "error store: "),
+        ("store = 's3://'", "error store: "),
+        ("origin = 'a b'", "error origin: "),
+        (
+            "[rules]\nmax_record_bytes = 0",
+            "sporlog.toml:2: error rules.max_record_bytes: it must be 1 or more",
+        ),
+        ("[api]\nauditlog = 'revision'", "error api.auditlog: the log 'revision' is for revision records"),
+        (
+            "[api]\nmfa = 'of_mfa'\n[[log]]\nname = 'of_mfa'\nkind = 'auditlog'",
+            "error api.mfa: the log 'of_mfa'",
+        ),
+        ("[api]\nmfa = 'A log'", "error api.mfa: 'A log' cannot name a log"),
+        ("[api]\nspool = 'nowhere'", "error api.spool: "),
+        (
+            "[[pull]]\nname = 'a'\nurl = 'https://a.example'\nkey_env = 'NOT_SET_HERE'\nlog = 'a'",
+            "sporlog.toml:4: error pull.0.key_env: there is no such environment variable",
+        ),
+        (
+            "[pages]\naddress = 'https://a.example'\n[[pages.provider]]\nid = 'a'\nlabel = 'A'\n\
+             issuer = 'https://b.example'\nclient_id = 'a'\nclient_secret_env = 'NOT_SET_HERE'\n\
+             acr_values = ['a']\nclaim = ['pid']",
+            "sporlog.toml:8: error pages.provider.0.client_secret_env: NOT_SET_HERE: ",
+        ),
+    ] {
+        let place = Place::new();
+        place.file("sporlog.toml", text);
+        place.run("config check").code(1).says(said);
+    }
+    for (text, said) in [
+        ("origin = 'https://a.example'", "warning origin: "),
+        ("store = 's3://bucket/x'", "warning keys: "),
+        ("[ledger]\ncache_folder = '/dev/null'", "warning ledger.cache_folder: /dev/null is no folder"),
+        ("[retention]\nrevison = 60", "sporlog.toml:2: warning retention.revison: there is no such log"),
+    ] {
+        let place = Place::new();
+        place.file("sporlog.toml", text);
+        place.run("config check").ok().says(said);
+    }
+    // Logs that are configured, and those that the store has.
+    let place = Place::new();
+    place.file(
+        "sporlog.toml",
+        "[[log]]\nname = 'other'\nkind = 'mfa'\n[retention]\n'disclosure*' = 12\nother = 6\nold = 6\n",
+    );
+    place.run("logs create old --kind mfa").ok();
+    let ran = place.run("config check").ok();
+    assert_eq!(ran.out, "the configuration can be used\n");
+}
+
+#[test]
+fn the_folder_of_deliveries_is_relative_to_the_file() {
+    let place = Place::new();
+    std::fs::create_dir_all(place.path("etc/spool")).expect("made");
+    place.file("etc/sporlog.toml", "[api]\nspool = 'spool'\n");
+    place.run("config check --config etc/sporlog.toml").ok();
+}
+
+#[test]
 fn a_certificate_is_looked_at() {
     let place = Place::new();
     let key = place.file("tls.key", "nonsense");

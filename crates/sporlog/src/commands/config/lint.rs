@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
 use rustix::process::{Resource, getrlimit};
+use sporlog_ledger::{Store, StoreOptions, is_log_name, matches};
+use sporlog_record::Kind;
 use sporlog_web::server::TlsSettings;
 
 use crate::config::remark::{Remark, Severity};
@@ -23,12 +25,9 @@ pub fn lint(config: &Config, file: Option<&Path>) -> Vec<Remark> {
     let mut remarks = Remarks::default();
     server(config, &mut remarks);
     issuers(config, &mut remarks);
-    if let Err(error) = config.rules() {
-        remarks.error("consent_jwks", format!("{error:#}"));
-    }
-    if let Err(reason) = config.retention.check() {
-        remarks.error("retention", reason);
-    }
+    rules(config, &mut remarks);
+    retention(config, &mut remarks);
+    api(config, &mut remarks);
     pages(config, &mut remarks);
     store(config, &mut remarks);
     kafka(config, file, &mut remarks);
@@ -98,6 +97,80 @@ fn issuers(config: &Config, remarks: &mut Remarks) {
     }
 }
 
+fn rules(config: &Config, remarks: &mut Remarks) {
+    match config.rules() {
+        Err(error) => remarks.error("consent_jwks", format!("{error:#}")),
+        Ok(rules) => {
+            for (key, limit) in [
+                ("rules.max_record_bytes", rules.max_record_bytes as u64),
+                ("rules.revision.max_columns", rules.revision.max_columns as u64),
+                ("rules.revision.max_file_bytes", rules.revision.max_file_bytes),
+            ] {
+                if limit == 0 {
+                    remarks.error(key, "it must be 1 or more");
+                }
+            }
+        }
+    }
+}
+
+/// A mistyped name would keep records for ever. Which logs a bucket has is not looked for.
+fn retention(config: &Config, remarks: &mut Remarks) {
+    if let Err(reason) = config.retention.check() {
+        return remarks.error("retention", reason);
+    }
+    let Some(store) = folder_of(&config.store()) else { return };
+    let entries = std::fs::read_dir(store.join("logs")).into_iter().flatten().flatten();
+    let there = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let api = &config.api;
+    let topics = config.kafka.iter().flat_map(|kafka| &kafka.topics);
+    let known: Vec<String> = Kind::DELIVERED
+        .map(|kind| kind.name().to_owned())
+        .into_iter()
+        .chain([sporlog_intake::access_event::LOG, sporlog_intake::quarantine::LOG].map(str::to_owned))
+        .chain([&api.auditlog, &api.mfa, &api.disclosure, &api.revision].map(Clone::clone))
+        .chain(config.logs.iter().map(|log| log.name.clone()))
+        .chain(config.pulls.iter().map(|pull| pull.log.clone()))
+        .chain(config.sftp.iter().map(|sftp| sftp.log.clone()))
+        .chain(topics.map(|topic| topic.log.replace("{partition}", "0")))
+        .chain(there)
+        .collect();
+    for name in config.retention.names() {
+        if !known.iter().any(|log| matches(name, log)) {
+            remarks.warn(&format!("retention.{name}"), "there is no such log, so nothing is removed");
+        }
+    }
+}
+
+/// What a log's records are, by its name.
+fn kind_of(config: &Config, log: &str) -> Option<Kind> {
+    let declared = config.logs.iter().find(|declared| declared.name == log).map(|declared| declared.kind);
+    declared.or_else(|| Kind::DELIVERED.into_iter().find(|kind| kind.name() == log))
+}
+
+fn api(config: &Config, remarks: &mut Remarks) {
+    let api = &config.api;
+    for (key, log, kind) in [
+        ("api.auditlog", &api.auditlog, Kind::Auditlog),
+        ("api.mfa", &api.mfa, Kind::Mfa),
+        ("api.disclosure", &api.disclosure, Kind::Disclosure),
+        ("api.revision", &api.revision, Kind::Revision),
+    ] {
+        if !is_log_name(log) {
+            remarks.error(key, sporlog_ledger::Error::LogName(log.clone()).to_string());
+        } else if let Some(other) = kind_of(config, log).filter(|other| *other != kind) {
+            remarks.error(key, format!("the log '{log}' is for {other} records, and not for {kind} records"));
+        }
+    }
+    if let Some(spool) = &api.spool {
+        if !spool.is_dir() {
+            remarks.error("api.spool", format!("{}: there is no such folder", spool.display()));
+        } else if let Some(reason) = unwritable(spool) {
+            remarks.warn("api.spool", reason);
+        }
+    }
+}
+
 fn pages(config: &Config, remarks: &mut Remarks) {
     let Some(pages) = &config.pages else { return };
     if let Err(reason) = pages.check() {
@@ -108,10 +181,11 @@ fn pages(config: &Config, remarks: &mut Remarks) {
     }
     for (at, provider) in pages.provider.iter().enumerate() {
         let key = |name: &str| format!("pages.provider.{at}.{name}");
-        if let Err(error) = crate::pages::secret(provider) {
-            remarks.error(&key("client_secret_file"), format!("{error:#}"));
-        }
         let file = provider.client_secret_file.as_deref();
+        if let Err(error) = crate::pages::secret(provider) {
+            let name = if file.is_some() { "client_secret_file" } else { "client_secret_env" };
+            remarks.error(&key(name), format!("{error:#}"));
+        }
         if file.is_some_and(|file| others_may(READ_BY_OTHERS, file)) {
             remarks.warn(
                 &key("client_secret_file"),
@@ -125,7 +199,30 @@ fn pages(config: &Config, remarks: &mut Remarks) {
 }
 
 fn store(config: &Config, remarks: &mut Remarks) {
-    let folder = folder_of(&config.store());
+    let origin = config.origin.as_deref().unwrap_or_default();
+    if origin.contains(|c: char| c.is_whitespace() || c == '+') {
+        remarks.error("origin", "a name without spaces and '+' is expected, such as sporlog.example.org");
+    } else if origin.contains("://") {
+        remarks.warn(
+            "origin",
+            "a name such as sporlog.example.org is usual, without https://; new logs keep it",
+        );
+    }
+    let address = config.store();
+    let folder = folder_of(&address);
+    if address.is_empty() {
+        remarks.error("store", "a folder or s3://BUCKET/PREFIX is expected");
+    } else if folder.is_none() {
+        if let Err(error) = Store::open(StoreOptions { address, ..StoreOptions::default() }) {
+            remarks.error("store", error.to_string());
+        }
+        if config.keys().is_none() {
+            remarks.warn("keys", "for a store in a bucket, the folder of the logs' keys has to be named");
+        }
+    }
+    if let Some(reason) = config.ledger.cache_folder().and_then(|(folder, _)| unwritable(&folder)) {
+        remarks.warn("ledger.cache_folder", reason);
+    }
     let keys = config.keys().or_else(|| Some(folder.as_ref()?.join("keys")));
     for (key, folder) in [("store", folder), ("keys", keys.clone())] {
         if let Some(reason) = folder.and_then(|folder| unwritable(&folder)) {
@@ -184,6 +281,9 @@ fn pulls(config: &Config, remarks: &mut Remarks) {
             Some(file) if others_may(READ_BY_OTHERS, file) => remarks
                 .warn(&key("key_file"), "everybody on this machine may read the API key (chmod 600, or 640)"),
             _ => {}
+        }
+        if pull.key_env.as_ref().is_some_and(|name| std::env::var_os(name).is_none()) {
+            remarks.error(&key("key_env"), "there is no such environment variable");
         }
         if pull.allow_http {
             remarks.warn(&key("allow_http"), "whoever can read what goes over that network has the API key");

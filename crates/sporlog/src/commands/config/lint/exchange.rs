@@ -9,7 +9,7 @@ use sporlog_exchange::settings::{Account, Limits, Role};
 use sporlog_exchange::tree::Home;
 use sporlog_record::Kind;
 
-use super::{FOR_OTHERS, Remarks, folder_of, others_may, unwritable};
+use super::{FOR_OTHERS, Remarks, folder_of, kind_of, others_may, unwritable};
 use crate::config::Config;
 
 /// A file of the format's full size takes days at less than this.
@@ -51,9 +51,7 @@ fn log(config: &Config, sftp: &Settings, remarks: &mut Remarks) {
     if own.contains(&sftp.log.as_str()) {
         return remarks.error("sftp.log", "this log is Sporlog's own");
     }
-    let declared = config.logs.iter().find(|log| log.name == sftp.log).map(|log| log.kind);
-    let kind = declared.or_else(|| Kind::DELIVERED.into_iter().find(|kind| kind.name() == sftp.log));
-    if let Some(kind) = kind.filter(|kind| *kind != Kind::Revision) {
+    if let Some(kind) = kind_of(config, &sftp.log).filter(|kind| *kind != Kind::Revision) {
         remarks.error("sftp.log", format!("this log is for {kind} records"));
     }
 }
