@@ -31,7 +31,9 @@ pub enum Error {
         reason: String,
     },
     /// A delivered file was written to while it was read.
-    #[error("{0}: the file was written to while it was read; it has to be complete when it is delivered")]
+    #[error(
+        "{0}: the file was written to while it was read; nothing of it was stored. It has to be complete when it is delivered"
+    )]
     Unsettled(String),
     /// The log received rows of a delivery by another way while the delivery was read.
     #[error("{0}: other writers stored some of the file's rows while it was read")]

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use sporlog_record::json::{Judged as JudgedRecord, RawRecord, RecordReader, RowsBuilder};
+use sporlog_record::json::{FileError, Judged as JudgedRecord, RawRecord, RecordReader, RowsBuilder};
 
 use super::{Context, Judged, PART_BYTES, Receiver, RefusedRecord, Summary, run};
 use crate::error::Result;
@@ -15,19 +15,27 @@ pub(super) fn deliver(context: &Context<'_>, reader: impl Read, receiver: &dyn R
     let read = |hand_on: &mut dyn FnMut(Vec<RawRecord>) -> bool| {
         let mut part = Vec::new();
         let mut bytes = 0;
+        let mut first = true;
+        // Every line of a file in another format would be refused alone, and kept in the quarantine.
+        let mut hand_on = |part: Vec<RawRecord>| {
+            if std::mem::take(&mut first) && !part.iter().any(is_object) {
+                return Err(context.file_error(FileError::NoObject));
+            }
+            Ok(hand_on(part))
+        };
         for record in RecordReader::new(reader, options.rules.max_record_bytes) {
             let record = record.map_err(|e| context.file_error(e))?;
             bytes += record.bytes.len();
             part.push(record);
             if bytes >= PART_BYTES || part.len() >= PART_RECORDS {
                 bytes = 0;
-                if !hand_on(std::mem::take(&mut part)) {
+                if !hand_on(std::mem::take(&mut part))? {
                     return Ok(());
                 }
             }
         }
         if !part.is_empty() {
-            hand_on(part);
+            hand_on(part)?;
         }
         Ok(())
     };
@@ -51,4 +59,8 @@ pub(super) fn deliver(context: &Context<'_>, reader: impl Read, receiver: &dyn R
         Ok((builder.finish(), judged))
     };
     run(options.workers, receiver, b"", read, judge)
+}
+
+fn is_object(record: &RawRecord) -> bool {
+    record.bytes.trim_ascii_start().starts_with(b"{")
 }

@@ -154,6 +154,7 @@ pub fn deliver(
 ) -> Result<Summary> {
     let name = source.name().to_owned();
     let origin = format!("file:{name}");
+    let size = source.size();
     let (mut reader, account) = source.unpack()?;
     let context = Context { options, origin: &origin, name: &name };
     let told = Told { inner: &mut reader, account: &account, progress };
@@ -166,7 +167,11 @@ pub fn deliver(
     }
     let mut summary = result?;
     // The digest is of the whole file, also of bytes behind the end of a compressed stream.
-    std::io::copy(&mut reader, &mut std::io::sink()).map_err(|source| Error::Read { name, source })?;
+    std::io::copy(&mut reader, &mut std::io::sink())
+        .map_err(|source| Error::Read { name: name.clone(), source })?;
+    if size.is_some_and(|size| size != account.bytes()) {
+        return Err(Error::Unsettled(name));
+    }
     (summary.sha256, summary.bytes) = (account.sha256(), account.bytes());
     Ok(summary)
 }

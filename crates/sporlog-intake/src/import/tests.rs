@@ -142,6 +142,19 @@ async fn rows_that_the_log_has_from_another_file_are_left_out_or_counted() {
 }
 
 #[tokio::test]
+async fn a_file_that_grows_while_it_is_read_is_not_taken() {
+    let place = Place::new().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("a.csv");
+    std::fs::write(&path, csv(0..10, |_| "64942212", "")).expect("written");
+    let source = Source::open(&path).expect("a source");
+    std::fs::write(&path, csv(0..11, |_| "64942212", "")).expect("longer");
+    let prepared = prepare(&place.writer, &place.quarantine, source, options(), |_| {}).await;
+    assert!(matches!(prepared, Err(Error::Unsettled(name)) if name == "a.csv"));
+    assert_eq!(place.head(), 0);
+}
+
+#[tokio::test]
 async fn a_file_that_is_changed_between_its_two_readings_is_not_taken() {
     let place = Place::new().await;
     place.import(source("a.csv", csv(0..10, |_| "64942212", "")), options()).await;

@@ -34,6 +34,11 @@ pub enum FileError {
     /// There is nothing in it but white space.
     #[error("the file is empty: expected are JSON objects, one a line or in an array")]
     Empty,
+    /// No record at its beginning is an object: it is a file of another format.
+    #[error(
+        "there is no JSON object here: JSON lines or a JSON array, in UTF-8, is expected (CSV is for revision)"
+    )]
+    NoObject,
     /// The file ends within its array.
     #[error("the file ends before its array does, so it was cut off: deliver it once more, whole")]
     CutOff {
@@ -69,7 +74,7 @@ impl FileError {
     /// Where in the file it is.
     pub fn position(&self) -> Position {
         match self {
-            FileError::Io(_) | FileError::Empty => Position { line: 1, column: 1 },
+            FileError::Io(_) | FileError::Empty | FileError::NoObject => Position { line: 1, column: 1 },
             FileError::CutOff { at }
             | FileError::TooLarge { at, .. }
             | FileError::Separator { at }
@@ -82,6 +87,7 @@ impl FileError {
         let rule = match self {
             FileError::Io(_) => "read",
             FileError::Empty => "empty",
+            FileError::NoObject => "object",
             FileError::CutOff { .. } => "cut-off",
             FileError::TooLarge { .. } => "record-size",
             FileError::Separator { .. } | FileError::Trailing { .. } => "array",

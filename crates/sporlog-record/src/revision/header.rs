@@ -41,6 +41,13 @@ pub struct Header {
     remarks: Vec<Finding>,
 }
 
+/// Files that are often delivered in place of CSV, and how they begin.
+const ARCHIVES: [(&[u8], &str); 3] = [
+    (b"PK\x03\x04", "a ZIP archive or an Excel workbook"),
+    (b"\xfd7zXZ\0", "a file packed with xz"),
+    (b"BZh", "a file packed with bzip2"),
+];
+
 impl Header {
     /// A header must end within so many bytes.
     pub const MAX_BYTES: usize = 1 << 20;
@@ -52,6 +59,10 @@ impl Header {
         let separator = separator(rules.revision.separator)?;
         if start.starts_with(&[0xff, 0xfe]) || start.starts_with(&[0xfe, 0xff]) {
             return Err(refuse("encoding", START, "the file is in UTF-16: deliver it in UTF-8"));
+        }
+        if let Some((_, format)) = ARCHIVES.iter().find(|(begin, _)| start.starts_with(begin)) {
+            let text = format!("this is {format}: deliver the CSV itself, or packed with gzip or Zstandard");
+            return Err(refuse("encoding", START, text));
         }
         let (mut at, encoding) = if start.starts_with(b"\xef\xbb\xbf") {
             (3, Encoding::Utf8) // whatever the supplier is configured for: the file says so itself
@@ -411,6 +422,13 @@ mod tests {
             refused(format!("{line}{HEADER}"), "header", "'sep=', which is for spreadsheets");
         }
         refused(b"\xff\xfe\"\0T\0", "encoding", "UTF-16");
+        refused(
+            b"PK\x03\x04\x14\0",
+            "encoding",
+            "a ZIP archive or an Excel workbook: deliver the CSV itself",
+        );
+        refused(b"\xfd7zXZ\0\0", "encoding", "xz");
+        refused(b"BZh91AY", "encoding", "bzip2");
         refused(HEADER.replace("Id", "I\0d"), "nul", "NUL");
         let latin1 = [HEADER.as_bytes(), b",\"Bem\xe6rkning\"\n"].concat();
         refused(&latin1, "encoding", "ISO 8859-1: deliver it in UTF-8, or have encoding");

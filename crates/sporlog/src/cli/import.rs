@@ -47,7 +47,8 @@ pub struct Delivery {
 ///
 /// All good records of a file become one commit: after a crash, or Ctrl-C, either all of them are
 /// there or none. Bad records go to the quarantine, whole and with every reason; a file that is bad
-/// as a whole is refused. A receipt for each file says what happened (with --json, an object on a
+/// as a whole is refused. A file that is written to while it is read is an error, and nothing of it is
+/// stored. A receipt for each file says what happened (with --json, an object on a
 /// line). The same bytes again are recognised: nothing is stored, and the receipt says since when
 /// they are there. Exits with 1 if anything was refused.
 #[derive(Debug, Args)]

@@ -97,6 +97,15 @@ fn files_that_spreadsheets_and_dos_have_written() {
 }
 
 #[test]
+fn files_of_another_format() {
+    refused("revision", b"PK\x03\x04\x14\0\x08\0", "f:1:1:", "a ZIP archive or an Excel workbook");
+    refused("disclosure", csv(0..3).as_bytes(), "f:1:1:", "no JSON object");
+    refused("auditlog", b"[1, 2]", "f:1:1:", "no JSON object");
+    // One record of its kind is enough.
+    quarantined("disclosure", ("x\n".to_owned() + &disclosure("", "")).as_bytes(), 1, 1, "not a JSON object");
+}
+
+#[test]
 fn two_files_put_together() {
     let place = Place::new();
     let import = |name: &str| place.run_args(&["import", "revision", &Place::data(name), "--json"]);
