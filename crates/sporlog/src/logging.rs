@@ -57,11 +57,12 @@ pub fn print(level: &str, message: &str) {
     let _ = writeln!(stderr(), "{line}");
 }
 
-/// Starts logging. Sporlog's own crates are turned up by `-v`, those it is built on by the variable only.
+/// Starts logging. Sporlog's own crates are turned up by `-v`, those it is built on by the variable only. The exception is
+/// what a bucket is asked once more.
 pub fn start(global: &Global) {
     ASKED_FOR.get_or_init(|| (global.log_format, global.quiet));
     // A target's beginning is enough: this is all of our crates.
-    let ours = |level: &str| format!("warn,sporlog={level}");
+    let ours = |level: &str| format!("warn,object_store=info,sporlog={level}");
     let default = match (global.quiet, global.verbose) {
         (true, _) => "error".to_owned(),
         (false, 0) => "warn".to_owned(),

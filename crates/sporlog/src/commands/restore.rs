@@ -59,7 +59,7 @@ async fn from_backup(session: &Session, args: &RestoreArgs, backup: &Backup, fro
     }
     let store = session.store_or_new()?;
     for log in &logs {
-        check_is_new(&store, log).await?;
+        check_is_new(&store, &session.config().store(), log).await?;
     }
     if let Some(keys) = session.keys(&store) {
         backup.restore_keys(&keys)?;
@@ -129,15 +129,16 @@ async fn say_extent(session: &Session, out: &mut Output, log: &Log) -> Result<()
 }
 
 /// A log that is there already is not touched, unless it is what a restore that was killed left.
-async fn check_is_new(store: &Store, log: &Log) -> Result<()> {
+async fn check_is_new(store: &Store, location: &str, log: &Log) -> Result<()> {
     let extent = async |log: &Log| log.extent().await.map(|extent| (extent.version, extent.head));
     match store.without_keys().log(log.name()).await {
         Err(Error::NoSuchLog(_)) => Ok(()),
         Ok(there) if extent(&there).await? == extent(log).await? => Ok(()),
+        // A place that cannot be read says nothing of what is there.
+        Err(error @ (Error::Location { .. } | Error::Storage { .. })) => Err(error.into()),
         _ => bail!(
-            "there is a log '{}' in {} already: restore into a new store, or move that log's folder away",
+            "there is a log '{}' in {location} already: restore into a new store, or move that log's folder away",
             log.name(),
-            store.directory().unwrap_or_default().display()
         ),
     }
 }
