@@ -8,6 +8,7 @@ use chrono::{DateTime, NaiveTime, SecondsFormat, Utc};
 use sporlog_exchange::monitor::rhythm::{Missing, State, Timeliness};
 use sporlog_exchange::monitor::{self, Query, SupplierStatus};
 use sporlog_exchange::receipt::{Outcome as Decision, Receipt};
+use sporlog_exchange::register::BY_HTTP;
 use sporlog_exchange::{Register, Settings};
 use sporlog_record::invisible::shown;
 
@@ -16,8 +17,12 @@ use crate::output::{Outcome, Output};
 use crate::session::Session;
 
 pub async fn run(session: &Session, args: &DeliveriesArgs) -> Result<Outcome> {
-    let Some(settings) = &session.config().sftp else {
-        bail!("the configuration has no section [sftp]: it says who delivers");
+    let unset = Settings::default();
+    let settings = match &session.config().sftp {
+        Some(settings) => settings,
+        // What came by HTTP is in a store's register, too.
+        None if args.list && session.store().is_ok() => &unset,
+        None => bail!("the configuration has no section [sftp]: it says who delivers"),
     };
     settings.check()?;
     let root = root(session, settings)?;
@@ -41,7 +46,8 @@ fn known(settings: &Settings, root: &Path, args: &DeliveriesArgs) -> Result<()> 
         if args.list { Register::new(root).accounts().context(unreadable(root))? } else { Vec::new() };
     for name in &args.accounts {
         let configured = settings.account(name).is_some_and(|account| account.is_supplier());
-        if !configured && !delivered.contains(name) {
+        let by_http = args.list && name.starts_with(BY_HTTP);
+        if !configured && !by_http && !delivered.contains(name) {
             bail!("'{}' is no supplier in [sftp]", name.escape_debug());
         }
     }

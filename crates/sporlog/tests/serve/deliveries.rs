@@ -136,5 +136,7 @@ async fn what_came_by_http_is_in_the_register() {
         let other = receipts[3]["delivery"].as_str().expect("an id");
         bounded.get(&format!("/api/deliveries/{other}")).await.is_problem(404);
         assert_eq!(auditor.json(&format!("/api/deliveries/{other}")).await, receipts[3]);
+        let printed = site.print(&["deliveries", "--list", "--account", "http:løn a/b", "--json"]);
+        assert_eq!(printed.lines().count(), 4, "{printed}");
     }
 }
