@@ -101,7 +101,9 @@ impl OutFile {
 impl Write for OutFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.file {
-            Some(file) => file.write(bytes),
+            Some(file) => file
+                .write(bytes)
+                .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", self.path.display()))),
             None => Err(io::Error::other("the file is complete")),
         }
     }

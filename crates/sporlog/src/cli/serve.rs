@@ -24,10 +24,14 @@ use clap::{Args, ValueHint};
 #[command(after_help = super::examples::SERVE)]
 pub struct ServeArgs {
     /// The address and port to listen on; port 0 is any that is free [default: 127.0.0.1:8080]
-    #[arg(short, long, value_name = "ADDR", env = "SPORLOG_LISTEN", hide_env_values = true)]
+    #[arg(short, long, value_name = "ADDR", env = "SPORLOG_LISTEN", hide_env_values = true, value_parser = address)]
     pub listen: Option<SocketAddr>,
     /// Show the pages for persons, and let anybody be one of the people in this file, who do not exist. On a loopback
     /// address only
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub demo_people: Option<PathBuf>,
+}
+
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "an address and a port are expected, such as 127.0.0.1:8080")
 }

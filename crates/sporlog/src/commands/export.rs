@@ -10,6 +10,7 @@ use serde_json::json;
 use sporlog_exchange::collection::export::{ExportRequest, Exported, export};
 use sporlog_intake::Error;
 use sporlog_record::Kind;
+use sporlog_record::identifier::cvr;
 
 use crate::access::{Access, record_access};
 use crate::cli::ExportRevisionArgs;
@@ -57,6 +58,9 @@ pub async fn run(session: &Session, args: &ExportRevisionArgs) -> Result<Outcome
         note("the day is not over (UTC); what comes in later today is not in its files");
     }
     print_files(session, args, &exported)?;
+    if exported.is_empty() && !cvr::is_valid(&args.organisation) {
+        note("the check digit of this CVR number does not match");
+    }
     Ok(Outcome::Done)
 }
 

@@ -15,6 +15,9 @@ use crate::rows::RowWriter;
 use crate::session::Session;
 
 pub async fn run(session: &Session, args: &FindArgs) -> Result<Outcome> {
+    if args.from.zip(args.to).is_some_and(|(from, to)| from >= to) {
+        bail!("--from is later than --to");
+    }
     let key = key(args)?;
     let store = session.store()?;
     let name = &args.log.log;

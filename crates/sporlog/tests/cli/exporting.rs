@@ -97,7 +97,11 @@ fn the_days_are_those_of_receipt() {
     }
     place.run(&format!("{EXPORT} --from 2021-11-10 --to {day} --force")).ok().says("1 row ");
     place.run(&format!("{EXPORT} --from 2026-01-02 --to 2026-01-01")).code(2).complains("later than");
-    place.run("export revision --organisation 12345678 --out out").ok().says("0 rows");
+    place
+        .run("export revision --organisation 12345678 --out out")
+        .ok()
+        .says("0 rows")
+        .complains("check digit");
     place.run("export revision --organisation 123 --out out").code(2).complains("8 digits");
     assert_eq!(place.files("out").len(), 1);
 }

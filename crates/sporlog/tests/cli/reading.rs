@@ -86,6 +86,8 @@ fn find_gives_the_newest_first() {
     assert_eq!((nobody.out.as_str(), nobody.err.lines().count()), ("", 1));
     assert_eq!(place.run("find revision --subject 0303038083 --quiet").ok().err, "");
     place.run("find disclosure --subject 0303038083").ok().complains("no record was found in 'disclosure'");
+    let reversed = "find revision --subject 0101018081 --from 2026-01-06 --to 2026-01-05";
+    place.run(reversed).code(2).complains("--from is later than --to");
     let actor = "find revision --actor 4fcff0c2-ab6c-4b4f-86e9-0a75a0a009d8";
     assert_eq!(ids(&place.run(actor).ok()), [5, 4, 3, 2, 1]);
     place.run(&format!("{actor} --format csv --limit 1")).ok().says("\"fifth\"");
