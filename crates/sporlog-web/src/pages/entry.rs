@@ -53,6 +53,15 @@ impl Visible {
         Some(Visible { log, fields, embargoes })
     }
 
+    /// The key of the text that says to persons what is in the log.
+    pub fn description(&self) -> &'static str {
+        match self.log.kind() {
+            Kind::Disclosure => "about.disclosure",
+            Kind::Revision => "about.revision",
+            Kind::Auditlog | Kind::Mfa | Kind::Quarantine => "about.auditlog",
+        }
+    }
+
     /// Whether all fields of its records are shown. Only then may a person have a proof, which holds them all.
     pub fn is_whole(&self) -> bool {
         columns(self.log.kind()).all(|field| field == ENCODING || self.fields.contains(&field))

@@ -26,6 +26,8 @@ const CHUNK: usize = 100;
 /// The columns of a CSV export before the fields.
 const FIRST: [&str; 5] = ["log", "id", "receivedAt", "occurredAt", "withheldUntil"];
 
+const BOM: &[u8] = "\u{feff}".as_bytes();
+
 /// The proof of one record, as `sporlog prove` writes it.
 pub async fn proof(
     State(app): State<App>,
@@ -100,7 +102,9 @@ fn written(
     csv: bool,
     fields: Vec<&'static str>,
 ) -> impl Stream<Item = LedgerResult<Vec<u8>>> {
-    let begin = if csv { csv_row(FIRST.into_iter().chain(fields.iter().copied())) } else { b"[".to_vec() };
+    let header = || csv_row(FIRST.into_iter().chain(fields.iter().copied()));
+    // Without a byte-order mark, Excel takes æ, ø and å for something else.
+    let begin = if csv { [BOM.to_vec(), header()].concat() } else { b"[".to_vec() };
     let end = if csv { Vec::new() } else { b"\n]\n".to_vec() };
     let entries = futures::stream::iter(logs).map(|(located, visible)| {
         let chunks = futures::stream::try_unfold(Some(u64::MAX), move |before| {

@@ -68,13 +68,7 @@ struct Source {
 async fn sources(app: &App, t: &'static Texts) -> Result<Vec<Source>, Problem> {
     let source = |visible: Visible| Source {
         name: visible.log.name().to_owned(),
-        kind: t.t(match visible.log.kind() {
-            sporlog_record::Kind::Disclosure => "about.disclosure",
-            sporlog_record::Kind::Revision => "about.revision",
-            sporlog_record::Kind::Auditlog | sporlog_record::Kind::Mfa | sporlog_record::Kind::Quarantine => {
-                "about.auditlog"
-            }
-        }),
+        kind: t.t(visible.description()),
         received: visible.log.received().map(|(earliest, latest)| {
             let newest = t.fill("record.utc", &[&t.moment(calendar(latest))]);
             (t.date(calendar(earliest).date()), newest)

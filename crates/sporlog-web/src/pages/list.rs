@@ -56,7 +56,8 @@ async fn answer(
     let names = app.names();
     let words = Words { t: visitor.t, pages, names: &names };
     let all = pages.visible(&app.catalog).await?;
-    let names: Vec<String> = all.iter().map(|visible| visible.log.name().to_owned()).collect();
+    let described = |visible: &Visible| (visible.log.name().to_owned(), visible.description());
+    let names = all.iter().map(described).collect();
     let status = if filter.wrong { StatusCode::BAD_REQUEST } else { StatusCode::OK };
     let logs: Vec<_> = all
         .into_iter()
@@ -190,7 +191,8 @@ struct List<'a> {
     /// Values to choose from, with their names: those on this page.
     recipients: Vec<(String, String)>,
     topics: Vec<(String, String)>,
-    logs: Vec<String>,
+    /// The logs' names, and the keys of the texts that say what is in them.
+    logs: Vec<(String, &'static str)>,
     years: Vec<Year>,
     first: Option<String>,
     next: Option<String>,

@@ -188,3 +188,21 @@ async fn other_logs_show_units_and_no_employee() {
     // A proof holds the employee's name.
     assert_eq!(site.get(BO, "/my/revision/1/proof").await.status, 403);
 }
+
+#[tokio::test]
+async fn sources_are_told_in_words() {
+    let site = Site::new(|settings| {
+        settings.log = ["disclosure", "revision"]
+            .map(|name| ShownLog { name: name.into(), fields: Vec::new(), employees: false })
+            .into();
+    });
+    site.put("disclosure", &[disclosure("2018-10-19T12:00:00")]).await;
+    let look_up = json!({
+        "TransaktionsId": "t1", "TransaktionsTid": "2021-11-10T04:03:47", "BrugerId": "user-17",
+        "KalderOrganisation": "64942212", "KalderItSystemInstans": "system-1", "BorgerId": BO,
+    });
+    site.put("revision", &[look_up]).await;
+    let list = site.get(KARI, "/my?log=disclosure").await.body;
+    let option = "<option value=\"disclosure\" selected>Disclosures of data (disclosure)</option>";
+    assert!(list.contains(option), "{list}");
+}

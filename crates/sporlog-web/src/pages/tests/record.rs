@@ -170,7 +170,7 @@ async fn everything_is_exported() {
     assert!(all[0]["origin"].is_string() && all[0].get("otherFields").is_none(), "{}", all[0]);
     let csv = site.get(KARI, "/my/export?format=csv").await.body;
     assert_eq!(csv.lines().count(), 251);
-    assert!(csv.starts_with("\"log\",\"id\",\"receivedAt\",") && csv.contains("\"'=ground 17\""));
+    assert!(csv.starts_with("\u{feff}\"log\",\"id\",\"receivedAt\",") && csv.contains("\"'=ground 17\""));
     assert_eq!(site.get(KARI, "/my/export").await.status, 400);
     assert_eq!(site.get(BO, "/my/export?format=json").await.body.trim(), "[\n]");
     // What no column has, too.
