@@ -11,9 +11,10 @@ use figment::providers::{Format, Toml};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sporlog_intake::names::NamesFiles;
+use sporlog_ledger::matches;
 use sporlog_record::identifier::mask_text;
 use sporlog_web::AppState;
-use sporlog_web::pages::{Explanations, Pages, PagesSettings};
+use sporlog_web::pages::{Embargo, Explanations, Pages, PagesSettings};
 use sporlog_web::sign_in::{DemoPerson, ProviderSettings, SignIn};
 
 use crate::config::Config;
@@ -40,7 +41,7 @@ impl Shown {
             return Ok(None);
         }
         let settings = config.pages.clone().unwrap_or_default();
-        settings.check().map_err(|reason| anyhow!(reason))?;
+        check(config, &settings).map_err(|reason| anyhow!(reason))?;
         if demo_people.is_some() && !settings.provider.is_empty() {
             bail!(
                 "--demo-people lets anybody be anybody: remove each [[pages.provider]] from the configuration"
@@ -74,6 +75,23 @@ impl Shown {
         app.names = Some(Arc::new(NamesFiles::open(names)?));
         app.pages = self.pages;
         Ok(())
+    }
+}
+
+/// Checks the settings of the pages beside the rest of the configuration.
+pub fn check(config: &Config, settings: &PagesSettings) -> Result<(), String> {
+    settings.check()?;
+    let asked_by_persons = config.access.issuer.iter().any(|issuer| issuer.person.is_some());
+    let in_les = |embargo: &&Embargo| {
+        config.api.les.iter().any(|les| matches(les, &embargo.log) || matches(&embargo.log, les))
+    };
+    match settings.embargo.iter().find(in_les).filter(|_| asked_by_persons) {
+        Some(embargo) => Err(format!(
+            "pages.embargo '{}': GET /api/les would show to persons what the embargo withholds; remove `person` from \
+             [[access.issuer]], or the log from api.les",
+            embargo.log
+        )),
+        None => Ok(()),
     }
 }
 

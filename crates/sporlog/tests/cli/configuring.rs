@@ -158,6 +158,11 @@ fn what_a_command_would_stumble_over_is_said_beforehand() {
              acr_values = ['a']\nclaim = ['pid']",
             "sporlog.toml:8: error pages.provider.0.client_secret_env: NOT_SET_HERE: ",
         ),
+        (
+            "[[access.issuer]]\nissuer = 'https://a.example'\naudience = ['a']\nperson = { claim = ['pid'], acr = ['a'] }\n\
+             [pages]\n[[pages.embargo]]\nlog = 'disclosure-1'\ndays = 90",
+            "pages.embargo 'disclosure-1': GET /api/les would show to persons what the embargo withholds",
+        ),
     ] {
         let place = Place::new();
         place.file("sporlog.toml", text);

@@ -173,7 +173,7 @@ fn api(config: &Config, remarks: &mut Remarks) {
 
 fn pages(config: &Config, remarks: &mut Remarks) {
     let Some(pages) = &config.pages else { return };
-    if let Err(reason) = pages.check() {
+    if let Err(reason) = crate::pages::check(config, pages) {
         remarks.error("pages", reason);
     }
     if let Err(error) = crate::pages::load(pages) {
