@@ -13,7 +13,8 @@
 //! looked at the log for [`TRUSTED`] looks again before it appends.
 
 use std::path::PathBuf;
-use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::error::{Error, Result};
 use crate::journal::{Extent, Failed, Tail};
@@ -21,8 +22,15 @@ use crate::segment_files::SegmentFiles;
 use crate::segment_objects::SegmentObjects;
 use crate::storage::Storage;
 
-/// In a bucket, what a writer knows of the log is relied on for so long: until then its put has to be answered.
-pub(crate) const TRUSTED: Duration = Duration::from_mins(5);
+/// In a bucket, what a process knows of the log is relied on for so long: until then a writer's put has to be answered.
+const TRUSTED: TimeDelta = TimeDelta::minutes(5);
+
+/// Whether what was known of the log at this time is still relied on. By the clock of the machine, which goes on while the
+/// machine sleeps.
+pub(crate) fn is_trusted(known_at: DateTime<Utc>) -> bool {
+    (Utc::now() - known_at).abs() < TRUSTED
+}
+
 /// The segments of one log.
 #[derive(Debug, Clone)]
 pub(crate) enum Segments {
@@ -107,12 +115,12 @@ impl Segments {
         }
     }
 
-    /// Removes the segments before that of `version`, which the table has; in a bucket, those that have been there for
+    /// Removes the segments before that of `version`, which the table has; in a bucket, those that the table has had for
     /// [`GRACE`](crate::segment_objects::GRACE).
     pub(crate) async fn remove_before(&self, version: u64) -> Result<()> {
         match self {
             Segments::Files(files) => files.remove_before(version),
-            Segments::Objects(objects) => objects.remove_before(version).await,
+            Segments::Objects(objects) => objects.remove_dead().await,
         }
     }
 }

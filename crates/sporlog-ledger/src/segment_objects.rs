@@ -6,14 +6,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 use crate::error::{Error, Result};
 use crate::journal::{Extent, Failed, JOURNAL, Tail, scan, segment_version};
 use crate::storage::Storage;
 
-/// A segment that the table has taken over stays for so long. The clocks of the store and of the writers
+/// A segment that the table has taken over stays for at least so long. The clocks of the store and of the writers
 /// may differ by what this is longer than [`TRUSTED`](crate::segment::TRUSTED).
 pub(crate) const GRACE: Duration = Duration::from_mins(20);
 
@@ -82,19 +82,45 @@ impl SegmentObjects {
         Ok(names.filter_map(|name| Some((segment_version(&name)?, name))).collect())
     }
 
-    /// Removes the frames of segments before that of `version` that were put more than [`GRACE`] ago.
-    pub(crate) async fn remove_before(&self, version: u64) -> Result<()> {
-        let there = self.storage.folder(JOURNAL).list_all().await?;
-        let old = |(name, changed): (String, chrono::DateTime<Utc>)| {
-            let name = format!("{JOURNAL}/{name}");
-            let is_old = (Utc::now() - changed).to_std().is_ok_and(|age| age > GRACE);
-            (is_old && segment_version(&name)? < version).then_some(name)
-        };
-        self.storage.remove(there.into_iter().filter_map(old).collect()).await
+    /// Removes the frames of segments that the table took over more than [`GRACE`] ago.
+    pub(crate) async fn remove_dead(&self) -> Result<()> {
+        let there = self.storage.folder(JOURNAL).list_all().await?.into_iter();
+        let there = there.map(|(name, put_at)| (format!("{JOURNAL}/{name}"), put_at)).collect();
+        self.storage.remove(dead(there, Utc::now() - GRACE)).await
     }
+}
+
+/// Of the frames `there`, with the times when they were put, those of segments that the table took over before the time
+/// `then`. A segment that has a frame of before follows a commit of before, which took all earlier segments over.
+fn dead(there: Vec<(String, DateTime<Utc>)>, then: DateTime<Utc>) -> Vec<String> {
+    let of_before = there.iter().filter(|(_, put_at)| *put_at < then);
+    let newest = of_before.filter_map(|(name, _)| segment_version(name)).max().unwrap_or_default();
+    let is_dead = |name: &String| segment_version(name).is_some_and(|version| version < newest);
+    there.into_iter().map(|(name, _)| name).filter(is_dead).collect()
 }
 
 /// The name of a frame in the segment of `extent`, relative to the log's folder.
 fn frame_name(extent: &Extent, number: u64) -> String {
     format!("{}/{number:010}", extent.name())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_stays_for_some_time_after_its_commit_however_old_its_frames_are() {
+        let now = Utc::now();
+        let name = |version, number| frame_name(&Extent::none(version, [0; 32]), number);
+        let put = |version, number, minutes| (name(version, number), now - Duration::from_mins(minutes));
+        // The records of segment 7 came long ago, and it was sealed and taken over just now.
+        let mut there = vec![put(6, 1, 90), put(6, 2, 80), put(7, 1, 70), put(7, 2, 60), put(7, 3, 0)];
+        let of_6 = [name(6, 1), name(6, 2)];
+        assert_eq!(dead(there.clone(), now - GRACE), of_6);
+        there.push(put(8, 1, 0));
+        assert_eq!(dead(there.clone(), now - GRACE), of_6);
+        there.push(put(8, 2, 21));
+        assert_eq!(dead(there, now - GRACE), [&of_6[..], &[name(7, 1), name(7, 2), name(7, 3)]].concat());
+        assert!(dead(Vec::new(), now).is_empty());
+    }
 }

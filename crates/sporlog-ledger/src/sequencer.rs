@@ -17,12 +17,15 @@ mod flushing;
 mod housekeeping;
 mod other_writers;
 mod publishing;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
@@ -81,7 +84,7 @@ pub(crate) struct Sequencer {
     ours: u64,
     turn: Turn,
     /// When it was last certain what others have written.
-    known_at: Instant,
+    known_at: DateTime<Utc>,
     /// When segments that the table has were last removed.
     swept: Option<Instant>,
     /// Files that are being written of the journal's records.
@@ -129,6 +132,8 @@ impl Sequencer {
     ) -> Result<Self> {
         let keys = Log { shared: shared.clone() }.keys()?.clone();
         let committer = RowCommitter { log: shared.name.clone(), kind: shared.kind, keys };
+        // Deriving tiles may take long.
+        let known_at = Utc::now();
         let Recovered { state, tree, publisher, mark, newest_receipt } = recover(&shared, &committer).await?;
         let clock = WatchedClock::new(shared.clock, newest_receipt);
         let lock = match shared.table.segments.lock_folder() {
@@ -155,7 +160,7 @@ impl Sequencer {
             lock,
             ours,
             turn: Turn::default(),
-            known_at: Instant::now(),
+            known_at,
             swept: None,
             encoding: None,
             counted: CountedBytes::default(),
@@ -302,7 +307,9 @@ impl Sequencer {
 
     /// Lends the log to a bulk append and waits for its return.
     fn bulk(&mut self, answer: Answer<BulkGrant>) {
-        let ready = self.check_running().and_then(|()| self.lock()).and_then(|()| self.follow_others());
+        // What others have appended before would make the bulk append fail at its end.
+        let caught_up = self.check_running().and_then(|()| self.lock()).and_then(|()| self.catch_up());
+        let ready = caught_up.and_then(|()| self.follow_others());
         let ready = ready.and_then(|_| self.check_turn());
         // Others may append meanwhile; then the bulk append fails.
         self.unlock();

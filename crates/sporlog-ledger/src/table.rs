@@ -24,7 +24,7 @@ use crate::high_water_mark::HighWaterMark;
 use crate::journal::{Extent, JOURNAL, scan};
 use crate::keys::{LogKeys, PublicKey};
 use crate::recent::Recent;
-use crate::segment::{Segments, TRUSTED};
+use crate::segment::{Segments, is_trusted};
 use crate::segment_files::MISSING;
 use crate::storage::Storage;
 use crate::table_state::{Positions, Sources, TableState, forget_old};
@@ -264,12 +264,11 @@ impl Table {
         }
     }
 
-    /// Whether there was nothing after `extent` less than [`TRUSTED`] ago. A commit that came since follows a seal, which
-    /// is still there.
+    /// Whether there was nothing after `extent` a short time ago ([`is_trusted`]). A commit that came since follows a seal,
+    /// which is still there.
     fn was_end(&self, extent: &Extent) -> bool {
         let end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
-        let lately = |at: &DateTime<Utc>| (Utc::now() - at).to_std().is_ok_and(|age| age < TRUSTED);
-        end.as_ref().is_some_and(|(end, at)| end == extent && lately(at))
+        end.as_ref().is_some_and(|(end, at)| end == extent && is_trusted(*at))
     }
 
     /// There was nothing after `state` at the time `at`.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arrow::compute::concat_batches;
+use chrono::Utc;
 use tokio::sync::mpsc;
 
 use super::{Sequencer, flushing};
@@ -14,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::flush::write_file;
 use crate::journal::{Failed, Frame};
 use crate::recent::RecentRows;
-use crate::segment::TRUSTED;
+use crate::segment::is_trusted;
 use crate::table_state::Sources;
 use crate::writer::{Advance, Answer, Append, Appended, Command, Outcome};
 
@@ -128,9 +129,7 @@ impl Sequencer {
         self.lock()?;
         let in_bucket = self.shared.table.segments.are_sealed();
         self.pause_after_turn();
-        if in_bucket && self.known_at.elapsed() > TRUSTED {
-            self.catch_up()?;
-        }
+        self.look_again()?;
         if self.state.recent.sealed || self.is_too_large() {
             self.flush()?;
         }
@@ -189,13 +188,13 @@ impl Sequencer {
             self.runtime.block_on(shared.table.check_newest(&self.state))?;
         }
         let (bytes, after) = frame.encode(&self.committer.keys, extent)?;
-        let began = Instant::now();
+        let (began, known_at) = (Instant::now(), Utc::now());
         match self.runtime.block_on(shared.table.segments.append(extent, bytes)) {
-            Ok(()) if shared.table.segments.are_sealed() && self.known_at.elapsed() > TRUSTED => {
+            Ok(()) if shared.table.segments.are_sealed() && !is_trusted(self.known_at) => {
                 return Err(self.unsure(Error::failed(&shared.name, TOO_LATE)));
             }
             Ok(()) => {
-                self.known_at = began;
+                self.known_at = known_at;
                 if shared.table.segments.are_sealed() {
                     self.count_frame(began.elapsed());
                 }

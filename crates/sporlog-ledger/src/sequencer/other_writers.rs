@@ -13,9 +13,10 @@
 //! in the table, and those that it adds have not been deleted. Otherwise whoever asked begins anew.
 
 use std::collections::HashSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
+use chrono::Utc;
 
 use super::Sequencer;
 use crate::commit::{Change, Position};
@@ -24,6 +25,7 @@ use crate::journal::Frame;
 use crate::log::Log;
 use crate::recover::follow_table;
 use crate::schema::table_schema;
+use crate::segment::is_trusted;
 use crate::table::{Committed, Expected};
 use crate::table_state::{Sources, TableState};
 use crate::tlog::Publisher;
@@ -123,6 +125,7 @@ impl Sequencer {
     /// Keeps frames from being appended beside the next commit ([`crate::segment`]). Others may have appended before: their
     /// frames are taken over into the state.
     pub(super) fn seal(&mut self) -> Result<()> {
+        self.look_again()?;
         while self.shared.table.segments.are_sealed() && !self.state.recent.sealed {
             let TableState { size, root, .. } = self.state;
             let rows = RecordBatch::new_empty(table_schema(self.shared.kind));
@@ -159,7 +162,8 @@ impl Sequencer {
     /// Pauses if other sequencers of a bucket are to have their turn.
     pub(super) fn pause_after_turn(&mut self) {
         if self.options.take_turns && self.turn.frames >= TURN {
-            std::thread::sleep((PAUSE * self.turn.took).saturating_sub(self.known_at.elapsed()));
+            let since = (Utc::now() - self.known_at).to_std().unwrap_or_default();
+            std::thread::sleep((PAUSE * self.turn.took).saturating_sub(since));
             self.turn = Turn::default();
         }
     }
@@ -202,9 +206,17 @@ impl Sequencer {
         error
     }
 
+    /// In a bucket, takes over what others have written if what is known of the log is not relied on any more.
+    pub(super) fn look_again(&mut self) -> Result<()> {
+        if self.shared.table.segments.are_sealed() && !is_trusted(self.known_at) {
+            self.catch_up()?;
+        }
+        Ok(())
+    }
+
     /// Takes over what others have written.
     pub(super) fn catch_up(&mut self) -> Result<()> {
-        self.known_at = Instant::now();
+        self.known_at = Utc::now();
         let before = self.state.recent.extent.clone();
         let shared = self.shared.clone();
         let expected = Expected::signed_by(&shared.key);
