@@ -176,12 +176,13 @@ impl Storage {
                 Ok(_) => return Ok(true),
                 // On a disk, every answer is definite.
                 Err(object_store::Error::AlreadyExists { .. }) if self.disk.is_some() => return Ok(false),
-                Err(error) if attempt == 0 && is_refusal(&error) => return Err(Error::storage(name)(error)),
                 Err(error) => error,
             };
+            // The client of the bucket may have sent the put several times, of which the last was refused.
+            let is_definite = self.disk.is_some() || attempt == 0 && is_refusal(&error);
             match self.is_mine(&path, &bytes, &mine).await {
                 Ok(Some(mine)) => return Ok(mine),
-                Ok(None) if self.disk.is_some() => return Err(Error::storage(name)(error)),
+                Ok(None) if is_definite => return Err(Error::storage(name)(error)),
                 Ok(None) if begun.elapsed() < PATIENCE => tokio::time::sleep(bucket::pause(attempt)).await,
                 _ => {
                     let source = bucket::in_words(error);

@@ -177,6 +177,7 @@ async fn nothing_is_lost_or_doubled_whatever_becomes_of_requests() {
         slow_down: true,
         lost: true,
         late: true,
+        refused: 100,
         ..Faults::default()
     };
     let said = run_child(&proxy(faults).await, dir.path(), "child_appends").await;

@@ -27,6 +27,9 @@ pub struct Faults {
     pub lost: bool,
     /// The request takes effect, and is answered by 503.
     pub late: bool,
+    /// So many of a thousand puts of new objects take effect and are answered by 403: as if the client had sent the put again
+    /// after its answer was lost, with credentials that have expired meanwhile.
+    pub refused: u64,
     /// Requests of this kind, as they are counted, are forbidden.
     pub forbidden: &'static str,
     /// Writers are told that their object is there although its name was taken: as if no condition had been asked for.
@@ -163,6 +166,9 @@ async fn serve(
     bucket.read_to_end(&mut response).await.ok()?;
     if happens(faults.lost) {
         return None;
+    }
+    if kind == "put new" && random(1_000) < faults.refused {
+        return client.write_all(&answer("403 Forbidden", "ExpiredToken")).await.ok();
     }
     if happens(faults.late) {
         return client.write_all(&answer("503 Service Unavailable", "InternalError")).await.ok();
