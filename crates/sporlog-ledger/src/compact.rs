@@ -3,17 +3,18 @@
 //! None of it changes a record: merged files hold the same rows with the same ids in the same
 //! order, and what retention removes stays committed to.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use tokio::runtime::Handle;
 
 use crate::bulk::PartSink;
-use crate::commit::Change;
+use crate::commit::{Change, Commit};
 use crate::datafile::{FileWriter, GROUP_ROWS, GroupEncoder, PACKED_FROM};
-use crate::delta::{DataFile, checkpoint_version, month_of};
+use crate::delta::{DELTA_LOG, DataFile, TABLE, checkpoint_version, month_of};
 use crate::delta_checkpoint;
 use crate::error::{Error, Result};
 use crate::keyindex::{self, Postings};
@@ -31,8 +32,11 @@ const MERGED_ROWS: u64 = 1 << 20;
 const MERGED_BYTES: u64 = 512 << 20;
 /// Bytes of columns in a row group, where records are large.
 const GROUP_BYTES: usize = 64 << 20;
-/// A file that another process is writing has been written to within this time.
+/// A file that another process is writing has been written to within this time, and a Delta checkpoint that another process
+/// is about to sign for or to hint at.
 const UNFINISHED: Duration = Duration::from_mins(10);
+/// Commits that are read at once.
+const COMMITS_AT_ONCE: usize = 16;
 /// So many neighbours of about one size are merged in the background.
 const NEIGHBOURS: usize = 16;
 
@@ -284,22 +288,36 @@ fn merge_files(runtime: &Handle, shared: &Arc<Shared>, files: &[Arc<DataFile>]) 
     Ok(file)
 }
 
-/// All files of the log's folder that may be left over, were last written more than `grace` ago and, if `before`
-/// is given, belong to an earlier month: what a merge or a newer Delta checkpoint replaced, and what a killed
+/// All files of the log's folder that may be left over, were last written and have been in the table more than `grace` ago
+/// and, if `before` is given, belong to an earlier month: what a merge or a newer Delta checkpoint replaced, and what a killed
 /// process left. Some of them may belong to the newest version all the same.
 async fn left_overs(shared: &Shared, grace: Duration, before: Option<&str>) -> Result<Vec<String>> {
     let now = chrono::Utc::now();
-    let oldest_kept = |name: &str| now - if is_unfinished(name) { grace.max(UNFINISHED) } else { grace };
+    let oldest_kept = |name: &str| {
+        let is_in_work = is_unfinished(name) || checkpoint_version(name).is_some();
+        now - if is_in_work { grace.max(UNFINISHED) } else { grace }
+    };
     let checkpoint = delta_checkpoint::oldest_needed(&shared.storage, &shared.vkey).await?;
     let replaced = |name: &str| checkpoint_version(name).is_some_and(|version| version < checkpoint);
-    let mut left = Vec::new();
+    let (mut left, mut new_commits) = (Vec::new(), Vec::new());
     for (name, modified) in shared.storage.list_all().await? {
         let month = name.split('/').nth(1).and_then(|part| part.strip_prefix("month="));
         let wanted = before.is_none_or(|before| month.is_some_and(|month| month < before));
-        if wanted && modified <= oldest_kept(&name) && (is_removable(&name) || replaced(&name)) {
+        let is_old = modified <= oldest_kept(&name);
+        if wanted && is_old && (is_removable(&name) || replaced(&name)) {
             left.push(name);
+        } else if !is_old && name.starts_with(DELTA_LOG) && name.ends_with(".json") {
+            new_commits.push(name);
         }
     }
+    // Whatever these took out of the table was there a short time ago.
+    let removed = |name: String| async move {
+        let commit = Commit::parse(&name, &shared.storage.get(&name).await?)?;
+        Ok::<_, Error>(commit.removed().map(|path| format!("{TABLE}/{path}")).collect::<Vec<_>>())
+    };
+    let removed = futures::stream::iter(new_commits).map(removed).buffer_unordered(COMMITS_AT_ONCE);
+    let removed: HashSet<_> = removed.try_collect::<Vec<_>>().await?.into_iter().flatten().collect();
+    left.retain(|name| data_file_of(name).is_none_or(|file| !removed.contains(&file)));
     Ok(left)
 }
 

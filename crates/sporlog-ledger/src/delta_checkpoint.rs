@@ -26,7 +26,7 @@ use crate::error::{Error, Result};
 use crate::recent::Recent;
 use crate::schema::ENGINE;
 use crate::storage::Storage;
-use crate::table_state::{ONCE, Positions, TableState};
+use crate::table_state::{ONCE, Positions, TableState, forget_old};
 use crate::tlog::{TableNote, read_note};
 
 /// Rows encoded at once.
@@ -73,18 +73,23 @@ pub(crate) async fn write(
     let actions: Vec<Action> = actions.collect();
     let bytes = encode(&name, &actions)?;
     let mut digest: Sha = Sha256::digest(&bytes).into();
+    let mut hint = hint(state.version, actions.len() as u64)?;
     if !storage.put_new(&name, bytes.clone()).await? {
         // Another process has written one of this version: it stays if it holds the same. It may be gone
         // already, where that process has written a newer one.
         let there = storage.try_get(&name).await?.unwrap_or_default();
-        match DeltaCheckpoint::decode(&name, there.clone()) {
-            Ok(other) if other.difference(state, positions).is_none() => {
-                digest = Sha256::digest(&there).into();
-            }
+        let theirs = DeltaCheckpoint::decode(&name, there.clone()).and_then(|mut other| {
+            let hint = other.hint(state.version)?;
+            // Each process forgets single requests at a time of its own.
+            forget_old(&mut other.positions, chrono::Utc::now().timestamp_millis());
+            Ok(other.difference(state, positions).is_none().then_some(hint))
+        });
+        match theirs {
+            Ok(Some(theirs)) => (digest, hint) = (Sha256::digest(&there).into(), theirs),
             _ => storage.put(&name, bytes).await?,
         }
     }
-    storage.put(&last_checkpoint_name(), hint(state.version, actions.len() as u64)?).await?;
+    storage.put(&last_checkpoint_name(), hint).await?;
     Ok((name, digest))
 }
 
@@ -262,4 +267,34 @@ fn actions_of(name: &str, batch: &RecordBatch) -> Result<Vec<Action>> {
     writer.finish()?;
     let lines = lines.split(|b| *b == b'\n').filter(|line| !line.is_empty());
     lines.map(|line| serde_json::from_slice(line).map_err(|e| Error::damaged(name, e))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::LogKeys;
+    use crate::table::Table;
+
+    #[tokio::test]
+    async fn the_same_is_signed_for_whoever_of_two_processes_has_forgotten_single_requests() -> Result<()> {
+        let dir = tempfile::tempdir().expect("a folder");
+        let keys = LogKeys::generate(dir.path(), "log", "sporlog.invalid/log")?;
+        let positions = |names: &[&str]| -> Positions {
+            names.iter().map(|name| ((*name).to_owned(), Position { version: 1, at: 0 })).collect()
+        };
+        let (all, left) = (positions(&["once:of long ago", "file:x"]), positions(&["file:x"]));
+        for (one, other) in [(&all, &left), (&left, &all)] {
+            let storage = Storage::open("memory:///", true)?;
+            let table = Table::new("log", storage.clone());
+            table.create(&keys, sporlog_record::Kind::Auditlog, 0).await?;
+            let (_, state) = table.first().await?.expect("a table");
+            let written = write(&storage, &state, one).await?;
+            assert_eq!(write(&storage, &state, other).await?, written);
+            let there = storage.get(&written.0).await?;
+            assert_eq!(Sha::from(Sha256::digest(&there)), written.1);
+            let hint = DeltaCheckpoint::decode(&written.0, there)?.hint(state.version)?;
+            assert_eq!(storage.get(&last_checkpoint_name()).await?, hint);
+        }
+        Ok(())
+    }
 }

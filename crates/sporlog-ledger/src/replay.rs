@@ -216,6 +216,9 @@ impl Checkpoints {
             let newer = read_note(&shared.storage, &shared.vkey).await?;
             if newer.is_some_and(|note| note.files.iter().any(|(vouched, _)| *vouched == name)) {
                 verified.found(Error::damaged(name, "it is missing"));
+            } else if shared.storage.try_get(&last_checkpoint_name()).await? != self.hint {
+                // The hint that was read before may have been on this one.
+                self.hints.extend(self.hint.clone().map(|hint| (state.version, hint)));
             }
             return Ok(());
         };

@@ -337,6 +337,39 @@ async fn records_expire_while_another_process_appends() {
     }
 }
 
+/// Sets back when the files below `folder` were written.
+fn written_two_hours_ago(folder: &Path) {
+    let then = std::time::SystemTime::now() - Duration::from_secs(7_200);
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            written_two_hours_ago(&path);
+        } else {
+            std::fs::File::options().append(true).open(path).unwrap().set_modified(then).unwrap();
+        }
+    }
+}
+
+/// However old the files are that were merged.
+#[tokio::test(flavor = "multi_thread")]
+async fn merged_files_stay_for_those_who_read_them() {
+    let (dir, hour) = (tempfile::tempdir().unwrap(), Duration::from_secs(3_600));
+    let writer = writer(dir.path()).await;
+    for n in 0..3 {
+        append_file(&writer, n, n + 1).await;
+    }
+    let log = store(dir.path()).log("auditlog").await.unwrap();
+    let table = dir.path().join("logs/auditlog/table");
+    written_two_hours_ago(&table);
+    let done = writer.compact(hour).await.unwrap();
+    assert_eq!((done.merged, done.cleaned), (3, 0));
+    assert_eq!(read(&log, 0, None).await.len(), 3);
+    written_two_hours_ago(&table);
+    assert_eq!(writer.compact(hour).await.unwrap().cleaned, 3);
+    writer.close().await.unwrap();
+    assert_whole(dir.path(), 3).await;
+}
+
 /// Left-over files of every sort, as a killed process leaves them: they go, and nothing else does.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_killed_process_leaves_is_removed() {
