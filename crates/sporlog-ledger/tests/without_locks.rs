@@ -5,6 +5,7 @@
 mod common;
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::time::Duration;
 
 use common::{append, read, rows};
@@ -25,6 +26,11 @@ fn random(below: u64) -> u64 {
 /// What a process says that it did: the messages that it appended and the id of the first of them, and up to which id
 /// records expired.
 type Said = (Vec<(std::ops::Range<u64>, u64)>, u64);
+
+fn store_in_memory(keys: &Path) -> Store {
+    let (address, keys) = ("memory:///".to_owned(), Some(keys.to_owned()));
+    Store::open(StoreOptions { address, keys, create: true, ..StoreOptions::default() }).unwrap()
+}
 
 async fn open(store: &Store) -> Writer {
     store.writer("auditlog", Kind::Auditlog, WriterOptions { take_turns: true }).await.unwrap()
@@ -79,9 +85,7 @@ async fn live(store: Store, process: u64) -> Said {
 async fn what_several_processes_append_is_there_once_whatever_others_do() {
     for round in 0..ROUNDS {
         let keys = tempfile::tempdir().unwrap();
-        let (address, folder) = ("memory:///".to_owned(), Some(keys.path().to_owned()));
-        let options = StoreOptions { address, keys: folder, create: true, ..StoreOptions::default() };
-        let store = Store::open(options).unwrap();
+        let store = store_in_memory(keys.path());
         open(&store).await.close().await.unwrap();
         let processes: JoinSet<Said> = (0..PROCESSES).map(|process| live(store.clone(), process)).collect();
         let said = processes.join_all().await;
@@ -97,4 +101,13 @@ async fn what_several_processes_append_is_there_once_whatever_others_do() {
         assert_eq!(all.len() as u64, log.head(), "round {round}");
         assert!(there.iter().all(|(id, message)| all[id] == *message), "round {round}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bulk_append_begins_where_others_have_left_the_log() {
+    let keys = tempfile::tempdir().unwrap();
+    let store = store_in_memory(keys.path());
+    let (one, other) = (open(&store).await, open(&store).await);
+    append(&one, 0, 5).await;
+    assert_eq!(bulk(&other, 5..10).await, Some(6));
 }
