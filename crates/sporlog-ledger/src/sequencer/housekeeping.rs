@@ -31,6 +31,8 @@ impl Sequencer {
         self.catch_up()?;
         self.flush()?;
         loop {
+            // Nothing is published any more by a writer that has stopped meanwhile.
+            self.check_running()?;
             let expired = |file: &&Arc<DataFile>| file.month() < month;
             let files: Vec<_> = self.state.files.iter().filter(expired).cloned().collect();
             let Some(newest) = files.last() else { return Ok(files) };
