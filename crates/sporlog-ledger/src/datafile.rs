@@ -74,8 +74,10 @@ pub(crate) fn properties(kind: Kind, packed: bool) -> WriterProperties {
 
 /// A whole file in memory, for few records.
 pub(crate) fn encode(kind: Kind, batches: &[&RecordBatch]) -> Result<Bytes, ParquetError> {
-    let mut bytes = Vec::with_capacity(64 << 10);
-    let packed = batches.iter().map(|batch| batch.get_array_memory_size()).sum::<usize>() >= PACKED_FROM;
+    let size: usize = batches.iter().map(|batch| batch.get_array_memory_size()).sum();
+    let packed = size >= PACKED_FROM;
+    // The file is hardly ever larger. Where it is smaller, the rest is memory that is never touched.
+    let mut bytes = Vec::with_capacity(size.max(64 << 10));
     let mut writer = ArrowWriter::try_new(&mut bytes, table_schema(kind), Some(properties(kind, packed)))?;
     batches.iter().try_for_each(|batch| writer.write(batch))?;
     writer.close()?;

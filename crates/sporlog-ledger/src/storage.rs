@@ -174,14 +174,14 @@ impl Storage {
             let put = self.store.put_opts(&path, PutPayload::from(bytes.clone()), options.clone()).await;
             let error = match put {
                 Ok(_) => return Ok(true),
-                // On a disk, every answer is definite.
                 Err(object_store::Error::AlreadyExists { .. }) if self.disk.is_some() => return Ok(false),
                 Err(error) => error,
             };
             // The client of the bucket may have sent the put several times, of which the last was refused.
             let is_definite = self.disk.is_some() || attempt == 0 && is_refusal(&error);
             match self.is_mine(&path, &bytes, &mine).await {
-                Ok(Some(mine)) => return Ok(mine),
+                // On a disk, what is there in spite of an error may not be durable.
+                Ok(Some(mine)) if !mine || self.disk.is_none() => return Ok(mine),
                 Ok(None) if is_definite => return Err(Error::storage(name)(error)),
                 Ok(None) if begun.elapsed() < PATIENCE => tokio::time::sleep(bucket::pause(attempt)).await,
                 _ => {
