@@ -22,6 +22,7 @@ use crate::log::{Log, Shared};
 use crate::recent::Part;
 use crate::scan;
 use crate::storage::is_unfinished;
+use crate::table::COMMITS_AT_ONCE;
 use crate::table_state::TableState;
 use crate::times::widest;
 use crate::verify::verify_digest;
@@ -35,8 +36,6 @@ const GROUP_BYTES: usize = 64 << 20;
 /// A file that another process is writing has been written to within this time, and a Delta checkpoint that another process
 /// is about to sign for or to hint at.
 const UNFINISHED: Duration = Duration::from_mins(10);
-/// Commits that are read at once.
-const COMMITS_AT_ONCE: usize = 16;
 /// So many neighbours of about one size are merged in the background.
 const NEIGHBOURS: usize = 16;
 

@@ -30,8 +30,8 @@ use crate::storage::Storage;
 use crate::table_state::{Positions, Sources, TableState, forget_old};
 use crate::tlog::TableNote;
 
-/// Commits read at once when a log is opened or verified.
-const COMMITS_AT_ONCE: usize = 16;
+/// Commits that are read at once.
+pub(crate) const COMMITS_AT_ONCE: usize = 16;
 
 /// What became of a commit.
 pub(crate) enum Committed {
