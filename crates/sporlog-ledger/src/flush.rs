@@ -15,7 +15,7 @@ use crate::recent::{RecentRows, times_of};
 use crate::table_state::{Positions, TableState};
 use crate::times::Times;
 
-/// A permit for each processor: of several logs, more files would not be done earlier, and each takes memory.
+/// A permit for each processor. More files at once would not be done earlier, and each takes memory while it is made.
 static WRITING: LazyLock<Semaphore> =
     LazyLock::new(|| Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)));
 

@@ -125,7 +125,7 @@ pub use keys::{Commitment, LogKeys, Salt, check_vkey, commitment, open_note};
 pub use listing::ListedFile;
 pub use locate::Located;
 pub use log::{KeySource, Log};
-pub use merge::{find_in_all, matches};
+pub use merge::{find_in_all, matches, overlap};
 pub use overlap::{Overlap, ReceivedBefore};
 pub use prove::{Proven, verify_proof};
 pub use row_commitments::numbers;

@@ -29,6 +29,24 @@ pub fn matches(pattern: &str, name: &str) -> bool {
     matched[name.len()]
 }
 
+/// Whether there can be a name that both patterns stand for.
+pub fn overlap(one: &str, other: &str) -> bool {
+    fn rest_overlaps(one: &[char], other: &[char]) -> bool {
+        match (one, other) {
+            ([], []) => true,
+            (['*', rest @ ..], pattern) | (pattern, ['*', rest @ ..]) if rest_overlaps(rest, pattern) => true,
+            (['*', ..], [_, rest @ ..]) => rest_overlaps(one, rest),
+            ([_, rest @ ..], ['*', ..]) => rest_overlaps(rest, other),
+            ([a, one @ ..], [b, other @ ..]) => {
+                (a == b || [a, b].contains(&&'?')) && rest_overlaps(one, other)
+            }
+            _ => false,
+        }
+    }
+    let chars = |pattern: &str| pattern.chars().collect::<Vec<_>>();
+    rest_overlaps(&chars(one), &chars(other))
+}
+
 /// What is found in any of `logs`, in batches of one log each. Ids descend within each log. Between logs, the
 /// times of receipt decide, so far as these descend within a log: clocks may have been wrong.
 pub fn find_in_all(logs: Vec<Log>, find: Find) -> BoxStream<'static, Result<(Log, RecordBatch)>> {
@@ -144,7 +162,32 @@ mod tests {
             assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
         }
     }
+
+    #[test]
+    fn patterns_overlap_if_both_can_match_a_name() {
+        for (one, other, expected) in [
+            ("disclosure*", "disclosure-1", true),
+            ("disclosure*", "revision", false),
+            ("disclosure*", "*-nav", true),
+            ("disclosure*", "revision*", false),
+            ("disclosure-*", "disclosure", false),
+            ("*a", "b*", true),
+            ("*a", "*b", false),
+            ("a?c", "?b*", true),
+            ("a?", "a", false),
+            ("", "*", true),
+        ] {
+            assert_eq!(overlap(one, other), expected, "{one} {other}");
+            assert_eq!(overlap(other, one), expected, "{other} {one}");
+        }
+    }
+
     proptest::proptest! {
+        #[test]
+        fn a_name_overlaps_a_pattern_that_matches_it(pattern in "[ab*?]{0,8}", name in "[ab]{0,6}") {
+            assert_eq!(overlap(&pattern, &name), matches(&pattern, &name));
+        }
+
         #[test]
         fn a_pattern_matches_itself(name in "[a-z0-9.-]{1,40}", other in "[ -~]{0,40}") {
             assert!(matches(&name, &name));

@@ -11,7 +11,7 @@ use figment::providers::{Format, Toml};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sporlog_intake::names::NamesFiles;
-use sporlog_ledger::matches;
+use sporlog_ledger::overlap;
 use sporlog_record::identifier::mask_text;
 use sporlog_web::AppState;
 use sporlog_web::pages::{Embargo, Explanations, Pages, PagesSettings};
@@ -82,9 +82,7 @@ impl Shown {
 pub fn check(config: &Config, settings: &PagesSettings) -> Result<(), String> {
     settings.check()?;
     let asked_by_persons = config.access.issuer.iter().any(|issuer| issuer.person.is_some());
-    let in_les = |embargo: &&Embargo| {
-        config.api.les.iter().any(|les| matches(les, &embargo.log) || matches(&embargo.log, les))
-    };
+    let in_les = |embargo: &&Embargo| config.api.les.iter().any(|les| overlap(les, &embargo.log));
     match settings.embargo.iter().find(in_les).filter(|_| asked_by_persons) {
         Some(embargo) => Err(format!(
             "pages.embargo '{}': GET /api/les would show to persons what the embargo withholds; remove `person` from \

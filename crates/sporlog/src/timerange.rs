@@ -26,6 +26,14 @@ pub fn parse_to(text: &str) -> Result<i64, String> {
     }
 }
 
+/// Fails if no moment is meant by both.
+pub fn check(from: Option<i64>, to: Option<i64>) -> anyhow::Result<()> {
+    if from.zip(to).is_some_and(|(from, to)| from >= to) {
+        anyhow::bail!("--from is later than --to, or the same");
+    }
+    Ok(())
+}
+
 /// Reads a date.
 pub fn parse_date(text: &str) -> Result<NaiveDate, String> {
     time::parse_date(text).ok_or_else(|| "a date such as 2026-11-03 is expected".to_owned())

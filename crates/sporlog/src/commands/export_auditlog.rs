@@ -17,14 +17,13 @@ use crate::cli::ExportAuditlogArgs;
 use crate::outfile::OutFile;
 use crate::output::{Outcome, Output, counted};
 use crate::session::Session;
+use crate::timerange;
 
 /// A revision log's file has no more bytes.
 const MOST_BYTES: u64 = 2_000_000_000;
 
 pub async fn run(session: &Session, args: &ExportAuditlogArgs) -> Result<Outcome> {
-    if args.from.zip(args.to).is_some_and(|(from, to)| from >= to) {
-        bail!("--from is later than --to");
-    }
+    timerange::check(args.from, args.to)?;
     let store = session.store()?;
     let Some(log) = session.log_if_begun(&store, &args.log).await? else {
         bail!("the log '{}' has no records", args.log);

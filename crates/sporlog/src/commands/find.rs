@@ -13,11 +13,10 @@ use crate::cli::FindArgs;
 use crate::output::{Outcome, Output, note};
 use crate::rows::RowWriter;
 use crate::session::Session;
+use crate::timerange;
 
 pub async fn run(session: &Session, args: &FindArgs) -> Result<Outcome> {
-    if args.from.zip(args.to).is_some_and(|(from, to)| from >= to) {
-        bail!("--from is later than --to");
-    }
+    timerange::check(args.from, args.to)?;
     let key = key(args)?;
     let store = session.store()?;
     let name = &args.log.log;

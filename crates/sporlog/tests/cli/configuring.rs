@@ -163,6 +163,11 @@ fn what_a_command_would_stumble_over_is_said_beforehand() {
              [pages]\n[[pages.embargo]]\nlog = 'disclosure-1'\ndays = 90",
             "pages.embargo 'disclosure-1': GET /api/les would show to persons what the embargo withholds",
         ),
+        (
+            "[[access.issuer]]\nissuer = 'https://a.example'\naudience = ['a']\nperson = { claim = ['pid'], acr = ['a'] }\n\
+             [pages]\n[[pages.embargo]]\nlog = '*-1'\ndays = 90",
+            "pages.embargo '*-1': GET /api/les would show to persons what the embargo withholds",
+        ),
     ] {
         let place = Place::new();
         place.file("sporlog.toml", text);
