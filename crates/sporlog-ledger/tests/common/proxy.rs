@@ -1,7 +1,9 @@
 //! A proxy before a bucket: it counts requests by what they are for, holds them up, and does them harm.
 //!
-//! A request takes a connection of its own to the bucket, so that a head and a length are all that has to be understood of
-//! HTTP. The signature of a request covers the name of the server that the client knows, which is passed on.
+//! Connections are kept, as a bucket keeps them. A connection of the client has one of its own to the bucket, from which answers
+//! are passed on as they come: a head and a length of requests are all that has to be understood of HTTP. An answer that is
+//! to be lost or changed is read to its end, on a connection that the bucket closes after it. The signature of a request
+//! covers the name of the server that the client knows, which is passed on.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -98,23 +100,12 @@ fn kind(head: &str) -> &'static str {
     }
 }
 
-/// A message up to its end, and the length of its head.
-async fn message(stream: &mut TcpStream) -> Option<(Vec<u8>, usize)> {
-    let (mut bytes, mut chunk) = (Vec::new(), vec![0; 1 << 16]);
-    loop {
-        let read = stream.read(&mut chunk).await.ok().filter(|read| *read > 0)?;
-        bytes.extend_from_slice(&chunk[..read]);
-        let Some(head) = bytes.windows(4).position(|end| end == b"\r\n\r\n").map(|at| at + 4) else {
-            continue;
-        };
-        let text = String::from_utf8_lossy(&bytes[..head]).to_ascii_lowercase();
-        let length = text.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
-        let whole = head + length.unwrap_or(0);
-        let there = bytes.len();
-        bytes.resize(whole.max(there), 0);
-        stream.read_exact(&mut bytes[there..]).await.ok()?;
-        return Some((bytes, head));
-    }
+/// The length of the request whose head is at the beginning of `bytes`, and of its head; `None` if the head is not all there.
+fn request_length(bytes: &[u8]) -> Option<(usize, usize)> {
+    let head = bytes.windows(4).position(|end| end == b"\r\n\r\n")? + 4;
+    let text = String::from_utf8_lossy(&bytes[..head]).to_ascii_lowercase();
+    let length = text.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
+    Some((head + length.unwrap_or(0), head))
 }
 
 fn answer(status: &str, code: &str) -> Vec<u8> {
@@ -131,54 +122,126 @@ async fn serve(
     counts: &Mutex<Counts>,
     marked: &Mutex<BTreeMap<String, Counts>>,
 ) -> Option<()> {
-    let (request, head) = message(&mut client).await?;
-    let text = String::from_utf8_lossy(&request[..head]).into_owned();
-    if let Some(name) = text.strip_prefix("MARK ") {
-        let before = std::mem::take(&mut *counts.lock().unwrap());
-        let sum: u64 = before.values().sum();
-        marked.lock().unwrap().insert(name.trim_end().to_owned(), before);
-        return client.write_all(sum.to_string().as_bytes()).await.ok();
+    client.set_nodelay(true).ok()?;
+    let mut bucket = None;
+    let mut request = Vec::new();
+    loop {
+        let head = read_request(&mut client, &mut bucket, &mut request).await?;
+        let text = String::from_utf8_lossy(&request[..head]).into_owned();
+        if let Some(name) = text.strip_prefix("MARK ") {
+            let before = std::mem::take(&mut *counts.lock().unwrap());
+            let sum: u64 = before.values().sum();
+            marked.lock().unwrap().insert(name.trim_end().to_owned(), before);
+            return client.write_all(sum.to_string().as_bytes()).await.ok();
+        }
+        let kind = kind(&text);
+        *counts.lock().unwrap().entry(kind).or_default() += 1;
+        let (shortest, longest) = faults.delay;
+        if longest > 0 {
+            tokio::time::sleep(Duration::from_millis(shortest + random(longest - shortest + 1))).await;
+        }
+        if let Some(fault) = faults.one_for(kind) {
+            let answer = fault.answer(upstream, &request, head).await?;
+            return client.write_all(&answer).await.ok();
+        }
+        if bucket.is_none() {
+            let connection = TcpStream::connect(upstream).await.ok()?;
+            connection.set_nodelay(true).ok()?;
+            bucket = Some(connection);
+        }
+        bucket.as_mut()?.write_all(&request).await.ok()?;
+        request.clear();
     }
-    let kind = kind(&text);
-    *counts.lock().unwrap().entry(kind).or_default() += 1;
-    let (shortest, longest) = faults.delay;
-    if longest > 0 {
-        tokio::time::sleep(Duration::from_millis(shortest + random(longest - shortest + 1))).await;
+}
+
+/// Reads the next request of `client`, and passes on what comes from the bucket meanwhile. The length of its head; `None` at the
+/// end of either connection.
+async fn read_request(
+    client: &mut TcpStream,
+    bucket: &mut Option<TcpStream>,
+    request: &mut Vec<u8>,
+) -> Option<usize> {
+    let mut response = vec![0; 1 << 16];
+    let mut lengths = None;
+    loop {
+        let from_bucket = async {
+            match bucket {
+                Some(bucket) => bucket.read(&mut response).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            read = client.read_buf(request) => { read.ok().filter(|read| *read > 0)?; }
+            read = from_bucket => {
+                let read = read.ok().filter(|read| *read > 0)?;
+                client.write_all(&response[..read]).await.ok()?;
+            }
+        }
+        lengths = lengths.or_else(|| request_length(request));
+        if let Some((length, head)) = lengths.filter(|(length, _)| *length <= request.len()) {
+            assert_eq!(request.len(), length, "a request follows before this one is answered");
+            return Some(head);
+        }
     }
-    let happens = |fault: bool| fault && random(1_000) < faults.each;
-    if faults.forbidden == kind {
-        return client.write_all(&answer("403 Forbidden", "AccessDenied")).await.ok();
+}
+
+/// What happens to one request. The connection of the client is closed after it.
+#[derive(Clone, Copy)]
+enum Fault {
+    Forbidden,
+    SlowDown,
+    Conflict,
+    Cut,
+    Lost,
+    Refused,
+    Late,
+    Unconditional,
+}
+
+impl Faults {
+    fn one_for(&self, kind: &str) -> Option<Fault> {
+        let (is_put, is_new) = (kind.starts_with("put"), kind == "put new");
+        let happens = |fault: bool| fault && random(1_000) < self.each;
+        let faults = [
+            (Fault::Forbidden, self.forbidden == kind),
+            (Fault::SlowDown, happens(self.slow_down)),
+            (Fault::Conflict, is_put && happens(self.conflict)),
+            (Fault::Cut, happens(self.cut)),
+            (Fault::Lost, happens(self.lost)),
+            (Fault::Refused, is_new && random(1_000) < self.refused),
+            (Fault::Late, happens(self.late)),
+            (Fault::Unconditional, is_new && self.unconditional),
+        ];
+        faults.into_iter().find_map(|(fault, happens)| happens.then_some(fault))
     }
-    if happens(faults.slow_down) {
-        return client.write_all(&answer("503 Slow Down", "SlowDown")).await.ok();
+}
+
+impl Fault {
+    /// What the client is answered to `request`, whose head has this length; `None` if nothing.
+    async fn answer(self, upstream: &str, request: &[u8], head: usize) -> Option<Vec<u8>> {
+        match self {
+            Fault::Forbidden => return Some(answer("403 Forbidden", "AccessDenied")),
+            Fault::SlowDown => return Some(answer("503 Slow Down", "SlowDown")),
+            Fault::Conflict => return Some(answer("409 Conflict", "OperationAborted")),
+            Fault::Cut => return None,
+            Fault::Lost | Fault::Refused | Fault::Late | Fault::Unconditional => {}
+        }
+        let mut bucket = TcpStream::connect(upstream).await.ok()?;
+        bucket.write_all(&request[..head - 2]).await.ok()?;
+        bucket.write_all(b"Connection: close\r\n\r\n").await.ok()?;
+        bucket.write_all(&request[head..]).await.ok()?;
+        let mut response = Vec::new();
+        bucket.read_to_end(&mut response).await.ok()?;
+        match self {
+            Fault::Refused => Some(answer("403 Forbidden", "ExpiredToken")),
+            Fault::Late => Some(answer("503 Service Unavailable", "InternalError")),
+            Fault::Unconditional if response.starts_with(b"HTTP/1.1 412") => Some(
+                b"HTTP/1.1 200 OK\r\nETag: \"0\"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_vec(),
+            ),
+            Fault::Unconditional => Some(response),
+            _ => None,
+        }
     }
-    if kind.starts_with("put") && happens(faults.conflict) {
-        return client.write_all(&answer("409 Conflict", "OperationAborted")).await.ok();
-    }
-    if happens(faults.cut) {
-        return None;
-    }
-    let mut bucket = TcpStream::connect(upstream).await.ok()?;
-    bucket.write_all(&request[..head - 2]).await.ok()?;
-    bucket.write_all(b"Connection: close\r\n\r\n").await.ok()?;
-    bucket.write_all(&request[head..]).await.ok()?;
-    let mut response = Vec::new();
-    bucket.read_to_end(&mut response).await.ok()?;
-    if happens(faults.lost) {
-        return None;
-    }
-    if kind == "put new" && random(1_000) < faults.refused {
-        return client.write_all(&answer("403 Forbidden", "ExpiredToken")).await.ok();
-    }
-    if happens(faults.late) {
-        return client.write_all(&answer("503 Service Unavailable", "InternalError")).await.ok();
-    }
-    if faults.unconditional && kind == "put new" && response.starts_with(b"HTTP/1.1 412") {
-        let done = b"HTTP/1.1 200 OK\r\nETag: \"0\"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-        return client.write_all(done).await.ok();
-    }
-    client.write_all(&response).await.ok()?;
-    client.shutdown().await.ok()
 }
 
 /// Another number at every call.
