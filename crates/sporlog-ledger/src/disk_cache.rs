@@ -1,16 +1,24 @@
 //! Parts of data files and key indexes of a store in a bucket, kept on a local disk.
 //!
-//! A request to a bucket takes some tens of milliseconds. So readers get footers, key indexes and pages in chunks of
-//! [`CHUNK`] bytes, which are kept as `<folder>/<path of the object>/<number of the chunk>`, and beside them the object's size
-//! as `size`. A chunk file ends with its checksum; what a crash left of one counts as missing.
+//! A request to a bucket takes some tens of milliseconds. So what readers get of footers, key indexes and pages is kept, in
+//! parts of [`PART`] bytes. Each object has a folder `<folder>/<path of the object>` with two files:
 //!
-//! The objects are immutable, so a chunk never becomes wrong. Chunks go when others were used more recently and the limit is
-//! reached, and when their file leaves the table. An error of this cache is never an error of a read: the bucket is asked then.
-//! `verify` asks the bucket itself.
+//! | file | what it has |
+//! |---|---|
+//! | `data` | the parts, each at its place; holes where the object has not been read |
+//! | `parts` | the object's size and a checksum of that; then, for each part that was written, its number and its checksum |
+//!
+//! A part whose checksum is another one, as a crash may leave it, counts as missing.
+//!
+//! The objects are immutable, so a part never becomes wrong. An object's parts go together: when others were used more recently
+//! and the limit is reached, and when the object leaves the table. An error of this cache is never an error of a read: the
+//! bucket is asked then. `verify` asks the bucket itself.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
 use std::io::{self, Write};
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -24,13 +32,16 @@ use walkdir::WalkDir;
 
 use crate::local_files::{make_folder, private_file};
 
-/// Bytes in a chunk. A page of a column has some ten thousand.
-const CHUNK: u64 = 16 << 10;
-const CHECKSUM: usize = size_of::<u64>();
-/// The name of the file that has an object's size.
-const SIZE: &str = "size";
+/// Bytes in a part: a block of most disks.
+const PART: u64 = 4 << 10;
+const DATA: &str = "data";
+const PARTS: &str = "parts";
+/// The object's size and its checksum.
+const HEADER: usize = 16;
+/// The number of a part and its checksum.
+const ENTRY: usize = 8;
 
-/// The chunks of all logs of a store.
+/// The parts of all objects of a store.
 #[derive(Debug)]
 pub(crate) struct DiskCache {
     folder: PathBuf,
@@ -41,9 +52,17 @@ pub(crate) struct DiskCache {
 
 #[derive(Debug)]
 struct Kept {
-    /// The files by their paths below the folder, and their sizes.
-    files: LruCache<PathBuf, u64>,
+    /// By their paths in the bucket.
+    objects: LruCache<Path, Object>,
     bytes: u64,
+}
+
+/// What is known of an object.
+#[derive(Debug)]
+struct Object {
+    size: u64,
+    /// The checksums of its parts, by their numbers.
+    parts: HashMap<u32, u32>,
 }
 
 impl DiskCache {
@@ -51,36 +70,38 @@ impl DiskCache {
     pub(crate) fn open(folder: &FsPath, limit: u64) -> io::Result<Self> {
         make_folder(folder)?;
         let folder = folder.canonicalize()?;
-        let mut files = Vec::new();
+        let mut found = Vec::new();
         for entry in WalkDir::new(&folder).into_iter().filter_map(std::result::Result::ok) {
-            let (Ok(metadata), Ok(path)) = (entry.metadata(), entry.path().strip_prefix(&folder)) else {
+            let place = entry.path().parent().and_then(|object| object.strip_prefix(&folder).ok());
+            let path = place.and_then(|place| Path::parse(place.to_str()?).ok());
+            // What else somebody has in the folder is left alone.
+            let path = path.filter(|path| path.extension() == Some("parquet"));
+            let (PARTS, Some(path)) = (entry.file_name().to_str().unwrap_or_default(), path) else {
                 continue;
             };
-            if metadata.is_file() {
-                files.push((metadata.modified()?, path.to_owned(), metadata.len()));
-            }
+            let Ok(metadata) = entry.metadata() else { continue };
+            found.push((metadata.modified()?, path, Object::read(entry.path())));
         }
-        files.sort();
-        let kept = Mutex::new(Kept { files: LruCache::unbounded(), bytes: 0 });
+        found.sort_by_key(|(used, ..)| *used);
+        let kept = Mutex::new(Kept { objects: LruCache::unbounded(), bytes: 0 });
         let cache = DiskCache { folder, limit, kept };
-        for (_, path, bytes) in files {
-            cache.note(path, bytes);
+        for (_, path, object) in found {
+            match object {
+                Some(object) => cache.note(&path, object.size, object.parts),
+                None => cache.remove(&path),
+            }
         }
         Ok(cache)
     }
 
     /// The size of the object at `path`.
-    pub(crate) async fn size(self: &Arc<Self>, store: &dyn ObjectStore, path: &Path) -> Result<u64> {
-        let name = file_name(path, SIZE);
-        let (cache, kept) = (self.clone(), name.clone());
-        if let Some(Ok(size)) =
-            blocking(move || cache.read(&kept)).await?.map(|size| size.as_ref().try_into())
-        {
-            return Ok(u64::from_le_bytes(size));
+    pub(crate) async fn size(&self, store: &dyn ObjectStore, path: &Path) -> Result<u64> {
+        let known = self.kept().objects.get(path).map(|object| object.size);
+        if let Some(size) = known {
+            return Ok(size);
         }
         let size = store.head(path).await?.size;
-        let cache = self.clone();
-        blocking(move || cache.keep(name, &size.to_le_bytes())).await?;
+        self.note(path, size, HashMap::new());
         Ok(size)
     }
 
@@ -92,98 +113,127 @@ impl DiskCache {
         size: u64,
         ranges: &[Range<u64>],
     ) -> Result<Vec<Bytes>> {
-        let wanted: BTreeSet<_> = ranges.iter().flat_map(numbers).collect();
-        let names = wanted.iter().map(|number| (*number, file_name(path, &number.to_string())));
-        let (cache, names) = (self.clone(), names.collect::<BTreeMap<_, _>>());
-        let read = move || {
-            names.into_iter().filter_map(|(number, name)| Some((number, cache.read(&name)?))).collect()
-        };
-        let mut chunks: BTreeMap<_, Bytes> = blocking(read).await?;
-        let missing: Vec<_> = wanted.into_iter().filter(|number| !chunks.contains_key(number)).collect();
+        let whole: Vec<_> = ranges.iter().map(|range| whole_parts(range, size)).collect();
+        let (cache, name, wanted) = (self.clone(), path.clone(), whole.clone());
+        let mut there = blocking(move || cache.read(&name, &wanted)).await?;
+        let absent = whole.iter().zip(&mut there).filter(|(_, bytes)| bytes.is_none());
+        let (missing, places): (Vec<_>, Vec<_>) = absent.map(|(range, place)| (range.clone(), place)).unzip();
         if !missing.is_empty() {
-            let fetch = missing.iter().map(|number| number * CHUNK..size.min((number + 1) * CHUNK));
-            let fetched = store.get_ranges(path, &fetch.collect::<Vec<_>>()).await?;
-            let fetched: BTreeMap<_, _> = missing.into_iter().zip(fetched).collect();
-            chunks.extend(fetched.clone());
-            let (cache, path) = (self.clone(), path.clone());
-            let name = move |number: u64| file_name(&path, &number.to_string());
-            blocking(move || fetched.iter().for_each(|(number, chunk)| cache.keep(name(*number), chunk)))
-                .await?;
+            let fetched = store.get_ranges(path, &missing).await?;
+            places.into_iter().zip(&fetched).for_each(|(place, bytes)| *place = Some(bytes.clone()));
+            let (cache, name) = (self.clone(), path.clone());
+            blocking(move || cache.keep(&name, size, &missing, &fetched)).await?;
         }
-        Ok(ranges.iter().map(|range| cut(&chunks, range)).collect())
+        let cut = |((range, whole), bytes): ((&Range<u64>, &Range<u64>), Option<Bytes>)| {
+            let bytes = bytes.unwrap_or_default();
+            let within = |at: u64| (at.saturating_sub(whole.start) as usize).min(bytes.len());
+            bytes.slice(within(range.start)..within(range.end))
+        };
+        Ok(ranges.iter().zip(&whole).zip(there).map(cut).collect())
     }
 
     /// Removes what there is of the objects below `folder` whose names, relative to it, are not among `names`.
     pub(crate) fn retain(self: &Arc<Self>, folder: &Path, names: &HashSet<String>) {
-        let folder = FsPath::new(folder.as_ref());
-        let is_gone = |file: &&PathBuf| {
-            let object = file.parent().and_then(|object| object.strip_prefix(folder).ok());
-            object.is_some_and(|object| !names.contains(object.to_string_lossy().as_ref()))
+        let is_gone = |path: &&Path| {
+            let name = path.prefix_match(folder).map(Path::from_iter);
+            name.is_some_and(|name| !names.contains(name.as_ref()))
         };
-        let gone: Vec<_> = self.kept().files.iter().map(|(file, _)| file).filter(is_gone).cloned().collect();
+        let gone: Vec<_> =
+            self.kept().objects.iter().map(|(path, _)| path).filter(is_gone).cloned().collect();
         let cache = self.clone();
-        let remove = move || gone.iter().for_each(|file| cache.remove(file));
+        let remove = move || gone.iter().for_each(|path| cache.remove(path));
         match Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn_blocking(remove)),
             Err(_) => remove(),
         }
     }
 
-    /// What is kept as `name`.
-    fn read(&self, name: &FsPath) -> Option<Bytes> {
-        let mut bytes = std::fs::read(self.folder.join(name)).ok()?;
-        let sum = bytes.split_off(bytes.len().checked_sub(CHECKSUM)?);
-        if sum != checksum(&bytes) {
-            self.remove(name);
-            return None;
-        }
-        self.note(name.to_owned(), (bytes.len() + CHECKSUM) as u64);
-        Some(bytes.into())
+    /// What is kept of each of these ranges of whole parts, if all of it is.
+    fn read(&self, path: &Path, ranges: &[Range<u64>]) -> Vec<Option<Bytes>> {
+        let checksums_of = |object: &Object, range: &Range<u64>| {
+            numbers(range).map(|number| object.parts.get(&number).copied()).collect::<Option<Vec<_>>>()
+        };
+        let expected: Vec<_> = match self.kept().objects.get(path) {
+            Some(object) => ranges.iter().map(|range| checksums_of(object, range)).collect(),
+            None => vec![None; ranges.len()],
+        };
+        let file = File::open(self.place(path).join(DATA)).ok();
+        let read = |(range, expected): (&Range<u64>, Option<Vec<u32>>)| {
+            if range.is_empty() {
+                return Some(Bytes::new());
+            }
+            let mut bytes = vec![0; (range.end - range.start) as usize];
+            file.as_ref()?.read_exact_at(&mut bytes, range.start).ok()?;
+            let is_whole = bytes.chunks(PART as usize).map(checksum).eq(expected?);
+            is_whole.then(|| bytes.into())
+        };
+        ranges.iter().zip(expected).map(read).collect()
     }
 
-    /// Keeps `bytes` as `name`, if the disk takes them.
-    fn keep(&self, name: PathBuf, bytes: &[u8]) {
-        let path = self.folder.join(&name);
-        let beside = path.with_extension(uuid::Uuid::new_v4().simple().to_string());
+    /// Keeps these ranges of whole parts, if the disk takes them.
+    fn keep(&self, path: &Path, size: u64, ranges: &[Range<u64>], bytes: &[Bytes]) {
+        let place = self.place(path);
         let write = || {
-            path.parent().map(std::fs::create_dir_all).transpose()?;
-            let mut file = private_file().create_new(true).open(&beside)?;
-            file.write_all(bytes)?;
-            file.write_all(&checksum(bytes))?;
-            std::fs::rename(&beside, &path)
+            std::fs::create_dir_all(&place)?;
+            let data = private_file().open(place.join(DATA))?;
+            let mut list = private_file().append(true).open(place.join(PARTS))?;
+            let mut entries = Vec::new();
+            if list.metadata()?.len() == 0 {
+                entries.extend_from_slice(&size.to_le_bytes());
+                entries.extend_from_slice(&XxHash64::oneshot(0, &size.to_le_bytes()).to_le_bytes());
+            }
+            let mut parts = HashMap::new();
+            for (range, bytes) in ranges.iter().zip(bytes) {
+                data.write_all_at(bytes, range.start)?;
+                parts.extend(numbers(range).zip(bytes.chunks(PART as usize).map(checksum)));
+            }
+            for (number, checksum) in &parts {
+                entries.extend_from_slice(&number.to_le_bytes());
+                entries.extend_from_slice(&checksum.to_le_bytes());
+            }
+            list.write_all(&entries)?;
+            Ok::<_, io::Error>(parts)
         };
         match write() {
-            Ok(()) => self.note(name, (bytes.len() + CHECKSUM) as u64),
+            Ok(parts) => self.note(path, size, parts),
             Err(error) => {
-                let _ = std::fs::remove_file(&beside);
                 tracing::debug!(%error, folder = %self.folder.display(), "nothing can be kept in the cache on disk");
             }
         }
     }
 
-    /// The file `name` was used. Removes the least recently used ones if there is too much.
-    fn note(&self, name: PathBuf, bytes: u64) {
-        let mut kept = self.kept();
-        kept.bytes += bytes;
-        kept.bytes -= kept.files.push(name, bytes).map_or(0, |(_, before)| before);
+    /// These parts of an object are there. If that is too much, the objects go that were not used for the longest time.
+    fn note(&self, path: &Path, size: u64, parts: HashMap<u32, u32>) {
+        let mut guard = self.kept();
+        let kept = &mut *guard;
+        let object = kept.objects.get_or_insert_mut(path.clone(), || Object { size, parts: HashMap::new() });
+        let before = object.bytes();
+        object.parts.extend(parts);
+        kept.bytes += object.bytes() - before;
         let mut gone = Vec::new();
         while kept.bytes > self.limit {
-            let Some((name, bytes)) = kept.files.pop_lru() else { break };
-            kept.bytes -= bytes;
-            gone.push(name);
+            let Some((path, object)) = kept.objects.pop_lru() else { break };
+            kept.bytes -= object.bytes();
+            gone.push(path);
         }
-        drop(kept);
-        gone.iter().for_each(|name| self.remove(name));
+        drop(guard);
+        gone.iter().for_each(|path| self.remove(path));
     }
 
-    /// Removes the file `name`, and its folder if nothing else is in it.
-    fn remove(&self, name: &FsPath) {
+    /// Removes what is kept of an object.
+    fn remove(&self, path: &Path) {
         let mut kept = self.kept();
-        kept.bytes -= kept.files.pop(name).unwrap_or(0);
+        kept.bytes -= kept.objects.pop(path).map_or(0, |object| object.bytes());
         drop(kept);
-        let path = self.folder.join(name);
-        let _ = std::fs::remove_file(&path);
-        path.parent().map(std::fs::remove_dir);
+        let place = self.place(path);
+        for file in [PARTS, DATA] {
+            let _ = std::fs::remove_file(place.join(file));
+        }
+        let _ = std::fs::remove_dir(place);
+    }
+
+    fn place(&self, path: &Path) -> PathBuf {
+        self.folder.join(path.as_ref())
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -191,30 +241,43 @@ impl DiskCache {
     }
 }
 
-fn file_name(path: &Path, file: &str) -> PathBuf {
-    FsPath::new(path.as_ref()).join(file)
-}
-
-fn checksum(bytes: &[u8]) -> [u8; CHECKSUM] {
-    XxHash64::oneshot(0, bytes).to_le_bytes()
-}
-
-/// The numbers of the chunks that `range` lies in.
-fn numbers(range: &Range<u64>) -> Range<u64> {
-    if range.is_empty() { 0..0 } else { range.start / CHUNK..range.end.div_ceil(CHUNK) }
-}
-
-/// The bytes of `range` as far as there are any.
-fn cut(chunks: &BTreeMap<u64, Bytes>, range: &Range<u64>) -> Bytes {
-    let parts = numbers(range).filter_map(|number| {
-        let (chunk, start) = (chunks.get(&number)?, number * CHUNK);
-        let within = |at: u64| at.saturating_sub(start).min(chunk.len() as u64) as usize;
-        Some(chunk.slice(within(range.start)..within(range.end)))
-    });
-    match &parts.collect::<Vec<_>>()[..] {
-        [part] => part.clone(),
-        parts => parts.concat().into(),
+impl Object {
+    fn bytes(&self) -> u64 {
+        PART * self.parts.len() as u64
     }
+
+    /// What the file `parts` says of an object, if its size is right.
+    fn read(file: &FsPath) -> Option<Self> {
+        let bytes = std::fs::read(file).ok()?;
+        let (header, entries) = bytes.split_first_chunk::<HEADER>()?;
+        let (size, sum) = header.split_first_chunk()?;
+        if XxHash64::oneshot(0, size).to_le_bytes() != sum {
+            return None;
+        }
+        let (entries, torn) = entries.as_chunks::<ENTRY>();
+        if !torn.is_empty() {
+            return None;
+        }
+        let entry = |[a, b, c, d, rest @ ..]: &[u8; ENTRY]| {
+            (u32::from_le_bytes([*a, *b, *c, *d]), u32::from_le_bytes(*rest))
+        };
+        Some(Object { size: u64::from_le_bytes(*size), parts: entries.iter().map(entry).collect() })
+    }
+}
+
+fn checksum(part: &[u8]) -> u32 {
+    XxHash64::oneshot(0, part) as u32
+}
+
+/// `range`, widened to whole parts of an object of `size` bytes.
+fn whole_parts(range: &Range<u64>, size: u64) -> Range<u64> {
+    let start = range.start / PART * PART;
+    if range.is_empty() { start..start } else { start..range.end.next_multiple_of(PART).min(size) }
+}
+
+/// The numbers of the parts that `range` lies in.
+fn numbers(range: &Range<u64>) -> Range<u32> {
+    (range.start / PART) as u32..range.end.div_ceil(PART) as u32
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
@@ -228,8 +291,10 @@ mod tests {
 
     const OBJECT: &str = "logs/a/table/month=2026-11/000000000001-0123456789ab.parquet";
 
+    const KB: u64 = 1 << 10;
+
     fn ranges(size: u64) -> [Range<u64>; 5] {
-        [0..10, CHUNK - 5..CHUNK + 5, 7..7, 0..size, size - 8..size]
+        [0..10, KB - 5..KB + 5, 7..7, 0..size, size - 8..size]
     }
 
     /// A bucket with an object in it, and the object.
@@ -248,7 +313,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_read_once_is_read_again_without_the_bucket() {
         let dir = tempfile::tempdir().expect("a folder");
-        let (store, path, bytes) = bucket(OBJECT, 5 * CHUNK / 2).await;
+        let (store, path, bytes) = bucket(OBJECT, 40 * KB).await;
         let expected: Vec<_> =
             ranges(bytes.len() as u64).map(|r| bytes[r.start as usize..r.end as usize].to_vec()).into();
         let cache = Arc::new(DiskCache::open(dir.path(), u64::MAX).expect("a cache"));
@@ -258,12 +323,21 @@ mod tests {
         for cache in [cache, Arc::new(DiskCache::open(dir.path(), u64::MAX).expect("a cache"))] {
             assert_eq!(read(&cache, &store, &path).await.expect("from the disk"), expected);
         }
-        // What a crash left of a chunk counts as missing.
-        std::fs::write(dir.path().join(OBJECT).join("1"), [0; 100]).expect("written");
+        // What a crash left of a part counts as missing.
+        private_file()
+            .open(dir.path().join(OBJECT).join(DATA))
+            .expect("there")
+            .write_all(&[1; 100])
+            .expect("written");
         let cache = Arc::new(DiskCache::open(dir.path(), u64::MAX).expect("a cache"));
         assert!(read(&cache, &store, &path).await.is_err());
         store.put(&path, bytes.into()).await.expect("put");
         assert_eq!(read(&cache, &store, &path).await.expect("mended"), expected);
+        // Without the object's size, nothing that is kept of it is relied on.
+        std::fs::write(dir.path().join(OBJECT).join(PARTS), [1; 100]).expect("written");
+        let cache = Arc::new(DiskCache::open(dir.path(), u64::MAX).expect("a cache"));
+        assert_eq!((cache.kept().bytes, dir.path().join(OBJECT).exists()), (0, false));
+        assert_eq!(read(&cache, &store, &path).await.expect("from the bucket"), expected);
     }
 
     #[tokio::test]
@@ -272,19 +346,25 @@ mod tests {
         let on_disk = || {
             WalkDir::new(dir.path()).into_iter().flatten().filter(|e| e.file_type().is_file()).count() as u64
         };
-        let (store, path, _) = bucket(OBJECT, 10 * CHUNK).await;
-        let cache = Arc::new(DiskCache::open(dir.path(), 4 * CHUNK).expect("a cache"));
-        read(&cache, &store, &path).await.expect("read");
-        assert!(
-            on_disk() > 0 && cache.kept().bytes <= 4 * CHUNK && on_disk() == cache.kept().files.len() as u64
-        );
+        let cache = Arc::new(DiskCache::open(dir.path(), 100 * KB).expect("a cache"));
+        let others = ["logs/a/table/1.parquet", "logs/a/table/2.parquet"];
+        for name in [others[0], OBJECT, others[1]] {
+            let (store, path, _) = bucket(name, 40 * KB).await;
+            read(&cache, &store, &path).await.expect("read");
+        }
+        // The one that was not used for the longest time is gone.
+        assert_eq!((on_disk(), cache.kept().bytes), (4, 80 * KB));
+        assert!(!dir.path().join(others[0]).exists());
+        let cache = Arc::new(DiskCache::open(dir.path(), 100 * KB).expect("a cache"));
+        assert_eq!((on_disk(), cache.kept().bytes), (4, 80 * KB));
         let retain = |folder: &str, names: &[String]| {
             let (cache, folder, names) = (cache.clone(), Path::from(folder), names.iter().cloned().collect());
             std::thread::spawn(move || cache.retain(&folder, &names)).join().expect("retained");
         };
         retain("logs/a", &[OBJECT.replace("logs/a/", "")]);
+        assert_eq!(on_disk(), 2);
         retain("logs/b", &[]);
-        assert!(on_disk() > 0);
+        assert_eq!(on_disk(), 2);
         retain("logs/a", &[]);
         assert_eq!((on_disk(), cache.kept().bytes), (0, 0));
     }
