@@ -15,8 +15,11 @@ use crate::local_files::private_file;
 use crate::storage::Storage;
 use crate::tree::TileFile;
 
-/// Tiles that are written, and read back, together.
+/// Tiles that are written together.
 const TILES: usize = 256;
+/// Tiles that are read back together, some 16 MB. In a bucket they are put side by side, and nothing else is put before the last of
+/// them is there.
+const TILES_BACK: usize = 2_048;
 
 /// Tiles in the order in which they were finished.
 #[derive(Debug, Default)]
@@ -53,8 +56,8 @@ impl TileSpool {
         if let Some(mut file) = self.file {
             file.rewind().map_err(failed)?;
             let mut file = BufReader::with_capacity(1 << 20, file);
-            for written in self.written.chunks(TILES) {
-                let mut tiles = Vec::with_capacity(TILES);
+            for written in self.written.chunks(TILES_BACK) {
+                let mut tiles = Vec::with_capacity(written.len());
                 for (name, size) in written {
                     let mut bytes = vec![0; *size];
                     file.read_exact(&mut bytes).map_err(failed)?;
