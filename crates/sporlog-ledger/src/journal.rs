@@ -10,8 +10,9 @@
 //! length of the rest (u32) ‖ length of the head (u32) ‖ head (JSON) ‖ rows (Arrow IPC stream) ‖ signature ‖ digest
 //! ```
 //!
-//! The digest is the SHA-256 of all before it. The signature (Ed25519, by the log's key) is over a text with the
-//! chain after this frame, which begins with the chain over the table's commits ([`crate::commit`]):
+//! In a bucket, many rows are compressed (by LZ4, which the stream says itself). The digest is the SHA-256 of all before
+//! it. The signature (Ed25519, by the log's key) is over a text with the chain after this frame, which begins with the chain
+//! over the table's commits ([`crate::commit`]):
 //!
 //! ```text
 //! chain(v, 0) = chain(v),   chain(v, n) = SHA-256(chain(v, n - 1) ‖ SHA-256(frame n up to its signature))
@@ -24,8 +25,9 @@
 use std::ops::Range;
 
 use arrow::array::RecordBatch;
-use arrow::ipc::reader::StreamReader;
-use arrow::ipc::writer::StreamWriter;
+use arrow_ipc::CompressionType;
+use arrow_ipc::reader::StreamReader;
+use arrow_ipc::writer::{IpcWriteOptions, StreamWriter};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
@@ -114,14 +116,18 @@ struct Head {
     seal: bool,
 }
 
+/// From so many bytes on, the rows of a frame are compressed if that is asked for.
+const PACKED_FROM: usize = 64 << 10;
+
 const SIGNATURE: usize = 64;
 const DIGEST: usize = size_of::<Sha>();
 /// The two lengths, the signature and the digest.
 const LEAST: usize = 8 + SIGNATURE + DIGEST;
 
 impl Frame {
-    /// The bytes of this frame, which is the next one after `before`, and how far the segment goes with it.
-    pub(crate) fn encode(&self, keys: &LogKeys, before: &Extent) -> Result<(Vec<u8>, Extent)> {
+    /// The bytes of this frame, which is the next one after `before`, and how far the segment goes with it. Many rows are
+    /// compressed (LZ4) if they are to be `packed`.
+    pub(crate) fn encode(&self, keys: &LogKeys, before: &Extent, packed: bool) -> Result<(Vec<u8>, Extent)> {
         let unwritable = |e: &dyn std::fmt::Display| Error::damaged(before.name(), e);
         let head = Head {
             size: self.size,
@@ -131,11 +137,14 @@ impl Frame {
             seal: self.seal,
         };
         let head = serde_json::to_vec(&head).map_err(|e| unwritable(&e))?;
-        let mut bytes = Vec::with_capacity(4_096 + head.len() + self.rows.get_array_memory_size());
+        let memory = self.rows.get_array_memory_size();
+        let compression = (packed && memory >= PACKED_FROM).then_some(CompressionType::LZ4_FRAME);
+        let options = IpcWriteOptions::default().try_with_compression(compression)?;
+        let mut bytes = Vec::with_capacity(4_096 + head.len() + memory);
         bytes.extend_from_slice(&[0; 4]);
         bytes.extend_from_slice(&(head.len() as u32).to_le_bytes());
         bytes.extend_from_slice(&head);
-        let mut rows = StreamWriter::try_new(&mut bytes, &self.rows.schema())?;
+        let mut rows = StreamWriter::try_new_with_options(&mut bytes, &self.rows.schema(), options)?;
         rows.write(&self.rows)?;
         rows.finish()?;
         let length = u32::try_from(bytes.len() - 4 + SIGNATURE + DIGEST);
@@ -308,7 +317,8 @@ mod tests {
         for count in counts {
             size += *count as u64;
             let texts: Vec<_> = (0..*count).map(|n| format!("text {n}")).collect();
-            let (more, after) = frame(size, &texts).encode(keys, &extents[extents.len() - 1]).expect("bytes");
+            let (more, after) =
+                frame(size, &texts).encode(keys, &extents[extents.len() - 1], true).expect("bytes");
             bytes.extend(more);
             extents.push(after);
         }
@@ -354,6 +364,21 @@ mod tests {
                 Ok(found) => prop_assert_eq!(found.len(), whole),
                 Err(error) => prop_assert!(error.to_string().contains(&format!("frame {},", whole + 1)), "{}", error),
             }
+        }
+    }
+
+    #[test]
+    fn many_rows_are_compressed_if_they_are_to_be() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let keys = keys(dir.path());
+        let texts: Vec<_> = (0..4_096).map(|n| format!("the same text, and one number: {n}")).collect();
+        let (frame, before) = (frame(4_096, &texts), Extent::none(3, [9; 32]));
+        let encoded = [false, true].map(|packed| frame.encode(&keys, &before, packed).expect("bytes"));
+        assert!(encoded[1].0.len() * 2 < encoded[0].0.len());
+        for (bytes, after) in encoded {
+            let scanned = scan(&before, &bytes, Tail::Damaged).expect("a frame");
+            assert_eq!(scanned[0].after, after);
+            assert_eq!(scanned[0].decode(&bytes).expect("rows").rows, frame.rows);
         }
     }
 

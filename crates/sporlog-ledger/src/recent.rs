@@ -52,6 +52,8 @@ pub(crate) struct Recent {
     pub since: i64,
     /// Whether nothing may be appended any more.
     pub sealed: bool,
+    /// What the rows take in memory.
+    pub bytes: u64,
     /// In the order of their ids.
     parts: Vec<Arc<RecentRows>>,
 }
@@ -59,7 +61,13 @@ pub(crate) struct Recent {
 impl Recent {
     /// None after the commit of `version`, after which the chain is `chain`.
     pub(crate) fn none(version: u64, chain: Sha) -> Self {
-        Recent { extent: Extent::none(version, chain), since: i64::MAX, sealed: false, parts: Vec::new() }
+        Recent {
+            extent: Extent::none(version, chain),
+            since: i64::MAX,
+            sealed: false,
+            bytes: 0,
+            parts: Vec::new(),
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -95,6 +103,9 @@ impl Recent {
         self.since = self.since.min(frame.at);
         let first = frame.size + 1 - frame.rows.num_rows() as u64;
         let Some(rows) = RecentRows::new(first, frame.rows.clone()) else { return Ok(()) };
+        for column in rows.rows.columns() {
+            self.bytes += column.to_data().get_slice_memory_size()? as u64;
+        }
         self.parts.push(Arc::new(rows));
         while let Some(newest) = self.parts.last().map(|part| part.tier()) {
             let small = self.parts.iter().rev().take_while(|part| part.tier() <= newest).count();

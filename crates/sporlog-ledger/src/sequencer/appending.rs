@@ -187,7 +187,9 @@ impl Sequencer {
             // before it missing.
             self.runtime.block_on(shared.table.check_newest(&self.state))?;
         }
-        let (bytes, after) = frame.encode(&self.committer.keys, extent)?;
+        // A disk takes the bytes sooner than they are compressed.
+        let (bytes, after) =
+            frame.encode(&self.committer.keys, extent, shared.table.segments.are_sealed())?;
         let (began, known_at) = (Instant::now(), Utc::now());
         match self.runtime.block_on(shared.table.segments.append(extent, bytes)) {
             Ok(()) if shared.table.segments.are_sealed() && !is_trusted(self.known_at) => {

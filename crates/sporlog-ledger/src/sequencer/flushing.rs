@@ -103,12 +103,12 @@ impl Sequencer {
 
     /// Whether all journals have so many bytes, and this one its share of them.
     fn has_share_of(&self, bytes: u64) -> bool {
-        self.state.recent.extent.bytes >= SHARE && BYTES_OF_ALL.load(Ordering::Relaxed) >= bytes
+        self.state.recent.bytes >= SHARE && BYTES_OF_ALL.load(Ordering::Relaxed) >= bytes
     }
 
     /// Puts the journal into the table if it is time. The records are stored already: a failure is tried again.
     pub(super) fn flush_if_due(&mut self) {
-        self.counted.set(self.state.recent.extent.bytes);
+        self.counted.set(self.state.recent.bytes);
         if self.until_flush() != Some(Duration::ZERO) {
             return;
         }
@@ -118,7 +118,7 @@ impl Sequencer {
         }
         let written: u64 = files.iter().map(DataFile::rows).sum();
         let records = self.state.recent.records();
-        let is_large = files.is_empty() && self.state.recent.extent.bytes >= SHARE;
+        let is_large = files.is_empty() && self.state.recent.bytes >= SHARE;
         let many = records - written >= MANY_RECORDS || is_large;
         let next = (many && !self.is_too_large()).then(|| self.write_in_background(&files));
         let goes_on = next.is_some();
