@@ -158,7 +158,7 @@ class Country:
             ("one look-up, bucket, nothing kept locally", f"{answer} s", self.bucket_lookup_seconds() / answer),
             ("all look-ups, disk", "the busiest hour", self.lookup_peak * self.lookup_seconds(files)),
             ("audit of all records, disk", f"{limits['audit_hours']} hours", verify / audit),
-            ("audit of all records, bucket, tile after tile", f"{limits['audit_hours']} hours", self.tiles * self.get / audit),
+            ("audit of all records, bucket", f"{limits['audit_hours']} hours", (verify + self.tiles * self.get / self.rules.verify_at_once) / audit),
             ("backup, disk: the copy is verified whole", f"{limits['backup_hours']} hours", verify / backup),
             ("backup: names of objects in memory", f"{limits['memory_gb']} GB", self.objects * NAME_BYTES / limits["memory_gb"] / GB),
         ]  # fmt: skip
