@@ -50,7 +50,7 @@ class Rules:
         self.parallel = rule("storage.rs", "SMALL_PARALLEL")
         self.tile = rule("tree.rs", "TILE_WIDTH")
         self.find_at_once = rule("locate.rs", "AT_ONCE")
-        self.verify_at_once = rule("rebuild.rs", "AT_ONCE")
+        self.verify_at_once = rule("rebuild.rs", "AT_ONCE_IN_BUCKET")
 
 
 class Files:

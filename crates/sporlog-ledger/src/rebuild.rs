@@ -18,8 +18,13 @@ use crate::tlog::{BUNDLE_ENTRY, ENTRIES, HASH, get_earlier_tile, get_tile, tlog_
 use crate::tree::{TILE_WIDTH, TileFile, Tree, bundle_path, place_of, tile_path};
 use crate::verified::Verified;
 
-/// Stored files that are read at once: in a bucket, each takes a request.
+/// Stored files that are read at once; in a bucket, where each takes a request, and a million records have 7,800.
 const AT_ONCE: usize = 32;
+const AT_ONCE_IN_BUCKET: usize = 128;
+
+fn at_once(storage: &Storage) -> usize {
+    if storage.directory().is_some() { AT_ONCE } else { AT_ONCE_IN_BUCKET }
+}
 
 /// See the [module](self).
 pub(crate) struct Rebuilt<'a> {
@@ -86,7 +91,7 @@ impl<'a> Rebuilt<'a> {
             (n, width, bundle, tile, stored)
         };
         let numbers = self.tree.size() / TILE_WIDTH..last.div_ceil(TILE_WIDTH);
-        let mut read = stream::iter(numbers).map(read).buffered(AT_ONCE);
+        let mut read = stream::iter(numbers).map(read).buffered(at_once(storage));
         while self.tree.size() < last
             && let Some((n, width, path, tile, (bundle, hashes))) = read.next().await
         {
@@ -114,7 +119,7 @@ impl<'a> Rebuilt<'a> {
             while self.tree.size() < reached {
                 self.push(&Commitment::default(), &tlog::record_hash(&Commitment::default()));
             }
-            if self.full.len() >= AT_ONCE {
+            if self.full.len() >= at_once(storage) {
                 self.compare(verified).await;
             }
         }
@@ -128,7 +133,7 @@ impl<'a> Rebuilt<'a> {
 
     async fn compare_files(&self, verified: &mut Verified, files: &[TileFile]) {
         let compares: Vec<_> = files.iter().map(|(path, bytes)| self.compare_file(path, bytes)).collect();
-        let mut compared = stream::iter(compares).buffered(AT_ONCE);
+        let mut compared = stream::iter(compares).buffered(at_once(self.storage));
         while let Some(result) = compared.next().await {
             verified.check(result);
         }
