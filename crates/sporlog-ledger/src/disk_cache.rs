@@ -162,9 +162,10 @@ impl DiskCache {
             if range.is_empty() {
                 return Some(Bytes::new());
             }
+            let expected = expected?;
             let mut bytes = vec![0; (range.end - range.start) as usize];
             file.as_ref()?.read_exact_at(&mut bytes, range.start).ok()?;
-            let is_whole = bytes.chunks(PART as usize).map(checksum).eq(expected?);
+            let is_whole = bytes.chunks(PART as usize).map(checksum).eq(expected);
             is_whole.then(|| bytes.into())
         };
         ranges.iter().zip(expected).map(read).collect()

@@ -18,8 +18,9 @@ use crate::tlog::{BUNDLE_ENTRY, ENTRIES, HASH, get_earlier_tile, get_tile, tlog_
 use crate::tree::{TILE_WIDTH, TileFile, Tree, bundle_path, place_of, tile_path};
 use crate::verified::Verified;
 
-/// Stored files that are read at once; in a bucket, where each takes a request, and a million records have 7,800.
+/// Stored files that are read at once …
 const AT_ONCE: usize = 32;
+/// … and in a bucket, where each takes a request: a million records have 7,800.
 const AT_ONCE_IN_BUCKET: usize = 128;
 
 fn at_once(storage: &Storage) -> usize {
